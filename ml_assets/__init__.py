@@ -1,0 +1,1 @@
+"""Dagster plugins for containerized machine learning."""

@@ -1,0 +1,136 @@
+"""Everything this project raises on purpose.
+
+::
+
+    MlAssetsError
+    ├── SettingsError             settings are missing, malformed or name an unknown target
+    ├── DefinitionError           an asset is declared in a way that cannot be kept
+    ├── StoreError                content could not be stored or fetched
+    │   ├── ContentMissing        the remote does not hold the version asked for
+    │   ├── ContentCorrupt        what the remote holds does not have the digest that it is filed under
+    │   ├── RemoteUnreachable     the remote did not answer, or refused
+    │   └── StoreFull             no space, or no right to write
+    ├── TrackingError             the MLflow server did not answer, or refused
+    ├── InputError                an input has no version, or its content cannot be read as the type asked for
+    ├── SchemaError               a frame does not have the columns, types or values that were promised
+    ├── ImageError                an image asset could not be made
+    │   └── RegistryError         the registry did not answer, or refused
+    ├── SourceError               the commit that the code is at could not be read
+    └── LineageError              a question about lineage has no answer
+        ├── UnknownReference      nothing recorded has this name
+        └── AmbiguousReference    several recorded things have this name
+
+Each says what happened, to which asset, and what to do next.
+"""
+
+from typing import Self
+
+__all__ = [
+    "AmbiguousReference",
+    "ContentCorrupt",
+    "ContentMissing",
+    "DefinitionError",
+    "ImageError",
+    "InputError",
+    "LineageError",
+    "MlAssetsError",
+    "RegistryError",
+    "RemoteUnreachable",
+    "SchemaError",
+    "SettingsError",
+    "SourceError",
+    "StoreError",
+    "StoreFull",
+    "TrackingError",
+    "UnknownReference",
+]
+
+
+class MlAssetsError(Exception):
+    """Base of the tree.
+
+    Args:
+        what: what happened, as one sentence without its full stop.
+        next_step: what the reader should do about it, in the imperative.
+        asset: the asset it happened to, as ``key@partition``; layers that do not know it leave it out and
+            `for_asset` adds it where it is known.
+    """
+
+    def __init__(self, what: str, *, next_step: str, asset: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.next_step = next_step
+        self.asset = asset
+
+    def __str__(self) -> str:
+        subject = f"{self.asset}: " if self.asset else ""
+        return f"{subject}{self.what}. Next: {self.next_step}."
+
+    def for_asset(self, asset: str) -> Self:
+        """The same error, naming the asset unless it names one already."""
+        self.asset = self.asset or asset
+        return self
+
+
+class SettingsError(MlAssetsError):
+    """Settings are missing, malformed or name an unknown target."""
+
+
+class DefinitionError(MlAssetsError):
+    """An asset is declared in a way that cannot be kept."""
+
+
+class StoreError(MlAssetsError):
+    """Content could not be stored or fetched."""
+
+
+class ContentMissing(StoreError):
+    """The remote does not hold the version asked for."""
+
+
+class ContentCorrupt(StoreError):
+    """What the remote holds does not have the digest that it is filed under."""
+
+
+class RemoteUnreachable(StoreError):
+    """The remote did not answer, or refused."""
+
+
+class StoreFull(StoreError):
+    """No space left, or no right to write."""
+
+
+class TrackingError(MlAssetsError):
+    """The MLflow server did not answer, or refused."""
+
+
+class InputError(MlAssetsError):
+    """An input has no version, or its content cannot be read as the type asked for."""
+
+
+class SchemaError(MlAssetsError):
+    """A frame does not have the columns, types or values that were promised."""
+
+
+class ImageError(MlAssetsError):
+    """An image asset could not be made."""
+
+
+class RegistryError(ImageError):
+    """The registry did not answer, or refused."""
+
+
+class SourceError(MlAssetsError):
+    """The commit that the code is at could not be read."""
+
+
+class LineageError(MlAssetsError):
+    """A question about lineage has no answer."""
+
+
+class UnknownReference(LineageError):
+    """Nothing recorded has this name."""
+
+
+class AmbiguousReference(LineageError):
+    """Several recorded things have this name."""

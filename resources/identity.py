@@ -1,0 +1,122 @@
+"""What identifies an artifact: content digests, image references, asset partitions.
+
+Frozen values with one way to write each. Parsing and printing only; nothing here does I/O.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Self
+
+__all__ = ["AssetPartition", "Digest", "ImageReference"]
+
+_HEX_LENGTHS = {"md5": 32, "sha256": 64}
+_DIRECTORY_SUFFIX = ".dir"
+_REPOSITORY = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Digest:
+    """The digest of some content, written ``algorithm:value``.
+
+    The value is lower-case hexadecimal; the digest of a directory as DVC computes it (MD5 of its listing) ends
+    in ``.dir``, as it does in ``.dvc`` files.
+
+    Raises:
+        ValueError: the algorithm is unknown or the value does not have its form.
+    """
+
+    algorithm: str
+    value: str
+
+    def __post_init__(self) -> None:
+        length = _HEX_LENGTHS.get(self.algorithm)
+        if length is None:
+            raise ValueError(f"digest algorithm must be one of {', '.join(_HEX_LENGTHS)}, not {self.algorithm!r}")
+        if self.is_directory and self.algorithm != "md5":
+            raise ValueError(f"only an md5 digest can be a DVC directory, not {self.algorithm}:{self.value}")
+        if not re.fullmatch(f"[0-9a-f]{{{length}}}", self.hex):
+            raise ValueError(f"a {self.algorithm} digest has {length} hexadecimal digits, not {self.value!r}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``algorithm:value``."""
+        algorithm, separator, value = text.partition(":")
+        if not separator:
+            raise ValueError(f"a digest is written algorithm:value, not {text!r}")
+        return cls(algorithm, value)
+
+    @classmethod
+    def of_bytes(cls, content: bytes) -> Self:
+        """The SHA-256 digest of some bytes."""
+        return cls("sha256", hashlib.sha256(content).hexdigest())
+
+    @property
+    def hex(self) -> str:
+        """The value without the mark of a directory."""
+        return self.value.removesuffix(_DIRECTORY_SUFFIX)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether this is the digest of a directory's listing."""
+        return self.value.endswith(_DIRECTORY_SUFFIX)
+
+    @property
+    def short(self) -> str:
+        """The first twelve digits, for people to recognise; never stored."""
+        return self.hex[:12]
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.value}"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class ImageReference:
+    """A container image by digest, written ``registry/repository@sha256:…``. A tag is no identity and is refused.
+
+    Raises:
+        ValueError: a part is missing or malformed.
+    """
+
+    registry: str
+    repository: str
+    digest: Digest
+
+    def __post_init__(self) -> None:
+        if not self.registry or "/" in self.registry or "@" in self.registry:
+            raise ValueError(f"a registry is a host with an optional port, not {self.registry!r}")
+        if not _REPOSITORY.fullmatch(self.repository):
+            raise ValueError(f"a repository is a lower-case path without a tag, not {self.repository!r}")
+        if self.digest.algorithm != "sha256":
+            raise ValueError(f"an image is named by its sha256 digest, not {self.digest}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``registry/repository@sha256:…``."""
+        name, separator, digest = text.partition("@")
+        registry, slash, repository = name.partition("/")
+        if not separator or not slash:
+            raise ValueError(f"an image reference is written registry/repository@sha256:…, not {text!r}")
+        return cls(registry, repository, Digest.parse(digest))
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.repository}@{self.digest}"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class AssetPartition:
+    """An asset, or one partition of it, written ``key/of/asset`` or ``key/of/asset@partition``."""
+
+    asset: str
+    partition: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``key`` or ``key@partition``."""
+        asset, separator, partition = text.partition("@")
+        if not asset or (separator and not partition):
+            raise ValueError(f"an asset is written key or key@partition, not {text!r}")
+        return cls(asset, partition or None)
+
+    def __str__(self) -> str:
+        return self.asset if self.partition is None else f"{self.asset}@{self.partition}"

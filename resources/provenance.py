@@ -1,0 +1,213 @@
+"""The provenance record: what one materialization writes down and lineage reads.
+
+The writer (the factories) and the readers (lineage, the CLI, the sensors) share the types and every tag, metadata and
+variable name from here, and from nowhere else.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = [
+    "CONTAINER_TAG",
+    "INPUTS_METADATA",
+    "RECORD_METADATA",
+    "SCHEMA_VERSION",
+    "ArtifactKind",
+    "Content",
+    "Hardware",
+    "InputVersion",
+    "Launch",
+    "LaunchKind",
+    "MlflowRun",
+    "ProvenanceRecord",
+    "RunEnvironment",
+    "RunTags",
+    "Source",
+    "Threads",
+]
+
+SCHEMA_VERSION = 1
+"""Version of the record's form. Raised when a field changes its meaning; readers refuse versions above their own."""
+
+RECORD_METADATA = "ml_assets/provenance"
+"""Metadata entry of a materialization: the record, as JSON."""
+
+INPUTS_METADATA = "ml_assets/inputs"
+"""Metadata entry of a materialization by any asset that read ours: the list of `InputVersion`, as JSON."""
+
+CONTAINER_TAG = "ml_assets/container"
+"""Op tag: the container spec of an asset, as JSON."""
+
+
+class RunTags:
+    """Tags that link an MLflow run to the materialization that it belongs to."""
+
+    ASSET = "ml_assets.asset"
+    PARTITION = "ml_assets.partition"
+    ATTEMPT = "ml_assets.attempt"
+    REPEATS = "ml_assets.repeats"
+    DATA_VERSION = "ml_assets.data_version"
+    CODE_VERSION = "ml_assets.code_version"
+    COMMIT = "ml_assets.commit"
+    DIRTY = "ml_assets.dirty"
+    IMAGE = "ml_assets.image"
+    ENVIRONMENT = "ml_assets.environment"
+    DAGSTER_RUN = "ml_assets.dagster_run"
+    DAGSTER_STEP = "ml_assets.dagster_step"
+    DAGSTER_URL = "ml_assets.dagster_url"
+    PROCESS = "ml_assets.process"
+
+
+class ArtifactKind(StrEnum):
+    """The four kinds of artifact; each has one asset factory."""
+
+    DATASET = "dataset"
+    FEATURE_SET = "feature set"
+    MODEL = "model"
+    IMAGE = "image"
+
+
+class LaunchKind(StrEnum):
+    """Who or what launched a run."""
+
+    USER = "user"
+    SCHEDULE = "schedule"
+    SENSOR = "sensor"
+    AUTOMATION = "automation"
+    BACKFILL = "backfill"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class InputVersion(_Part):
+    """One version of one partition of an upstream asset, as it was read."""
+
+    asset: str
+    partition: str | None = None
+    data_version: str
+    storage_id: int | None = None
+    """Event of Dagster's log that recorded the version; None where the version was pinned without one."""
+    run_id: str | None = None
+    """Dagster run that recorded it."""
+    loaded: bool = True
+    """False for a dependency that only had to exist, such as the image."""
+
+
+class Content(_Part):
+    """What was stored: its form, and how much of it there is."""
+
+    format: str
+    """``parquet``, ``file``, ``directory`` or ``model``."""
+    version: str
+    """DVC hash, as ``md5:…``."""
+    size: int
+    """Bytes, all files together."""
+    files: int
+    rows: int | None = None
+
+
+class RunEnvironment(_Part):
+    """What the step ran in."""
+
+    target: str
+    pool: str | None = None
+    image_asset: str | None = None
+    image: str | None = None
+    """Image reference that ran, by digest; None means "not containerized"."""
+    index_digest: str | None = None
+    environment_digest: str
+    python: str
+    dagster: str
+
+
+class Source(_Part):
+    """The commit that the code came from."""
+
+    commit: str | None = None
+    dirty: bool | None = None
+    """Whether files differed from the commit; None when there is no repository to ask."""
+    diff_digest: str | None = None
+    """Digest of every difference from the commit, untracked files included; None when clean."""
+    repository: str | None = None
+
+
+class Launch(_Part):
+    """Who or what launched the run."""
+
+    kind: LaunchKind
+    name: str | None = None
+    """Name of the schedule or sensor, id of the backfill, or the user."""
+    tick: str | None = None
+    """The scheduled time of a schedule's tick (ISO 8601), or the tick's id of a sensor."""
+    parent_run_id: str | None = None
+    """The run that this one re-executes."""
+
+
+class Hardware(_Part):
+    """The machine."""
+
+    architecture: str
+    system: str
+    processor: str
+    cpus: int
+    """CPUs that the process may use."""
+    memory_bytes: int
+    """Memory that the process may use: the machine's, or the container's limit where that is lower."""
+    accelerators: tuple[str, ...] = ()
+
+
+class Threads(_Part):
+    """What bounds the threads of numerical libraries, and so the order of their sums."""
+
+    variables: dict[str, str] = {}
+    """Environment variables such as ``OMP_NUM_THREADS``, where set."""
+    libraries: dict[str, int] = {}
+    """Threads of each loaded numerical library, by its file's stem."""
+
+
+class MlflowRun(_Part):
+    """The MLflow run of the attempt."""
+
+    run_id: str
+    experiment_id: str
+    tracking_uri: str
+    url: str | None = None
+    """Page of the run in the MLflow UI, where one is configured."""
+    registered_model: str | None = None
+    model_version: str | None = None
+
+
+class ProvenanceRecord(_Part):
+    """Everything about one materialization that cannot be found out later."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: ArtifactKind
+    asset: str
+    partition: str | None = None
+    data_version: str
+    content: Content | None = None
+    """None for an image, whose content is in a registry."""
+    inputs: tuple[InputVersion, ...] = ()
+    environment: RunEnvironment
+    source: Source
+    code_version: str
+    dagster_run: str
+    dagster_step: str
+    attempt: int
+    """0 for the first attempt of the step in this run."""
+    job: str
+    launch: Launch
+    parameters: dict[str, Any] = {}
+    seeds: dict[str, int] = {}
+    threads: Threads = Threads()
+    hardware: Hardware
+    mlflow: MlflowRun | None = None
+    started_at: datetime
+    ended_at: datetime
+    reproducible: bool
+    not_reproducible_because: tuple[str, ...] = ()
