@@ -8,7 +8,7 @@ EXTRAS := --extra cpu --extra flight-delays --extra s3
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test check format bench lock clean
+.PHONY: help setup demo ui home test check format bench lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -27,3 +27,45 @@ $(INSTALLED): uv.lock pyproject.toml
 	@$(UV) pip sync --quiet --require-hashes build/requirements.txt
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+HOME_LOCAL := var/local/dagster
+export DAGSTER_HOME ?= $(CURDIR)/$(HOME_LOCAL)
+
+demo: setup  ## Materialize the reference pipeline on this machine and show what was recorded (about a minute)
+	@$(BIN)/python -m ml_assets.flight_delays.demo
+
+ui: setup home  ## Dagster on http://127.0.0.1:3000 and MLflow on http://127.0.0.1:5000, on what the demo made
+	@echo "Dagster: http://127.0.0.1:3000   MLflow: http://127.0.0.1:5000   (Ctrl-C stops both)"
+	@trap 'kill 0' EXIT; \
+		$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///var/local/mlflow/mlflow.db \
+			--default-artifact-root var/local/mlflow/artifacts >var/local/mlflow/server.log 2>&1 & \
+		$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
+
+home:
+	@mkdir -p $(DAGSTER_HOME) var/local/mlflow
+	@cp deployments/local/dagster.yaml $(DAGSTER_HOME)/dagster.yaml
+
+test: setup  ## Run the tests
+	@$(BIN)/pytest
+
+check: setup  ## Check format, lint and types, and that the lock is current
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(UV) lock --check --quiet
+
+format: setup  ## Format the code and apply lint fixes
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+bench: setup  ## Measure what the project promises, beside what it is compared with
+	@$(BIN)/python -m tests.bench.loading
+	@$(BIN)/python -m tests.bench.store
+	@$(BIN)/python -m tests.bench.demo
+
+lock: setup  ## Resolve the dependencies again and write uv.lock, without the index's addresses
+	@$(UV) lock --upgrade
+	@sed -i.bak -E 's|registry = "https?://[^"]*"|registry = "index"|; s|url = "https?://[^"]*/([^/"]+)"|path = "\1"|' uv.lock && rm uv.lock.bak
+
+clean:  ## Remove the environment and build products; what was materialized stays in var/
+	@rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache

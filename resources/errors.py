@@ -15,6 +15,7 @@
     ├── SchemaError               a frame does not have the columns, types or values that were promised
     ├── ImageError                an image asset could not be made
     │   └── RegistryError         the registry did not answer, or refused
+    ├── AlertError                an alert could not be delivered
     ├── SourceError               the commit that the code is at could not be read
     └── LineageError              a question about lineage has no answer
         ├── UnknownReference      nothing recorded has this name
@@ -26,6 +27,7 @@ Each says what happened, to which asset, and what to do next.
 from typing import Self
 
 __all__ = [
+    "AlertError",
     "AmbiguousReference",
     "ContentCorrupt",
     "ContentMissing",
@@ -118,6 +120,10 @@ class ImageError(MlAssetsError):
 
 class RegistryError(ImageError):
     """The registry did not answer, or refused."""
+
+
+class AlertError(MlAssetsError):
+    """An alert could not be delivered."""
 
 
 class SourceError(MlAssetsError):

@@ -15,9 +15,11 @@ __all__ = [
     "INPUTS_METADATA",
     "RECORD_METADATA",
     "SCHEMA_VERSION",
+    "TRACKED_METADATA",
     "ArtifactKind",
     "Content",
     "Hardware",
+    "ImageLabels",
     "InputVersion",
     "Launch",
     "LaunchKind",
@@ -42,6 +44,10 @@ CONTAINER_TAG = "ml_assets/container"
 """Op tag: the container spec of an asset, as JSON."""
 
 
+TRACKED_METADATA = "ml_assets/tracked"
+"""Metadata entry of an observation: where people track a dataset with DVC in git, as JSON."""
+
+
 class RunTags:
     """Tags that link an MLflow run to the materialization that it belongs to."""
 
@@ -59,6 +65,14 @@ class RunTags:
     DAGSTER_STEP = "ml_assets.dagster_step"
     DAGSTER_URL = "ml_assets.dagster_url"
     PROCESS = "ml_assets.process"
+
+
+class ImageLabels:
+    """Labels of our images beyond those that OCI names (``org.opencontainers.image.…``)."""
+
+    ENVIRONMENT = "ml_assets.environment"
+    LOCK = "ml_assets.lock"
+    BUILD_KEY = "ml_assets.build_key"
 
 
 class ArtifactKind(StrEnum):
@@ -195,6 +209,8 @@ class ProvenanceRecord(_Part):
     inputs: tuple[InputVersion, ...] = ()
     environment: RunEnvironment
     source: Source
+    made_image: str | None = None
+    """Image reference that this materialization of an image asset built or found; None where there is none."""
     code_version: str
     dagster_run: str
     dagster_step: str

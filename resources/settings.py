@@ -62,6 +62,12 @@ class ImageSettings(_Section):
 
     builder: Literal["environment"] = "environment"
     """``environment`` records the interpreter's environment and builds nothing."""
+    registry: str | None = None
+    """Registry that base images are looked up in and built upon, as ``host[:port]``."""
+    plain_http: tuple[str, ...] = ()
+    """Registries without TLS, as ``host[:port]``; those on loopback addresses need not be listed."""
+    docker_config: str | None = None
+    """Docker's ``config.json`` with the credentials of registries; that of the user when left out."""
 
 
 class AlertSettings(_Section):
@@ -100,6 +106,13 @@ class Settings(_Section):
     def path(self, setting: str) -> Path:
         """A setting that is a path, made absolute."""
         return (self.root / setting).resolve()
+
+    def location(self, setting: str) -> str:
+        """A setting that is an address or a path: an address as it is, a path made absolute (SQLite's too)."""
+        database = "sqlite:///"
+        if setting.startswith(database):
+            return f"{database}{self.path(setting.removeprefix(database))}"
+        return setting if "://" in setting else str(self.path(setting))
 
 
 def load_settings(environ: Mapping[str, str], root: Path | None = None) -> Settings:

@@ -1,0 +1,69 @@
+"""What a function made inside another has captured, described in a way that is the same on every machine."""
+
+import datetime
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from types import FunctionType
+from typing import Any
+
+__all__ = ["captured_values"]
+
+_CONSTANTS = (type(None), bool, int, float, complex, str, bytes, type(...))
+_DATES = (datetime.date, datetime.time, datetime.timedelta)
+
+
+def captured_values(function: FunctionType) -> tuple[list[str], list[FunctionType | type]]:
+    """The free variables of a function, and its default values if it stands inside another.
+
+    The defaults of a function at the top level of a file are left out: its source says them.
+
+    Returns:
+        One line per value; and the functions, classes and classes of objects among the values, whose source counts.
+    """
+    code = function.__code__
+    values: dict[str, Any] = {}
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            values[name] = cell.cell_contents
+        except ValueError:
+            values[name] = "<not bound yet>"
+    if "<locals>" in code.co_qualname:
+        positional = function.__defaults__ or ()
+        names = code.co_varnames[code.co_argcount - len(positional) : code.co_argcount]
+        values |= {f"{name}=": value for name, value in zip(names, positional, strict=True)}
+        values |= {f"{name}=": value for name, value in (function.__kwdefaults__ or {}).items()}
+    sources: list[FunctionType | type] = []
+    return [f"{name}:{_describe(value, sources)}" for name, value in sorted(values.items())], sources
+
+
+def _describe(value: Any, sources: list[FunctionType | type]) -> str:
+    """A line for the value; what has to be looked up in source files is added to ``sources``."""
+    kind = type(value)
+    if kind in _CONSTANTS:
+        return ascii(value)
+    if isinstance(value, FunctionType | type):
+        sources.append(value)
+        return f"<{value.__qualname__}>"
+    if isinstance(value, _DATES):
+        return f"{kind.__name__}({value})"
+    sources.append(kind)
+    items: Iterable[str]
+    if isinstance(value, enum.Enum):
+        return f"{kind.__qualname__}.{value.name}"
+    if isinstance(value, Mapping):
+        items = (f"{_describe(key, sources)}:{_describe(item, sources)}" for key, item in value.items())
+    elif isinstance(value, tuple | list):
+        items = (_describe(item, sources) for item in value)
+    elif isinstance(value, set | frozenset):
+        items = sorted(_describe(item, sources) for item in value)
+    else:
+        items = (f"{name}={_describe(getattr(value, name), sources)}" for name in _field_names(value))
+    return f"{kind.__qualname__}({','.join(items)})"
+
+
+def _field_names(value: Any) -> list[str]:
+    """The fields of a dataclass or of a Pydantic model; nothing is known of other objects."""
+    if is_dataclass(value):
+        return [part.name for part in fields(value)]
+    return list(getattr(type(value), "model_fields", ()))

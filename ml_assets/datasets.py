@@ -1,0 +1,52 @@
+"""The dataset factory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from ml_assets.artifacts import define_artifact
+from ml_assets.containers import ImageAsset
+from ml_assets.frames import keep_data
+from resources.provenance import ArtifactKind
+
+__all__ = ["dataset"]
+
+
+def dataset(
+    *,
+    image: ImageAsset | None = None,
+    pool: str | None = None,
+    seed: int | None = None,
+    tracked: bool = False,
+    **options: Any,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Declare a dataset: data as it came, before features are made of it.
+
+    The function returns a ``DataFrame`` (kept as Parquet) or the ``Path`` of a file or directory. The data version is
+    the DVC hash of the content.
+
+    Args:
+        image: image asset that it runs in.
+        pool: pool that it runs on.
+        seed: planted in Python's and NumPy's global random generators.
+        tracked: make each attempt an MLflow run.
+        options: every keyword of `dagster.asset`.
+
+    Raises:
+        DefinitionError: the function or an option cannot be kept.
+    """
+
+    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
+        return define_artifact(
+            function,
+            kind=ArtifactKind.DATASET,
+            keep=keep_data,
+            image=image,
+            pool=pool,
+            seed=seed,
+            tracked=tracked,
+            **options,
+        )
+
+    return decorate

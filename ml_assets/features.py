@@ -1,0 +1,54 @@
+"""The feature set factory."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from ml_assets.artifacts import define_artifact
+from ml_assets.containers import ImageAsset
+from ml_assets.frames import keep_frame
+from resources.provenance import ArtifactKind
+
+__all__ = ["feature_set"]
+
+
+def feature_set(
+    *,
+    image: ImageAsset | None = None,
+    pool: str | None = None,
+    window: Mapping[str, int] | None = None,
+    seed: int | None = None,
+    tracked: bool = False,
+    **options: Any,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Declare a feature set: a table made of datasets, one row for each thing to predict.
+
+    The function returns a ``DataFrame``, kept as Parquet. The data version is the DVC hash of the content.
+
+    Args:
+        image: image asset that it runs in.
+        pool: pool that it runs on.
+        window: upstream partitions to give for a parameter: how many before and up to the asset's own.
+        seed: planted in Python's and NumPy's global random generators.
+        tracked: make each attempt an MLflow run.
+        options: every keyword of `dagster.asset`.
+
+    Raises:
+        DefinitionError: the function or an option cannot be kept.
+    """
+
+    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
+        return define_artifact(
+            function,
+            kind=ArtifactKind.FEATURE_SET,
+            keep=keep_frame,
+            image=image,
+            pool=pool,
+            window=window,
+            seed=seed,
+            tracked=tracked,
+            **options,
+        )
+
+    return decorate

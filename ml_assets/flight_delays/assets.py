@@ -1,0 +1,90 @@
+"""The assets of the reference pipeline, one partition a month."""
+
+import dagster as dg
+import pandas as pd
+
+from ml_assets.datasets import dataset
+from ml_assets.features import feature_set
+from ml_assets.flight_delays.features import NEW_YORK, departure_features
+from ml_assets.flight_delays.source import FlightSource
+from ml_assets.flight_delays.training import TrainConfig, predict, train
+from ml_assets.images import container_image
+from ml_assets.models import TrainedModel, model
+
+__all__ = [
+    "GROUP",
+    "delay_model",
+    "departures",
+    "flights",
+    "month_of",
+    "months",
+    "predictions",
+    "serve_image",
+    "train_image",
+    "weather",
+]
+
+GROUP = "flight_delays"
+
+months = dg.MonthlyPartitionsDefinition(start_date="2013-01-01", end_date="2014-01-01", timezone=NEW_YORK)
+
+train_image = container_image("train", dockerfile="Dockerfile.train")
+serve_image = container_image("serve", dockerfile="Dockerfile.serve")
+
+
+def month_of(partition: str) -> str:
+    """The month of a partition, as ``YYYY-MM``."""
+    return partition[:7]
+
+
+@dataset(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
+def flights(context: dg.AssetExecutionContext, flight_source: FlightSource) -> pd.DataFrame:
+    """Every flight that was scheduled to leave New York in the month, and what became of it.
+
+    The record that delays are measured by; cancelled flights are in it, without an outcome.
+    """
+    return flight_source.flights(month_of(context.partition_key))
+
+
+@dataset(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
+def weather(context: dg.AssetExecutionContext, flight_source: FlightSource) -> pd.DataFrame:
+    """The weather at the three airports in every hour of the month, as their stations reported it.
+
+    Wind, rain and fog are what delays begin with.
+    """
+    return flight_source.weather(month_of(context.partition_key))
+
+
+@feature_set(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
+def departures(flights: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame:
+    """What was known of each departure two hours before its schedule, and how late it left.
+
+    The only table that models are trained on and predict from: whatever is in it can be had in time to warn passengers.
+    """
+    return departure_features(flights, weather)
+
+
+@model(
+    image=train_image,
+    pool="gpu",
+    registered_name="flight-delay",
+    partitions_def=months,
+    window={"departures": 4},
+    group_name=GROUP,
+)
+def delay_model(context: dg.AssetExecutionContext, departures: pd.DataFrame, config: TrainConfig) -> TrainedModel:
+    """How many minutes late a flight will leave, learned from the three months before.
+
+    Retrained every night, so that gate staff and passengers are told what the last months teach. It is judged on the month
+    of its partition, which it has not seen, against the median of the same carrier, airport and hour.
+    """
+    return train(departures, month_of(context.partition_key), config)
+
+
+@dataset(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
+def predictions(delay_model: TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
+    """The predicted delay of every flight of the month that its model had not seen, beside the actual one.
+
+    What a planner would have been told at the time; for reports on how far the predictions could be trusted.
+    """
+    return predict(delay_model, departures)

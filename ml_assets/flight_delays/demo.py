@@ -1,0 +1,116 @@
+"""Materialize the reference pipeline on this machine and show what was recorded."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import dagster as dg
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dagster._core.utils import make_new_run_id
+
+from ml_assets.definitions import defs, open_instance, settings
+from ml_assets.flight_delays.definitions import JOB_NAME, images_job
+from ml_assets.presentation import NOT_CONTAINERIZED, describe_commit
+from resources.errors import MlAssetsError
+from resources.identity import AssetPartition, Digest
+from resources.provenance import RECORD_METADATA, ProvenanceRecord
+
+__all__ = ["main"]
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def main(
+    months: Annotated[int, typer.Option(min=1, max=12, help="How many months, from January 2013.")] = 4,
+) -> None:
+    """Materialize the images and then the pipeline, month by month."""
+    console, chosen = Console(), settings()
+    definitions, started = defs(), time.monotonic()
+    with open_instance(chosen) as instance:
+        records = _run(console, definitions.resolve_job_def(images_job.name), instance, None)
+        job = definitions.resolve_job_def(JOB_NAME)
+        partitions = job.partitions_def.get_partition_keys() if job.partitions_def else []
+        for month in partitions[:months]:
+            records += _run(console, job, instance, month)
+    console.print(_table(records))
+    console.print(
+        f"{len(records)} materializations in {time.monotonic() - started:.0f} s, kept in {chosen.path('var')}"
+    )
+    _next_steps(console, records)
+
+
+def _run(
+    console: Console, job: dg.JobDefinition, instance: dg.DagsterInstance, partition: str | None
+) -> list[ProvenanceRecord]:
+    records: list[ProvenanceRecord] = []
+    run_id = make_new_run_id()
+    with console.status(f"{job.name} {partition or ''} ...") as status:
+        instance.add_event_listener(run_id, _reporter(console, status.update, records))
+        result = job.execute_in_process(
+            run_config=_QUIET, instance=instance, partition_key=partition, run_id=run_id, raise_on_error=False
+        )
+    if not result.success:
+        failed = [event for event in result.all_events if event.is_step_failure]
+        causes = "; ".join(f"{event.step_key}: {event.step_failure_data.error_display_string}" for event in failed)
+        raise MlAssetsError(f"the run {run_id} failed: {causes}", next_step="correct the cause and run make demo again")
+    return records
+
+
+def _reporter(
+    console: Console, update: Callable[[str], None], records: list[ProvenanceRecord]
+) -> Callable[[dg.EventLogEntry], None]:
+    def report(entry: dg.EventLogEntry) -> None:
+        event = entry.dagster_event
+        if event is None:
+            return
+        if event.is_step_start:
+            update(f"{event.step_key} ...")
+        if event.is_step_materialization:
+            materialization = event.step_materialization_data.materialization
+            value = materialization.metadata[RECORD_METADATA].value
+            record = ProvenanceRecord.model_validate(value)
+            records.append(record)
+            seconds = (record.ended_at - record.started_at).total_seconds()
+            console.print(f"  {AssetPartition(record.asset, record.partition)!s:32} {seconds:5.1f} s", highlight=False)
+        if event.is_asset_check_evaluation and not event.asset_check_evaluation_data.passed:
+            check = event.asset_check_evaluation_data
+            console.print(
+                f"  [yellow]{check.severity.value.lower()}[/] {check.asset_key.to_user_string()}: {check.check_name}"
+            )
+
+    return report
+
+
+def _table(records: list[ProvenanceRecord]) -> Table:
+    table = Table(title="What was materialized", title_justify="left")
+    for name in ("asset", "partition", "data version", "image", "MLflow run", "commit"):
+        table.add_column(name, no_wrap=True)
+    for record in records:
+        table.add_row(
+            record.asset,
+            record.partition or "",
+            Digest.parse(record.data_version).short,
+            record.made_image or record.environment.image or NOT_CONTAINERIZED,
+            record.mlflow.run_id[:12] if record.mlflow else "",
+            describe_commit(record.source.commit, record.source.dirty),
+        )
+    return table
+
+
+def _next_steps(console: Console, records: list[ProvenanceRecord]) -> None:
+    model = next((record for record in reversed(records) if record.mlflow), records[-1])
+    name = AssetPartition(model.asset, model.partition)
+    console.print("\nNext:")
+    for command, purpose in (
+        ("make ui", "open Dagster (and MLflow) on what was made"),
+        (f".venv/bin/ml-assets trace {name}", "see what the model came from"),
+        (f".venv/bin/ml-assets data get {name} /tmp/model", "fetch its content by version"),
+    ):
+        console.print(f"  {command:56} {purpose}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,52 @@
+"""How far the departures of one month are from those of the month before."""
+
+import numpy as np
+import pandas as pd
+
+from ml_assets.flight_delays.features import RECENT_FEATURES
+
+__all__ = ["DRIFTED", "WATCHED", "drift", "stability_index"]
+
+DRIFTED = 0.2
+"""Index from which a feature counts as drifted. Practice in credit scoring, where the index comes from, reads less than
+0.1 as stable and more than 0.25 as changed (N. Siddiqi, Credit Risk Scorecards, 2006)."""
+
+WATCHED = ["carrier", "origin", "minute_of_day", "day_of_week", "distance", *RECENT_FEATURES]
+"""Features compared. The weather is not: it follows the season, and a warning every month is none."""
+
+
+def drift(previous: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
+    """The stability index of every watched feature between two months of departures, largest first."""
+    indices = {name: stability_index(previous[name], current[name]) for name in WATCHED}
+    return dict(sorted(indices.items(), key=lambda item: -item[1]))
+
+
+def stability_index(previous: pd.Series, current: pd.Series, bins: int = 10) -> float:
+    """Population stability index of one feature: 0 for equal distributions, without upper bound.
+
+    The sum over classes of ``(q - p) · ln(q / p)``, where p and q are the shares before and now. Classes are the values
+    of a text, and the quantiles of the previous sample for numbers; missing values are a class of their own. Half a row
+    is added to every class, so that one that is empty on one side counts and is not infinite.
+    """
+    before, now = _classes(previous, current, bins)
+    classes = before.index.union(now.index)
+    p, q = (_shares(counts.reindex(classes, fill_value=0)) for counts in (before, now))
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def _classes(previous: pd.Series, current: pd.Series, bins: int) -> tuple[pd.Series, pd.Series]:
+    if not pd.api.types.is_numeric_dtype(previous):
+        return previous.astype(str).value_counts(), current.astype(str).value_counts()
+    edges = np.unique(previous.quantile(np.linspace(0, 1, bins + 1)[1:-1]).dropna())
+    # NaN sorts above every number, so missing values would share the last class: they get one beyond it.
+    before, now = (
+        pd.Series(np.where(sample.isna(), len(edges) + 1, np.searchsorted(edges, sample.fillna(0.0)))).value_counts()
+        for sample in (previous, current)
+    )
+    return before, now
+
+
+def _shares(counts: pd.Series) -> np.ndarray:
+    smoothed: np.ndarray = counts.to_numpy(dtype="float64") + 0.5
+    shares: np.ndarray = smoothed / smoothed.sum()
+    return shares

@@ -1,0 +1,218 @@
+"""The delay model: fitted on months before the one that judges it, against a baseline that one would really use.
+
+The target is the departure delay in minutes. Most flights leave a few minutes early and a few leave hours late, so the
+model learns a pseudo-Huber loss: near the median for ordinary flights, without ignoring the late ones. A cancelled
+flight has no delay; it is left out of training and scores, and still gets a prediction, since nobody knows beforehand.
+
+Window, features and defaults were chosen on March to June 2013 alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from ml_assets.flight_delays.features import IDENTITY, NEW_YORK, RECENT_FEATURES, TARGET
+from ml_assets.flight_delays.plots import hourly_figure, importance_figure
+from ml_assets.trained_model import TrainedModel
+from resources.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from xgboost import XGBRegressor
+
+__all__ = ["TrainConfig", "fit", "fit_baseline", "predict", "predictors", "score", "train"]
+
+LATE = 15.0
+"""Minutes from which a flight counts as late, as the Bureau of Transportation Statistics has it."""
+
+FIRST_DAYS = 21
+"""With no month before it, a model is trained on this many days of its own month and judged on the rest."""
+
+TRAINED_BEFORE = "trained_before"
+"""Attribute kept with the weights: the time that every flight of the training was scheduled before."""
+
+CARRIERS = ["9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV"]
+ORIGINS = ["EWR", "JFK", "LGA"]
+
+# Temperature, dew point, pressure and humidity are left out: they follow the season, and the months that the model has
+# seen are of another one. With them the error grows.
+NUMERIC_PREDICTORS = [
+    "minute_of_day",
+    "day_of_week",
+    "distance",
+    "wind_speed",
+    "wind_gust",
+    "precip",
+    "visib",
+    *RECENT_FEATURES,
+]
+
+
+class TrainConfig(dg.Config):
+    """How the delay model is trained. The defaults are those of the nightly run."""
+
+    n_estimators: int = Field(300, ge=1, description="Number of trees.")
+    max_depth: int = Field(6, ge=1, le=16, description="Depth of each tree.")
+    learning_rate: float = Field(0.05, gt=0, le=1, description="Share of each tree's correction that is applied.")
+    min_child_weight: float = Field(20.0, ge=0, description="Least weight of a leaf; larger is smoother.")
+    subsample: float = Field(0.8, gt=0, le=1, description="Share of the flights that each tree sees.")
+    colsample_bytree: float = Field(0.8, gt=0, le=1, description="Share of the features that each tree sees.")
+    huber_slope: float = Field(5.0, gt=0, description="Minutes of error beyond which the loss is no longer quadratic.")
+    seed: int = Field(0, ge=0, description="Seed of the samples that trees see.")
+    threads: int = Field(1, ge=1, description="CPU threads. On shared CPUs one is many times faster than several.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where trees are grown; cuda needs a GPU.")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The median delay of the same carrier from the same airport at the same hour, or of all where it never flew."""
+
+    medians: pd.Series
+    overall: float
+
+    def predict(self, departures: pd.DataFrame) -> np.ndarray:
+        """Minutes of delay, one value a row."""
+        slots = pd.MultiIndex.from_arrays(_slots(departures))
+        return self.medians.reindex(slots).fillna(self.overall).to_numpy()
+
+
+def train(departures: pd.DataFrame, month: str, config: TrainConfig) -> TrainedModel:
+    """Fit on the flights before a month and judge on the flights of that month.
+
+    Where no month lies before it, the month's own first `FIRST_DAYS` days stand in for them.
+
+    Args:
+        departures: features and outcomes as `features.departure_features` makes them, of the months before and of
+            ``month`` itself.
+        month: the month to judge on, as ``YYYY-MM``.
+        config: see `TrainConfig`.
+
+    Raises:
+        InputError: there are no flights with an outcome in the month, or before it.
+        SettingsError: the device asked for is not there.
+    """
+    before, judged, boundary = _split(departures[departures[TARGET].notna()], month)
+    estimator, baseline = fit(before, config), fit_baseline(before)
+    estimator.get_booster().set_attr(**{TRAINED_BEFORE: boundary.isoformat()})
+    results = judged.assign(predicted=estimator.predict(predictors(judged)), baseline=baseline.predict(judged))
+    return TrainedModel(
+        estimator,
+        input_example=predictors(judged.head(5)),
+        metrics=_metrics(results, before),
+        figures={"by_hour": hourly_figure(results), "importance": importance_figure(estimator)},
+        parameters={
+            "trained_from": before["scheduled_departure"].min().isoformat(),
+            TRAINED_BEFORE: boundary.isoformat(),
+            "judged_on": month,
+        },
+    )
+
+
+def fit(departures: pd.DataFrame, config: TrainConfig) -> "XGBRegressor":
+    """Fit the estimator on flights that have an outcome. Equal rows and config give equal bytes of weights.
+
+    Raises:
+        SettingsError: the device asked for is not there.
+    """
+    import xgboost
+
+    if config.device == "cuda" and not xgboost.build_info().get("USE_CUDA"):
+        raise SettingsError(
+            "device is 'cuda', and the XGBoost installed here was built for the CPU alone",
+            next_step="set device to 'cpu', or install this project with its extra cuda instead of cpu",
+        )
+    chosen = config.model_dump(exclude={"seed", "threads"})
+    estimator = xgboost.XGBRegressor(
+        objective="reg:pseudohubererror", tree_method="hist", random_state=config.seed, n_jobs=config.threads, **chosen
+    )
+    return estimator.fit(predictors(departures), departures[TARGET])
+
+
+def fit_baseline(departures: pd.DataFrame) -> Baseline:
+    """Fit the baseline on flights that have an outcome."""
+    return Baseline(departures.groupby(_slots(departures))[TARGET].median(), float(departures[TARGET].median()))
+
+
+def predict(model: TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
+    """Predict every scheduled flight that the model was not trained on, cancelled ones too.
+
+    Returns:
+        `IDENTITY`, ``moment``, ``predicted`` and ``actual`` delay in minutes; ``actual`` is missing where the flight
+        was cancelled.
+    """
+    boundary = model.estimator.get_booster().attr(TRAINED_BEFORE)
+    if boundary is not None:
+        departures = departures[departures["scheduled_departure"] >= pd.Timestamp(boundary)].reset_index(drop=True)
+    predicted = np.asarray(model.predict(predictors(departures)), dtype="float64")
+    return departures[[*IDENTITY, "moment"]].assign(predicted=predicted, actual=departures[TARGET])
+
+
+def predictors(departures: pd.DataFrame) -> pd.DataFrame:
+    """What the estimator takes: numbers alone, with one column for each carrier and origin (1 or 0).
+
+    A carrier that is not listed has 0 in each.
+    """
+    columns: dict[str, Any] = {name: departures[name].astype("float64") for name in NUMERIC_PREDICTORS}
+    for column, values in (("carrier", CARRIERS), ("origin", ORIGINS)):
+        columns |= {f"{column}_{value}": (departures[column] == value).astype("float64") for value in values}
+    return pd.DataFrame(columns)
+
+
+def score(predicted: pd.Series, actual: pd.Series) -> dict[str, float]:
+    """Judge predictions, all in minutes.
+
+    Returns:
+        ``mae``, ``rmse``, ``within_15`` (share of flights at most 15 minutes off) and, where some flights were late and
+        some were not, ``auc_late`` (how well the predictions rank late flights above others; 0.5 is chance).
+    """
+    from sklearn.metrics import roc_auc_score
+
+    error = predicted - actual
+    late = actual > LATE
+    figures = {
+        "mae": float(error.abs().mean()),
+        "rmse": float((error**2).mean() ** 0.5),
+        "within_15": float((error.abs() <= LATE).mean()),
+    }
+    return figures | ({"auc_late": float(roc_auc_score(late, predicted))} if late.nunique() == 2 else {})
+
+
+def _metrics(results: pd.DataFrame, before: pd.DataFrame) -> dict[str, float]:
+    actual = results[TARGET]
+    model, baseline = score(results["predicted"], actual), score(results["baseline"], actual)
+    return {
+        **model,
+        **_prefixed("baseline", baseline),
+        "median_mae": float((actual - before[TARGET].median()).abs().mean()),
+        "skill": 1 - model["mae"] / baseline["mae"],
+        "flights_trained": float(len(before)),
+        "flights_judged": float(len(results)),
+    }
+
+
+def _prefixed(prefix: str, figures: Mapping[str, float]) -> dict[str, float]:
+    return {f"{prefix}_{name}": value for name, value in figures.items()}
+
+
+def _split(flown: pd.DataFrame, month: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Timestamp]:
+    """The flights to train on, those to judge on, and the time between them."""
+    scheduled = flown["scheduled_departure"]
+    start = pd.Timestamp(f"{month}-01", tz=NEW_YORK)
+    end = start + pd.DateOffset(months=1)
+    boundary = start if (scheduled < start).any() else start + pd.DateOffset(days=FIRST_DAYS)
+    before, judged = flown[scheduled < boundary], flown[(scheduled >= boundary) & (scheduled < end)]
+    if before.empty or judged.empty:
+        raise InputError(
+            f"among {len(flown)} flights that left, {len(before)} are before {boundary:%Y-%m-%d} to train on and "
+            f"{len(judged)} after it to judge on",
+            next_step=f"materialize departures of {month} and of the months before it",
+        )
+    return before, judged, boundary.tz_convert("UTC")
+
+
+def _slots(departures: pd.DataFrame) -> list[pd.Series]:
+    return [departures["carrier"], departures["origin"], departures["minute_of_day"] // 60]

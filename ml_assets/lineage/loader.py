@@ -1,0 +1,265 @@
+"""Reads the lineage graph out of Dagster's event log."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import dagster as dg
+from pydantic import TypeAdapter, ValidationError
+
+from ml_assets.lineage.graph import Event, LineageGraph, Node, NodeKind
+from ml_assets.lineage.pointers import Pointer, resolve_pointer
+from resources.errors import LineageError
+from resources.provenance import (
+    INPUTS_METADATA,
+    RECORD_METADATA,
+    SCHEMA_VERSION,
+    TRACKED_METADATA,
+    InputVersion,
+    ProvenanceRecord,
+)
+
+__all__ = ["load_graph"]
+
+_PAGE: Final = 1000
+_DATA_VERSION_TAG: Final = "dagster/data_version"
+_CODE_VERSION_TAG: Final = "dagster/code_version"
+_INPUT_VERSION_TAG: Final = "dagster/input_data_version/"
+_INPUT_POINTER_TAG: Final = "dagster/input_event_pointer/"
+_NO_EVENT: Final = "NULL"
+_INPUT_VERSIONS: Final = TypeAdapter(tuple[InputVersion, ...])
+
+
+def load_graph(instance: dg.DagsterInstance) -> LineageGraph:
+    """Everything that this instance's event log says of what was made of what.
+
+    Nodes are all materializations, and the observations that carry a data version. The definitions of today are not
+    looked at. Reads the whole log of asset events: about 8,000 events a second.
+
+    Raises:
+        LineageError: an event carries a provenance record that is malformed, or of a later form than this reads.
+    """
+    found: dict[int, _Recorded] = {}
+    for key in instance.get_asset_keys():
+        for record in _pages(instance, key):
+            found[record.storage_id] = _parse(record)
+    _add_late(instance, found)
+    return LineageGraph.of_events(_events(found))
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """An event, and its inputs as they were written down: as versions, or as Dagster's pointers."""
+
+    event: Event
+    pointers: tuple[Pointer, ...] = ()
+
+    @property
+    def referenced(self) -> Iterator[tuple[str, int]]:
+        """Asset and storage id of each event that it names."""
+        yield from ((read.asset, read.storage_id) for read in self.event.inputs if read.storage_id is not None)
+        yield from ((pointer.asset, pointer.storage_id) for pointer in self.pointers)
+
+
+def _pages(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[dg.EventLogRecord]:
+    for fetch in (instance.fetch_materializations, instance.fetch_observations):
+        cursor, more = None, True
+        while more:
+            page = fetch(key, limit=_PAGE, cursor=cursor, ascending=True)
+            yield from (record for record in page.records if _is_version(record))
+            cursor, more = page.cursor, page.has_more
+
+
+def _add_late(instance: dg.DagsterInstance, found: dict[int, _Recorded]) -> None:
+    """Fetch inputs that were recorded after their asset had been read, while the log was growing."""
+    asked: set[tuple[str, int]] = set()
+    while wanted := _unseen(found) - asked:
+        asked |= wanted
+        by_asset = defaultdict(list)
+        for asset, storage_id in wanted:
+            by_asset[asset].append(storage_id)
+        for asset, storage_ids in by_asset.items():
+            for record in _by_storage_id(instance, dg.AssetKey.from_user_string(asset), storage_ids):
+                found[record.storage_id] = _parse(record)
+
+
+def _unseen(found: dict[int, _Recorded]) -> set[tuple[str, int]]:
+    return {
+        (asset, storage_id)
+        for recorded in found.values()
+        for asset, storage_id in recorded.referenced
+        if storage_id not in found
+    }
+
+
+def _by_storage_id(
+    instance: dg.DagsterInstance, key: dg.AssetKey, storage_ids: list[int]
+) -> Iterator[dg.EventLogRecord]:
+    for start in range(0, len(storage_ids), _PAGE):
+        wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=storage_ids[start : start + _PAGE])
+        for fetch in (instance.fetch_materializations, instance.fetch_observations):
+            yield from (record for record in fetch(wanted, limit=_PAGE).records if _is_version(record))
+
+
+def _is_version(record: dg.EventLogRecord) -> bool:
+    """Whether the event gives its asset a version; an observation may be only a remark about the asset."""
+    return record.asset_materialization is not None or _DATA_VERSION_TAG in _tags(record)
+
+
+def _events(found: dict[int, _Recorded]) -> Iterator[Event]:
+    history: dict[str, list[Node]] = defaultdict(list)
+    for storage_id in sorted(found):
+        node = found[storage_id].event.node
+        history[node.asset].append(node)
+    for recorded in found.values():
+        node, inputs = recorded.event.node, list(recorded.event.inputs)
+        for pointer in recorded.pointers:
+            inputs += resolve_pointer(pointer, node, history[pointer.asset])
+        yield Event(node, tuple(inputs))
+
+
+def _parse(record: dg.EventLogRecord) -> _Recorded:
+    payload = _metadata(record, RECORD_METADATA)
+    if payload is None:
+        return _foreign(record)
+    provenance = _provenance(record, payload)
+    return _Recorded(Event(_artifact(record, provenance), _inputs_as_run(provenance)))
+
+
+def _provenance(record: dg.EventLogRecord, payload: Any) -> ProvenanceRecord:
+    version = payload.get("schema_version") if isinstance(payload, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise LineageError(
+            f"{_name(record)} carries a provenance record of form {version}, and this version reads up to"
+            f" {SCHEMA_VERSION}",
+            next_step="install the version of ml-assets that wrote it, or a later one",
+        )
+    try:
+        provenance = ProvenanceRecord.model_validate(payload)
+    except ValidationError as error:
+        raise _malformed(record, "provenance record", _explain(error)) from error
+    if (provenance.asset, provenance.partition) != _asset_partition(record):
+        raise _malformed(record, "provenance record", f"it is of {provenance.asset}@{provenance.partition}")
+    return provenance
+
+
+def _artifact(record: dg.EventLogRecord, provenance: ProvenanceRecord) -> Node:
+    content, mlflow, ran = provenance.content, provenance.mlflow, provenance.environment
+    registered = mlflow is not None and mlflow.registered_model and mlflow.model_version
+    return Node(
+        asset=provenance.asset,
+        kind=provenance.kind,
+        partition=provenance.partition,
+        data_version=provenance.data_version,
+        storage_id=record.storage_id,
+        content_version=content.version if content and content.version != provenance.data_version else None,
+        code_version=provenance.code_version,
+        image=ran.image,
+        index_digest=ran.index_digest,
+        environment=ran.environment_digest,
+        mlflow_run=mlflow.run_id if mlflow else None,
+        model_version=f"models:/{mlflow.registered_model}/{mlflow.model_version}" if mlflow and registered else None,
+        commit=provenance.source.commit,
+        dirty=provenance.source.dirty,
+        dagster_run=provenance.dagster_run,
+        timestamp=_timestamp(record),
+    )
+
+
+def _inputs_as_run(provenance: ProvenanceRecord) -> tuple[InputVersion, ...]:
+    """The inputs, the image being the one that the step ran in.
+
+    A step that was given another image than the latest, or an interpreter that has changed since its environment was
+    recorded, was not made in what its image asset had last materialized.
+    """
+    ran = provenance.environment
+    return tuple(
+        InputVersion(asset=read.asset, data_version=ran.environment_digest, loaded=False)
+        if read.asset == ran.image_asset and read.data_version != ran.environment_digest
+        else read
+        for read in provenance.inputs
+    )
+
+
+def _foreign(record: dg.EventLogRecord) -> _Recorded:
+    """An event of an asset that no factory made, with what Dagster and our IO manager wrote down of it."""
+    asset, partition = _asset_partition(record)
+    tags = _tags(record)
+    tracked = _metadata(record, TRACKED_METADATA)
+    node = Node(
+        asset=asset,
+        kind=NodeKind.ASSET if record.asset_materialization else NodeKind.OBSERVATION,
+        partition=partition,
+        data_version=tags.get(_DATA_VERSION_TAG),
+        storage_id=record.storage_id,
+        code_version=tags.get(_CODE_VERSION_TAG),
+        commit=tracked.get("commit") if isinstance(tracked, dict) else None,
+        dagster_run=record.run_id or None,
+        timestamp=_timestamp(record),
+    )
+    payload = _metadata(record, INPUTS_METADATA)
+    try:
+        inputs = _INPUT_VERSIONS.validate_python(payload or ())
+    except ValidationError as error:
+        raise _malformed(record, "list of input versions", _explain(error)) from error
+    read = {version.asset for version in inputs}
+    return _Recorded(Event(node, inputs), tuple(p for p in _pointers(record, tags) if p.asset not in read))
+
+
+def _pointers(record: dg.EventLogRecord, tags: dict[str, str]) -> Iterator[Pointer]:
+    for tag, value in tags.items():
+        asset = tag.removeprefix(_INPUT_POINTER_TAG)
+        version = tags.get(_INPUT_VERSION_TAG + asset)
+        if asset == tag or value == _NO_EVENT or version is None:
+            continue
+        if not value.isdecimal():
+            raise _malformed(record, f"tag {tag}", f"{value!r} is not the id of an event")
+        yield Pointer(asset, version, int(value))
+
+
+def _metadata(record: dg.EventLogRecord, name: str) -> Any:
+    event = record.asset_event
+    value = event.metadata.get(name) if event else None
+    if value is None:
+        return None
+    if not isinstance(value, dg.TextMetadataValue):
+        return value.value
+    try:
+        return json.loads(value.value or "")
+    except json.JSONDecodeError as error:
+        raise _malformed(record, f"metadata {name}", str(error)) from error
+
+
+def _tags(record: dg.EventLogRecord) -> dict[str, str]:
+    return dict(record.asset_event.tags or {}) if record.asset_event else {}
+
+
+def _asset_partition(record: dg.EventLogRecord) -> tuple[str, str | None]:
+    key = record.asset_key
+    return key.to_user_string() if key else "", record.partition_key
+
+
+def _timestamp(record: dg.EventLogRecord) -> datetime:
+    return datetime.fromtimestamp(record.timestamp, UTC)
+
+
+def _name(record: dg.EventLogRecord) -> str:
+    asset, partition = _asset_partition(record)
+    return f"event {record.storage_id} ({asset}{f'@{partition}' if partition else ''}, run {record.run_id or 'none'})"
+
+
+def _malformed(record: dg.EventLogRecord, what: str, why: str) -> LineageError:
+    return LineageError(
+        f"the {what} of {_name(record)} is malformed: {why}",
+        next_step="materialize the asset again and wipe that event, or restore the event log from a backup",
+    )
+
+
+def _explain(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in problem['loc']) or 'value'}: {problem['msg']}"
+        for problem in error.errors(include_url=False)[:3]
+    )

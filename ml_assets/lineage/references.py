@@ -1,0 +1,125 @@
+"""What a person can mean by a reference: every form that its text may have. Nothing is looked up here."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from resources.errors import UnknownReference
+from resources.identity import Digest, ImageReference
+
+__all__ = ["DIRTY_MARK", "Form", "Reading", "Reference", "parse_reference"]
+
+DIRTY_MARK: Final = "+dirty"
+"""Follows a commit from which the code differed."""
+
+SHORTEST_VERSION: Final = 6
+SHORTEST_COMMIT: Final = 7
+SHORTEST_RUN: Final = 8
+"""How many digits must be given at least. Dagster's UI shows eight of a run's id, git seven of a commit's."""
+
+_HEX = re.compile(r"[0-9a-f]+")
+_RUN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]*")
+_SHORTENED = re.compile(r"(md5|sha256):([0-9a-f]*)")
+_MODEL_VERSION = re.compile(r"models:/[^/@]+/[0-9]+")
+
+
+class Form(StrEnum):
+    """What identifies a materialization, or several; the value is what people call it."""
+
+    EVENT = "materialization"
+    ASSET = "asset"
+    VERSION = "digest"
+    """Data version, or environment or image digest."""
+    IMAGE = "image reference"
+    MLFLOW_RUN = "MLflow run"
+    MODEL_VERSION = "model version"
+    DAGSTER_RUN = "Dagster run"
+    COMMIT = "commit"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One way to take a reference.
+
+    Attributes:
+        shortened: whether the value may be the start of what is meant. The start of a version may leave out its
+            algorithm.
+    """
+
+    form: Form
+    value: str
+    shortened: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A reference as given, and every way to take it."""
+
+    text: str
+    readings: tuple[Reading, ...]
+
+
+def parse_reference(text: str) -> Reference:
+    """Read a reference in any of its forms.
+
+    These are an asset key (``key/of/asset``, ``key/of/asset@partition``), the id of a materialization as a trace
+    shows it (``key@partition#17``), a data version or environment or image digest (``md5:…``, ``sha256:…``, or at least
+    six digits of one), an image reference, an MLflow or Dagster run id, ``models:/name/version``, or a commit.
+
+    Raises:
+        UnknownReference: the text can have none of the forms.
+    """
+    text = text.strip()
+    if not text:
+        raise _malformed("the reference is empty")
+    if text.startswith("models:"):
+        return Reference(text, (_model_version(text),))
+    exact = [Reading(form, text) for form in (Form.EVENT, Form.ASSET, Form.VERSION)]
+    if _is_image_reference(text):
+        exact.append(Reading(Form.IMAGE, text))
+    return Reference(text, tuple(dict.fromkeys(exact + _digits(text.lower()))))
+
+
+def _model_version(text: str) -> Reading:
+    if not _MODEL_VERSION.fullmatch(text):
+        raise _malformed(f"{text!r} names no version of a registered model", "write it as models:/name/version")
+    return Reading(Form.MODEL_VERSION, text)
+
+
+def _is_image_reference(text: str) -> bool:
+    try:
+        ImageReference.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _digits(text: str) -> list[Reading]:
+    if shortened := _SHORTENED.fullmatch(text):
+        if len(shortened[2]) < SHORTEST_VERSION:
+            raise _malformed(f"{text!r} is too short", f"write at least {SHORTEST_VERSION} digits of the digest")
+        return [Reading(Form.VERSION, text, shortened=not _is_digest(text))]
+    if _RUN_ID.fullmatch(text):
+        return [Reading(Form.DAGSTER_RUN, text, shortened=True)]
+    digits = text.removesuffix(DIRTY_MARK)
+    if not _HEX.fullmatch(digits):
+        return []
+    forms = [(Form.COMMIT, SHORTEST_COMMIT)]
+    if digits == text:
+        forms += [(Form.VERSION, SHORTEST_VERSION), (Form.MLFLOW_RUN, SHORTEST_RUN), (Form.DAGSTER_RUN, SHORTEST_RUN)]
+    return [Reading(form, digits, shortened=True) for form, shortest in forms if len(digits) >= shortest]
+
+
+def _is_digest(text: str) -> bool:
+    """Whether nothing can be missing; an MD5 of full length may still be a directory's, which ends in ``.dir``."""
+    try:
+        return Digest.parse(text).algorithm == "sha256"
+    except ValueError:
+        return False
+
+
+def _malformed(what: str, next_step: str | None = None) -> UnknownReference:
+    return UnknownReference(
+        what, next_step=next_step or "name an asset, a version, an image, a run, a model version or a commit"
+    )

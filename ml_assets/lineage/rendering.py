@@ -1,0 +1,158 @@
+"""A trace for people, as two trees, and for machines, as JSON."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+from rich.tree import Tree
+
+from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
+from ml_assets.presentation import NOT_CONTAINERIZED, describe_commit
+from resources.identity import Digest, ImageReference
+
+__all__ = ["describe", "render_trace", "to_json"]
+
+MANY: Final = 12
+"""More than this many materializations of one asset, side by side, are shown by the first few."""
+
+FEW: Final = 3
+DEPTH: Final = 16
+"""Levels of a tree that still fit on a screen."""
+
+
+def to_json(graph: LineageGraph) -> dict[str, Any]:
+    """The graph as plain values: ``{"nodes": [...], "edges": [{"from": id, "to": id}]}``.
+
+    ``from`` is the input and ``to`` what was made of it; timestamps are ISO 8601 in UTC.
+    """
+    return {
+        "nodes": [
+            {
+                "id": node.id,
+                "kind": node.kind.value,
+                "asset": node.asset,
+                "partition": node.partition,
+                "data_version": node.data_version,
+                "image": node.image,
+                "environment": node.environment,
+                "mlflow_run": node.mlflow_run,
+                "commit": node.commit,
+                "dagster_run": node.dagster_run,
+                "timestamp": node.timestamp.isoformat() if node.timestamp else None,
+            }
+            for node in graph.nodes.values()
+        ],
+        "edges": [{"from": edge.source, "to": edge.target} for edge in graph.edges],
+    }
+
+
+def render_trace(trace: Trace) -> RenderableType:
+    """Two trees: what the traced nodes came from, and what was made from them.
+
+    A node that occurs twice is spelled out once. Where there is nothing to show, the tree says so.
+    """
+    graph, pronoun = trace.graph, "it" if len(trace.starts) == 1 else "them"
+    return Group(
+        _tree("came from", trace, graph.parents, graph.upstream),
+        Text(),
+        _tree(f"made from {pronoun}", trace, graph.children, graph.downstream),
+    )
+
+
+def describe(node: Node) -> Text:
+    """One line about a node: its id, version, image, commit and runs, digests shortened."""
+    text = Text(node.id, style="bold").append(f"  {node.kind}", style="cyan not bold")
+    for part in _facts(node):
+        text.append(f"  {part}", style="not bold")
+    return text
+
+
+_Neighbours = Callable[[str], tuple[Node, ...]]
+_Reach = Callable[[Iterable[str]], frozenset[str]]
+
+
+def _facts(node: Node) -> Iterator[str]:
+    if node.kind is NodeKind.MISSING:
+        yield "not in the log (any more)"
+    if node.data_version:
+        yield _short(node.data_version)
+    if node.image:
+        yield f"image {_short(str(ImageReference.parse(node.image).digest))}"
+    elif node.environment:
+        yield NOT_CONTAINERIZED
+    if node.commit or node.environment:
+        yield f"commit {describe_commit(node.commit, node.dirty)}" if node.commit else describe_commit(None, None)
+    if node.model_version:
+        yield node.model_version
+    if node.mlflow_run:
+        yield f"MLflow {node.mlflow_run[:8]}"
+    if node.dagster_run:
+        yield f"run {node.dagster_run[:8]}"
+    if node.timestamp:
+        yield f"{node.timestamp:%Y-%m-%d %H:%M}Z"
+
+
+def _short(version: str) -> str:
+    try:
+        digest = Digest.parse(version)
+    except ValueError:
+        return version if len(version) <= len("sha256:") + 12 else f"{version[:12]}"
+    return f"{digest.algorithm}:{digest.short}"
+
+
+@dataclass
+class _Drawing:
+    starts: frozenset[str]
+    next_of: _Neighbours
+    spelled_out: set[str] = field(default_factory=set)
+
+    def grow(self, root: Tree, nodes: Iterable[Node]) -> None:
+        """Add nodes and what lies behind them; without recursion, for a chain may be as long as a history."""
+        waiting = [(root, self._entries(nodes))]
+        while waiting:
+            branch, entries = waiting[-1]
+            entry = next(entries, None)
+            if entry is None:
+                waiting.pop()
+            elif isinstance(entry, Text):
+                branch.add(entry)
+            elif (drawn := self._draw(branch, entry, len(waiting))) is not None:
+                waiting.append((drawn, self._entries(self.next_of(entry.id))))
+
+    def _draw(self, branch: Tree, node: Node, depth: int) -> Tree | None:
+        """The node's branch, if there is more to draw behind it."""
+        if node.id in self.spelled_out:
+            branch.add(Text(node.id).append("  (above)", style="dim"))
+            return None
+        self.spelled_out.add(node.id)
+        line = describe(node)
+        if node.id in self.starts:
+            line.stylize("green", 0, len(node.id))
+        drawn = branch.add(line)
+        if depth >= DEPTH and self.next_of(node.id):
+            drawn.add(Text(f"… goes on: trace '{node.id}'", style="dim"))
+            return None
+        return drawn
+
+    def _entries(self, nodes: Iterable[Node]) -> Iterator[Node | Text]:
+        ordered = sorted(nodes, key=lambda node: (node.asset, node.partition or "", node.storage_id or 0))
+        for asset, group in groupby(ordered, key=lambda node: node.asset):
+            members = list(group)
+            shown = members[:FEW] if len(members) > MANY else members
+            yield from shown
+            if len(members) > len(shown):
+                yield Text(f"… and {len(members) - len(shown)} more of {asset}, to {members[-1].id}", style="dim")
+
+
+def _tree(title: str, trace: Trace, next_of: _Neighbours, reach: _Reach) -> Tree:
+    """The starts and what lies behind them; a start that lies behind another is shown there."""
+    starts = frozenset(trace.starts)
+    behind = reach(node.id for start in starts for node in next_of(start))
+    tree = Tree(Text(title, style="bold"))
+    _Drawing(starts, next_of).grow(tree, [trace.graph.nodes[start] for start in starts - behind])
+    if not behind:
+        tree.add(Text("nothing recorded", style="dim"))
+    return tree

@@ -1,0 +1,94 @@
+"""The model factory."""
+
+import functools
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from ml_assets.artifacts import Kept, Step, define_artifact
+from ml_assets.containers import ImageAsset
+from ml_assets.presentation import model_metadata
+from ml_assets.trained_model import TrainedModel
+from resources.errors import SchemaError
+from resources.identity import Digest
+from resources.provenance import ArtifactKind, RunTags
+
+__all__ = ["TrainedModel", "model"]
+
+
+def model(
+    *,
+    image: ImageAsset | None = None,
+    pool: str | None = None,
+    registered_name: str | None = None,
+    window: Mapping[str, int] | None = None,
+    seed: int | None = 0,
+    **options: Any,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Declare a model: what training made, with the figures that judge it.
+
+    The function returns a `TrainedModel`. Each attempt is one MLflow run with parameters, metrics, figures, the input
+    versions and the model itself. The data version is the digest of weights and signature, without any timestamp or
+    run id: equal training gives an equal version.
+
+    Args:
+        image: image asset that it runs in.
+        pool: pool that it runs on.
+        registered_name: name in the model registry; not registered when left out.
+        window: upstream partitions to give for a parameter: how many before and up to the asset's own.
+        seed: planted in Python's and NumPy's global random generators.
+        options: every keyword of `dagster.asset`.
+
+    Raises:
+        DefinitionError: the function or an option cannot be kept.
+    """
+
+    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
+        return define_artifact(
+            function,
+            kind=ArtifactKind.MODEL,
+            keep=functools.partial(_keep_model, registered_name=registered_name),
+            image=image,
+            pool=pool,
+            window=window,
+            seed=seed,
+            tracked=True,
+            **options,
+        )
+
+    return decorate
+
+
+def _keep_model(value: Any, step: Step, registered_name: str | None) -> Kept:
+    from resources.model_flavors import save_model
+
+    if not isinstance(value, TrainedModel):
+        raise SchemaError(
+            f"the function returned a {type(value).__name__}, and a TrainedModel can be kept",
+            next_step="return ml_assets.models.TrainedModel(estimator, input_example, metrics)",
+        )
+    if value.input_example is None:
+        raise SchemaError(
+            "the TrainedModel has no input example, so it would have no signature",
+            next_step="pass a few rows of the training frame as input_example",
+        )
+    run = step.tracked
+    if run is None:
+        raise RuntimeError("a model is always tracked")
+    with tempfile.TemporaryDirectory(prefix="ml-assets-model-") as scratch:
+        saved = save_model(value.estimator, Path(scratch) / "model", input_example=value.input_example)
+        content = step.storage.store.put(saved.directory).model_copy(update={"format": "model"})
+        run.set_tags({RunTags.DATA_VERSION: content.version})
+        run.log_metrics(value.metrics)
+        run.log_parameters(value.parameters)
+        run.log_figures(value.figures)
+        name, version = run.log_model(saved, registered_name)
+    return Kept(
+        Digest.parse(content.version),
+        content,
+        model_metadata(value.metrics, value.figures),
+        (name, version) if name and version else None,
+    )

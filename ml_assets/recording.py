@@ -1,0 +1,89 @@
+"""The parts of the provenance record that the running step knows by itself."""
+
+import platform
+import random
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster._core.execution.context.system import StepExecutionContext
+from dagster._core.storage.tags import (
+    AUTOMATION_CONDITION_TAG,
+    BACKFILL_ID_TAG,
+    PARENT_RUN_ID_TAG,
+    SCHEDULE_NAME_TAG,
+    SCHEDULED_EXECUTION_TIME_TAG,
+    SENSOR_NAME_TAG,
+    TICK_ID_TAG,
+    USER_TAG,
+)
+
+from resources.provenance import Launch, LaunchKind, Source
+from resources.settings import operating_system_user
+
+__all__ = ["launch_of", "parameters_of", "plant_seeds", "why_not_reproducible"]
+
+
+def launch_of(tags: Mapping[str, str]) -> Launch:
+    """Who or what launched the run that has these tags.
+
+    A backfill that an automation condition started counts as automation. Where nobody is named, the account that the
+    process runs under is.
+    """
+    parent = tags.get(PARENT_RUN_ID_TAG)
+    if AUTOMATION_CONDITION_TAG in tags:
+        name, tick = tags.get(SENSOR_NAME_TAG), tags.get(TICK_ID_TAG)
+        return Launch(kind=LaunchKind.AUTOMATION, name=name, tick=tick, parent_run_id=parent)
+    if SCHEDULE_NAME_TAG in tags:
+        tick = tags.get(SCHEDULED_EXECUTION_TIME_TAG) or tags.get(TICK_ID_TAG)
+        return Launch(kind=LaunchKind.SCHEDULE, name=tags[SCHEDULE_NAME_TAG], tick=tick, parent_run_id=parent)
+    if SENSOR_NAME_TAG in tags:
+        tick = tags.get(TICK_ID_TAG)
+        return Launch(kind=LaunchKind.SENSOR, name=tags[SENSOR_NAME_TAG], tick=tick, parent_run_id=parent)
+    if BACKFILL_ID_TAG in tags:
+        return Launch(kind=LaunchKind.BACKFILL, name=tags[BACKFILL_ID_TAG], parent_run_id=parent)
+    return Launch(kind=LaunchKind.USER, name=tags.get(USER_TAG) or operating_system_user(), parent_run_id=parent)
+
+
+def parameters_of(arguments: Mapping[str, Any], step: StepExecutionContext) -> dict[str, Any]:
+    """The step's run config as plain values, defaults filled in."""
+    for value in arguments.values():
+        if isinstance(value, dg.Config):
+            return value.model_dump(mode="json")
+    config = step.op_config
+    return dict(config) if isinstance(config, Mapping) else {}
+
+
+def plant_seeds(seed: int | None, parameters: Mapping[str, Any]) -> dict[str, int]:
+    """Seed the random generators that have a global state, and say which seeds were in force.
+
+    A parameter named ``seed`` (or ending in ``_seed``) goes before the factory's own ``seed``.
+    """
+    seeds = {
+        name: value
+        for name, value in parameters.items()
+        if (name == "seed" or name.endswith("_seed")) and isinstance(value, int)
+    }
+    chosen = seeds.get("seed", seed)
+    if chosen is not None:
+        import numpy
+
+        random.seed(chosen)
+        numpy.random.seed(chosen % 2**32)
+        seeds |= {"random": chosen, "numpy": chosen % 2**32}
+    return seeds
+
+
+def why_not_reproducible(source: Source) -> tuple[str, ...]:
+    """Why a materialization from this source cannot be made again; empty when it can."""
+    if source.commit is None:
+        return ("the code is not in a git repository, or has no commit yet",)
+    if source.dirty:
+        return (f"the checkout differed from commit {source.commit[:12]} (diff {source.diff_digest})",)
+    return ()
+
+
+def interpreter() -> str:
+    """Implementation and version of the interpreter, such as ``CPython 3.11.7``."""
+    return f"{platform.python_implementation()} {'.'.join(str(part) for part in sys.version_info[:3])}"

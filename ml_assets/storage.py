@@ -1,0 +1,157 @@
+"""The IO manager of artifacts: loads an input by the version that was recorded, from the content store."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import dagster as dg
+import pandas as pd
+from pydantic import Field
+
+from ml_assets.inputs import ResolvedInput, resolve, resolve_inputs
+from ml_assets.trained_model import TrainedModel
+from resources.dvc import DvcStore
+from resources.errors import InputError, MlAssetsError
+from resources.identity import Digest
+from resources.image_builders.interface import ImageBuilder
+from resources.provenance import INPUTS_METADATA, RECORD_METADATA, TRACKED_METADATA, ProvenanceRecord
+from resources.tracking import MlflowTracking
+
+__all__ = ["KIND_METADATA", "STORAGE_KEY", "ArtifactStorage"]
+
+STORAGE_KEY = "artifacts"
+"""Resource key of `ArtifactStorage`; each factory names it as its asset's IO manager."""
+
+KIND_METADATA = "ml_assets/kind"
+"""Definition metadata of an asset that a factory made: its kind of artifact."""
+
+
+class ArtifactStorage(dg.ConfigurableIOManager):
+    """Where artifacts are kept and recorded, on one target.
+
+    As an IO manager it stores nothing: the factory has stored the content, and knows its digest, before an IO manager
+    would hear of it. It gives each input that is an artifact as its annotation asks: a ``DataFrame`` (several
+    partitions are concatenated in order), a ``Path``, a `TrainedModel`, or a ``dict`` of one of these by partition.
+    """
+
+    store: dg.ResourceDependency[DvcStore]
+    tracking: dg.ResourceDependency[MlflowTracking]
+    image_builder: dg.ResourceDependency[ImageBuilder]
+    target: str
+    ui_url: str | None = None
+    thread_variables: dict[str, str] = Field(default_factory=dict)
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        """Nothing to do for an artifact.
+
+        Raises:
+            InputError: the asset was not made by a factory, so nobody has stored its value.
+        """
+        definition = context.definition_metadata or {}
+        if obj is not None and KIND_METADATA not in definition:
+            raise InputError(
+                f"its value was given to the IO manager {STORAGE_KEY!r}, which keeps only what the factories make",
+                next_step="declare it with a factory of ml_assets, or choose another io_manager_key",
+                asset=context.asset_key.to_user_string() if context.has_asset_key else None,
+            )
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """The content of the version that this step resolved.
+
+        Raises:
+            InputError: the upstream has no version, or its content cannot be read as the annotation asks.
+            StoreError: the content could not be fetched.
+        """
+        entries = self._entries(context)
+        wanted = context.dagster_type.typing_type if context.dagster_type else Any
+        by_partition = get_origin(wanted) in (dict, Mapping)
+        item = get_args(wanted)[1] if by_partition else wanted
+        values = {entry.partition or "": self.read(entry, item) for entry in entries}
+        return values if by_partition else _joined(list(values.values()), entries)
+
+    def read(self, entry: ResolvedInput, wanted: Any = Any) -> Any:
+        """The content of one resolved input as a type: ``DataFrame``, ``Path``, `TrainedModel` or Any."""
+        try:
+            return self._read(entry, wanted)
+        except MlAssetsError as error:
+            raise error.for_asset(str(entry.artifact)) from error.__cause__
+
+    def _entries(self, context: dg.InputContext) -> Sequence[ResolvedInput]:
+        partitions: list[str | None] = list(context.asset_partition_keys) if context.has_asset_partitions else [None]
+        if not context.has_input_name:
+            return resolve(context.instance, context.asset_key, partitions)
+        step = context.step_context
+        resolved = resolve_inputs(step)
+        _record_on_foreign_assets(step, resolved)
+        return resolved[context.asset_key]
+
+    def _read(self, entry: ResolvedInput, wanted: Any) -> Any:
+        if entry.event is None:
+            raise InputError(
+                "it has never been materialized",
+                next_step=f"materialize it first: dagster asset materialize --select {entry.artifact.asset}"
+                + (f" --partition {entry.partition}" if entry.partition else ""),
+            )
+        metadata = entry.metadata
+        if TRACKED_METADATA in metadata:
+            from ml_assets.tracked import fetch_tracked
+
+            place = metadata[TRACKED_METADATA]
+            return _read_file(fetch_tracked(place, self.store.cache), Path(place["path"]).suffix, wanted)
+        if RECORD_METADATA not in metadata:
+            raise InputError(
+                "its latest materialization carries no provenance record",
+                next_step="declare it with a factory of ml_assets, or give the input its own input_manager_key",
+            )
+        content = ProvenanceRecord.model_validate(metadata[RECORD_METADATA]).content
+        if content is None:
+            raise InputError("it has no content to load", next_step="depend on it by deps= instead of a parameter")
+        version = Digest.parse(content.version)
+        if content.format == "parquet" and wanted in (Any, pd.DataFrame):
+            return self.store.read_frame(version)
+        if content.format == "model" and wanted in (Any, TrainedModel):
+            from resources.model_flavors import load_model
+
+            return TrainedModel(load_model(self.store.fetch(version)))
+        if wanted is Path or (wanted is Any and content.format in ("file", "directory")):
+            return self.store.fetch(version)
+        raise InputError(
+            f"its content is a {content.format}, which cannot be read as {wanted!r}",
+            next_step="annotate the parameter as DataFrame, Path or TrainedModel, whichever it is",
+        )
+
+
+def _read_file(path: Path, suffix: str, wanted: Any) -> Any:
+    if wanted is pd.DataFrame:
+        if suffix == ".parquet":
+            return pd.read_parquet(path)
+        if suffix == ".csv":
+            return pd.read_csv(path)
+        raise InputError(
+            f"the tracked file ends in {suffix!r}, neither Parquet nor CSV",
+            next_step="annotate the parameter as Path and read it there",
+        )
+    return path
+
+
+def _joined(values: list[Any], entries: Sequence[ResolvedInput]) -> Any:
+    if len(values) == 1:
+        return values[0]
+    if values and all(isinstance(value, pd.DataFrame) for value in values):
+        return pd.concat(values, ignore_index=True)
+    raise InputError(
+        f"the input has {len(values)} partitions, and only frames can be concatenated",
+        next_step="annotate the parameter as dict[str, ...] to get them by partition",
+        asset=entries[0].artifact.asset if entries else None,
+    )
+
+
+def _record_on_foreign_assets(step: Any, resolved: Mapping[dg.AssetKey, Sequence[ResolvedInput]]) -> None:
+    """An asset that no factory made has no record; what it read goes into its materialization all the same."""
+    if step.assets_def is None:
+        return
+    versions = [version for entries in resolved.values() for entry in entries if (version := entry.to_version())]
+    for key in step.get_output_asset_keys():
+        if KIND_METADATA not in step.assets_def.metadata_by_key.get(key, {}):
+            payload = [version.model_dump(mode="json") for version in versions]
+            step.add_asset_metadata({INPUTS_METADATA: dg.MetadataValue.json(payload)}, asset_key=key)

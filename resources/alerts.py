@@ -1,0 +1,59 @@
+"""Telling people about a failure: a hook that is pointed at chat or e-mail."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+
+import dagster as dg
+
+from resources.errors import AlertError
+
+__all__ = ["Alerts"]
+
+_TIMEOUT_SECONDS = 15
+
+
+class Alerts(dg.ConfigurableResource[None]):
+    """Sends one JSON object for each alert, with ``text`` (one line, as chat webhooks take it) and the details."""
+
+    webhook: str | None = None
+    """Address that gets it as a POST."""
+    command: list[str] = []  # noqa: RUF012  # pydantic copies defaults
+    """Program and arguments that get it on standard input, such as a mailer."""
+
+    def send(self, text: str, details: Mapping[str, object]) -> list[str]:
+        """Send an alert to everything that is configured.
+
+        Returns:
+            Where it went; empty when nothing is configured.
+
+        Raises:
+            AlertError: the webhook or the command refused, after the other one was tried as well.
+        """
+        payload = json.dumps({"text": text, **details})
+        sent, failures = [], []
+        for name, target, deliver in (("webhook", self.webhook, self._post), ("command", self.command, self._run)):
+            if not target:
+                continue
+            try:
+                deliver(payload)
+                sent.append(name)
+            except (OSError, subprocess.SubprocessError) as error:
+                failures.append(f"{name}: {error}")
+        if failures:
+            raise AlertError(
+                f"an alert could not be delivered ({'; '.join(failures)}): {text}",
+                next_step="correct alerts.webhook or alerts.command in the settings",
+            )
+        return sent
+
+    def _post(self, payload: str) -> None:
+        import requests
+
+        answer = requests.post(
+            str(self.webhook), data=payload, headers={"Content-Type": "application/json"}, timeout=_TIMEOUT_SECONDS
+        )
+        answer.raise_for_status()
+
+    def _run(self, payload: str) -> None:
+        subprocess.run(self.command, input=payload, text=True, check=True, timeout=_TIMEOUT_SECONDS)

@@ -1,0 +1,261 @@
+"""Where content is kept: a directory in DVC's layout, or any server that DVC has a remote for."""
+
+import contextlib
+import errno
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from resources.dvc_directory import ObjectDirectory, disk_errors
+from resources.errors import ContentCorrupt, ContentMissing, MlAssetsError, RemoteUnreachable, SettingsError, StoreFull
+
+__all__ = ["Remote", "open_remote"]
+
+_CONTACT_SECONDS = 20.0
+_MOST_ASKED_FOR_SIZE = 256
+_PLAIN_BOOLEANS = {"cache_regions"}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+class Remote(Protocol):
+    """What a store needs of a remote."""
+
+    name: str
+    """For messages, without passwords."""
+
+    def missing(self, values: Iterable[str]) -> set[str]:
+        """Those of the objects that the remote does not hold."""
+
+    def not_held(self, values: Sequence[str], sizes: Sequence[int]) -> set[str]:
+        """Those of the objects that the remote does not hold, or holds in a form that has to be stored again."""
+
+    def store(self, sources: Sequence[str], size: int, source: Path) -> list[tuple[str, int]]:
+        """Store the files, which belong to `source` and have `size` bytes together; returns MD5 and size of each."""
+
+    def store_listing(self, content: bytes) -> str:
+        """Store the listing of a directory whose files are all stored; returns its MD5."""
+
+    def fetch(self, values: Sequence[str]) -> None:
+        """Bring the objects into the cache, each verified.
+
+        Raises:
+            ContentMissing: the remote does not hold one.
+            ContentCorrupt: one has not the hash that it is filed under.
+        """
+
+
+def open_remote(url: str, options: Mapping[str, Any], cache: ObjectDirectory) -> Remote:
+    """The remote at a URL; a path or ``file:`` URL is a directory.
+
+    Raises:
+        SettingsError: DVC has no such kind of remote, or it does not take these options.
+        RemoteUnreachable: the server does not answer.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("", "file"):
+        return _Server(url, options, cache)
+    if options:
+        _dvc_settings(url, options)
+    return _Directory(Path(parts.path), cache)
+
+
+class _Directory:
+    def __init__(self, path: Path, cache: ObjectDirectory) -> None:
+        self.name = f"DVC remote {path}"
+        self._path = path
+        self._objects = ObjectDirectory(path)
+        self._cache = cache
+
+    def missing(self, values: Iterable[str]) -> set[str]:
+        self._require()
+        with disk_errors(self.name):
+            return self._objects.missing(values)
+
+    def not_held(self, values: Sequence[str], sizes: Sequence[int]) -> set[str]:
+        with disk_errors(self.name):
+            return self._objects.not_held(values, sizes)
+
+    def store(self, sources: Sequence[str], size: int, source: Path) -> list[tuple[str, int]]:
+        with disk_errors(self.name, source):
+            return self._objects.deposit(sources, size)
+
+    def store_listing(self, content: bytes) -> str:
+        with disk_errors(self.name):
+            return self._objects.write(content, suffix=".dir")
+
+    def fetch(self, values: Sequence[str]) -> None:
+        self._require()
+        for suffix in ("", ".dir"):
+            self._copy([value for value in values if value.endswith(".dir") == bool(suffix)], suffix)
+
+    def _require(self) -> None:
+        if not self._path.is_dir():
+            raise RemoteUnreachable(
+                f"the {self.name} is not there", next_step="mount it, or correct the remote in the settings"
+            )
+
+    def _copy(self, values: Sequence[str], suffix: str) -> None:
+        paths = [str(self._objects.path(value)) for value in values]
+        expected = [value.removesuffix(suffix) for value in values]
+        with disk_errors(f"cache {self._cache.root}", self._path):
+            size = 0
+            for value, path in zip(values, paths, strict=True):
+                try:
+                    size += Path(path).stat().st_size
+                except FileNotFoundError:
+                    raise _missing(value, self.name) from None
+            copied = self._cache.deposit(paths, size, expected=expected, suffix=suffix)
+        for (md5, _), value, path in zip(copied, values, paths, strict=True):
+            if md5 != value.removesuffix(suffix):
+                raise _corrupt(value, path, self.name)
+
+
+class _Server:
+    def __init__(self, url: str, options: Mapping[str, Any], cache: ObjectDirectory) -> None:
+        from dvc_data.hashfile.db import get_odb
+
+        self.name = f"DVC remote {_without_password(url)}"
+        self._cache = cache
+        cls, config, path = _dvc_settings(url, options)
+        try:
+            filesystem = cls(**config)
+        except Exception as error:
+            raise _refused(url, error) from error
+        self._objects = get_odb(filesystem, filesystem.join(path, "files", "md5"), hash_name="md5", **config)
+        with self._errors():
+            _within(_CONTACT_SECONDS, lambda: filesystem.exists(path))
+
+    def missing(self, values: Iterable[str]) -> set[str]:
+        wanted = set(values)
+        with self._errors():
+            return wanted.difference(self._objects.oids_exist(wanted)) if wanted else set()
+
+    def not_held(self, values: Sequence[str], sizes: Sequence[int]) -> set[str]:
+        missing = self.missing(values)
+        held = {value: size for value, size in zip(values, sizes, strict=True) if value not in missing}
+        if len(held) > _MOST_ASKED_FOR_SIZE:
+            return missing
+        with self._errors():
+            places = [self._objects.oid_to_path(value) for value in held]
+            infos = self._objects.fs.info(places) if places else []
+        return missing | {value for value, info in zip(held, infos, strict=True) if info.get("size") != held[value]}
+
+    def store(self, sources: Sequence[str], size: int, source: Path) -> list[tuple[str, int]]:
+        # By way of the cache, so that what is uploaded is what was hashed, whatever happens to the sources meanwhile.
+        with disk_errors(f"cache {self._cache.root}", source):
+            stored = self._cache.deposit(sources, size)
+        self._upload(sorted(self.not_held([md5 for md5, _ in stored], [size for _, size in stored])))
+        return stored
+
+    def store_listing(self, content: bytes) -> str:
+        with disk_errors(f"cache {self._cache.root}"):
+            md5 = self._cache.write(content, suffix=".dir")
+        self._upload([f"{md5}.dir"])
+        return md5
+
+    def _upload(self, values: Sequence[str]) -> None:
+        from dvc_objects.fs import localfs
+
+        if values:
+            paths = [str(self._cache.path(value)) for value in values]
+            with self._errors():
+                self._objects.add(paths, localfs, list(values), check_exists=False)
+
+    def fetch(self, values: Sequence[str]) -> None:
+        from dvc_objects.fs import generic, localfs
+
+        places = [self._objects.oid_to_path(value) for value in values]
+        failures: dict[str, BaseException] = {}
+        with self._errors(), self._cache.workspace() as folder:
+            arrivals = [str(folder / value) for value in values]
+            generic.copy(
+                self._objects.fs, places, localfs, arrivals, on_error=lambda _, to, error: failures.update({to: error})
+            )
+            for value, place, arrival in zip(values, places, arrivals, strict=True):
+                if isinstance(failures.get(arrival), FileNotFoundError):
+                    raise _missing(value, self.name) from failures[arrival]
+                if arrival in failures:
+                    raise failures[arrival]
+                if not self._cache.adopt(Path(arrival), value):
+                    raise _corrupt(value, place, self.name)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except MlAssetsError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in _DISK_FULL:
+                raise StoreFull(
+                    f"the cache {self._cache.root} cannot be written: {error.strerror}",
+                    next_step="free space there and run again; nothing half-written was kept",
+                ) from error
+            raise RemoteUnreachable(
+                f"the {self.name} did not answer, or refused: {type(error).__name__}: {error}",
+                next_step="see that the server runs, and that its address, bucket and credentials are right; run again",
+            ) from error
+
+
+def _dvc_settings(url: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any], str]:
+    """DVC's class of file system for the URL, its arguments, and the path there."""
+    from dvc.fs import get_cloud_fs
+
+    # DVC reads its settings from text files, and wants truth values as it finds them there.
+    texts = {
+        name: str(value).lower() if isinstance(value, bool) and name not in _PLAIN_BOOLEANS else value
+        for name, value in options.items()
+    }
+    try:
+        cls, config, path = get_cloud_fs({}, **texts, url=url)
+    except Exception as error:
+        raise _refused(url, error) from error
+    return cls, config, path
+
+
+def _refused(url: str, error: Exception) -> SettingsError:
+    return SettingsError(
+        f"DVC does not take the remote {_without_password(url)} with these options: {error}",
+        next_step="correct `remote` and `options` in the settings; options are those of `dvc remote modify`",
+    )
+
+
+def _within(seconds: float, ask: Callable[[], object]) -> None:
+    """Ask in a thread that nobody waits for longer; libraries retry a dead address for minutes."""
+    failures: list[Exception] = []
+
+    def contact() -> None:
+        try:
+            ask()
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=contact, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer within {seconds:.0f} seconds")
+    if failures:
+        raise failures[0]
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host))
+
+
+def _missing(value: str, remote: str) -> ContentMissing:
+    return ContentMissing(
+        f"the {remote} does not hold the object {value}",
+        next_step="materialize the asset again, or bring the object back from where the remote is backed up",
+    )
+
+
+def _corrupt(value: str, place: str, remote: str) -> ContentCorrupt:
+    return ContentCorrupt(
+        f"the {remote} holds {place}, whose content is not that of the object {value}: it was cut or altered",
+        next_step=f"remove {place} and store the content again: materialize the asset, or `dvc push` it",
+    )

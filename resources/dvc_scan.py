@@ -1,0 +1,130 @@
+"""What a file or directory to be stored consists of, and the hashes that are known from the last time."""
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from resources.errors import StoreError
+
+__all__ = ["RememberedHashes", "ScannedFile", "listing", "read_listing", "scan"]
+
+_RACY_NS = 2 * 10**9
+_STATES_KEPT = 256
+
+
+class ScannedFile(NamedTuple):
+    """One file, as it stood when it was looked at."""
+
+    path: str
+    relpath: str
+    size: int
+    modified_ns: int
+    """The later one of modification and change of status."""
+    signature: str
+    """Differs whenever the file may have changed."""
+
+
+def scan(path: Path) -> list[ScannedFile]:
+    """All files of a directory at any depth, or the one file; symbolic links to files count as the files.
+
+    Raises:
+        StoreError: something in it is neither file nor directory, or a link to a directory, which DVC leaves out.
+    """
+    found = path.stat()
+    if not stat.S_ISDIR(found.st_mode):
+        return [_scanned(str(path), path.name, found)]
+    files: list[ScannedFile] = []
+    folders = [(str(path), "")]
+    while folders:
+        folder, prefix = folders.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append((entry.path, f"{prefix}{entry.name}/"))
+                else:
+                    files.append(_scanned(entry.path, prefix + entry.name, entry.stat()))
+    return files
+
+
+def _scanned(path: str, relpath: str, found: os.stat_result) -> ScannedFile:
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(
+            f"{path} is not a regular file",
+            next_step="replace links to directories by the directories, and leave out sockets, pipes and devices",
+        )
+    modified, changed, size = found.st_mtime_ns, found.st_ctime_ns, found.st_size
+    signature = f"{modified} {changed} {size} {found.st_ino} {relpath}"
+    return ScannedFile(path, relpath, size, max(modified, changed), signature)
+
+
+def listing(hashes: dict[str, str]) -> bytes:
+    """The object that stands for a directory, byte for byte as DVC writes it.
+
+    Args:
+        hashes: MD5 of each file by its path in the directory, with ``/`` between the parts.
+    """
+    quoted = json.encoder.encode_basestring_ascii
+    entries = (f'{{"md5": "{hashes[relpath]}", "relpath": {quoted(relpath)}}}' for relpath in sorted(hashes))
+    return f"[{', '.join(entries)}]".encode()
+
+
+def read_listing(content: bytes) -> dict[str, str]:
+    """The inverse of `listing`.
+
+    Raises:
+        ValueError: it is no listing, or names a file outside the directory.
+    """
+    try:
+        hashes = {entry["relpath"]: entry["md5"] for entry in json.loads(content)}
+    except (KeyError, TypeError) as error:
+        raise ValueError("it is not a list of files and their hashes") from error
+    for relpath in hashes:
+        if not relpath or relpath.startswith("/") or not {"", ".", ".."}.isdisjoint(relpath.split("/")):
+            raise ValueError(f"it names {relpath!r}, which is not inside the directory")
+    return hashes
+
+
+class RememberedHashes:
+    """MD5s of the files of one directory, as they were last time, kept in the cache.
+
+    A file counts as unchanged if modification time, change time, size and inode are the same. One that was touched less
+    than two seconds before it was looked at is not remembered: it might change again within the grain of the clock.
+    Safe to lose and to write from two processes: an entry says which state of which file it is about.
+    """
+
+    def __init__(self, cache: Path, path: Path) -> None:
+        self._file = cache / "state" / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()}.json"
+        self._looked_at_ns = time.time_ns()
+        self._hashes: dict[str, str] = {}
+        with contextlib.suppress(OSError, ValueError):
+            self._hashes = json.loads(self._file.read_bytes())
+
+    def get(self, file: ScannedFile) -> str | None:
+        """The MD5 that the file has if it is unchanged."""
+        return self._hashes.get(file.signature)
+
+    def replace(self, files: Sequence[ScannedFile], hashes: Sequence[str]) -> None:
+        """Keep these and forget the others; trouble with it costs time next time, and nothing else."""
+        settled = self._looked_at_ns - _RACY_NS
+        new = {file.signature: md5 for file, md5 in zip(files, hashes, strict=True) if file.modified_ns < settled}
+        with contextlib.suppress(OSError):
+            if new == self._hashes:
+                if new:
+                    os.utime(self._file)
+                return
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._file.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(new))
+            temporary.replace(self._file)
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        states = sorted(self._file.parent.iterdir(), key=lambda state: state.stat().st_mtime_ns, reverse=True)
+        for state in states[_STATES_KEPT:]:
+            state.unlink(missing_ok=True)

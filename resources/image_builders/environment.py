@@ -1,0 +1,102 @@
+"""Where no container engine is: the interpreter's environment stands in for the image's."""
+
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from resources.base_images import LOCK_FILE, read_base_images
+from resources.errors import ImageError
+from resources.identity import Digest
+from resources.image_builders.build_key import build_key
+from resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
+
+__all__ = ["EXPLANATION", "InterpreterEnvironment", "installed_distributions", "interpreter_environment_digest"]
+
+EXPLANATION = "not containerized: no container engine on this target; recorded the environment of the interpreter"
+_PROJECT = "ml-assets"
+_INSTALLERS = frozenset({"pip", "uv"})
+_METADATA_SUFFIX = ".dist-info"
+
+
+class InterpreterEnvironment(ImageBuilder):
+    """Builds nothing: every image's environment digest is that of the interpreter, and there is no image.
+
+    Args:
+        root: the project's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def build(self, spec: ImageSpec, log: Callable[[str], None]) -> BuiltImage:
+        """Record the interpreter's environment for this image."""
+        key = self.build_key(spec)
+        digest = self.environment_digest()
+        log(f"{spec.name}: {EXPLANATION}: {digest}")
+        return BuiltImage(
+            environment_digest=digest,
+            image=None,
+            index_digest=None,
+            build_key=key,
+            built=False,
+            explanation=EXPLANATION,
+        )
+
+    def build_key(self, spec: ImageSpec) -> Digest:
+        """What the image would be made from, were there an engine."""
+        images = read_base_images(self._root / LOCK_FILE)
+        unknown = sorted(set(spec.bases.values()) - images.keys())
+        if unknown:
+            raise ImageError(
+                f"image {spec.name} is based on {', '.join(unknown)}, which {LOCK_FILE} does not name",
+                next_step=f"add repository and tag to {LOCK_FILE}, then run ml-assets images update",
+            )
+        answers = {argument: images[name].answer for argument, name in spec.bases.items()}
+        digests = {argument: answer.digest if answer else None for argument, answer in answers.items()}
+        return build_key(spec, self._root, digests)
+
+    def environment_digest(self) -> Digest:
+        """Digest of the interpreter and what is installed for it."""
+        return interpreter_environment_digest()
+
+
+def interpreter_environment_digest(search_path: Iterable[str] | None = None) -> Digest:
+    """SHA-256 over the canonical JSON of Python's implementation and version, the platform and all distributions.
+
+    Equal on every checkout and machine of one platform that has the same interpreter and the same lock installed.
+
+    Args:
+        search_path: folders to look for distributions in; ``sys.path`` when left out.
+    """
+    environment = {
+        "python": [platform.python_implementation(), platform.python_version()],
+        "platform": [platform.system(), platform.machine()],
+        "distributions": installed_distributions(sys.path if search_path is None else search_path),
+    }
+    return Digest.of_bytes(json.dumps(environment, sort_keys=True, separators=(",", ":")).encode())
+
+
+def installed_distributions(search_path: Iterable[str]) -> list[str]:
+    """Every installed distribution as ``name==version``, sorted, without this project and the installers.
+
+    Read from the names of the ``*.dist-info`` folders alone, which takes a millisecond where importlib.metadata takes
+    a hundred. The first of several on the path counts, as it does for imports.
+    """
+    versions: dict[str, str] = {}
+    for folder in dict.fromkeys(search_path):
+        for entry in _metadata_folders(folder or os.curdir):
+            name, _, version = entry.removesuffix(_METADATA_SUFFIX).rpartition("-")
+            versions.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)
+    left_out = {_PROJECT, *_INSTALLERS}
+    return sorted(f"{name}=={version}" for name, version in versions.items() if name not in left_out)
+
+
+def _metadata_folders(folder: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if name.endswith(_METADATA_SUFFIX))
+    except OSError:  # the path may name archives and folders that do not exist
+        return []

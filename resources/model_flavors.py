@@ -1,0 +1,344 @@
+"""Models as directories of canonical bytes: the same training gives the same bytes, and so the same data version.
+
+A directory holds ``model.json`` (which library and class), ``signature.json`` and the weights in the library's own
+format: ``model.ubj`` for XGBoost; ``model.skops`` for scikit-learn, because skops is the one of MLflow's formats that
+runs no code of the file's choosing when it is read, and because it can be written without memory addresses and times.
+"""
+
+import importlib.metadata
+import io
+import json
+import math
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import pandas as pd
+
+from resources.errors import DefinitionError, InputError
+
+__all__ = ["SavedModel", "load_model", "log_model", "save_model"]
+
+_DESCRIPTION = "model.json"
+_SIGNATURE = "signature.json"
+_EXAMPLE_ROWS = 5
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model in its canonical directory, with a few rows that it was seen to predict."""
+
+    directory: Path
+    flavor: str
+    input_example: pd.DataFrame
+
+
+def save_model(estimator: Any, destination: Path, *, input_example: pd.DataFrame, signature: Any = None) -> SavedModel:
+    """Write a fitted estimator as a canonical directory and check that it predicts the same when it is read back.
+
+    Args:
+        estimator: an XGBoost ``Booster`` or estimator, or a scikit-learn estimator that predicts.
+        destination: the directory, made if it does not exist.
+        input_example: rows as ``predict`` takes them; the first five are used.
+        signature: an MLflow ``ModelSignature``; inferred from the example and its prediction when left out.
+
+    Raises:
+        DefinitionError: the estimator is of no accepted type, cannot predict the example, or would not come back the
+            same.
+    """
+    flavor = _flavor_of(estimator)
+    example = input_example.head(_EXAMPLE_ROWS).reset_index(drop=True)
+    predicted = _predict(flavor, estimator, example)
+    destination.mkdir(parents=True, exist_ok=True)
+    flavor.write(estimator, destination / flavor.file)
+    _write_json(destination / _DESCRIPTION, {"flavor": flavor.name, "class": _class_name(estimator)})
+    _write_json(destination / _SIGNATURE, _signature_tree(signature or _infer_signature(example, predicted)))
+    if not _equal(predicted, _predict(flavor, load_model(destination), example)):
+        raise DefinitionError(
+            f"{_class_name(estimator)} predicts other values after it was saved and loaded",
+            next_step="use settings that the library's own file format keeps",
+        )
+    return SavedModel(destination, flavor.name, example)
+
+
+def load_model(directory: Path) -> Any:
+    """Read the estimator of a canonical directory, as its own library's class.
+
+    Raises:
+        InputError: the directory is not one, or its content cannot be read.
+    """
+    try:
+        description = json.loads((directory / _DESCRIPTION).read_text())
+        flavor = _FLAVORS[description["flavor"]]
+        return flavor.read(directory / flavor.file, description["class"])
+    except Exception as error:
+        raise InputError(
+            f"{directory} does not hold a model that can be read: {type(error).__name__}: {error}",
+            next_step=f"materialize the model again, or read it with a version that knows {_accepted()}",
+        ) from error
+
+
+def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]) -> str:
+    """Log the model, byte for byte, as an MLflow logged model of a run, and return the logged model's id.
+
+    MLflow's flavor writes the directory that MLflow knows how to serve; its weights are then those of `saved`.
+    """
+    from mlflow.models import Model, ModelSignature
+
+    flavor = _FLAVORS[saved.flavor]
+    estimator = load_model(saved.directory)
+    signature = json.loads((saved.directory / _SIGNATURE).read_text())
+
+    def write(path: str, **options: Any) -> None:
+        flavor.write_for_mlflow(estimator, path, **options)
+        (Path(path) / flavor.file).write_bytes((saved.directory / flavor.file).read_bytes())
+
+    with _without_integer_hint():
+        information = Model.log(
+            artifact_path=None,
+            name=name,
+            flavor=SimpleNamespace(__name__=f"mlflow.{flavor.name}", save_model=write),
+            run_id=run_id,
+            tags=tags,
+            signature=ModelSignature.from_dict({part: json.dumps(columns) for part, columns in signature.items()}),
+            input_example=saved.input_example,
+            # Given, because MLflow finds them out by loading the model in a new process, which takes many seconds.
+            pip_requirements=_requirements(flavor),
+        )
+    return str(information.model_id)
+
+
+class _Flavor(Protocol):
+    """What one library's models need."""
+
+    name: str
+    file: str
+    """Name of the weights' file, here and in MLflow's directory."""
+    accepts: str
+    distributions: tuple[str, ...]
+
+    def recognises(self, estimator: Any) -> bool: ...
+    def predict(self, estimator: Any, frame: pd.DataFrame) -> Any: ...
+    def write(self, estimator: Any, file: Path) -> None: ...
+    def read(self, file: Path, class_name: str) -> Any: ...
+    def write_for_mlflow(self, estimator: Any, path: str, **options: Any) -> None: ...
+
+
+class _XGBoost:
+    name = "xgboost"
+    file = "model.ubj"
+    accepts = "XGBoost's Booster and estimators (XGBRegressor, XGBClassifier, …)"
+    distributions: tuple[str, ...] = ("xgboost", "xgboost-cpu", "scikit-learn", "pandas", "numpy", "scipy")
+
+    def recognises(self, estimator: Any) -> bool:
+        return type(estimator).__module__.split(".")[0] == "xgboost" and hasattr(estimator, "save_model")
+
+    def predict(self, estimator: Any, frame: pd.DataFrame) -> Any:
+        import xgboost
+
+        return estimator.predict(xgboost.DMatrix(frame) if isinstance(estimator, xgboost.Booster) else frame)
+
+    def write(self, estimator: Any, file: Path) -> None:
+        missing = getattr(estimator, "missing", math.nan)
+        if not math.isnan(missing):
+            raise DefinitionError(
+                f"{_class_name(estimator)} has missing={missing}, which XGBoost's file format does not keep",
+                next_step="turn missing values into NaN before the model sees them",
+            )
+        estimator.save_model(file)
+
+    def read(self, file: Path, class_name: str) -> Any:
+        import xgboost
+
+        estimator = getattr(xgboost, class_name.rpartition(".")[2])()
+        estimator.load_model(file)
+        return estimator
+
+    def write_for_mlflow(self, estimator: Any, path: str, **options: Any) -> None:
+        import mlflow.xgboost
+
+        mlflow.xgboost.save_model(estimator, path, model_format="ubj", **options)
+
+
+class _ScikitLearn:
+    name = "sklearn"
+    file = "model.skops"
+    accepts = "scikit-learn's estimators and pipelines of them"
+    distributions: tuple[str, ...] = ("scikit-learn", "skops", "xgboost", "xgboost-cpu", "pandas", "numpy", "scipy")
+    _trusted_libraries = ("sklearn", "numpy", "scipy", "xgboost")
+
+    def recognises(self, estimator: Any) -> bool:
+        return any(base.__module__ == "sklearn.base" for base in type(estimator).__mro__)
+
+    def predict(self, estimator: Any, frame: pd.DataFrame) -> Any:
+        return estimator.predict(frame)
+
+    def write(self, estimator: Any, file: Path) -> None:
+        import skops.io
+
+        try:
+            content = skops.io.dumps(estimator)
+        except Exception as error:
+            raise DefinitionError(
+                f"{_class_name(estimator)} holds something that skops cannot write: {error}",
+                next_step=f"use {self.accepts}, with functions that have a name at the top of their module",
+            ) from error
+        file.write_bytes(_canonical_skops(content))
+        self._trusted(file)
+
+    def read(self, file: Path, class_name: str) -> Any:
+        import skops.io
+
+        return skops.io.load(file, trusted=self._trusted(file))
+
+    def write_for_mlflow(self, estimator: Any, path: str, **options: Any) -> None:
+        import mlflow.sklearn
+        import skops.io
+
+        trusted = skops.io.get_untrusted_types(data=skops.io.dumps(estimator))
+        mlflow.sklearn.save_model(estimator, path, serialization_format="skops", skops_trusted_types=trusted, **options)
+
+    def _trusted(self, file: Path) -> list[str]:
+        """The types beyond skops's own list that the file needs: those of the libraries it is made with, no others."""
+        import skops.io
+
+        types: list[str] = skops.io.get_untrusted_types(file=file)
+        foreign = [name for name in types if name.split(".")[0] not in self._trusted_libraries]
+        if foreign:
+            raise DefinitionError(
+                f"the model holds types of other libraries: {', '.join(foreign)}",
+                next_step=f"use {self.accepts}, and do other steps in a feature set",
+            )
+        return types
+
+
+# XGBoost's estimators are also scikit-learn's, so it is asked first.
+_FLAVORS: dict[str, _Flavor] = {"xgboost": _XGBoost(), "sklearn": _ScikitLearn()}
+
+
+def _flavor_of(estimator: Any) -> _Flavor:
+    for flavor in _FLAVORS.values():
+        if flavor.recognises(estimator):
+            if hasattr(estimator, "predict"):
+                return flavor
+            break
+    raise DefinitionError(
+        f"a model must be one of: {_accepted()}, with a predict method; given {_class_name(estimator)}",
+        next_step="return one of these, or add the library to resources/model_flavors.py",
+    )
+
+
+def _accepted() -> str:
+    return "; ".join(flavor.accepts for flavor in _FLAVORS.values())
+
+
+def _class_name(estimator: Any) -> str:
+    return f"{type(estimator).__module__}.{type(estimator).__qualname__}"
+
+
+def _predict(flavor: _Flavor, estimator: Any, example: pd.DataFrame) -> Any:
+    try:
+        return flavor.predict(estimator, example)
+    except Exception as error:
+        raise DefinitionError(
+            f"{_class_name(estimator)} cannot predict its input example: {type(error).__name__}: {error}",
+            next_step="return a fitted estimator, and as input example the columns that it was fitted on",
+        ) from error
+
+
+def _equal(before: Any, after: Any) -> bool:
+    import numpy
+
+    first, second = numpy.asarray(before), numpy.asarray(after)
+    if first.dtype.kind == "f":
+        # Devices add in different orders.
+        return first.shape == second.shape and bool(numpy.allclose(first, second, rtol=1e-4, equal_nan=True))
+    return bool(numpy.array_equal(first, second))
+
+
+def _infer_signature(example: pd.DataFrame, predicted: Any) -> Any:
+    from mlflow.models import infer_signature
+
+    with _without_integer_hint():
+        return infer_signature(example, predicted)
+
+
+@contextmanager
+def _without_integer_hint() -> Iterator[None]:
+    """MLflow warns that a missing value would turn a column of integers into floats; here frames keep their types."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*schema contains integer column", category=UserWarning)
+        yield
+
+
+def _signature_tree(signature: Any) -> dict[str, Any]:
+    return {part: json.loads(columns) for part, columns in signature.to_dict().items() if columns is not None}
+
+
+def _requirements(flavor: _Flavor) -> list[str]:
+    found = []
+    for distribution in ("mlflow", *flavor.distributions):
+        try:
+            found.append(f"{distribution}=={importlib.metadata.version(distribution)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _write_json(file: Path, tree: dict[str, Any]) -> None:
+    file.write_text(json.dumps(tree, indent=1, sort_keys=True) + "\n")
+
+
+def _canonical_skops(content: bytes) -> bytes:
+    """The same skops file with objects numbered in order of appearance, no times and no version of skops."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    schema = json.loads(members.pop("schema.json"))
+    del schema["_skops_version"]
+    names = _Renumbering()
+    names.apply(schema)
+    members = {names.file(name): member for name, member in members.items()}
+    members["schema.json"] = json.dumps(schema, separators=(",", ":")).encode()
+    canonical = io.BytesIO()
+    with zipfile.ZipFile(canonical, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(members):
+            archive.writestr(zipfile.ZipInfo(name), members[name])
+    return canonical.getvalue()
+
+
+class _Renumbering:
+    """Replaces memory addresses, by which skops names objects and files, with 1, 2, 3, … in order of appearance."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def file(self, name: str) -> str:
+        address, dot, suffix = name.partition(".")
+        return f"{self._number(address)}{dot}{suffix}"
+
+    def apply(self, node: Any) -> None:
+        if isinstance(node, list):
+            for item in node:
+                self.apply(item)
+        if not isinstance(node, dict):
+            return
+        loader = node.get("__loader__")
+        if "__id__" in node and loader == "JsonNode":
+            # Whether two equal constants are one object is Python's affair and no part of the model.
+            del node["__id__"]
+        elif "__id__" in node:
+            node["__id__"] = self._number(str(node["__id__"]))
+        if isinstance(node.get("file"), str) and loader:
+            node["file"] = self.file(node["file"])
+        if loader == "SetNode":
+            node["content"].sort(key=lambda item: str(item.get("content")))
+        for value in node.values():
+            self.apply(value)
+
+    def _number(self, address: str) -> int:
+        return self._numbers.setdefault(address, len(self._numbers) + 1)

@@ -1,0 +1,338 @@
+"""Reads of an OCI registry: a tag's digest and platforms, an image's configuration and labels, referrers.
+
+A tag is resolved here, once, and what leaves is a digest. Everything that arrives is checked against the digest that
+it was asked for or announced with. Source: the OCI image and distribution specifications 1.1.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from resources.errors import RegistryError
+from resources.identity import Digest, ImageReference
+from resources.registry_auth import Answer, RegistrySession
+
+__all__ = ["ImageConfiguration", "PublishedImage", "Referrer", "RegistryClient", "ResolvedImage"]
+
+DEFAULT_PLATFORM = "linux/amd64"
+_INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+_MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedImage:
+    """What a name stands for in a registry at this moment."""
+
+    reference: ImageReference
+    """The index where one stands above the platforms, else the only manifest."""
+    is_index: bool
+    platforms: Mapping[str, Digest]
+    """Manifest of each platform, by ``system/architecture`` with ``/variant`` where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedImage:
+    """One platform of an image."""
+
+    reference: ImageReference
+    """The platform's manifest."""
+    platform: str
+    index_digest: Digest | None
+    """The index that stands above the manifest, if any."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfiguration:
+    """The configuration that a platform's manifest points to."""
+
+    digest: Digest
+    """Some runtimes report this one as the image that they run."""
+    platform: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """Something attached to an image, such as a signature, an SBOM or an attestation."""
+
+    digest: Digest
+    artifact_type: str
+    size: int
+    annotations: Mapping[str, str]
+
+
+class RegistryClient:
+    """Reads registries; which one is said by each image's name.
+
+    Args:
+        plain_http: registries (``host[:port]``) without TLS. Loopback addresses never use it.
+        docker_config: Docker's ``config.json`` with credentials; ``~/.docker/config.json`` when left out.
+        timeout: seconds to wait for a connection, and for each part of an answer.
+    """
+
+    def __init__(
+        self, *, plain_http: Collection[str] = (), docker_config: Path | None = None, timeout: float = 30.0
+    ) -> None:
+        self._plain_http = frozenset(plain_http)
+        self._docker_config = docker_config or Path.home() / ".docker" / "config.json"
+        self._timeout = timeout
+        self._sessions: dict[str, RegistrySession] = {}
+
+    def find(self, name: str) -> PublishedImage | None:
+        """Look up ``registry/repository:tag`` (or ``@digest``); None where the registry holds no such image.
+
+        Raises:
+            RegistryError: the name is malformed, the registry did not answer or refused, or what it answered is not
+                an image or does not have its digest.
+        """
+        target = _Name.parse(name)
+        found = self._manifest(target.registry, target.repository, target.version)
+        if found is None:
+            return None
+        digest, manifest = found
+        reference = ImageReference(target.registry, target.repository, digest)
+        if manifest.manifests is not None:
+            return PublishedImage(reference, True, _platforms(manifest.manifests))
+        configuration = self._configuration(reference, manifest)
+        return PublishedImage(reference, False, {configuration.platform: digest})
+
+    def resolve(self, name: str, platform: str = DEFAULT_PLATFORM) -> ResolvedImage:
+        """Find the manifest that ``registry/repository:tag`` (or ``@digest``) stands for on a platform.
+
+        Raises:
+            RegistryError: as `find`, and if there is no such image or it is not made for the platform.
+        """
+        published = self.find(name)
+        if published is None:
+            raise _missing(name)
+        key = _choose(published.platforms, platform)
+        if key is None:
+            raise RegistryError(
+                f"{name} is not made for {platform}, but for {', '.join(published.platforms) or 'no platform'}",
+                next_step="name one of these platforms, or build the image for yours",
+            )
+        whole = published.reference
+        reference = ImageReference(whole.registry, whole.repository, published.platforms[key])
+        return ResolvedImage(reference, key, whole.digest if published.is_index else None)
+
+    def configuration(self, reference: ImageReference) -> ImageConfiguration:
+        """The configuration of one platform's image.
+
+        Raises:
+            RegistryError: as `find`, and if there is no such manifest or it is an index.
+        """
+        found = self._manifest(reference.registry, reference.repository, str(reference.digest))
+        if found is None:
+            raise _missing(str(reference))
+        if found[1].manifests is not None:
+            raise RegistryError(f"{reference} is an index of several platforms", next_step="resolve one platform first")
+        return self._configuration(reference, found[1])
+
+    def labels(self, reference: ImageReference) -> Mapping[str, str]:
+        """The labels of one platform's image; raises as `configuration`."""
+        return self.configuration(reference).labels
+
+    def referrers(self, reference: ImageReference, artifact_type: str | None = None) -> tuple[Referrer, ...]:
+        """What is attached to an image or index, of one type if given.
+
+        Registries without the referrers API are read by its fallback, a tag named after the digest.
+
+        Raises:
+            RegistryError: the registry did not answer or refused, or what it answered cannot be understood.
+        """
+        base = f"/v2/{reference.repository}/referrers/{reference.digest}"
+        path: str | None = base
+        entries: list[_Descriptor] = []
+        visited: set[str] = set()
+        while path and path not in visited:
+            visited.add(path)
+            answer = self._get(reference.registry, reference.repository, path, accept=_INDEX_TYPES[0])
+            if answer.status == 404:
+                fallback = str(reference.digest).replace(":", "-")
+                found = self._manifest(reference.registry, reference.repository, fallback)
+                entries = list(found[1].manifests or ()) if found else []
+                break
+            entries += _parse(_Manifest, answer.body, path).manifests or ()
+            path = _next_page(answer, base)
+        return tuple(
+            Referrer(_digest(entry.digest), entry.artifact_type, entry.size, entry.annotations)
+            for entry in entries
+            if artifact_type in (None, entry.artifact_type)
+        )
+
+    def _manifest(self, registry: str, repository: str, version: str) -> "tuple[Digest, _Manifest] | None":
+        path = f"/v2/{repository}/manifests/{version}"
+        answer = self._get(registry, repository, path, accept=", ".join((*_INDEX_TYPES, *_MANIFEST_TYPES)))
+        if answer.status == 404:
+            return None
+        digest = _verify(answer, version, f"{registry}{path}")
+        manifest = _parse(_Manifest, answer.body, f"{registry}{path}")
+        if manifest.manifests is None and manifest.config is None:
+            raise RegistryError(
+                f"{registry}{path} is neither an image manifest nor an index of version 2",
+                next_step="check the name; an image in the format of 2015 has to be built again",
+            )
+        return digest, manifest
+
+    def _configuration(self, reference: ImageReference, manifest: "_Manifest") -> ImageConfiguration:
+        if manifest.config is None:
+            raise RegistryError(f"{reference} has no configuration", next_step="check that it names an image")
+        path = f"/v2/{reference.repository}/blobs/{manifest.config.digest}"
+        answer = self._get(reference.registry, reference.repository, path, accept="*/*")
+        if answer.status == 404:
+            raise RegistryError(f"{reference} has lost its configuration", next_step="push the image again")
+        digest = _verify(answer, manifest.config.digest, f"{reference.registry}{path}")
+        content = _parse(_Configuration, answer.body, f"{reference.registry}{path}")
+        return ImageConfiguration(digest, _platform(content), (content.config and content.config.labels) or {})
+
+    def _get(self, registry: str, repository: str, path: str, *, accept: str) -> Answer:
+        session = self._sessions.get(registry)
+        if session is None:
+            session = self._sessions[registry] = RegistrySession(
+                registry,
+                plain_http=registry in self._plain_http,
+                docker_config=self._docker_config,
+                timeout=self._timeout,
+            )
+        return session.get(path, repository=repository, accept=accept)
+
+
+class _Platform(BaseModel):
+    os: str = "unknown"
+    architecture: str = "unknown"
+    variant: str | None = None
+
+
+class _Descriptor(BaseModel):
+    digest: str
+    size: int = 0
+    platform: _Platform | None = None
+    artifact_type: str = Field("", alias="artifactType")
+    annotations: dict[str, str] = {}
+
+
+class _Manifest(BaseModel):
+    """An image manifest (which has a configuration) or an index (which has manifests)."""
+
+    config: _Descriptor | None = None
+    manifests: list[_Descriptor] | None = None
+
+
+class _ContainerConfiguration(BaseModel):
+    labels: dict[str, str] | None = Field(None, alias="Labels")
+
+
+class _Configuration(_Platform):
+    config: _ContainerConfiguration | None = None
+
+
+_Document = TypeVar("_Document", _Manifest, _Configuration)
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    registry: str
+    repository: str
+    version: str
+    """Tag or digest."""
+
+    @classmethod
+    def parse(cls, name: str) -> "_Name":
+        registry, _, rest = name.partition("/")
+        repository, at, digest = rest.partition("@")
+        # A name may carry both; the digest is then what counts.
+        repository, _, tag = repository.partition(":")
+        try:
+            if not at and not _TAG.fullmatch(tag):
+                raise ValueError("it has no tag and no digest")
+            if not re.search(r"[.:]|^localhost$", registry):
+                raise ValueError("it does not start with a registry's host")
+            version = str(Digest.parse(digest)) if at else tag
+            ImageReference(registry, repository, Digest.of_bytes(b""))
+        except ValueError as error:
+            raise RegistryError(
+                f"{name!r} is not the name of an image: {error}", next_step="write registry/repository:tag"
+            ) from error
+        return cls(registry, repository, version)
+
+
+def _verify(answer: Answer, version: str, what: str) -> Digest:
+    """The body's SHA-256 digest, after comparing the body with the digests that it should have."""
+    digest = Digest.of_bytes(answer.body)
+    for expected in (version, answer.headers.get("docker-content-digest")):
+        algorithm, separator, value = (expected or "").partition(":")
+        if not separator:
+            continue
+        if algorithm not in ("sha256", "sha512") or hashlib.new(algorithm, answer.body).hexdigest() != value:
+            raise RegistryError(
+                f"{what} has the digest {digest}, and not {expected} as promised",
+                next_step="run again; if it happens again, distrust the registry or what stands in between",
+            )
+    return digest
+
+
+def _parse(model: type[_Document], body: bytes, what: str) -> _Document:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise RegistryError(
+            f"{what} is not what an OCI registry answers ({error.error_count()} errors in its form)",
+            next_step="check the registry's address; a proxy or login page may stand in between",
+        ) from error
+
+
+def _platforms(manifests: list[_Descriptor]) -> dict[str, Digest]:
+    found: dict[str, Digest] = {}
+    for entry in manifests:
+        # BuildKit keeps attestations in the index, as manifests of an unknown platform.
+        if entry.platform and entry.platform.os != "unknown":
+            found.setdefault(_platform(entry.platform), _digest(entry.digest))
+    return found
+
+
+def _platform(platform: _Platform) -> str:
+    return _normal("/".join(part for part in (platform.os, platform.architecture, platform.variant) if part))
+
+
+def _normal(platform: str) -> str:
+    # The specification's only architecture whose usual variant is written by some and left out by others.
+    return "linux/arm64" if platform == "linux/arm64/v8" else platform
+
+
+def _choose(platforms: Collection[str], wanted: str) -> str | None:
+    wanted = _normal(wanted)
+    if wanted in platforms:
+        return wanted
+    variants = [platform for platform in platforms if platform.startswith(f"{wanted}/")]
+    return variants[0] if len(variants) == 1 else None
+
+
+def _digest(text: str) -> Digest:
+    try:
+        return Digest.parse(text)
+    except ValueError as error:
+        raise RegistryError(f"the registry names content by {text!r}", next_step="check the registry") from error
+
+
+def _next_page(answer: Answer, base: str) -> str | None:
+    link = re.match(r'\s*<([^>]+)>\s*;\s*rel="?next"?', answer.headers.get("link", ""))
+    if not link:
+        return None
+    query = link[1].partition("?")[2]
+    return f"{base}?{query}"
+
+
+def _missing(name: str) -> RegistryError:
+    return RegistryError(f"the registry holds no {name}", next_step="check the name, or push the image first")

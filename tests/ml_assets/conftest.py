@@ -1,0 +1,39 @@
+"""Real storage in a temporary directory: a DVC remote, an MLflow database, a Dagster instance."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from ml_assets.storage import STORAGE_KEY, ArtifactStorage
+from resources.dvc import DvcStore
+from resources.image_builders.environment import InterpreterEnvironment
+from resources.tracking import MlflowTracking
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> ArtifactStorage:
+    return ArtifactStorage(
+        store=DvcStore(remote=str(tmp_path / "remote"), cache=str(tmp_path / "cache")),
+        tracking=MlflowTracking(tracking_uri=f"sqlite:///{tmp_path}/mlflow/mlflow.db", experiment="tests"),
+        image_builder=dg.ResourceDefinition.hardcoded_resource(InterpreterEnvironment(PROJECT)),
+        target="local",
+        ui_url="http://dagster.example",
+    )
+
+
+@pytest.fixture
+def resources(storage: ArtifactStorage) -> dict[str, Any]:
+    return {STORAGE_KEY: storage}
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    home = tmp_path / "dagster"
+    home.mkdir()
+    with dg.DagsterInstance.local_temp(str(home)) as found:
+        yield found

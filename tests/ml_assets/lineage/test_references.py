@@ -1,0 +1,65 @@
+"""References are read for every form that their text may have, and refused when they can have none."""
+
+import pytest
+
+from ml_assets.lineage.references import Form, Reading, parse_reference
+from resources.errors import UnknownReference
+
+MD5 = "0123456789abcdef0123456789abcdef"
+SHA256 = MD5 + MD5
+
+
+def forms(text: str) -> set[Form]:
+    return {reading.form for reading in parse_reference(text).readings}
+
+
+def test_any_text_may_be_an_asset_an_event_or_a_version() -> None:
+    assert forms("key/of/asset@2013-01") == {Form.EVENT, Form.ASSET, Form.VERSION}
+
+
+@pytest.mark.parametrize(
+    ("digits", "form", "shortest"),
+    [(MD5, Form.VERSION, 6), (MD5, Form.COMMIT, 7), (MD5, Form.MLFLOW_RUN, 8), (MD5, Form.DAGSTER_RUN, 8)],
+)
+def test_digits_are_read_from_the_shortest_length_on(digits: str, form: Form, shortest: int) -> None:
+    assert Reading(form, digits[:shortest], shortened=True) in parse_reference(digits[:shortest]).readings
+    assert Reading(form, digits[: shortest - 1], shortened=True) not in parse_reference(digits[: shortest - 1]).readings
+
+
+def test_a_whole_md5_may_still_be_the_start_of_a_directory() -> None:
+    assert Reading(Form.VERSION, f"md5:{MD5}", shortened=True) in parse_reference(f"md5:{MD5}").readings
+
+
+def test_a_whole_sha256_is_the_start_of_nothing() -> None:
+    assert not any(reading.shortened for reading in parse_reference(f"sha256:{SHA256}").readings)
+
+
+def test_digits_may_be_written_in_capitals() -> None:
+    assert Reading(Form.VERSION, f"sha256:{SHA256}") in parse_reference(f"SHA256:{SHA256.upper()}").readings
+
+
+def test_an_image_reference_is_one() -> None:
+    assert Form.IMAGE in forms(f"registry.example:5000/train@sha256:{SHA256}")
+
+
+def test_a_dashed_id_is_a_dagster_run() -> None:
+    assert Form.DAGSTER_RUN in forms("1a2b3c4d-0000-4000-8000-000000000000")
+
+
+def test_a_dirty_commit_can_be_pasted_as_it_is_shown() -> None:
+    readings = parse_reference("abc1234+dirty").readings
+    assert Reading(Form.COMMIT, "abc1234", shortened=True) in readings
+
+
+def test_a_model_version_is_nothing_else() -> None:
+    assert parse_reference("models:/flight-delay/3").readings == (
+        Reading(Form.MODEL_VERSION, "models:/flight-delay/3"),
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "  ", "models:/flight-delay", "models:/flight-delay@champion", "models:/a/b/3", "md5:abc", "sha256:"]
+)
+def test_text_of_no_form_is_refused_with_what_to_write(text: str) -> None:
+    with pytest.raises(UnknownReference, match="Next: "):
+        parse_reference(text)

@@ -1,0 +1,194 @@
+"""The Dockerfiles as BuildKit's own parser reads them: what can be said of an image without building it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dockerfile
+import pytest
+
+from resources.base_images import LOCK_FILE, read_base_images
+from resources.provenance import ImageLabels, Source
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILES = ("Dockerfile.train", "Dockerfile.serve")
+SECRET_WORDS = re.compile(r"passw|token|secret|credential|api_?key|private|netrc|index_url|\.pem|\.key\b|\.env\b", re.I)
+
+pytestmark = pytest.mark.parametrize("file", DOCKERFILES)
+
+
+def test_stages_are_environment_and_code(file: str) -> None:
+    assert [name for name, _ in _stages(file)] == ["requirements", "environment", "code"]
+
+
+def test_every_stage_starts_from_a_stage_or_from_a_base_image_given_at_build_time(file: str) -> None:
+    earlier: list[str] = []
+    for name, commands in _stages(file):
+        assert commands[0].value[0] == "${BASE_IMAGE}" or commands[0].value[0] in earlier
+        earlier.append(name)
+
+
+def test_base_image_has_no_default_and_is_named_by_the_lock(file: str) -> None:
+    first = _commands(file)[0]
+    assert (first.cmd, first.value) == ("ARG", ("BASE_IMAGE",))
+    assert "python" in read_base_images(ROOT / LOCK_FILE)
+
+
+def test_no_registry_and_no_tag_is_written_down(file: str) -> None:
+    for command in _commands(file):
+        assert not re.search(r"https?://|docker\.|ghcr|quay", command.original), command.original
+    assert not (ROOT / file).read_text().startswith("# syntax")
+
+
+def test_last_stage_runs_as_a_user_that_is_not_root_and_has_a_number(file: str) -> None:
+    user = [command for command in _stages(file)[-1][1] if command.cmd == "USER"][-1].value[0]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+    assert _commands(file)[-1].cmd == "USER"
+
+
+def test_nothing_secret_is_copied(file: str) -> None:
+    for command in _commands(file):
+        assert command.cmd != "ADD"
+        if command.cmd == "COPY":
+            assert not any(SECRET_WORDS.search(value) for value in command.value)
+            assert not {"*", ".", "./", "/"} & set(command.value[:-1])
+
+
+def test_nothing_secret_is_an_argument_or_a_variable(file: str) -> None:
+    for command in _commands(file):
+        if command.cmd in ("ARG", "ENV", "LABEL"):
+            assert not any(SECRET_WORDS.search(value) for value in command.value), command.original
+
+
+def test_secrets_are_mounted_where_packages_are_fetched_and_nowhere_else(file: str) -> None:
+    for command in _commands(file):
+        mounted = {_options(flag)["id"] for flag in command.flags if "type=secret" in flag}
+        fetches = "pip install" in command.value[0] and "--offline" not in command.value[0]
+        fetches = fetches or "pip sync" in command.value[0]
+        assert mounted == ({"index_url", "netrc", "ca_bundle"} if fetches else set()), command.original
+
+
+def test_what_is_fetched_is_kept_in_a_cache_and_out_of_the_layers(file: str) -> None:
+    caches = [flag for command in _commands(file) for flag in command.flags if "type=cache" in flag]
+    assert len(caches) == 2
+
+
+def test_dependencies_are_those_of_the_lock_with_their_hashes(file: str) -> None:
+    text = " ".join(command.original for command in _commands(file) if command.cmd == "RUN")
+    assert re.search(r"uv export [^;]*--frozen", text)
+    assert re.search(r"uv pip sync [^;]*--require-hashes", text)
+
+
+def test_environment_holds_none_of_the_projects_code(file: str) -> None:
+    environment = dict(_stages(file))["environment"]
+    assert not [command for command in environment if command.cmd in ("COPY", "ADD")]
+
+
+def test_installer_is_the_one_of_the_makefile_and_stays_out_of_the_image(file: str) -> None:
+    version = re.search(r"^UV_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert version
+    arguments = [command.value[0] for command in _commands(file) if command.cmd == "ARG"]
+    assert f"UV_VERSION={version[1]}" in arguments
+    assert not [command for command in _commands(file) if command.cmd == "COPY" and command.flags]
+
+
+def test_labels_name_commit_version_time_environment_and_lock(file: str) -> None:
+    (label,) = [command for command in _stages(file)[-1][1] if command.cmd == "LABEL"]
+    labels = dict(zip(label.value[::2], label.value[1::2], strict=True))
+    arguments = {command.value[0].partition("=")[0] for command in _stages(file)[-1][1] if command.cmd == "ARG"}
+    named = {name: value.strip('"') for name, value in labels.items()}
+    expected = {
+        "org.opencontainers.image.revision": "COMMIT",
+        "org.opencontainers.image.source": "REPOSITORY",
+        "org.opencontainers.image.version": "VERSION",
+        "org.opencontainers.image.created": "CREATED",
+        ImageLabels.ENVIRONMENT: "ENVIRONMENT_DIGEST",
+        ImageLabels.LOCK: "LOCK_DIGEST",
+        ImageLabels.BUILD_KEY: "BUILD_KEY",
+    }
+    assert {name: named.get(name) for name in expected} == {name: f"${{{value}}}" for name, value in expected.items()}
+    assert set(expected.values()) <= arguments
+
+
+@pytest.mark.parametrize("dirty", ["true", "false"])
+def test_commit_is_written_as_the_record_reads_it(file: str, dirty: str, tmp_path: Path) -> None:
+    given = {"COMMIT": "abc", "DIRTY": dirty, "DIFF_DIGEST": "sha256:1", "REPOSITORY": "https://git.example/a\"b'c"}
+    source = _write_source(file, given, tmp_path)
+    assert source == Source(commit="abc", dirty=dirty == "true", diff_digest="sha256:1", repository=given["REPOSITORY"])
+
+
+def test_commit_that_is_not_given_is_unknown(file: str, tmp_path: Path) -> None:
+    empty = dict.fromkeys(("COMMIT", "DIRTY", "DIFF_DIGEST", "REPOSITORY"), "")
+    assert _write_source(file, empty, tmp_path) == Source()
+
+
+def test_what_is_copied_exists_and_is_let_into_the_context(file: str) -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for command in _commands(file):
+        if command.cmd == "COPY":
+            for source in command.value[:-1]:
+                assert (ROOT / source).exists(), source
+                assert source.split("/")[0] in allowed, source
+
+
+def test_context_holds_nothing_that_is_not_named(file: str) -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert lines[0] == "*"
+    copied = {value.split("/")[0] for name in DOCKERFILES for value in _copied(name)}
+    assert {line[1:] for line in lines if line.startswith("!")} == copied
+
+
+def test_requirements_export_from_the_lock_as_the_dockerfile_asks(file: str, tmp_path: Path) -> None:
+    for variant in ("cpu", "cuda") if file == "Dockerfile.train" else ("",):
+        names = _export(file, variant, tmp_path)
+        if file == "Dockerfile.serve":
+            assert not names & {"dagster", "dvc", "mlflow", "xgboost", "xgboost-cpu", "scikit-learn", "pandas"}
+            assert {"onnxruntime", "numpy", "pydantic"} <= names
+        else:
+            assert {"dagster", "dvc", "mlflow", "hatchling"} <= names
+            assert not names & {"pytest", "ruff", "mypy", "playwright", "moto"}
+            assert bool(names & {"nvidia-nccl-cu12", "nvidia-nccl-cu13"}) == (variant == "cuda")
+
+
+def _export(file: str, accelerator: str, folder: Path) -> set[str]:
+    """Names of the distributions that the Dockerfile's own export gives on this platform."""
+    (command,) = [each.value[0] for each in _commands(file) if each.cmd == "RUN" and "uv export" in each.value[0]]
+    uv = Path(sys.prefix) / "bin" / "uv"
+    output = folder / f"requirements-{accelerator}.txt"
+    command = command.replace("/opt/uv/bin/uv", str(uv)).replace("requirements.txt", str(output))
+    subprocess.run(["sh", "-c", command], cwd=ROOT, env=os.environ | {"ACCELERATOR": accelerator}, check=True)
+    return set(re.findall(r"^([a-z0-9-]+)==", output.read_text(), re.M))
+
+
+def _write_source(file: str, arguments: dict[str, str], folder: Path) -> Source:
+    """Run what the Dockerfile runs to write the commit down, and read it as a record's source."""
+    (command,) = [each.value[0] for each in _commands(file) if each.cmd == "RUN" and "source.json" in each.value[0]]
+    environment = os.environ | arguments | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", command], cwd=folder, env=environment, check=True)
+    return Source.model_validate_json((folder / "source.json").read_bytes())
+
+
+def _stages(file: str) -> list[tuple[str, list[Any]]]:
+    stages: list[tuple[str, list[Any]]] = []
+    for command in _commands(file):
+        if command.cmd == "FROM":
+            assert command.value[1].upper() == "AS"
+            stages.append((command.value[2], []))
+        if stages:
+            stages[-1][1].append(command)
+    return stages
+
+
+def _copied(file: str) -> set[str]:
+    return {value for command in _commands(file) if command.cmd == "COPY" for value in command.value[:-1]}
+
+
+def _commands(file: str) -> tuple[Any, ...]:
+    return tuple(dockerfile.parse_file(str(ROOT / file)))
+
+
+def _options(flag: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in flag.removeprefix("--mount=").split(","))
