@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PROJECT_ENVIRONMENT=$(VENV) VIRTUAL_ENV=$(VENV) $(BIN)/uv
 EXTRAS := --extra cpu --extra flight-delays --extra s3
+GROUPS := --all-groups --no-group serve
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -23,12 +24,13 @@ $(INSTALLED): uv.lock pyproject.toml
 	@test -x $(BIN)/uv && $(BIN)/uv --version | grep -qF ' $(UV_VERSION) ' || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@echo "Installing the locked environment (about 1 GB the first time) ..."
 	@mkdir -p build
-	@$(UV) export --quiet --frozen --all-groups $(EXTRAS) --no-emit-project --output-file build/requirements.txt
+	@$(UV) export --quiet --frozen $(GROUPS) $(EXTRAS) --no-emit-project --output-file build/requirements.txt
 	@$(UV) pip sync --quiet --require-hashes build/requirements.txt
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 HOME_LOCAL := var/local/dagster
+export MLFLOW_DISABLE_TELEMETRY := true
 export DAGSTER_HOME ?= $(CURDIR)/$(HOME_LOCAL)
 
 demo: setup  ## Materialize the reference pipeline on this machine and show what was recorded (about a minute)
@@ -63,8 +65,8 @@ bench: setup  ## Measure what the project promises, beside what it is compared w
 	@$(BIN)/python -m tests.bench.store
 	@$(BIN)/python -m tests.bench.demo
 
-lock: setup  ## Resolve the dependencies again and write uv.lock, without the index's addresses
-	@$(UV) lock --upgrade
+lock:  ## Resolve the dependencies and write uv.lock without the index's addresses (LOCK_OPTIONS=--upgrade for newer ones)
+	@$(UV) lock $(LOCK_OPTIONS)
 	@sed -i.bak -E 's|registry = "https?://[^"]*"|registry = "index"|; s|url = "https?://[^"]*/([^/"]+)"|path = "\1"|' uv.lock && rm uv.lock.bak
 
 clean:  ## Remove the environment and build products; what was materialized stays in var/

@@ -14,14 +14,14 @@ AnyCondition = dg.AutomationCondition[Any]
 def on_new_data() -> AnyCondition:
     """The condition that factories give their assets by default.
 
-    Like `AutomationCondition.eager`, with one difference: a dependency counts as updated when its data version
-    changed, not when it was materialized again with the same content. It acts once the automation sensor is turned on.
+    Like `AutomationCondition.eager`, with one difference: a dependency counts as updated once its data version has
+    changed, not when it was or will be materialized again. So a change runs down the graph as far as it changes
+    anything. It acts once the automation sensor is turned on.
     """
-    return ignoring_images(
-        dg.AutomationCondition.eager()
-        .replace(dg.AutomationCondition.newly_updated(), dg.AutomationCondition.data_version_changed())
-        .with_label("on_new_data")
-    )
+    changed = dg.AutomationCondition.data_version_changed() & ~dg.AutomationCondition.executed_with_root_target()
+    any_changed = dg.AutomationCondition.any_deps_match(changed).with_label("any_deps_changed")
+    eager = dg.AutomationCondition.eager()
+    return ignoring_images(eager.replace("any_deps_updated", any_changed).with_label("on_new_data"))
 
 
 def ignoring_images(condition: AnyCondition) -> AnyCondition:

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from resources.errors import LineageError, MlAssetsError, SettingsError
 
-__all__ = ["main"]
+__all__ = ["main", "run_app"]
 
 app = typer.Typer(
     name="ml-assets",
@@ -34,11 +35,16 @@ DataReference = Annotated[
 
 
 def main() -> None:
-    """Run the command line; an error of ours becomes one line and exit status 1, or 2 where the request was wrong."""
+    """The entry point of ``ml-assets``."""
+    run_app(app)
+
+
+def run_app(application: typer.Typer) -> None:
+    """Run a command line; an error of ours becomes one line and exit status 1, or 2 where the request was wrong."""
     try:
-        app()
+        application()
     except MlAssetsError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, LineageError | SettingsError) else 1)
 
 

@@ -21,7 +21,7 @@ def container_image(
     name: str,
     *,
     dockerfile: str,
-    sources: Sequence[str] = ("ml_assets", "resources"),
+    sources: Sequence[str],
     bases: Mapping[str, str] | None = None,
     arguments: Mapping[str, str] | None = None,
     **options: Any,

@@ -48,7 +48,9 @@ def alert_on_failure(ui_url: str | None) -> dg.SensorDefinition:
             "url": f"{ui_url}/runs/{run.run_id}" if ui_url else None,
         }
         sent = alerts.send(f"Dagster run of {where} failed: {cause}", details)  # type: ignore[attr-defined]
-        context.log.info(f"alert for run {run.run_id} went to: {', '.join(sent) or 'nobody (no alerts are configured)'}")
+        context.log.info(
+            f"alert for run {run.run_id} went to: {', '.join(sent) or 'nobody (no alerts are configured)'}"
+        )
 
     return send_alert
 
@@ -69,7 +71,10 @@ def close_abandoned_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 def step_has_ended(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> bool:
     """Whether Dagster knows that the step behind an MLflow run, named by its tags, is over."""
     run = instance.get_run_by_id(tags[RunTags.DAGSTER_RUN])
-    if run is None or run.is_finished:
+    if run is None:
+        # Another Dagster instance's run, on a tracking server that both use: not ours to judge.
+        return False
+    if run.is_finished:
         return True
     stats = instance.get_run_step_stats(run.run_id, [tags[RunTags.DAGSTER_STEP]])
     return any(step.status in (StepEventStatus.FAILURE, StepEventStatus.SUCCESS) for step in stats)

@@ -222,8 +222,9 @@ def _dvc_hash(version: Digest) -> str:
 
 def _is_intact_tree(tree: Path, members: dict[str, str]) -> bool:
     """Whether the directory holds exactly the files of the listing, none of them written to."""
-    files = {os.path.relpath(os.path.join(folder, name), tree) for folder, _, names in os.walk(tree) for name in names}
-    return tree.is_dir() and files == members.keys() and all(is_intact(tree / file) for file in files)
+    root = f"{tree}{os.sep}"
+    files = {os.path.join(folder, name).removeprefix(root) for folder, _, names in os.walk(tree) for name in names}
+    return tree.is_dir() and files == members.keys() and all(is_intact(root + file) for file in files)
 
 
 def _link_tree(tree: Path, members: dict[str, str], objects: ObjectDirectory) -> None:
@@ -233,7 +234,7 @@ def _link_tree(tree: Path, members: dict[str, str], objects: ObjectDirectory) ->
         for parent in sorted({os.path.dirname(relpath) for relpath in members}):
             (new / parent).mkdir(parents=True, exist_ok=True)
         for relpath, md5 in members.items():
-            objects.link(md5, new / relpath)
+            objects.link(md5, f"{new}/{relpath}")
         tree.parent.mkdir(parents=True, exist_ok=True)
         try:
             new.rename(tree)

@@ -43,11 +43,11 @@ class ObjectDirectory:
 
     def missing(self, values: Iterable[str]) -> set[str]:
         """Those of the objects that are not here."""
-        return {value for value in values if not self.path(value).exists()}
+        return {value for value in values if not os.path.exists(dvc_deposit.object_path(self._objects, value))}
 
     def not_intact(self, values: Iterable[str]) -> set[str]:
         """Those of the objects that are not here, or were not put here by us, or were written to since."""
-        return {value for value in values if not is_intact(self.path(value))}
+        return {value for value in values if not is_intact(dvc_deposit.object_path(self._objects, value))}
 
     def not_held(self, values: Sequence[str], sizes: Sequence[int]) -> set[str]:
         """Those of the objects that are not intact, or do not have the size given."""
@@ -95,9 +95,9 @@ class ObjectDirectory:
             dvc_deposit.publish(stream.fileno(), str(source), str(self.path(value)))
         return True
 
-    def link(self, value: str, destination: Path) -> None:
+    def link(self, value: str, destination: str) -> None:
         """Let the object appear in a second place, as a hard link where the file system can."""
-        source = self.path(value)
+        source = dvc_deposit.object_path(self._objects, value)
         try:
             os.link(source, destination)
         except OSError as error:
@@ -124,7 +124,7 @@ class ObjectDirectory:
             os.close(lock)
 
 
-def is_intact(path: Path) -> bool:
+def is_intact(path: str) -> bool:
     """Whether there is an object, or a link to one, that was not written to since it was stamped."""
     try:
         return os.lstat(path).st_mtime_ns == STAMP_NS
@@ -167,7 +167,7 @@ def _remove_abandoned(incoming: Path, lock: int) -> None:
         for leftover in incoming.iterdir():
             shutil.rmtree(leftover, ignore_errors=True)
     with contextlib.suppress(OSError):
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 def _processes(files: int, size: int) -> int:

@@ -1,6 +1,7 @@
 """Content that people track themselves, with ``.dvc`` files in a git repository."""
 
 import posixpath
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,7 @@ def _version(stage: dict[str, Any], output: dict[str, Any], place: str) -> Diges
         reason = "it imports from another repository, whose remote holds the content"
     elif "cloud" in output or "files" in output or "version_id" in output:
         reason = "its content is kept by the cloud's versions"
-    elif "md5" not in output:
+    elif not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", output.get("md5") or ""):
         reason = "it gives no md5"
     elif output.get("hash") != "md5":
         reason = "it was written by DVC 2, which hashed and laid out content in another way"

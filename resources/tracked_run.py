@@ -4,7 +4,7 @@ import io
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,6 +42,7 @@ class TrackedRun:
     tags: dict[str, str]
     """What the run has been tagged with, which its models are tagged with too."""
     uri: str
+    parameters: dict[str, Any] = field(default_factory=dict)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Add tags, or replace those of the same name."""
@@ -53,17 +54,21 @@ class TrackedRun:
         self.tags.update(tags)
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Record parameters; nested mappings become dotted names.
+        """Record parameters; nested mappings become dotted names. May be called again with more.
 
-        Where MLflow's limits cut a value or change a name, all of them go whole into the artifact ``parameters.json``.
+        What MLflow cannot hold (long values, odd names, another value for a name that has one, be it from MLflow's own
+        functions) is whole in the artifact ``parameters.json``, with all others, and never an error.
         """
         from mlflow.entities import Param
 
+        self.parameters.update(parameters)
         written = {name: _text(value) for name, value in _flattened(parameters)}
-        kept = {_parameter_name(name): _cut(value) for name, value in written.items()}
+        fitting = {_parameter_name(name): _cut(value) for name, value in written.items()}
         with tracking_errors(self.uri):
+            recorded = self.client.get_run(self.identity.run_id).data.params
+            kept = {name: value for name, value in fitting.items() if recorded.get(name, value) == value}
             if kept != written:
-                whole = json.dumps(parameters, default=str, indent=1)
+                whole = json.dumps(self.parameters, default=str, indent=1)
                 self.client.log_text(self.identity.run_id, whole, _PARAMETERS_FILE)
             for batch in _parameter_batches(kept):
                 self.client.log_batch(self.identity.run_id, params=[Param(*pair) for pair in batch])

@@ -28,8 +28,23 @@ GROUP = "flight_delays"
 
 months = dg.MonthlyPartitionsDefinition(start_date="2013-01-01", end_date="2014-01-01", timezone=NEW_YORK)
 
-train_image = container_image("train", dockerfile="Dockerfile.train")
-serve_image = container_image("serve", dockerfile="Dockerfile.serve")
+train_image = container_image(
+    "train",
+    dockerfile="Dockerfile.train",
+    sources=("pyproject.toml", "README.md", "LICENSE", "deployments", "resources", "ml_assets"),
+)
+serve_image = container_image(
+    "serve",
+    dockerfile="Dockerfile.serve",
+    sources=(
+        "LICENSE",
+        "resources/__init__.py",
+        "resources/errors.py",
+        "resources/identity.py",
+        "resources/settings.py",
+        "ml_assets/__init__.py",
+    ),
+)
 
 
 def month_of(partition: str) -> str:
@@ -59,7 +74,7 @@ def weather(context: dg.AssetExecutionContext, flight_source: FlightSource) -> p
 def departures(flights: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame:
     """What was known of each departure two hours before its schedule, and how late it left.
 
-    The only table that models are trained on and predict from: whatever is in it can be had in time to warn passengers.
+    The only table that models are trained on and predict from: what is in it can be had in time to warn passengers.
     """
     return departure_features(flights, weather)
 
@@ -75,8 +90,8 @@ def departures(flights: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame:
 def delay_model(context: dg.AssetExecutionContext, departures: pd.DataFrame, config: TrainConfig) -> TrainedModel:
     """How many minutes late a flight will leave, learned from the three months before.
 
-    Retrained every night, so that gate staff and passengers are told what the last months teach. It is judged on the month
-    of its partition, which it has not seen, against the median of the same carrier, airport and hour.
+    Retrained every night, so that gate staff and passengers are told what the last months teach. It is judged on the
+    month of its partition, which it has not seen, against the median of the same carrier, airport and hour.
     """
     return train(departures, month_of(context.partition_key), config)
 

@@ -1,8 +1,7 @@
 """What must hold of the reference pipeline's assets: of their form, of a model's quality, and from month to month."""
 
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import dagster as dg
 import pandas as pd
@@ -11,7 +10,7 @@ from ml_assets.flight_delays import schemas
 from ml_assets.flight_delays.assets import delay_model, departures, flights, months, weather
 from ml_assets.flight_delays.drift import DRIFTED, drift
 from ml_assets.flight_delays.schemas import Violation, violations
-from ml_assets.flight_delays.training import predict
+from ml_assets.flight_delays.training import mean_error, unseen
 from ml_assets.inputs import ResolvedInput, resolve
 from ml_assets.storage import ArtifactStorage
 from ml_assets.trained_model import TrainedModel
@@ -38,14 +37,23 @@ WORSE = 0.02
 Check = Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]
 
 
-def _monthly(asset: dg.AssetsDefinition, *, blocking: bool = False) -> Check:
-    """A check that runs with each month and is recorded for it."""
+# Parameters below are named as the assets that they are given.
+DEPARTURES, DELAY_MODEL = departures.key, delay_model.key
+
+
+def _monthly(asset: dg.AssetsDefinition, *, blocking: bool = False, also: str | None = None) -> Check:
+    """A check that runs with each month and is recorded for it; ``also`` names another asset that it reads."""
 
     def decorate(function: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:
         with warnings.catch_warnings():
             # Partitioned checks are a preview in Dagster 1.13; a check without partitions would be given every month.
             warnings.simplefilter("ignore", dg.PreviewWarning)
-            return dg.asset_check(asset=asset, blocking=blocking, partitions_def=months)(function)
+            return dg.asset_check(
+                asset=asset,
+                blocking=blocking,
+                partitions_def=months,
+                additional_ins={also: dg.AssetIn(also)} if also else None,
+            )(function)
 
     return decorate
 
@@ -70,8 +78,90 @@ def departures_schema(departures: pd.DataFrame) -> dg.AssetCheckResult:
 
 @_monthly(departures)
 def departures_drift(
-    context: dg.AssetCheckExecutionContext, departures: pd.DataFrame, artifacts: ArtifactStorage
+    context: dg.AssetCheckExecutionContext, departures: pd.DataFrame, artifacts: dg.ResourceParam[ArtifactStorage]
 ) -> dg.AssetCheckResult:
     """The features are distributed as in the month before."""
-    previous = _previous(context)
+    previous = _previous(context, DEPARTURES)
     return judge_drift(drift(artifacts.read(previous, pd.DataFrame), departures) if previous else {})
+
+
+@_monthly(delay_model, blocking=True, also="departures")
+def model_quality(
+    context: dg.AssetCheckExecutionContext,
+    delay_model: TrainedModel,
+    departures: pd.DataFrame,
+    artifacts: dg.ResourceParam[ArtifactStorage],
+) -> dg.AssetCheckResult:
+    """The model beats the baseline, and does no worse than the version of the month before on the same flights."""
+    judged = unseen(delay_model, departures)
+    previous = _previous(context, DELAY_MODEL)
+    skill = resolve(context.instance, DELAY_MODEL, [context.partition_key])[0].metadata["skill"]
+    return judge_quality(
+        skill,
+        mean_error(delay_model, judged),
+        mean_error(artifacts.read(previous, TrainedModel), judged) if previous else None,
+    )
+
+
+def judge_form(found: Sequence[Violation]) -> dg.AssetCheckResult:
+    """Pass without violations; warn of those within `TOLERATED`; fail on more."""
+    grave = any(violation.share > TOLERATED for violation in found)
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.ERROR if grave else dg.AssetCheckSeverity.WARN,
+        description="; ".join(violation.message for violation in found) or "as promised",
+        metadata={"violations": len(found)},
+    )
+
+
+def judge_drift(indices: Mapping[str, float]) -> dg.AssetCheckResult:
+    """Warn of features whose stability index reaches `DRIFTED`.
+
+    Args:
+        indices: stability index by feature; empty where there is no month before.
+    """
+    drifted = [f"{name} ({index:.2f})" for name, index in indices.items() if index >= DRIFTED]
+    return dg.AssetCheckResult(
+        passed=not drifted,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=(
+            f"stability index of {DRIFTED} or more: {', '.join(drifted)}"
+            if drifted
+            else "distributed as in the month before"
+            if indices
+            else "no month before it to compare with"
+        ),
+        metadata={name: dg.MetadataValue.float(index) for name, index in indices.items()},
+    )
+
+
+def judge_quality(skill: float, error: float, previous_error: float | None) -> dg.AssetCheckResult:
+    """Fail a model that is no better than the baseline; warn of one that is worse than its predecessor by `WORSE`.
+
+    Args:
+        skill: share of the baseline's mean absolute error that the model saves.
+        error: the model's mean absolute error, in minutes.
+        previous_error: its predecessor's on the same flights; None where there is none.
+    """
+    useless = skill <= 0
+    worse = previous_error is not None and error > previous_error * (1 + WORSE)
+    compared = "no version before it" if previous_error is None else f"{previous_error:.2f} by the version before it"
+    metadata = {"skill": skill, "mean error": error}
+    return dg.AssetCheckResult(
+        passed=not (useless or worse),
+        severity=dg.AssetCheckSeverity.ERROR if useless else dg.AssetCheckSeverity.WARN,
+        description=f"mean error {error:.2f} minutes ({compared}), {skill:.1%} below the baseline's",
+        metadata=metadata
+        if previous_error is None
+        else {**metadata, "mean error of the version before": previous_error},
+    )
+
+
+def _previous(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey) -> ResolvedInput | None:
+    """What the asset's partition before this one holds, if it has been materialized."""
+    partitions = months.get_partition_keys()
+    place = partitions.index(context.partition_key)
+    if place == 0:
+        return None
+    (found,) = resolve(context.instance, asset, [partitions[place - 1]])
+    return found if found.event else None

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dagster._core.utils import make_new_run_id
 
+from ml_assets.cli import run_app
 from ml_assets.definitions import defs, open_instance, settings
 from ml_assets.flight_delays.definitions import JOB_NAME, images_job
 from ml_assets.presentation import NOT_CONTAINERIZED, describe_commit
@@ -75,7 +76,8 @@ def _reporter(
             records.append(record)
             seconds = (record.ended_at - record.started_at).total_seconds()
             console.print(f"  {AssetPartition(record.asset, record.partition)!s:32} {seconds:5.1f} s", highlight=False)
-        if event.is_asset_check_evaluation and not event.asset_check_evaluation_data.passed:
+        is_check = event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        if is_check and not event.asset_check_evaluation_data.passed:
             check = event.asset_check_evaluation_data
             console.print(
                 f"  [yellow]{check.severity.value.lower()}[/] {check.asset_key.to_user_string()}: {check.check_name}"
@@ -113,4 +115,6 @@ def _next_steps(console: Console, records: list[ProvenanceRecord]) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(main)
+    run_app(app)

@@ -24,7 +24,7 @@ from resources.errors import InputError, SettingsError
 if TYPE_CHECKING:
     from xgboost import XGBRegressor
 
-__all__ = ["TrainConfig", "fit", "fit_baseline", "predict", "predictors", "score", "train"]
+__all__ = ["TrainConfig", "fit", "fit_baseline", "mean_error", "predict", "predictors", "score", "train", "unseen"]
 
 LATE = 15.0
 """Minutes from which a flight counts as late, as the Bureau of Transportation Statistics has it."""
@@ -144,11 +144,21 @@ def predict(model: TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
         `IDENTITY`, ``moment``, ``predicted`` and ``actual`` delay in minutes; ``actual`` is missing where the flight
         was cancelled.
     """
-    boundary = model.estimator.get_booster().attr(TRAINED_BEFORE)
-    if boundary is not None:
-        departures = departures[departures["scheduled_departure"] >= pd.Timestamp(boundary)].reset_index(drop=True)
-    predicted = np.asarray(model.predict(predictors(departures)), dtype="float64")
-    return departures[[*IDENTITY, "moment"]].assign(predicted=predicted, actual=departures[TARGET])
+    rows = unseen(model, departures)
+    predicted = np.asarray(model.predict(predictors(rows)), dtype="float64")
+    return rows[[*IDENTITY, "moment"]].assign(predicted=predicted, actual=rows[TARGET])
+
+
+def unseen(model: TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
+    """The departures scheduled after all that the model was trained on."""
+    boundary = pd.Timestamp(model.estimator.get_booster().attr(TRAINED_BEFORE))
+    return departures[departures["scheduled_departure"] >= boundary].reset_index(drop=True)
+
+
+def mean_error(model: TrainedModel, departures: pd.DataFrame) -> float:
+    """Mean absolute error in minutes over the flights that left and that the model was not trained on."""
+    results = predict(model, departures)
+    return float((results["predicted"] - results["actual"]).abs().mean())
 
 
 def predictors(departures: pd.DataFrame) -> pd.DataFrame:

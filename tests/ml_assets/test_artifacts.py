@@ -196,7 +196,7 @@ def test_keywords_reach_the_asset() -> None:
 
 
 def test_the_image_becomes_a_dependency(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
-    train = container_image("train", dockerfile="Dockerfile.train")
+    train = container_image("train", dockerfile="Dockerfile.train", sources=["ml_assets", "resources"])
 
     @dataset(image=train, pool="cpu")
     def numbers() -> pd.DataFrame:

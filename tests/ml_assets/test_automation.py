@@ -12,7 +12,7 @@ from ml_assets.features import feature_set
 from ml_assets.images import container_image
 
 CONTENT = {"value": 1}
-train = container_image("train", dockerfile="Dockerfile.train")
+train = container_image("train", dockerfile="Dockerfile.train", sources=["ml_assets", "resources"])
 
 
 @dataset(image=train)

@@ -307,6 +307,18 @@ def test_parameters_beyond_mlflows_limits_are_kept_whole_in_an_artifact(any_trac
     assert json.loads(whole) == parameters
 
 
+def test_parameter_that_has_another_value_already_keeps_it_and_fails_nothing(tracking: MlflowTracking) -> None:
+    import mlflow
+
+    with tracking.run(name="twice", tags=TAGS, parameters={"depth": 3}) as run:
+        mlflow.log_param("solver", "own")
+        run.log_parameters({"depth": 4, "solver": "other", "rounds": 5})
+    client = client_of(tracking)
+    assert client.get_run(run.identity.run_id).data.params == {"depth": "3", "solver": "own", "rounds": "5"}
+    whole = Path(client.download_artifacts(run.identity.run_id, "parameters.json")).read_text()
+    assert json.loads(whole) == {"depth": 4, "solver": "other", "rounds": 5}
+
+
 def test_inputs_are_datasets_that_hold_the_whole_version(any_tracking: MlflowTracking) -> None:
     versions = [
         InputVersion(asset="flights", partition="2013-01", data_version="md5:" + "a" * 32, storage_id=7, run_id="r"),
