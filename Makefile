@@ -34,7 +34,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DAGSTER_HOME ?= $(CURDIR)/$(HOME_LOCAL)
 
 demo: setup  ## Materialize the reference pipeline on this machine and show what was recorded (about a minute)
-	@$(BIN)/python -m ml_assets.flight_delays.demo
+	@MLFLOW_LOGGING_LEVEL=WARNING $(BIN)/python -m ml_assets.flight_delays.demo
 
 ui: setup home  ## Dagster on http://127.0.0.1:3000 and MLflow on http://127.0.0.1:5000, on what the demo made
 	@echo "Dagster: http://127.0.0.1:3000   MLflow: http://127.0.0.1:5000   (Ctrl-C stops both)"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import dagster as dg
+from dagster._core.definitions.data_version import get_input_data_version_tag
 from dagster._core.execution.context.compute import current_execution_context
 from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.execution.plan.outputs import StepOutputHandle
@@ -235,7 +236,7 @@ def _materialize(
         check_results=returned.check_results,
         data_version=dg.DataVersion(record.data_version),
         metadata={**shown(record), **kept.metadata, **(returned.metadata or {})},
-        tags={**input_tags(attempt.resolved, step.instance), **(returned.tags or {})},
+        tags={**attempt.input_tags(), **(returned.tags or {})},
         # A function annotated to return MaterializeResult has an output that takes no value.
         **({} if output.dagster_type.is_nothing else {"value": returned.value}),
     )
@@ -278,6 +279,15 @@ class _Attempt:
         if not self.recipe.tracked:
             return nullcontext()
         return self.storage.tracking.run(name=str(self.artifact), tags=self._run_tags(), parameters=self.parameters)
+
+    def input_tags(self) -> dict[str, str]:
+        """Dagster's tags for the versions read; the image's is that of the environment that the step really ran in."""
+        tags = input_tags(self.resolved, self.step.instance)
+        if self.recipe.container.image is not None:
+            tag = get_input_data_version_tag(dg.AssetKey.from_user_string(self.recipe.container.image))
+            if tag in tags:
+                tags[tag] = self.environment.environment_digest
+        return tags
 
     def record(self, kept: Kept, mlflow: MlflowRun | None) -> ProvenanceRecord:
         """The whole provenance record."""

@@ -3,40 +3,57 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from resources.errors import LineageError, MlAssetsError, SettingsError
+from resources.errors import AmbiguousReference, MlAssetsError, SettingsError, StoreError, UnknownReference
+
+if TYPE_CHECKING:
+    from ml_assets.data import StoredArtifact
 
 __all__ = ["main", "run_app"]
 
-app = typer.Typer(
+
+def _examples(*lines: str) -> str:
+    # Typer joins the lines of a paragraph, so each is one of its own.
+    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+_app = typer.Typer(
     name="ml-assets",
-    help="Trace, fetch and export what Dagster materialized. The target is chosen by ML_ASSETS_TARGET (local).",
+    help="Trace, fetch and export what Dagster materialized. Settings are those of the target that ML_ASSETS_TARGET "
+    "names (local without it).",
+    epilog=_examples(
+        "ml-assets trace delay_model@2013-05-01",
+        "ml-assets data get flights@2013-01-01 /tmp/flights",
+        "ml-assets images update --registry mirror.example:5000",
+        "ml-assets --install-completion",
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data = typer.Typer(no_args_is_help=True, help="Fetch the content of artifacts by version.")
-images = typer.Typer(no_args_is_help=True, help="Base images of the Dockerfiles.")
-app.add_typer(data, name="data")
-app.add_typer(images, name="images")
+_data = typer.Typer(no_args_is_help=True, help="Fetch the content of artifacts by version.")
+_images = typer.Typer(no_args_is_help=True, help="Base images of the Dockerfiles.")
+_app.add_typer(_data, name="data")
+_app.add_typer(_images, name="images")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-DataReference = Annotated[
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+_DataReference = Annotated[
     str,
     typer.Argument(
-        metavar="ASSET[@VERSION]", help="Asset key, with a partition or a data version (its first 6 digits will do)."
+        metavar="ASSET[@VERSION]",
+        help="Asset key, with a partition or a data version (its first 6 digits will do); the latest there is.",
     ),
 ]
 
 
 def main() -> None:
     """The entry point of ``ml-assets``."""
-    run_app(app)
+    run_app(_app)
 
 
 def run_app(application: typer.Typer) -> None:
@@ -45,11 +62,18 @@ def run_app(application: typer.Typer) -> None:
         application()
     except MlAssetsError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2 if isinstance(error, LineageError | SettingsError) else 1)
+        sys.exit(2 if isinstance(error, UnknownReference | AmbiguousReference | SettingsError) else 1)
 
 
-@app.command()
-def trace(
+@_app.command(
+    "trace",
+    epilog=_examples(
+        "ml-assets trace delay_model@2013-05-01",
+        "ml-assets trace md5:5f2a66",
+        "ml-assets trace models:/flight-delay/3 --json",
+    ),
+)
+def _trace(
     reference: Annotated[
         str,
         typer.Argument(
@@ -58,7 +82,7 @@ def trace(
             "Dagster run id or commit.",
         ),
     ],
-    as_json: Json = False,
+    as_json: _Json = False,
 ) -> None:
     """Show what REF came from and what came from it.
 
@@ -76,86 +100,129 @@ def trace(
         Console().print(render_trace(found), soft_wrap=True)
 
 
-@data.command("get")
-def get(
-    reference: DataReference,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty directory to write into.")],
-    as_json: Json = False,
+@_data.command(
+    "get",
+    epilog=_examples(
+        "ml-assets data get flights@2013-01-01 /tmp/flights",
+        "ml-assets data get delay_model@5f2a66 /tmp/model",
+    ),
+)
+def _get(
+    reference: _DataReference,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to write into; made if needed.")],
+    as_json: _Json = False,
 ) -> None:
-    """Fetch content by version into a directory, verified on arrival."""
-    from ml_assets.data import find_record, stored_content
-    from ml_assets.definitions import open_instance, resources_for, settings
-    from resources.identity import AssetPartition, Digest
+    """Fetch content by version into a directory, verified on arrival.
+
+    It is named for its asset: flights.parquet, delay_model. Nothing that is there already is overwritten.
+    """
+    from ml_assets.data import find_artifact
+    from ml_assets.definitions import content_store, open_instance, settings
+    from resources.identity import Digest
 
     chosen = settings()
     with open_instance(chosen) as instance:
-        record = find_record(instance, reference)
-    content = stored_content(record)
-    store = resources_for(chosen)["artifacts"].store
+        found = find_artifact(instance, reference)
+    content, path = found.stored(), directory / found.file_name
     try:
-        store.checkout(Digest.parse(content.version), directory / _file_name(record.asset, content.format))
+        found.store(content_store(chosen)).checkout(Digest.parse(content.version), path)
     except MlAssetsError as error:
-        raise error.for_asset(str(AssetPartition(record.asset, record.partition))) from error.__cause__
-    _say(
-        as_json,
-        f"{record.asset} {content.version} → {directory}",
-        {**content.model_dump(), "directory": str(directory)},
-    )
+        raise error.for_asset(str(found.artifact)) from error.__cause__
+    _say(as_json, f"{found.artifact} {content.version} → {path}", _payload(found, path))
 
 
-@data.command("export")
-def export(
-    reference: DataReference,
+@_data.command(
+    "export",
+    epilog=_examples(
+        "ml-assets data export flights@2013-01-01",
+        "ml-assets data export delay_model@2013-05-01 --output models/delay.dvc",
+        "dvc pull models/delay.dvc",
+    ),
+)
+def _export(
+    reference: _DataReference,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write (ASSET.dvc when left out).")
+        Path | None, typer.Option("--output", "-o", help="File to write, NAME.dvc (ASSET.dvc when left out).")
     ] = None,
-    as_json: Json = False,
+    as_json: _Json = False,
 ) -> None:
     """Write a .dvc file with which plain `dvc pull` restores the content.
 
-    It works in any DVC repository that has the same remote.
+    It works in any DVC repository that has the same remote; pulled, the content is named NAME.
     """
-    from ml_assets.data import find_record, stored_content
-    from ml_assets.definitions import open_instance, resources_for, settings
+    from ml_assets.data import find_artifact
+    from ml_assets.definitions import content_store, open_instance, settings
 
     chosen = settings()
     with open_instance(chosen) as instance:
-        record = find_record(instance, reference)
-    content = stored_content(record)
-    name = _file_name(record.asset, content.format)
-    file = output or Path(f"{name}.dvc")
-    meta = {"asset": record.asset, "partition": record.partition or "", "dagster_run": record.dagster_run}
-    remote = resources_for(chosen)["artifacts"].store
-    file.write_text(remote.dvc_file(content, file.stem if output else name, {k: v for k, v in meta.items() if v}))
+        found = find_artifact(instance, reference)
+    file = output or Path(f"{found.file_name}.dvc")
+    if file.suffix != ".dvc":
+        raise typer.BadParameter(f"{file} does not end in .dvc, as DVC wants it", param_hint="--output")
+    store = found.store(content_store(chosen))
+    meta = {"asset": found.artifact.asset, "partition": found.artifact.partition, "dagster_run": found.dagster_run}
+    text = store.dvc_file(found.stored(), file.stem, {name: value for name, value in meta.items() if value})
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise StoreError(f"{file} cannot be written: {error.strerror}", next_step="name another file") from error
     _say(
         as_json,
-        f"wrote {file}\nin a DVC repository: dvc remote add --default origin {remote.remote} && dvc pull {file.name}",
-        {**content.model_dump(), "file": str(file), "remote": remote.remote},
+        f"wrote {file}\nin a DVC repository: dvc remote add --default origin {store.remote} && dvc pull {file.name}",
+        _payload(found, file) | {"remote": store.remote},
     )
 
 
-@images.command()
-def update(
-    registry: Annotated[str, typer.Option(help="Registry to ask, as host[:port].")],
-    as_json: Json = False,
+@_images.command(
+    "update",
+    epilog=_examples("ml-assets images update", "ml-assets images update --registry mirror.example:5000 --json"),
+)
+def _update(
+    registry: Annotated[
+        str | None,
+        typer.Option(help="Registry to ask, as host[:port]; the one in the settings (images.registry) when left out."),
+    ] = None,
+    as_json: _Json = False,
 ) -> None:
     """Resolve the base images' tags to digests and write them to images.lock.
 
-    Only what the registry answers is written; an image that it does not answer for keeps its entry.
+    Only what the registry answers is written; an image that it does not answer for keeps its entry, and the exit
+    status is 1.
     """
-    from ml_assets.definitions import settings
+    from ml_assets.definitions import registry_client, settings
     from resources.base_images import LOCK_FILE, update_base_images
 
     chosen = settings()
-    answers = update_base_images(chosen.root / LOCK_FILE, registry)
-    _say(as_json, "\n".join(str(answer) for answer in answers), {"images": [str(answer) for answer in answers]})
+    host = registry or chosen.images.registry
+    if not host:
+        raise SettingsError("no registry is named", next_step="give --registry HOST[:PORT], or set images.registry")
+    updates = update_base_images(chosen.root / LOCK_FILE, host, registry_client(chosen))
+    if as_json:
+        rows = [
+            {"name": each.name, "before": _text(each.before), "after": _text(each.after), "error": _text(each.error)}
+            for each in updates
+        ]
+        typer.echo(json.dumps({"registry": host, "images": rows}, indent=2))
+    for each in updates:
+        if each.error is not None:
+            typer.echo(f"error: {each.name}: {each.error}", err=True)
+        elif not as_json:
+            typer.echo(f"{each.name}: {each.after}" + (" (unchanged)" if each.before == each.after else ""))
+    if any(each.error for each in updates):
+        raise typer.Exit(1)
 
 
-def _file_name(asset: str, form: str) -> str:
-    return asset.replace("/", "-") + (".parquet" if form == "parquet" else "")
+def _payload(found: "StoredArtifact", path: Path) -> dict[str, Any]:
+    """What `data` commands say to machines."""
+    artifact = {"asset": found.artifact.asset, "partition": found.artifact.partition, "path": str(path)}
+    return artifact | {"dagster_run": found.dagster_run, "content": found.stored().model_dump()}
 
 
-def _say(as_json: bool, text: str, payload: dict[str, object]) -> None:
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _say(as_json: bool, text: str, payload: dict[str, Any]) -> None:
     typer.echo(json.dumps(payload, indent=2) if as_json else text)
 
 

@@ -1,60 +1,115 @@
 """Finding the content of an artifact by its asset key and version, for people at a shell."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from resources.dvc import DvcStore
+from resources.dvc_tracked import store_of
 from resources.errors import AmbiguousReference, InputError, UnknownReference
-from resources.identity import AssetPartition
-from resources.provenance import RECORD_METADATA, Content, ProvenanceRecord
+from resources.identity import AssetPartition, Digest
+from resources.provenance import RECORD_METADATA, TRACKED_METADATA, Content, ProvenanceRecord
 
-__all__ = ["find_record", "stored_content"]
+__all__ = ["StoredArtifact", "find_artifact"]
 
+_PAGE = 500
 _SHOWN = 12
+_SHORTEST = 6
+_SUFFIXES = {"parquet": ".parquet"}
 
 
-def find_record(instance: dg.DagsterInstance, reference: str) -> ProvenanceRecord:
-    """The record that ``ASSET``, ``ASSET@PARTITION`` or ``ASSET@VERSION`` names: the latest one that fits.
+@dataclass(frozen=True)
+class StoredArtifact:
+    """One version of one partition of an asset, and where its content is."""
 
-    A version is ``md5:…`` or ``sha256:…``, or the beginning of its hexadecimal digits.
+    artifact: AssetPartition
+    data_version: str
+    dagster_run: str
+    content: Content | None
+    """None for an image, which is in a registry."""
+    tracked: dict[str, Any] | None = None
+    """Where people track it with DVC in git, for an observed dataset."""
+
+    @property
+    def file_name(self) -> str:
+        """Name for the content on disk: the asset's key with a suffix that says its format."""
+        suffix = _SUFFIXES.get(self.content.format, "") if self.content else ""
+        return self.artifact.asset.replace("/", "-") + (Path(self.tracked["path"]).suffix if self.tracked else suffix)
+
+    def stored(self) -> Content:
+        """The content.
+
+        Raises:
+            InputError: it is an image.
+        """
+        if self.content is None:
+            raise InputError(
+                "it is an image, which has no content in the DVC remote",
+                next_step="fetch it from its registry",
+                asset=str(self.artifact),
+            )
+        return self.content
+
+    def store(self, own: DvcStore) -> DvcStore:
+        """The store that holds the content: the target's own, or the remote of the repository that tracks it."""
+        if self.tracked is None:
+            return own
+        return store_of(Path(self.tracked["repository"]), self.tracked["remote"], own.cache)
+
+
+def find_artifact(instance: dg.DagsterInstance, reference: str) -> StoredArtifact:
+    """What ``ASSET``, ``ASSET@PARTITION`` or ``ASSET@VERSION`` names: the latest materialization or observation of it.
+
+    A version is ``md5:…`` or ``sha256:…``, or at least the first six of its digits.
 
     Raises:
-        UnknownReference: no materialization fits.
+        UnknownReference: nothing recorded fits.
         AmbiguousReference: the asset is partitioned and nothing says which, or a shortened version fits several.
     """
     wanted = _parse(reference)
-    records = _records(instance, wanted.asset)
-    if not records:
+    found = list(_recorded(instance, wanted.asset))
+    if not found:
         raise UnknownReference(
-            f"{wanted.asset} has no materialization with a provenance record",
-            next_step="list what there is with: dagster asset list -m ml_assets.definitions",
+            f"nothing is recorded of an asset {wanted.asset!r} that has content",
+            next_step="see what there is: dagster asset list -m ml_assets.definitions",
         )
-    fitting = [record for record in records if _fits(record, wanted.partition)]
+    fitting = _fitting(found, wanted.partition)
     if not fitting:
-        known = _several([record.partition or record.data_version for record in records])
+        known = _several([each.artifact.partition or each.data_version for each in found])
         raise UnknownReference(
             f"{wanted.asset} has no partition or version {wanted.partition}", next_step=f"take one of: {known}"
-        )
-    named = {record.partition if wanted.partition is None else record.data_version for record in fitting}
-    if len(named) > 1 and not any(record.partition == wanted.partition for record in fitting):
-        raise AmbiguousReference(
-            f"{reference} fits {len(named)} of its materializations",
-            next_step=f"name one of: {_several([f'{wanted.asset}@{name}' for name in sorted(map(str, named))])}",
         )
     return fitting[0]
 
 
-def stored_content(record: ProvenanceRecord) -> Content:
-    """The content of a record.
+def _fitting(found: list[StoredArtifact], wanted: str | None) -> list[StoredArtifact]:
+    """Those that the word after the ``@`` means: a partition before a version, a whole version before its beginning."""
+    if wanted is None:
+        return _only(found, {each.artifact.partition for each in found})
+    exact = [each for each in found if each.artifact.partition == wanted]
+    exact = exact or [each for each in found if each.data_version == wanted]
+    if exact or len(wanted.rpartition(":")[2]) < _SHORTEST:
+        return exact
+    begun = [each for each in found if wanted in (each.data_version[: len(wanted)], _digits(each)[: len(wanted)])]
+    return _only(begun, {each.data_version for each in begun})
 
-    Raises:
-        InputError: it is an image, whose content is in a registry.
-    """
-    if record.content is None:
-        raise InputError(
-            "it is an image, which has no content in the DVC remote",
-            next_step="fetch it from its registry",
-            asset=record.asset,
+
+def _only(found: list[StoredArtifact], names: set[str | None] | set[str]) -> list[StoredArtifact]:
+    if len(names) > 1:
+        asset = found[0].artifact.asset
+        raise AmbiguousReference(
+            f"{asset} has {len(names)} that fit",
+            next_step=f"name one of: {_several([f'{asset}@{name}' for name in sorted(map(str, names))])}",
         )
-    return record.content
+    return found
+
+
+def _digits(artifact: StoredArtifact) -> str:
+    return artifact.data_version.partition(":")[2]
 
 
 def _parse(reference: str) -> AssetPartition:
@@ -64,27 +119,39 @@ def _parse(reference: str) -> AssetPartition:
         raise UnknownReference(str(error), next_step="write ASSET, ASSET@PARTITION or ASSET@VERSION") from error
 
 
-def _records(instance: dg.DagsterInstance, asset: str) -> list[ProvenanceRecord]:
-    key, cursor, records = dg.AssetKey.from_user_string(asset), None, []
-    while True:
-        page = instance.fetch_materializations(key, limit=500, cursor=cursor)
-        for event in page.records:
-            materialization = event.asset_materialization
-            value = materialization.metadata.get(RECORD_METADATA) if materialization else None
-            if isinstance(value, dg.JsonMetadataValue):
-                records.append(ProvenanceRecord.model_validate(value.data))
-        if not page.has_more:
-            return records
-        cursor = page.cursor
+def _recorded(instance: dg.DagsterInstance, asset: str) -> Iterator[StoredArtifact]:
+    """Everything recorded of the asset, newest first."""
+    key = dg.AssetKey.from_user_string(asset)
+    for fetch in (instance.fetch_materializations, instance.fetch_observations):
+        cursor, more = None, True
+        while more:
+            page = fetch(key, limit=_PAGE, cursor=cursor)
+            for event in page.records:
+                found = _artifact(event)
+                if found is not None:
+                    yield found
+            cursor, more = page.cursor, page.has_more
 
 
-def _fits(record: ProvenanceRecord, wanted: str | None) -> bool:
-    if wanted is None or wanted in (record.partition, record.data_version):
-        return True
-    return len(wanted) >= 6 and record.data_version.partition(":")[2].startswith(wanted.rpartition(":")[2])
-
-
-def _several(names: list[str]) -> str:
-    distinct = list(dict.fromkeys(names))
-    more = f" and {len(distinct) - _SHOWN} more" if len(distinct) > _SHOWN else ""
-    return ", ".join(distinct[:_SHOWN]) + more
+def _artifact(event: dg.EventLogRecord) -> StoredArtifact | None:
+    recorded = event.asset_event
+    if recorded is None:
+        return None
+    metadata = {name: value.value for name, value in recorded.metadata.items()}
+    if RECORD_METADATA in metadata:
+        record = ProvenanceRecord.model_validate(metadata[RECORD_METADATA])
+        artifact = AssetPartition(record.asset, record.partition)
+        return StoredArtifact(artifact, record.data_version, record.dagster_run, record.content)
+    version = (recorded.tags or {}).get(DATA_VERSION_TAG)
+    if TRACKED_METADATA not in metadata or version is None:
+        return None
+    tracked = metadata[TRACKED_METADATA]
+    form = "directory" if Digest.parse(version).is_directory else "file"
+    content = Content(format=form, version=version, size=tracked["size"], files=tracked["files"])
+    return StoredArtifact(
+        AssetPartition(recorded.asset_key.to_user_string(), event.partition_key),
+        version,
+        event.run_id,
+        content,
+        tracked,
+    )

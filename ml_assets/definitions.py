@@ -1,20 +1,25 @@
 """The composition root: settings choose implementations, and everything becomes Dagster definitions."""
 
 import os
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ml_assets.sensors import ALERTS_KEY, alert_on_failure, close_abandoned_runs
+from ml_assets.sensors import ALERTS_KEY, alert_on_failed_tick, alert_on_failure, close_abandoned_runs
 from ml_assets.storage import STORAGE_KEY, ArtifactStorage
 from resources.alerts import Alerts
 from resources.dvc import DvcStore
+from resources.errors import SettingsError
 from resources.image_builders.environment import InterpreterEnvironment
 from resources.settings import Settings, load_settings
 from resources.tracking import MlflowTracking
 
-__all__ = ["defs", "open_instance", "resources_for", "settings"]
+if TYPE_CHECKING:
+    from resources.registry import RegistryClient
+
+__all__ = ["content_store", "defs", "open_instance", "registry_client", "resources_for", "settings"]
 
 
 def settings() -> Settings:
@@ -27,13 +32,51 @@ def settings() -> Settings:
 
 
 def open_instance(chosen: Settings) -> dg.DagsterInstance:
-    """The target's Dagster instance, made from its ``dagster.yaml`` where it does not exist yet."""
-    home = Path(os.environ.get("DAGSTER_HOME") or chosen.path(chosen.home))
+    """The target's Dagster instance, made from its ``dagster.yaml`` where it does not exist yet.
+
+    Raises:
+        SettingsError: its directory cannot be made, or its ``dagster.yaml`` is wrong.
+    """
+    home = chosen.path(chosen.home)
+    try:
+        _make_home(home, chosen.root / "deployments" / chosen.target / "dagster.yaml")
+        return dg.DagsterInstance.from_config(str(home))
+    except OSError as error:
+        raise SettingsError(
+            f"the Dagster home {home} cannot be used: {error}", next_step="make it writable, or name another as home"
+        ) from error
+    except dg.DagsterError as error:
+        cause = str(error).strip().splitlines()[0]
+        raise SettingsError(f"{home / 'dagster.yaml'} is wrong: {cause}", next_step="correct the file") from error
+
+
+def _make_home(home: Path, template: Path) -> None:
+    file = home / "dagster.yaml"
     home.mkdir(parents=True, exist_ok=True)
-    template = chosen.root / "deployments" / chosen.target / "dagster.yaml"
-    if template.exists() and not (home / "dagster.yaml").exists():
-        (home / "dagster.yaml").write_text(template.read_text())
-    return dg.DagsterInstance.from_config(str(home))
+    if file.exists() or not template.exists():
+        return
+    with tempfile.NamedTemporaryFile("w", dir=home, prefix=".dagster.yaml.", delete=False) as whole:
+        whole.write(template.read_text())
+    Path(whole.name).replace(file)
+
+
+def content_store(chosen: Settings) -> DvcStore:
+    """Where the target keeps content."""
+    return DvcStore(
+        remote=chosen.location(chosen.dvc.remote),
+        options=chosen.dvc.options,
+        cache=str(chosen.path(chosen.dvc.cache)),
+    )
+
+
+def registry_client(chosen: Settings) -> "RegistryClient":
+    """How the target reads image registries."""
+    from resources.registry import RegistryClient
+
+    credentials = chosen.images.docker_config
+    return RegistryClient(
+        plain_http=chosen.images.plain_http, docker_config=chosen.path(credentials) if credentials else None
+    )
 
 
 def resources_for(chosen: Settings) -> dict[str, Any]:
@@ -42,11 +85,7 @@ def resources_for(chosen: Settings) -> dict[str, Any]:
 
     return {
         STORAGE_KEY: ArtifactStorage(
-            store=DvcStore(
-                remote=chosen.location(chosen.dvc.remote),
-                options=chosen.dvc.options,
-                cache=str(chosen.path(chosen.dvc.cache)),
-            ),
+            store=content_store(chosen),
             tracking=MlflowTracking(
                 tracking_uri=chosen.location(chosen.mlflow.tracking_uri),
                 experiment=chosen.mlflow.experiment,
@@ -73,7 +112,7 @@ def defs() -> dg.Definitions:
     chosen = settings()
     deployment = dg.Definitions(
         resources=resources_for(chosen),
-        sensors=[alert_on_failure(chosen.ui_url), close_abandoned_runs],
+        sensors=[alert_on_failure(chosen.ui_url), alert_on_failed_tick, close_abandoned_runs],
         executor=_local_processes(),
     )
     return dg.Definitions.merge(flight_delays(), deployment)

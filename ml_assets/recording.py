@@ -22,7 +22,7 @@ from dagster._core.storage.tags import (
 from resources.provenance import Launch, LaunchKind, Source
 from resources.settings import operating_system_user
 
-__all__ = ["launch_of", "parameters_of", "plant_seeds", "why_not_reproducible"]
+__all__ = ["interpreter", "launch_of", "parameters_of", "plant_seeds", "why_not_reproducible"]
 
 
 def launch_of(tags: Mapping[str, str]) -> Launch:

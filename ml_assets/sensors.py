@@ -1,15 +1,20 @@
 """Sensors that every deployment wants running: failures are told, and MLflow runs of dead steps are closed."""
 
+import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.execution.stats import StepEventStatus
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, InstigatorType, TickStatus
+from dagster_shared.error import SerializableErrorInfo
 
 from ml_assets.recording import launch_of
 from ml_assets.storage import STORAGE_KEY
+from resources.alerts import Alerts
 from resources.provenance import RunTags
 
-__all__ = ["ALERTS_KEY", "alert_on_failure", "close_abandoned_runs", "step_has_ended"]
+__all__ = ["ALERTS_KEY", "alert_on_failed_tick", "alert_on_failure", "close_abandoned_runs", "step_has_ended"]
 
 ALERTS_KEY = "alerts"
 """Resource key of `resources.alerts.Alerts`."""
@@ -20,6 +25,8 @@ _INTERVAL_SECONDS = 30
 def alert_on_failure(ui_url: str | None) -> dg.SensorDefinition:
     """A sensor that sends an alert for each failed run, naming the job, the partition, the failed steps and why.
 
+    An alert that cannot be delivered fails the sensor's tick, and is not sent again.
+
     Args:
         ui_url: address of the Dagster UI, for the link.
     """
@@ -29,12 +36,12 @@ def alert_on_failure(ui_url: str | None) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=_INTERVAL_SECONDS,
     )
-    def send_alert(context: dg.RunFailureSensorContext, alerts: dg.ResourceParam[object]) -> None:
+    def send_alert(context: dg.RunFailureSensorContext, alerts: Alerts) -> None:
         run = context.dagster_run
         failures = {
-            event.step_key: event.step_failure_data.error_display_string.strip().splitlines()[0]
+            event.step_key: _reason(event.step_failure_data.error)
             for event in context.get_step_failure_events()
-            if event.step_key and event.step_failure_data.error_display_string.strip()
+            if event.step_key and event.step_failure_data.error
         }
         partition = run.tags.get("dagster/partition")
         where = f"{run.job_name}{f' for {partition}' if partition else ''}"
@@ -47,12 +54,49 @@ def alert_on_failure(ui_url: str | None) -> dg.SensorDefinition:
             "failures": failures,
             "url": f"{ui_url}/runs/{run.run_id}" if ui_url else None,
         }
-        sent = alerts.send(f"Dagster run of {where} failed: {cause}", details)  # type: ignore[attr-defined]
+        sent = alerts.send(f"Dagster run of {where} failed: {cause}", details)
         context.log.info(
             f"alert for run {run.run_id} went to: {', '.join(sent) or 'nobody (no alerts are configured)'}"
         )
 
     return send_alert
+
+
+@dg.sensor(
+    name="alert_on_failed_tick",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=_INTERVAL_SECONDS,
+)
+def alert_on_failed_tick(context: dg.SensorEvaluationContext, alerts: Alerts) -> dg.SkipReason:
+    """Send an alert for each tick of a schedule that failed: no run came of it whose failure could be told."""
+    # The cursor holds the latest failed tick of each schedule that was told; ticks before the first look are old news.
+    told: dict[str, int] | None = json.loads(context.cursor) if context.cursor else None
+    seen = dict(told or {})
+    new = []
+    for state in context.instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE):
+        failed = context.instance.get_ticks(
+            state.instigator_origin_id, state.selector_id, limit=20, statuses=[TickStatus.FAILURE]
+        )
+        new += [(state, tick) for tick in reversed(failed) if int(tick.tick_id) > seen.get(state.selector_id, -1)]
+        seen[state.selector_id] = max([seen.get(state.selector_id, -1), *(int(tick.tick_id) for tick in failed)])
+    context.update_cursor(json.dumps(seen))
+    if told is None or not new:
+        return dg.SkipReason("no tick of a schedule has failed")
+    for state, tick in new:
+        alerts.send(*_tick_alert(state, tick))
+    return dg.SkipReason(f"told of {len(new)} failed ticks")
+
+
+def _tick_alert(state: InstigatorState, tick: InstigatorTick) -> tuple[str, dict[str, object]]:
+    time = datetime.fromtimestamp(tick.timestamp, UTC).isoformat()
+    cause = _reason(tick.error) if tick.error else "no reason was recorded"
+    text = f"Dagster schedule {state.instigator_name} failed at its tick of {time}: {cause}"
+    return text, {"schedule": state.instigator_name, "tick": time}
+
+
+def _reason(error: SerializableErrorInfo) -> str:
+    """The first line of what the user's code raised, where it was that, and else of what Dagster says."""
+    return (error.cause or error).message.strip().partition("\n")[0]
 
 
 @dg.sensor(

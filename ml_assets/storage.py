@@ -83,7 +83,7 @@ class ArtifactStorage(dg.ConfigurableIOManager):
         step = context.step_context
         resolved = resolve_inputs(step)
         _record_on_foreign_assets(step, resolved)
-        return resolved[context.asset_key]
+        return resolved.get(context.asset_key) or resolve(step.instance, context.asset_key, partitions)
 
     def _read(self, entry: ResolvedInput, wanted: Any) -> Any:
         if entry.event is None:

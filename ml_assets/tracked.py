@@ -1,12 +1,17 @@
 """Datasets that people track themselves with DVC in git, as observed assets."""
 
+import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from ml_assets.storage import STORAGE_KEY
 from resources.dvc_tracked import store_of, tracked_version
+from resources.errors import DefinitionError, MlAssetsError
 from resources.identity import Digest
 from resources.provenance import TRACKED_METADATA
 
@@ -22,6 +27,7 @@ def tracked_dataset(
     dvc_file: str,
     revision: str = "HEAD",
     remote: str | None = None,
+    key_prefix: Sequence[str] = (),
     **options: Any,
 ) -> dg.AssetsDefinition:
     """Declare a dataset that a ``.dvc`` file in a git repository tracks.
@@ -31,27 +37,53 @@ def tracked_dataset(
 
     Args:
         name: name of the asset.
-        repository: the git repository's folder.
+        repository: absolute path of the git repository's folder.
         dvc_file: path of the ``.dvc`` file in it.
         revision: branch, tag or commit to follow.
         remote: DVC remote of the repository; its default remote when left out.
-        options: every keyword of `dagster.observable_source_asset`.
+        key_prefix: what stands before the name in the asset's key.
+        options: every keyword of `dagster.AssetSpec` except key and deps.
+
+    Raises:
+        DefinitionError: the repository's path is relative: to what depends on the process.
     """
+    if not Path(repository).is_absolute():
+        raise DefinitionError(
+            f"the repository {str(repository)!r} is not an absolute path",
+            next_step="start it from a known place, such as Path(__file__).parent",
+            asset=name,
+        )
     place = {"repository": str(repository), "dvc_file": dvc_file, "revision": revision, "remote": remote}
+    key = dg.AssetKey([*key_prefix, name])
     metadata = {_DEFINITION_METADATA: dg.MetadataValue.json(place), **(options.pop("metadata", None) or {})}
+    kinds = {"dataset", "dvc", *(options.pop("kinds", None) or ())}
+    spec = dg.AssetSpec(key, metadata=metadata, kinds=kinds, **options).with_io_manager_key(STORAGE_KEY)
 
-    @dg.observable_source_asset(name=name, metadata=metadata, **options)
     def observe() -> dg.ObserveResult:
-        version, observed = _observe(place)
-        return dg.ObserveResult(data_version=dg.DataVersion(version), metadata=observed)
+        version, observed = _observe(key, place)
+        return dg.ObserveResult(asset_key=key, data_version=dg.DataVersion(version), metadata=observed)
 
-    return dg.Definitions(assets=[observe]).get_assets_def(observe.key)
+    with warnings.catch_warnings():
+        # Beta in Dagster 1.13; observable_source_asset is too, and has neither owners nor kinds.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        decorate = dg.multi_observable_source_asset(specs=[spec], name=key.to_python_identifier())
+        observed: dg.AssetsDefinition = decorate(observe)
+    return observed
 
 
 def tracked_dataset_sensor(
     assets: Sequence[dg.AssetsDefinition], *, name: str = "tracked_datasets", interval_seconds: int = 60
 ) -> dg.SensorDefinition:
-    """A sensor that reports an observation when the ``.dvc`` file of a tracked dataset has changed at its revision."""
+    """A sensor that reports an observation when the ``.dvc`` file of a tracked dataset has changed at its revision.
+
+    A dataset that cannot be observed does not keep changes of the others from being reported; where there are none to
+    report, it fails the tick.
+
+    Args:
+        assets: what `tracked_dataset` returned.
+        name: name of the sensor.
+        interval_seconds: how often to look.
+    """
     places = {
         key: dict(asset.specs_by_key[key].metadata[_DEFINITION_METADATA].value)
         for asset in assets
@@ -60,15 +92,22 @@ def tracked_dataset_sensor(
 
     @dg.sensor(name=name, minimum_interval_seconds=interval_seconds, default_status=dg.DefaultSensorStatus.RUNNING)
     def report_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        seen: dict[str, str] = dg.deserialize_value(context.cursor, dict) if context.cursor else {}
-        events = []
+        seen: dict[str, str] = json.loads(context.cursor or "{}")
+        events, failures = [], []
         for key, place in places.items():
-            version, metadata = _observe(place)
+            try:
+                version, metadata = _observe(key, place)
+            except MlAssetsError as error:
+                failures.append(error)
+                continue
             if seen.get(key.to_user_string()) != version:
                 seen[key.to_user_string()] = version
-                tags = {"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"}
-                events.append(dg.AssetObservation(key, metadata=metadata, tags=tags))
-        return dg.SensorResult(asset_events=events, cursor=dg.serialize_value(seen))
+                events.append(dg.AssetObservation(key, metadata=metadata, tags={DATA_VERSION_TAG: version}))
+        if failures and not events:
+            raise failures[0]
+        for failure in failures:
+            context.log.error(str(failure))
+        return dg.SensorResult(asset_events=events, cursor=json.dumps(seen))
 
     return report_changes
 
@@ -79,12 +118,15 @@ def fetch_tracked(place: Mapping[str, Any], cache: str) -> Path:
     return store.fetch(Digest.parse(place["version"]))
 
 
-def _observe(place: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    found = tracked_version(Path(place["repository"]), place["dvc_file"], place["revision"])
+def _observe(key: dg.AssetKey, place: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    try:
+        found = tracked_version(Path(place["repository"]), place["dvc_file"], place["revision"])
+    except MlAssetsError as error:
+        raise error.for_asset(key.to_user_string()) from error.__cause__
     version = str(found.version)
     seen = {**place, "version": version, "commit": found.commit, "path": found.path}
     return version, {
-        TRACKED_METADATA: dg.MetadataValue.json(seen),
+        TRACKED_METADATA: dg.MetadataValue.json({**seen, "size": found.size, "files": found.files}),
         "data version": dg.MetadataValue.text(version),
         "commit": dg.MetadataValue.text(found.commit),
         "size in bytes": dg.MetadataValue.int(found.size),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import dagster as dg
 
@@ -39,13 +40,20 @@ class Alerts(dg.ConfigurableResource[None]):
                 deliver(payload)
                 sent.append(name)
             except (OSError, subprocess.SubprocessError) as error:
-                failures.append(f"{name}: {error}")
+                failures.append(f"{name} {self._public(str(error))}")
         if failures:
             raise AlertError(
                 f"an alert could not be delivered ({'; '.join(failures)}): {text}",
                 next_step="correct alerts.webhook or alerts.command in the settings",
             )
         return sent
+
+    def _public(self, text: str) -> str:
+        """The text without the webhook's path, which is what chat services keep secret."""
+        address = urlsplit(self.webhook or "")
+        for secret in sorted({address.path, address.query, address.netloc.rpartition("@")[0]} - {"", "/"}):
+            text = text.replace(secret, "…")
+        return text
 
     def _post(self, payload: str) -> None:
         import requests

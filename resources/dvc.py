@@ -76,21 +76,21 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         with disk_errors(f"path {path}", path):
             files = scan(path)
         memory = RememberedHashes(Path(self.cache), path)
-        hashes = [memory.get(file) for file in files]
-        remembered = [(md5, file.size) for md5, file in zip(hashes, files, strict=True) if md5]
-        absent = remote.not_held([md5 for md5, _ in remembered], [size for _, size in remembered])
+        hashes = memory.of(files)
+        remembered = [index for index, md5 in enumerate(hashes) if md5]
+        absent = remote.not_held(
+            [hashes[index] or "" for index in remembered], [files.sizes[index] for index in remembered]
+        )
         todo = [index for index, md5 in enumerate(hashes) if md5 is None or md5 in absent]
-        stored = remote.store([files[index].path for index in todo], sum(files[index].size for index in todo), path)
-        sizes = [file.size for file in files]
+        stored = remote.store([files.file(index) for index in todo], sum(files.sizes[index] for index in todo), path)
         for index, (md5, size) in zip(todo, stored, strict=True):
-            hashes[index], sizes[index] = md5, size
-        known = [md5 for md5 in hashes if md5]
+            hashes[index], files.sizes[index] = md5, size
+        known = [md5 or "" for md5 in hashes]
         memory.replace(files, known)
-        if not path.is_dir():
-            return Content(format="file", version=f"md5:{known[0]}", size=sizes[0], files=1)
-        members = {file.relpath: md5 for file, md5 in zip(files, known, strict=True)}
-        value = remote.store_listing(listing(members))
-        return Content(format="directory", version=f"md5:{value}.dir", size=sum(sizes), files=len(files))
+        if not files.is_directory:
+            return Content(format="file", version=f"md5:{known[0]}", size=files.sizes[0], files=1)
+        value = remote.store_listing(listing(dict(zip(files.relpaths, known, strict=True))))
+        return Content(format="directory", version=f"md5:{value}.dir", size=sum(files.sizes), files=len(known))
 
     def put_frame(self, frame: pd.DataFrame) -> Content:
         """Store a table as Parquet; equal frames have equal versions.
@@ -145,7 +145,8 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             StoreError: there is something at the destination; otherwise as for `fetch`.
         """
-        is_empty = destination.is_dir() and version.is_directory and not any(destination.iterdir())
+        with disk_errors(f"directory {destination}"):
+            is_empty = destination.is_dir() and version.is_directory and not any(destination.iterdir())
         if os.path.lexists(destination) and not is_empty:
             raise StoreError(
                 f"{destination} is there already, and is not an empty directory to put {version} into",

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 __all__ = ["STAMP_NS", "Deposit", "deposit", "is_held", "md5_of", "object_path", "publish"]
 
+_SMALL = 1 << 16
 _CHUNK = 1 << 20
 _READ_ONLY = 0o444
 
@@ -76,8 +77,8 @@ def md5_of(stream: FileIO) -> tuple[str, int]:
 
 def _deposit(source: str, to: Deposit, expected: str) -> tuple[str, int]:
     with open(source, "rb", buffering=0) as stream:
-        content = stream.read(_CHUNK)
-        if len(content) < _CHUNK:
+        content = stream.read(_SMALL)
+        if len(content) < _SMALL:
             md5, size = hashlib.md5(content, usedforsecurity=False).hexdigest(), len(content)
         else:
             stream.seek(0)
@@ -90,7 +91,7 @@ def _deposit(source: str, to: Deposit, expected: str) -> tuple[str, int]:
         temporary = f"{to.temporary}/{os.getpid()}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _READ_ONLY)
         try:
-            if size < _CHUNK:
+            if len(content) < _SMALL:
                 _write(descriptor, content)
             else:
                 stream.seek(0)

@@ -143,7 +143,7 @@ def disk_errors(place: str, source: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if source is not None and error.filename and Path(os.fsdecode(error.filename)).is_relative_to(source):
+        if source is not None and isinstance(error.filename, str) and Path(error.filename).is_relative_to(source):
             raise StoreError(
                 f"{error.filename} cannot be read: {error.strerror}",
                 next_step="make it readable, or leave it out, and run again",

@@ -30,18 +30,17 @@ def write_parquet(frame: "pd.DataFrame", path: Path) -> None:
 
     try:
         table = pyarrow.Table.from_pandas(frame)
-    except (pyarrow.ArrowException, ValueError, TypeError) as error:
+        notes = json.loads(table.schema.metadata[_PANDAS])
+        content = json.dumps({name: notes[name] for name in notes if name not in _NOT_CONTENT}, sort_keys=True)
+        table = table.replace_schema_metadata({_PANDAS: content.encode()})
+        parquet.write_table(
+            table, path, version="2.6", compression="snappy", data_page_version="1.0", row_group_size=_ROWS_PER_GROUP
+        )
+    except (pyarrow.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise SchemaError(
             f"the frame cannot be written as Parquet: {error}",
             next_step="give every column one name and one type, such as str, int or datetime",
         ) from error
-    notes = {
-        name: value for name, value in json.loads(table.schema.metadata[_PANDAS]).items() if name not in _NOT_CONTENT
-    }
-    table = table.replace_schema_metadata({_PANDAS: json.dumps(notes, sort_keys=True).encode()})
-    parquet.write_table(
-        table, path, version="2.6", compression="snappy", data_page_version="1.0", row_group_size=_ROWS_PER_GROUP
-    )
 
 
 def read_parquet(path: Path) -> "pd.DataFrame":

@@ -143,7 +143,8 @@ class _Server:
         with self._errors():
             places = [self._objects.oid_to_path(value) for value in held]
             infos = self._objects.fs.info(places) if places else []
-        return missing | {value for value, info in zip(held, infos, strict=True) if info.get("size") != held[value]}
+        found = {value: info.get("size") for value, info in zip(held, infos, strict=True)}
+        return missing | {value for value, size in found.items() if size not in (None, held[value])}
 
     def store(self, sources: Sequence[str], size: int, source: Path) -> list[tuple[str, int]]:
         # By way of the cache, so that what is uploaded is what was hashed, whatever happens to the sources meanwhile.

@@ -8,59 +8,70 @@ import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from resources.errors import StoreError
 
-__all__ = ["RememberedHashes", "ScannedFile", "listing", "read_listing", "scan"]
+__all__ = ["RememberedHashes", "Scan", "listing", "read_listing", "scan"]
 
 _RACY_NS = 2 * 10**9
 _STATES_KEPT = 256
 
 
-class ScannedFile(NamedTuple):
-    """One file, as it stood when it was looked at."""
+class Scan:
+    """The files of a directory, as they stood when they were looked at: n-th entries belong to the n-th file.
 
-    path: str
-    relpath: str
-    size: int
-    modified_ns: int
-    """The later one of modification and change of status."""
-    signature: str
-    """Differs whenever the file may have changed."""
+    Lists of plain values, because fifty thousand small objects would keep the garbage collector busier than the scan.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.started_ns = time.time_ns()
+        self.relpaths: list[str] = []
+        self.sizes: list[int] = []
+        self.changed_ns: list[int] = []
+        """The later one of modification and change of status."""
+        self.signatures: list[str] = []
+        """Each differs whenever the file may have changed."""
+        self.is_directory = path.is_dir()
+
+    def file(self, index: int) -> str:
+        """Path of a file."""
+        return f"{self.path}/{self.relpaths[index]}" if self.is_directory else str(self.path)
+
+    def add(self, relpath: str, found: os.stat_result) -> None:
+        """Note one file."""
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreError(
+                f"{self.path / relpath} is not a regular file",
+                next_step="replace links to directories by the directories, and leave out sockets, pipes and devices",
+            )
+        modified, changed, size = found.st_mtime_ns, found.st_ctime_ns, found.st_size
+        self.relpaths.append(relpath)
+        self.sizes.append(size)
+        self.changed_ns.append(max(modified, changed))
+        self.signatures.append(f"{modified} {changed} {size} {found.st_ino} {relpath}")
 
 
-def scan(path: Path) -> list[ScannedFile]:
+def scan(path: Path) -> Scan:
     """All files of a directory at any depth, or the one file; symbolic links to files count as the files.
 
     Raises:
         StoreError: something in it is neither file nor directory, or a link to a directory, which DVC leaves out.
     """
-    found = path.stat()
-    if not stat.S_ISDIR(found.st_mode):
-        return [_scanned(str(path), path.name, found)]
-    files: list[ScannedFile] = []
-    folders = [(str(path), "")]
+    files = Scan(path)
+    if not files.is_directory:
+        files.add(path.name, path.stat())
+        return files
+    folders = [""]
     while folders:
-        folder, prefix = folders.pop()
-        with os.scandir(folder) as entries:
+        prefix = folders.pop()
+        with os.scandir(f"{path}/{prefix}") as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    folders.append((entry.path, f"{prefix}{entry.name}/"))
+                    folders.append(f"{prefix}{entry.name}/")
                 else:
-                    files.append(_scanned(entry.path, prefix + entry.name, entry.stat()))
+                    files.add(prefix + entry.name, entry.stat())
     return files
-
-
-def _scanned(path: str, relpath: str, found: os.stat_result) -> ScannedFile:
-    if not stat.S_ISREG(found.st_mode):
-        raise StoreError(
-            f"{path} is not a regular file",
-            next_step="replace links to directories by the directories, and leave out sockets, pipes and devices",
-        )
-    modified, changed, size = found.st_mtime_ns, found.st_ctime_ns, found.st_size
-    signature = f"{modified} {changed} {size} {found.st_ino} {relpath}"
-    return ScannedFile(path, relpath, size, max(modified, changed), signature)
 
 
 def listing(hashes: dict[str, str]) -> bytes:
@@ -100,19 +111,19 @@ class RememberedHashes:
 
     def __init__(self, cache: Path, path: Path) -> None:
         self._file = cache / "state" / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()}.json"
-        self._looked_at_ns = time.time_ns()
         self._hashes: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError):
             self._hashes = json.loads(self._file.read_bytes())
 
-    def get(self, file: ScannedFile) -> str | None:
-        """The MD5 that the file has if it is unchanged."""
-        return self._hashes.get(file.signature)
+    def of(self, files: Scan) -> list[str | None]:
+        """The MD5 of each file that is unchanged."""
+        return [self._hashes.get(signature) for signature in files.signatures]
 
-    def replace(self, files: Sequence[ScannedFile], hashes: Sequence[str]) -> None:
+    def replace(self, files: Scan, hashes: Sequence[str]) -> None:
         """Keep these and forget the others; trouble with it costs time next time, and nothing else."""
-        settled = self._looked_at_ns - _RACY_NS
-        new = {file.signature: md5 for file, md5 in zip(files, hashes, strict=True) if file.modified_ns < settled}
+        settled = files.started_ns - _RACY_NS
+        entries = zip(files.signatures, hashes, files.changed_ns, strict=True)
+        new = {signature: md5 for signature, md5, changed_ns in entries if changed_ns < settled}
         with contextlib.suppress(OSError):
             if new == self._hashes:
                 if new:

@@ -24,7 +24,8 @@
 Each says what happened, to which asset, and what to do next.
 """
 
-from typing import Self
+import functools
+from typing import Any, Self
 
 __all__ = [
     "AlertError",
@@ -67,6 +68,10 @@ class MlAssetsError(Exception):
     def __str__(self) -> str:
         subject = f"{self.asset}: " if self.asset else ""
         return f"{subject}{self.what}. Next: {self.next_step}."
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Steps and storing files run in other processes; an exception is copied by its positional arguments alone.
+        return functools.partial(type(self), self.what, next_step=self.next_step), (), self.__dict__
 
     def for_asset(self, asset: str) -> Self:
         """The same error, naming the asset unless it names one already."""

@@ -1,18 +1,27 @@
 """One typed tree of settings, loaded from ``deployments/<target>/settings.toml``.
 
-A variable ``ML_ASSETS__SECTION__KEY`` overrides a key; ``ML_ASSETS_TARGET`` chooses the target. This is the only module
-that looks at environment variables, and it looks at those that it is given.
+This is the only module that looks at environment variables, and it looks at those that it is given:
+
+- ``ML_ASSETS_TARGET`` chooses the target; ``local`` without it.
+- ``ML_ASSETS__SECTION__KEY`` overrides a key. Its value is text, unless it begins with ``[`` or ``{``: then it is an
+  array or inline table of TOML, as in ``ML_ASSETS__IMAGES__PLAIN_HTTP='["mirror:5000"]'``.
+- ``DAGSTER_HOME`` overrides ``home``, because Dagster's own programs obey it.
+- ``OMP_NUM_THREADS`` and its like are recorded, and change nothing.
 """
 
 import getpass
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from resources.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 __all__ = [
     "AlertSettings",
@@ -28,6 +37,11 @@ __all__ = [
 
 TARGET_VARIABLE = "ML_ASSETS_TARGET"
 OVERRIDE_PREFIX = "ML_ASSETS__"
+HOME_VARIABLE = "DAGSTER_HOME"
+_FILES = "deployments/*/settings.toml"
+_DEPTH = 3
+"""Parts of the longest key, such as ``dvc.options.endpointurl``."""
+_Place = tuple[str, ...]
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -76,7 +90,12 @@ class AlertSettings(_Section):
     webhook: str | None = None
     """Address that gets a POST of JSON with ``text`` (as chat services take it) and the details."""
     command: tuple[str, ...] = ()
-    """Program and arguments; the same JSON comes on standard input."""
+    """Program and arguments; the same JSON comes on standard input. A variable gives them as a shell takes them."""
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _split(cls, command: Any) -> Any:
+        return shlex.split(command) if isinstance(command, str) else command
 
 
 class FlightDelaySettings(_Section):
@@ -86,12 +105,9 @@ class FlightDelaySettings(_Section):
     """Directory in which months arrive as ``flights-YYYY-MM.csv``; None reads the package's whole year."""
 
 
-class Settings(_Section):
-    """All settings of one target."""
+class _File(_Section):
+    """What ``settings.toml`` may say."""
 
-    target: str
-    root: Path
-    """The project's folder; relative paths in settings start here."""
     home: str
     """Directory of the Dagster instance (``DAGSTER_HOME``)."""
     ui_url: str | None = None
@@ -101,11 +117,20 @@ class Settings(_Section):
     images: ImageSettings = ImageSettings()
     alerts: AlertSettings = AlertSettings()
     flight_delays: FlightDelaySettings = FlightDelaySettings()
-    thread_variables: dict[str, str] = Field(default_factory=dict)
+
+
+class Settings(_File):
+    """All settings of one target."""
+
+    target: str
+    root: Path
+    """The project's folder; relative paths in settings start here."""
+    thread_variables: dict[str, str] = {}
+    """Variables such as ``OMP_NUM_THREADS``, where set."""
 
     def path(self, setting: str) -> Path:
-        """A setting that is a path, made absolute."""
-        return (self.root / setting).resolve()
+        """A setting that is a path, made absolute; it may begin with ``~``."""
+        return (self.root / Path(setting).expanduser()).resolve()
 
     def location(self, setting: str) -> str:
         """A setting that is an address or a path: an address as it is, a path made absolute (SQLite's too)."""
@@ -126,23 +151,23 @@ def load_settings(environ: Mapping[str, str], root: Path | None = None) -> Setti
         SettingsError: the target is unknown, its file is missing or not TOML, or a key is unknown, missing or wrong.
     """
     root = root or _find_root()
-    target = environ.get(TARGET_VARIABLE, "local")
+    target = environ.get(TARGET_VARIABLE) or "local"
     file = root / "deployments" / target / "settings.toml"
-    targets = sorted(path.parent.name for path in root.glob("deployments/*/settings.toml"))
+    targets = sorted(path.parent.name for path in root.glob(_FILES))
     if target not in targets:
         raise SettingsError(
             f"{TARGET_VARIABLE} is {target!r}, and there is no {file}",
             next_step=f"set {TARGET_VARIABLE} to one of: {', '.join(targets) or '(none found)'}",
         )
+    tree = _read(file)
+    variables = _override(tree, environ)
+    if environ.get(HOME_VARIABLE):
+        tree["home"] = environ[HOME_VARIABLE]
     try:
-        tree = tomllib.loads(file.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{file} is not TOML: {error}", next_step="correct the file") from error
-    _override(tree, environ)
-    try:
-        return Settings(target=target, root=root, thread_variables=thread_variables(environ), **tree)
-    except (ValidationError, TypeError) as error:
-        raise SettingsError(f"{file}: {_explain(error)}", next_step="correct the file or the variable") from error
+        given = _File.model_validate(tree)
+    except ValidationError as error:
+        raise _wrong(error, file, variables) from error
+    return Settings(target=target, root=root, thread_variables=thread_variables(environ), **dict(given))
 
 
 def thread_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -161,32 +186,78 @@ def operating_system_user() -> str | None:
 def _find_root() -> Path:
     here = Path.cwd()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
-        if (folder / "deployments").is_dir():
+        if any(folder.glob(_FILES)):
             return folder
     raise SettingsError(
-        f"no folder named deployments in {here} or above it",
-        next_step="run the command inside the project, where deployments/<target>/settings.toml is",
+        f"there is no {_FILES} in {here} or above it", next_step="run the command inside the project's folder"
     )
 
 
-def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
-    for variable in sorted(environ):
-        if not variable.startswith(OVERRIDE_PREFIX):
-            continue
-        *sections, key = variable.removeprefix(OVERRIDE_PREFIX).lower().split("__")
-        branch = tree
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}", next_step="make it readable") from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise SettingsError(f"{file} is not TOML: {error}", next_step="correct the file") from error
+
+
+def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[_Place, str]:
+    """Put what variables say into the tree; returned is which variable said it, by place."""
+    variables = {}
+    for variable in sorted(name for name in environ if name.startswith(OVERRIDE_PREFIX)):
+        *sections, key = place = tuple(variable.removeprefix(OVERRIDE_PREFIX).lower().split("__"))
+        branch: Any = tree
         for section in sections:
             branch = branch.setdefault(section, {})
             if not isinstance(branch, dict):
-                raise SettingsError(f"{variable}: {section} is a key, not a section", next_step="correct its name")
-        branch[key] = environ[variable]
+                raise SettingsError(
+                    f"{variable}: {section} is not a section", next_step="correct or unset the variable"
+                )
+        branch[key] = _value(variable, environ[variable])
+        variables[place] = variable
+    return variables
 
 
-def _explain(error: ValidationError | TypeError) -> str:
-    if isinstance(error, TypeError):
-        return str(error)
-    return "; ".join(
-        f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-        + ("" if problem["type"] == "missing" else f", given {problem['input']!r}")
-        for problem in error.errors()
-    )
+def _value(variable: str, text: str) -> Any:
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            f"{variable} begins like an array or table of TOML and is none: {error}",
+            next_step="""write it as ["one", "two"] or { key = "value" }""",
+        ) from error
+
+
+def _wrong(error: ValidationError, file: Path, variables: Mapping[_Place, str]) -> SettingsError:
+    problems: dict[_Place, str] = {}
+    steps = []
+    for problem in error.errors():
+        place = tuple(str(part) for part in problem["loc"])[:_DEPTH]
+        variable = next((name for at, name in variables.items() if at[: len(place)] == place[: len(at)]), None)
+        problems.setdefault(place, f"{variable or file}: {_explain(place, problem)}")
+        steps.append(f"correct or unset {variable}" if variable else f"correct {file.name}")
+    return SettingsError("; ".join(problems.values()), next_step=" and ".join(dict.fromkeys(steps)))
+
+
+def _explain(place: _Place, problem: "ErrorDetails") -> str:
+    key, section = ".".join(place), _section(place[:-1])
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if problem["type"] == "extra_forbidden":
+        where = f"[{'.'.join(place[:-1])}]" if place[:-1] else "the top level"
+        return f"{key} is unknown; {where} takes {', '.join(section.model_fields)}"
+    if problem["type"] == "model_type":
+        return f"{key} is a section, which takes {', '.join(_section(place).model_fields)}"
+    # The options of a remote may be secret.
+    given = "" if key.startswith("dvc.options") else f", given {problem['input']!r}"
+    return f"{key}: {problem['msg']}{given}"
+
+
+def _section(place: _Place) -> type[BaseModel]:
+    section: Any = _File
+    for name in place:
+        section = section.model_fields[name].annotation if name in getattr(section, "model_fields", {}) else None
+    return section if isinstance(section, type) and issubclass(section, BaseModel) else _File

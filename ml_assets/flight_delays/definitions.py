@@ -1,8 +1,11 @@
 """Jobs, schedule and sensors of the reference pipeline."""
 
 import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from ml_assets.flight_delays import assets, checks
+from ml_assets.flight_delays.features import NEW_YORK
 from ml_assets.flight_delays.source import FlightSource
 
 __all__ = ["JOB_NAME", "ONE_AT_A_TIME", "flight_delays", "nightly_retraining"]
@@ -24,19 +27,37 @@ pipeline_job = dg.define_asset_job(
 )
 
 
-@dg.schedule(job=pipeline_job, cron_schedule="15 3 * * *", execution_timezone="America/New_York")
+@dg.schedule(job=pipeline_job, cron_schedule="15 3 * * *", execution_timezone=NEW_YORK)
 def nightly_retraining(
     context: dg.ScheduleEvaluationContext, flight_source: FlightSource
-) -> dg.RunRequest | dg.SkipReason:
+) -> list[dg.RunRequest] | dg.SkipReason:
     """Every night at 03:15 in New York: retrain on the newest month that has arrived.
 
-    03:15 exists exactly once on every day, also when the clock changes (at 02:00). Runs wait for one another; a tick
-    that was missed is caught up.
+    Months of its training window that have arrived and were never made come before it, as when two arrive at once.
+    03:15 exists exactly once on every day, also when the clock changes (at 02:00). Runs wait for one another; of the
+    ticks that were missed, the last is caught up.
     """
-    months = flight_source.available_months()
-    if not months:
+    arrived = [f"{month}-01" for month in flight_source.available_months()]
+    if not arrived:
         return dg.SkipReason("no month has arrived yet")
-    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat(), partition_key=months[-1])
+    made = context.instance.get_materialized_partitions(assets.departures.key) | _under_way(context.instance)
+    earlier = [partition for partition in arrived[-_window() : -1] if partition not in made]
+    tick = context.scheduled_execution_time.isoformat()
+    return [
+        dg.RunRequest(run_key=f"{tick} {partition}", partition_key=partition) for partition in (*earlier, arrived[-1])
+    ]
+
+
+def _under_way(instance: dg.DagsterInstance) -> set[str]:
+    """Partitions that runs of the pipeline are waiting or working for."""
+    unfinished = dg.RunsFilter(job_name=JOB_NAME, statuses=list(NOT_FINISHED_STATUSES))
+    return {run.tags[PARTITION_NAME_TAG] for run in instance.get_runs(unfinished) if PARTITION_NAME_TAG in run.tags}
+
+
+def _window() -> int:
+    """Number of months that the newest model reads."""
+    mapping = assets.delay_model.get_partition_mapping(assets.departures.key)
+    return 1 - mapping.start_offset if isinstance(mapping, dg.TimeWindowPartitionMapping) else 1
 
 
 def flight_delays() -> dg.Definitions:

@@ -180,8 +180,9 @@ def _read_csv(file: Path, columns: dict[Hashable, str]) -> pd.DataFrame:
         frame = pd.read_csv(file, usecols=list(columns), dtype=columns)
         frame["time_hour"] = pd.to_datetime(frame["time_hour"], utc=True, format="ISO8601")
     except (ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0].rstrip(":.")
         raise InputError(
-            f"{file} cannot be read as {file.name.split('-')[0].split('.')[0]}: {error}",
+            f"{file} cannot be read as {re.split('[-.]', file.name)[0]}: {reason}",
             next_step=f"deliver it again, as CSV with the columns {', '.join(map(str, columns))}",
         ) from error
     return frame[list(columns)]

