@@ -334,6 +334,7 @@ class _Attempt:
             RunTags.ENVIRONMENT: self.environment.environment_digest,
             RunTags.IMAGE: self.environment.image,
             RunTags.DAGSTER_RUN: self.step.run_id,
+            RunTags.DAGSTER_PARENT_RUN: self.step.dagster_run.parent_run_id,
             RunTags.DAGSTER_STEP: self.step.step.key,
             RunTags.DAGSTER_URL: run_page,
         }

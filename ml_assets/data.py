@@ -108,6 +108,12 @@ def _only(found: list[StoredArtifact], names: set[str | None] | set[str]) -> lis
     return found
 
 
+def _several(names: list[str]) -> str:
+    distinct = list(dict.fromkeys(names))
+    more = f" and {len(distinct) - _SHOWN} more" if len(distinct) > _SHOWN else ""
+    return ", ".join(distinct[:_SHOWN]) + more
+
+
 def _digits(artifact: StoredArtifact) -> str:
     return artifact.data_version.partition(":")[2]
 
@@ -137,7 +143,7 @@ def _artifact(event: dg.EventLogRecord) -> StoredArtifact | None:
     recorded = event.asset_event
     if recorded is None:
         return None
-    metadata = {name: value.value for name, value in recorded.metadata.items()}
+    metadata: dict[str, Any] = {name: value.value for name, value in recorded.metadata.items()}
     if RECORD_METADATA in metadata:
         record = ProvenanceRecord.model_validate(metadata[RECORD_METADATA])
         artifact = AssetPartition(record.asset, record.partition)

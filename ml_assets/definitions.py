@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ml_assets.sensors import ALERTS_KEY, alert_on_failed_tick, alert_on_failure, close_abandoned_runs
+from ml_assets.source_links import with_source_links
 from ml_assets.storage import STORAGE_KEY, ArtifactStorage
 from resources.alerts import Alerts
 from resources.dvc import DvcStore
@@ -115,7 +116,7 @@ def defs() -> dg.Definitions:
         sensors=[alert_on_failure(chosen.ui_url), alert_on_failed_tick, close_abandoned_runs],
         executor=_local_processes(),
     )
-    return dg.Definitions.merge(flight_delays(), deployment)
+    return with_source_links(dg.Definitions.merge(flight_delays(), deployment), chosen.root)
 
 
 def _local_processes() -> dg.ExecutorDefinition:

@@ -2,42 +2,56 @@
 
 import base64
 import io
+import json
 import numbers
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from resources.provenance import RECORD_METADATA, ProvenanceRecord, Source
+from resources.provenance import RECORD_METADATA, InputVersion, ProvenanceRecord, Source
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["NOT_CONTAINERIZED", "describe_commit", "frame_metadata", "model_metadata", "png", "shown"]
+__all__ = [
+    "NOT_CONTAINERIZED",
+    "describe_commit",
+    "frame_metadata",
+    "model_metadata",
+    "png",
+    "repository_page",
+    "shown",
+]
 
 NOT_CONTAINERIZED = "not containerized"
 _PREVIEW_ROWS = 5
+_MOST_INPUTS = 100
+_SIGNIFICANT_DIGITS = 6
+_SSH = re.compile(r"(?:ssh://)?[^@/]+@(?P<host>[^:/]+)(?::\d+/|[:/])(?P<path>.+)")
 
 
-def shown(record: ProvenanceRecord) -> dict[str, dg.MetadataValue[Any]]:
-    """The record, and those of its fields that people look for, each where it can be seen."""
+def shown(record: ProvenanceRecord, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The record, and those of its fields that people look for, each where it can be seen.
+
+    Args:
+        record: what the materialization writes down.
+        details: what is worth showing of the artifact itself, such as metrics or a preview. It comes after what
+            identifies the artifact and before how it was made, and wins where names are equal.
+    """
+    details = details or {}
+    entries = {**_identity(record), **details, **_making(record), **details}
+    return {**entries, RECORD_METADATA: dg.MetadataValue.json(record.model_dump(mode="json"))}
+
+
+def _identity(record: ProvenanceRecord) -> dict[str, dg.MetadataValue[Any]]:
     entries: dict[str, dg.MetadataValue[Any]] = {
-        RECORD_METADATA: dg.MetadataValue.json(record.model_dump(mode="json")),
         "data version": dg.MetadataValue.text(record.data_version),
         "image": dg.MetadataValue.text(record.made_image or record.environment.image or NOT_CONTAINERIZED),
-        "environment": dg.MetadataValue.text(record.environment.environment_digest),
         "commit": _commit(record.source),
-        "code version": dg.MetadataValue.text(record.code_version),
-        "launched by": dg.MetadataValue.text(_launched_by(record)),
-        "reproducible": dg.MetadataValue.bool(record.reproducible),
     }
-    if record.not_reproducible_because:
-        entries["not reproducible because"] = dg.MetadataValue.text("; ".join(record.not_reproducible_because))
-    if record.parameters:
-        entries["parameters"] = dg.MetadataValue.json(record.parameters)
-    if record.content is not None:
-        entries["size in bytes"] = dg.MetadataValue.int(record.content.size)
     if record.mlflow is not None:
         url = record.mlflow.url
         entries["MLflow run"] = dg.MetadataValue.url(url) if url else dg.MetadataValue.text(record.mlflow.run_id)
@@ -47,13 +61,45 @@ def shown(record: ProvenanceRecord) -> dict[str, dg.MetadataValue[Any]]:
     return entries
 
 
+def _making(record: ProvenanceRecord) -> dict[str, dg.MetadataValue[Any]]:
+    entries: dict[str, dg.MetadataValue[Any]] = {}
+    if record.parameters:
+        entries["parameters"] = _table(
+            ("parameter", "value"), [(name, _plain(value)) for name, value in record.parameters.items()]
+        )
+    if record.inputs:
+        entries["inputs"] = _inputs(record.inputs)
+    entries |= {
+        "launched by": dg.MetadataValue.text(_launched_by(record)),
+        "reproducible": dg.MetadataValue.bool(record.reproducible),
+    }
+    if record.not_reproducible_because:
+        entries["not reproducible because"] = dg.MetadataValue.text("; ".join(record.not_reproducible_because))
+    entries |= {
+        "code version": dg.MetadataValue.text(record.code_version),
+        "environment": dg.MetadataValue.text(record.environment.environment_digest),
+    }
+    if record.content is not None:
+        entries["size in bytes"] = dg.MetadataValue.int(record.content.size)
+    return entries
+
+
 def describe_commit(commit: str | None, dirty: bool | None) -> str:
     """A commit for people, ``+dirty`` where the checkout differed from it."""
     return f"{commit[:12]}{'+dirty' if dirty else ''}" if commit else "no commit"
 
 
+def repository_page(repository: str | None) -> str | None:
+    """Page of a repository, from its remote's address; None where there is none to be known."""
+    if repository is None:
+        return None
+    ssh = _SSH.fullmatch(repository)
+    page = f"https://{ssh['host']}/{ssh['path']}" if ssh else repository
+    return page.removesuffix("/").removesuffix(".git") if page.startswith("https://") else None
+
+
 def frame_metadata(frame: "pd.DataFrame") -> dict[str, Any]:
-    """Row count, column schema, share of missing values and the first rows of a frame."""
+    """Row count, column schema (with the columns that miss values as nullable) and the first rows of a frame."""
     return {
         "dagster/row_count": len(frame),
         "dagster/column_schema": dg.TableSchema(
@@ -69,12 +115,14 @@ def frame_metadata(frame: "pd.DataFrame") -> dict[str, Any]:
 
 
 def model_metadata(metrics: Mapping[str, float], figures: "Mapping[str, Figure | bytes]") -> dict[str, Any]:
-    """Metrics (Dagster plots them over time) and figures of a model."""
+    """Metrics to six significant digits (Dagster plots them over time), and figures, as ``plot NAME``, of a model."""
     plots = {
-        name: dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png(figure)).decode()})")
+        f"plot {name}": dg.MetadataValue.md(
+            f"![{name}](data:image/png;base64,{base64.b64encode(png(figure)).decode()})"
+        )
         for name, figure in figures.items()
     }
-    return {**{name: dg.MetadataValue.float(float(value)) for name, value in metrics.items()}, **plots}
+    return {**{name: dg.MetadataValue.float(_rounded(value)) for name, value in metrics.items()}, **plots}
 
 
 def png(figure: "Figure | bytes") -> bytes:
@@ -87,14 +135,38 @@ def png(figure: "Figure | bytes") -> bytes:
 
 
 def _commit(source: Source) -> dg.MetadataValue[Any]:
-    if source.commit and source.repository and source.repository.startswith("https://") and not source.dirty:
-        return dg.MetadataValue.url(f"{source.repository.removesuffix('.git')}/commit/{source.commit}")
+    page = repository_page(source.repository)
+    if page and source.commit and not source.dirty:
+        return dg.MetadataValue.url(f"{page}/commit/{source.commit}")
     return dg.MetadataValue.text(f"{source.commit}{'+dirty' if source.dirty else ''}" if source.commit else "no commit")
 
 
 def _launched_by(record: ProvenanceRecord) -> str:
     launch = record.launch
     return " ".join(part for part in (launch.kind.value, launch.name, launch.tick) if part)
+
+
+def _inputs(inputs: tuple[InputVersion, ...]) -> dg.MetadataValue[Any]:
+    rows = [(one.asset, one.partition or "", one.data_version) for one in inputs[:_MOST_INPUTS]]
+    if len(inputs) > _MOST_INPUTS:
+        rows.append((f"and {len(inputs) - _MOST_INPUTS} more, in the provenance record", "", ""))
+    return _table(("asset", "partition", "data version"), rows)
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dg.MetadataValue[Any]:
+    # Named as text, so that the UI sets every column alike.
+    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in columns])
+    return dg.MetadataValue.table(
+        [dg.TableRecord(dict(zip(columns, map(str, row), strict=True))) for row in rows], schema
+    )
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{float(value):.{_SIGNIFICANT_DIGITS}g}")
 
 
 def _preview(frame: "pd.DataFrame") -> dg.MetadataValue[Any]:

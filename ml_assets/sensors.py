@@ -10,7 +10,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick,
 from dagster_shared.error import SerializableErrorInfo
 
 from ml_assets.recording import launch_of
-from ml_assets.storage import STORAGE_KEY
+from ml_assets.storage import ArtifactStorage
 from resources.alerts import Alerts
 from resources.provenance import RunTags
 
@@ -103,12 +103,12 @@ def _reason(error: SerializableErrorInfo) -> str:
     name="close_abandoned_mlflow_runs",
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=_INTERVAL_SECONDS,
-    required_resource_keys={STORAGE_KEY},
 )
-def close_abandoned_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+def close_abandoned_runs(
+    context: dg.SensorEvaluationContext, artifacts: dg.ResourceParam[ArtifactStorage]
+) -> dg.SkipReason:
     """End as killed each MLflow run whose step is gone: killed without warning, or lost with its machine."""
-    tracking = context.resources.artifacts.tracking
-    closed = tracking.close_abandoned(lambda tags: step_has_ended(context.instance, tags))
+    closed = artifacts.tracking.close_abandoned(lambda tags: step_has_ended(context.instance, tags))
     return dg.SkipReason(f"closed {', '.join(closed)}" if closed else "no MLflow run is abandoned")
 
 

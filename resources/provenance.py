@@ -62,6 +62,7 @@ class RunTags:
     IMAGE = "ml_assets.image"
     ENVIRONMENT = "ml_assets.environment"
     DAGSTER_RUN = "ml_assets.dagster_run"
+    DAGSTER_PARENT_RUN = "ml_assets.dagster_parent_run"
     DAGSTER_STEP = "ml_assets.dagster_step"
     DAGSTER_URL = "ml_assets.dagster_url"
     PROCESS = "ml_assets.process"

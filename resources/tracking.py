@@ -137,23 +137,29 @@ def _described(error: BaseException) -> str:
 
 
 def _close_earlier_attempts(client: Any, experiment_id: str, tags: Mapping[str, str]) -> str | None:
-    """End what is still open of earlier attempts at this step, and return the id of the latest attempt.
+    """End what is still open of earlier attempts at this step, and return the id of the attempt that this one repeats.
 
-    A Dagster run has one attempt at a step at a time, so whatever calls itself RUNNING is dead.
+    A Dagster run has one attempt at a step at a time, so whatever calls itself RUNNING is dead. The first attempt of a
+    run that re-executes another repeats the last attempt there.
     """
-    if not (tags.get(RunTags.DAGSTER_RUN) and tags.get(RunTags.DAGSTER_STEP)):
-        return None
-    condition = " and ".join(f"tags.`{name}` = '{tags[name]}'" for name in (RunTags.DAGSTER_RUN, RunTags.DAGSTER_STEP))
-    same = (RunTags.ASSET, RunTags.PARTITION)
-    earlier = [
-        run
-        for run in _search(client, experiment_id, condition)
-        if all(run.data.tags.get(name) == tags.get(name) for name in same) and _attempt(run.data.tags) < _attempt(tags)
-    ]
+    earlier = [run for run in _attempts(client, experiment_id, tags) if _attempt(run.data.tags) < _attempt(tags)]
     for run in earlier:
         if run.info.status == "RUNNING":
             _kill(client, run.info.run_id, "a later attempt began")
+    if not earlier and RunTags.DAGSTER_PARENT_RUN in tags:
+        parent = {**tags, RunTags.DAGSTER_RUN: tags[RunTags.DAGSTER_PARENT_RUN]}
+        earlier = _attempts(client, experiment_id, parent)
     return max(earlier, key=lambda run: (_attempt(run.data.tags), run.info.start_time)).info.run_id if earlier else None
+
+
+def _attempts(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]:
+    """The attempts at the step that the tags name, for the same asset and partition."""
+    if not (tags.get(RunTags.DAGSTER_RUN) and tags.get(RunTags.DAGSTER_STEP)):
+        return []
+    condition = " and ".join(f"tags.`{name}` = '{tags[name]}'" for name in (RunTags.DAGSTER_RUN, RunTags.DAGSTER_STEP))
+    same = (RunTags.ASSET, RunTags.PARTITION)
+    found = _search(client, experiment_id, condition)
+    return [run for run in found if all(run.data.tags.get(name) == tags.get(name) for name in same)]
 
 
 def _attempt(tags: Mapping[str, str]) -> int:

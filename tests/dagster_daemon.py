@@ -127,6 +127,11 @@ class Daemons:
 @contextmanager
 def daemons(target: WorkspaceLoadTarget, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemons]:
     """The daemons of the instance that settings name, on a code location in a server process of its own."""
+    home = settings().path(settings().home)
+    home.mkdir(parents=True)
+    template = PROJECT / "deployments" / "local" / "dagster.yaml"
+    waiting = "code_servers:\n  wait_for_local_processes_on_shutdown: true\n"
+    (home / "dagster.yaml").write_text(template.read_text() + waiting)
     with ExitStack() as stack:
         instance = stack.enter_context(open_instance(settings()))
         yield Daemons(stack.enter_context(create_test_daemon_workspace_context(target, instance)), monkeypatch)

@@ -6,15 +6,14 @@ from typing import Annotated
 
 import dagster as dg
 import typer
+from dagster._core.utils import make_new_run_id
 from rich.console import Console
 from rich.table import Table
-
-from dagster._core.utils import make_new_run_id
 
 from ml_assets.cli import run_app
 from ml_assets.definitions import defs, open_instance, settings
 from ml_assets.flight_delays.definitions import JOB_NAME, images_job
-from ml_assets.presentation import NOT_CONTAINERIZED, describe_commit
+from ml_assets.presentation import NOT_CONTAINERIZED
 from resources.errors import MlAssetsError
 from resources.identity import AssetPartition, Digest
 from resources.provenance import RECORD_METADATA, ProvenanceRecord
@@ -25,7 +24,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def main(
-    months: Annotated[int, typer.Option(min=1, max=12, help="How many months, from January 2013.")] = 4,
+    months: Annotated[int, typer.Option(min=1, max=12, help="How many months, from January 2013.")] = 6,
 ) -> None:
     """Materialize the images and then the pipeline, month by month."""
     console, chosen = Console(), settings()
@@ -36,10 +35,12 @@ def main(
         partitions = job.partitions_def.get_partition_keys() if job.partitions_def else []
         for month in partitions[:months]:
             records += _run(console, job, instance, month)
-    console.print(_table(records))
-    console.print(
-        f"{len(records)} materializations in {time.monotonic() - started:.0f} s, kept in {chosen.path('var')}"
-    )
+    latest = list({record.asset: record for record in records}.values())
+    console.print()
+    console.print(_table(latest))
+    seconds = time.monotonic() - started
+    more = ", the latest of each asset above" if len(latest) < len(records) else ""
+    console.print(f"\n{len(records)} materializations in {seconds:.0f} s{more}.", highlight=False)
     _next_steps(console, records)
 
 
@@ -71,33 +72,33 @@ def _reporter(
             update(f"{event.step_key} ...")
         if event.is_step_materialization:
             materialization = event.step_materialization_data.materialization
-            value = materialization.metadata[RECORD_METADATA].value
-            record = ProvenanceRecord.model_validate(value)
+            record = ProvenanceRecord.model_validate(materialization.metadata[RECORD_METADATA].value)
             records.append(record)
             seconds = (record.ended_at - record.started_at).total_seconds()
-            console.print(f"  {AssetPartition(record.asset, record.partition)!s:32} {seconds:5.1f} s", highlight=False)
-        is_check = event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
-        if is_check and not event.asset_check_evaluation_data.passed:
+            console.print(f"  {AssetPartition(record.asset, record.partition)!s:28} {seconds:5.1f} s", highlight=False)
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
-            console.print(
-                f"  [yellow]{check.severity.value.lower()}[/] {check.asset_key.to_user_string()}: {check.check_name}"
-            )
+            if not check.passed:
+                subject = f"{check.asset_key.to_user_string()}: {check.check_name}"
+                console.print(
+                    f"  [yellow]{check.severity.value.lower()}[/] {subject}: {check.description}", highlight=False
+                )
 
     return report
 
 
 def _table(records: list[ProvenanceRecord]) -> Table:
-    table = Table(title="What was materialized", title_justify="left")
-    for name in ("asset", "partition", "data version", "image", "MLflow run", "commit"):
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("asset", "partition", "version", "image", "MLflow", "commit"):
         table.add_column(name, no_wrap=True)
     for record in records:
         table.add_row(
             record.asset,
             record.partition or "",
-            Digest.parse(record.data_version).short,
+            Digest.parse(record.data_version).hex[:8],
             record.made_image or record.environment.image or NOT_CONTAINERIZED,
-            record.mlflow.run_id[:12] if record.mlflow else "",
-            describe_commit(record.source.commit, record.source.dirty),
+            record.mlflow.run_id[:8] if record.mlflow else "",
+            f"{(record.source.commit or 'none')[:7]}{'+dirty' if record.source.dirty else ''}",
         )
     return table
 
@@ -109,9 +110,9 @@ def _next_steps(console: Console, records: list[ProvenanceRecord]) -> None:
     for command, purpose in (
         ("make ui", "open Dagster (and MLflow) on what was made"),
         (f".venv/bin/ml-assets trace {name}", "see what the model came from"),
-        (f".venv/bin/ml-assets data get {name} /tmp/model", "fetch its content by version"),
+        (f".venv/bin/ml-assets data get {name} model", "fetch its content by version"),
     ):
-        console.print(f"  {command:56} {purpose}", highlight=False, soft_wrap=True)
+        console.print(f"  {command:68} {purpose}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

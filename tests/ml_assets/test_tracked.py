@@ -47,6 +47,7 @@ class Repository:
     def commit(self, content: str) -> str:
         (self.folder / "labels.csv").write_text(content)
         self.dvc("add", "--quiet", "labels.csv")
+        self.dvc("push", "--quiet")
         self.run("git", "add", "--all")
         self.run("git", "-c", "user.name=Test", "-c", "user.email=test@localhost", "commit", "-qm", "labels")
         return self.run("git", "rev-parse", "HEAD")
@@ -65,7 +66,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     made.dvc("remote", "add", "--default", "store", "../remote")
     made.first = made.commit("flight,late\n1,0\n")
     made.second = made.commit("flight,late\n1,0\n2,1\n")
-    made.dvc("push", "--quiet", "--all-commits")
     return made
 
 

@@ -269,6 +269,13 @@ def test_retry_names_the_attempt_that_it_repeats_and_closes_it(any_tracking: Mlf
     assert RunTags.REPEATS not in client.get_run(other_partition).data.tags
 
 
+def test_a_re_execution_names_the_last_attempt_of_the_run_that_it_repeats(tracking: MlflowTracking) -> None:
+    one_run(tracking, **{RunTags.DAGSTER_RUN: "first-run"})
+    last = one_run(tracking, **{RunTags.DAGSTER_RUN: "first-run", RunTags.ATTEMPT: "1"})
+    again = one_run(tracking, **{RunTags.DAGSTER_RUN: "second-run", RunTags.DAGSTER_PARENT_RUN: "first-run"})
+    assert client_of(tracking).get_run(again).data.tags[RunTags.REPEATS] == last
+
+
 def test_two_processes_that_make_the_database_at_once_both_record(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
     processes = [start(OPEN, uri) for _ in range(2)]

@@ -63,7 +63,7 @@ def alerts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[dic
 
 
 @pytest.fixture
-def nights(landing: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemons]:
+def nights(landing: Path, alerts: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemons]:
     """The daemons on workspace.yaml."""
     with daemons(WorkspaceFileTarget([str(PROJECT / "workspace.yaml")]), monkeypatch) as started:
         yield started
@@ -225,8 +225,11 @@ def launch_backfill(started: Daemons, parameters: dict[str, object]) -> str:
 def test_a_backfill_of_all_months(nights: Daemons, landing: Path) -> None:
     deliver(landing, "2013-01", "2013-02")
     partitions = ["2013-01-01", "2013-02-01"]
-    selection = [{"path": [name]} for name in ASSETS]
-    backfill = launch_backfill(nights, {"assetSelection": selection, "partitionNames": partitions})
+    chosen = [
+        {"assetKey": {"path": [name]}, "partitions": {"ranges": [{"start": partitions[0], "end": partitions[-1]}]}}
+        for name in ASSETS
+    ]
+    backfill = launch_backfill(nights, {"partitionsByAssets": chosen})
     nights.run_queue()
     found = nights.instance.get_backfill(backfill)
     assert found is not None

@@ -1,0 +1,404 @@
+"""The command line on a real home: what was materialized there is traced, fetched and exported."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml_assets import cli
+from ml_assets.datasets import dataset
+from ml_assets.definitions import open_instance, resources_for, settings
+from ml_assets.features import feature_set
+from ml_assets.images import container_image
+from ml_assets.models import TrainedModel, model
+from resources.base_images import LOCK_FILE
+from resources.identity import Digest
+from resources.model_flavors import load_model
+from tests.oci_registry import OciRegistry
+
+PROGRAM = Path(sys.prefix) / "bin" / "ml-assets"
+FRAME = pd.DataFrame({"distance": [1.0, 2.0, 3.0, 4.0], "delay": [2.0, 4.0, 6.0, 8.0]})
+parts = dg.StaticPartitionsDefinition(["a", "b"])
+train_image = container_image("train", dockerfile="Dockerfile.train", sources=["ml_assets", "resources"])
+
+
+@dataset(partitions_def=parts)
+def flights(context: dg.AssetExecutionContext) -> pd.DataFrame:
+    return FRAME * (1 if context.partition_key == "a" else 2)
+
+
+@dataset()
+def notes() -> Path:
+    file = Path(settings().home).parent / "notes.txt"
+    file.write_text("notes")
+    return file
+
+
+@feature_set(key_prefix="tables", image=train_image)
+def distances(flights: pd.DataFrame) -> pd.DataFrame:
+    return flights
+
+
+@model(registered_name="delay", ins={"distances": dg.AssetIn(["tables", "distances"])})
+def delay_model(distances: pd.DataFrame) -> TrainedModel:
+    from xgboost import XGBRegressor
+
+    estimator = XGBRegressor(n_estimators=2, max_depth=2, n_jobs=1)
+    estimator.fit(distances[["distance"]], distances["delay"])
+    return TrainedModel(estimator, distances[["distance"]], {"mae": 1.0})
+
+
+@dataclass(frozen=True)
+class Home:
+    """A target's home, and the Dagster run and data version of every asset in it."""
+
+    folder: Path
+    run_id: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("ML_ASSETS", "DAGSTER"))]:
+            patch.delenv(name)
+        patch.setenv("DAGSTER_HOME", str(folder / "dagster"))
+        patch.setenv("ML_ASSETS__DVC__REMOTE", str(folder / "remote"))
+        patch.setenv("ML_ASSETS__DVC__CACHE", str(folder / "cache"))
+        patch.setenv("ML_ASSETS__MLFLOW__TRACKING_URI", f"sqlite:///{folder}/mlflow/mlflow.db")
+        patch.setenv("ML_ASSETS__MLFLOW__ARTIFACT_LOCATION", str(folder / "mlflow" / "artifacts"))
+        patch.setenv("COLUMNS", "200")
+        with open_instance(settings()) as instance:
+            yield _materialized(folder, instance)
+
+
+def _materialized(folder: Path, instance: dg.DagsterInstance) -> Home:
+    resources, versions = resources_for(settings()), {}
+    for partition in parts.get_partition_keys():
+        result = dg.materialize([flights], partition_key=partition, instance=instance, resources=resources)
+        versions[f"flights@{partition}"] = _version(result, "flights")
+    result = dg.materialize(
+        [train_image, flights, notes, distances, delay_model],
+        selection=[train_image, notes, distances, delay_model],
+        instance=instance,
+        resources=resources,
+    )
+    for step in ("notes", "tables__distances", "delay_model", "images__train"):
+        versions[step] = _version(result, step)
+    return Home(folder, result.run_id, versions)
+
+
+def _version(result: dg.ExecuteInProcessResult, step: str) -> str:
+    (event,) = result.asset_materializations_for_node(step)
+    return (event.tags or {})["dagster/data_version"]
+
+
+@pytest.fixture
+def run(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the program's entry point in this process."""
+
+    def run_main(*arguments: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["ml-assets", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return run_main
+
+
+def test_program_runs_as_it_is_installed(home: Home) -> None:
+    done = subprocess.run([PROGRAM, "trace", "flights@a", "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    traced = {node["asset"] for node in json.loads(done.stdout)["nodes"]}
+    assert traced == {"flights", "tables/distances", "delay_model"}
+    failed = subprocess.run([PROGRAM, "trace", "nothing"], capture_output=True, text=True, check=False)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.startswith("error: nothing recorded is named 'nothing'. Next: ")
+    assert len(failed.stderr.splitlines()) == 1
+
+
+def test_trace_for_machines_has_the_promised_form(home: Home, run: Run) -> None:
+    done = run("trace", "delay_model", "--json")
+    graph = json.loads(done.out)
+    assert list(graph) == ["nodes", "edges"]
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    for node in nodes.values():
+        assert list(node) == [
+            "id",
+            "kind",
+            "asset",
+            "partition",
+            "data_version",
+            "image",
+            "environment",
+            "mlflow_run",
+            "commit",
+            "dagster_run",
+            "timestamp",
+        ]
+    assert {tuple(edge) for edge in graph["edges"]} == {("from", "to")}
+    edges = {(nodes[edge["from"]]["asset"], nodes[edge["to"]]["asset"]) for edge in graph["edges"]}
+    assert edges == {
+        ("flights", "tables/distances"),
+        ("images/train", "tables/distances"),
+        ("tables/distances", "delay_model"),
+    }
+    (made,) = [node for node in nodes.values() if node["asset"] == "delay_model"]
+    assert (made["kind"], made["partition"], made["image"]) == ("model", None, None)
+    assert made["data_version"] == home.versions["delay_model"]
+    assert made["dagster_run"] == home.run_id
+    assert re.fullmatch(r"[0-9a-f]{32}", made["mlflow_run"])
+    assert re.fullmatch(r"[0-9a-f]{40}", made["commit"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", made["timestamp"])
+
+
+def test_every_kind_of_reference_is_understood(home: Home, run: Run) -> None:
+    graph = json.loads(run("trace", "delay_model", "--json").out)
+    (made,) = [node for node in graph["nodes"] if node["asset"] == "delay_model"]
+    references = (
+        made["data_version"],
+        Digest.parse(made["data_version"]).short,
+        made["environment"],
+        made["mlflow_run"],
+        "models:/delay/1",
+        made["dagster_run"],
+        made["commit"],
+        made["id"],
+    )
+    for reference in references:
+        done = run("trace", reference, "--json")
+        assert done.code == 0, done.err
+        assert made["id"] in {node["id"] for node in json.loads(done.out)["nodes"]}, reference
+
+
+def test_trace_for_people_is_a_tree(run: Run) -> None:
+    done = run("trace", "tables/distances")
+    came_from, _, made_from = done.out.partition("made from it")
+    assert "flights@a" in came_from
+    assert "images/train" in came_from
+    assert "delay_model" in made_from
+    assert "not containerized" in done.out
+
+
+@pytest.mark.parametrize(
+    ("reference", "file"),
+    [("flights@a", "flights.parquet"), ("notes", "notes"), ("tables/distances", "tables-distances.parquet")],
+)
+def test_frame_and_file_are_fetched(run: Run, tmp_path: Path, reference: str, file: str) -> None:
+    done = run("data", "get", reference, tmp_path / "new" / "folder")
+    assert done.code == 0, done.err
+    assert str(tmp_path / "new" / "folder" / file) in done.out
+    fetched = tmp_path / "new" / "folder" / file
+    if file.endswith(".parquet"):
+        assert list(pd.read_parquet(fetched).columns) == list(FRAME.columns)
+    else:
+        assert fetched.read_text() == "notes"
+
+
+def test_model_is_fetched_and_predicts(run: Run, tmp_path: Path) -> None:
+    done = run("data", "get", "delay_model", tmp_path, "--json")
+    answer = json.loads(done.out)
+    assert answer["content"]["format"] == "model"
+    assert answer["path"] == str(tmp_path / "delay_model")
+    assert len(load_model(tmp_path / "delay_model").predict(FRAME[["distance"]])) == len(FRAME)
+
+
+def test_version_is_fetched_whole_or_shortened(home: Home, run: Run, tmp_path: Path) -> None:
+    version = Digest.parse(home.versions["flights@b"])
+    for number, name in enumerate((str(version), version.value, version.short, version.hex[:6])):
+        done = run("data", "get", f"flights@{name}", tmp_path / str(number))
+        assert done.code == 0, done.err
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / str(number) / "flights.parquet"), FRAME * 2)
+
+
+def test_nothing_is_overwritten(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    done = run("data", "get", "notes", tmp_path)
+    assert done.code == 1
+    assert done.err.startswith("error: notes: ")
+    assert "is there already" in done.err
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["trace", "nothing"], "nothing recorded is named 'nothing'"),
+        (["data", "get", "nothing", "x"], "nothing is recorded of an asset 'nothing'"),
+        (["data", "get", "flights", "x"], "flights has 2 that fit. Next: name one of: flights@a, flights@b."),
+        (["data", "get", "flights@c", "x"], "flights has no partition or version c. Next: take one of: b, a."),
+        (["data", "export", "flights@ffffff"], "flights has no partition or version ffffff"),
+        (["data", "export", "@a"], "an asset is written key or key@partition"),
+    ],
+)
+def test_what_cannot_be_found_is_told_in_one_line(run: Run, arguments: list[str], expected: str) -> None:
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: ")
+    assert expected in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_image_has_no_content_to_fetch(run: Run, tmp_path: Path) -> None:
+    done = run("data", "get", "images/train", tmp_path)
+    assert done.code == 1
+    assert "images/train: it is an image" in done.err
+
+
+def test_unknown_target_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ML_ASSETS_TARGET", "moon")
+    done = run("trace", "flights@a")
+    assert done.code == 2
+    assert "error: ML_ASSETS_TARGET is 'moon'" in done.err
+
+
+def test_home_that_cannot_be_made_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "file"))
+    done = run("trace", "flights@a")
+    assert done.code == 2
+    assert f"error: the Dagster home {tmp_path / 'file'} cannot be used" in done.err
+
+
+def test_wrong_dagster_yaml_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dagster.yaml").write_text("run_monitorin: {}\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    done = run("trace", "flights@a")
+    assert done.code == 2
+    assert f"error: {tmp_path / 'dagster.yaml'} is wrong" in done.err
+
+
+def test_remote_that_does_not_answer_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ML_ASSETS__DVC__CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ML_ASSETS__DVC__REMOTE", "s3://bucket/path")
+    monkeypatch.setenv("ML_ASSETS__DVC__OPTIONS__ENDPOINTURL", "http://127.0.0.1:1")
+    monkeypatch.setenv("ML_ASSETS__DVC__OPTIONS__ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("ML_ASSETS__DVC__OPTIONS__SECRET_ACCESS_KEY", "x")
+    done = run("data", "get", "notes", tmp_path / "out")
+    assert done.code == 1
+    assert done.err.startswith("error: notes: ")
+    assert "Next: " in done.err
+    assert not (tmp_path / "out" / "notes").exists()
+
+
+def test_exported_file_is_pulled_by_plain_dvc(home: Home, run: Run, tmp_path: Path) -> None:
+    for reference, file in (("flights@b", "flights.parquet"), ("delay_model", "delay_model")):
+        done = run("data", "export", reference, "--output", tmp_path / f"{file}.dvc", "--json")
+        assert done.code == 0, done.err
+        answer = json.loads(done.out)
+        assert answer["path"] == str(tmp_path / f"{file}.dvc")
+        assert answer["remote"] == str(home.folder / "remote")
+    environment = os.environ | {"DVC_SITE_CACHE_DIR": str(tmp_path / "site"), "DVC_NO_ANALYTICS": "1"}
+    for command in (
+        ["init", "--no-scm", "--quiet"],
+        ["remote", "add", "--default", "origin", str(home.folder / "remote"), "--quiet"],
+        ["pull", "--quiet"],
+    ):
+        done_by_dvc = subprocess.run(
+            [sys.executable, "-m", "dvc", *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done_by_dvc.returncode == 0, done_by_dvc.stdout + done_by_dvc.stderr
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "flights.parquet"), FRAME * 2)
+    predicted = load_model(tmp_path / "delay_model").predict(FRAME[["distance"]])
+    assert np.isfinite(predicted).all()
+
+
+def test_export_goes_where_it_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ML_ASSETS_TARGET", "local")
+    assert run("data", "export", "notes").out.startswith("wrote notes.dvc\nin a DVC repository: dvc remote add")
+    assert "path: notes" in (tmp_path / "notes.dvc").read_text()
+    wrong = run("data", "export", "notes", "-o", "notes.txt")
+    assert wrong.code == 2
+    assert "does not end in .dvc" in wrong.err
+    nowhere = run("data", "export", "notes", "-o", "none/notes.dvc")
+    assert nowhere.code == 1
+    assert "none/notes.dvc cannot be written: No such file or directory" in nowhere.err
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder of its own, with a lock that names one base image."""
+    folder = tmp_path / "project"
+    (folder / "deployments" / "local").mkdir(parents=True)
+    committed = Path(__file__).parents[2] / "deployments" / "local" / "settings.toml"
+    (folder / "deployments" / "local" / "settings.toml").write_text(committed.read_text())
+    lock = {"schema_version": 1, "images": {"python": {"repository": "library/python", "tag": "slim", "answer": None}}}
+    (folder / LOCK_FILE).write_text(json.dumps(lock))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_base_images_are_updated_from_what_the_registry_answers(
+    run: Run, project: Path, oci_registry: OciRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = oci_registry.push_image("library/python", "slim")
+    done = run("images", "update", "--registry", oci_registry.host)
+    assert (done.code, done.out) == (0, f"python: {digest}\n"), done.err
+    assert json.loads((project / LOCK_FILE).read_text())["images"]["python"]["answer"]["digest"] == digest
+    monkeypatch.setenv("ML_ASSETS__IMAGES__REGISTRY", oci_registry.host)
+    assert run("images", "update").out == f"python: {digest} (unchanged)\n"
+    answer = json.loads(run("images", "update", "--json").out)
+    assert answer == {
+        "registry": oci_registry.host,
+        "images": [{"name": "python", "before": digest, "after": digest, "error": None}],
+    }
+
+
+def test_registry_that_does_not_answer_leaves_the_lock_as_it_is(run: Run, project: Path) -> None:
+    before = (project / LOCK_FILE).read_bytes()
+    done = run("images", "update", "--registry", "127.0.0.1:1")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: python: ")
+    assert (project / LOCK_FILE).read_bytes() == before
+
+
+def test_update_without_a_registry_says_how_to_name_one(run: Run, project: Path) -> None:
+    done = run("images", "update")
+    assert done.code == 2
+    assert "Next: give --registry HOST[:PORT], or set images.registry." in done.err
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["trace"], ["data", "get"], ["data", "export"], ["images", "update"]], ids=" ".join
+)
+def test_help_teaches_by_examples(run: Run, command: list[str]) -> None:
+    done = run(*command, "--help")
+    assert done.code == 0
+    _, _, examples = done.out.partition("Examples:")
+    assert " ".join(["ml-assets", *command]) in examples
+    assert not command or "--json" in done.out
+
+
+def test_shell_completion_can_be_installed(run: Run) -> None:
+    assert "--install-completion" in run("--help").out

@@ -1,0 +1,195 @@
+"""A deployment as people use it: Dagster's webserver and daemon, MLflow's server, and a browser in front of them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import requests
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from resources.provenance import RECORD_METADATA, ProvenanceRecord
+from tests.conftest import require_program
+
+PROJECT = Path(__file__).parents[2]
+SCREENSHOTS = PROJECT / "build" / "screenshots"
+DEADLINE_SECONDS = 120
+_BIN = Path(sys.executable).parent
+_POLL_SECONDS = 0.2
+_BROWSER_OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+    # Nothing outside of this machine is looked up: pages must do without.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Two months of the reference pipeline, and the servers that show them."""
+
+    dagster: str
+    mlflow: str
+    instance: dg.DagsterInstance
+
+    def materialization(self, asset: str, partition: str) -> dg.AssetMaterialization:
+        """The latest one."""
+        (found,) = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey.from_user_string(asset), asset_partitions=[partition]), limit=1
+        ).records
+        assert found.asset_materialization is not None
+        return found.asset_materialization
+
+    def record(self, asset: str, partition: str) -> ProvenanceRecord:
+        """The provenance record of the latest materialization."""
+        return ProvenanceRecord.model_validate(self.materialization(asset, partition).metadata[RECORD_METADATA].value)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = require_program("chromium", "chromium")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=list(_BROWSER_OPTIONS))
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def deployment(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Depends on the browser, so that nothing is materialized where there is none."""
+    folder = tmp_path_factory.mktemp("deployment")
+    dagster, mlflow = _free_ports(2)
+    environment = _environment(folder, f"http://127.0.0.1:{dagster}", f"http://127.0.0.1:{mlflow}")
+    home = Path(environment["DAGSTER_HOME"])
+    home.mkdir()
+    template = (PROJECT / "deployments" / "local" / "dagster.yaml").read_text()
+    # Without Dagster's invitation to a newsletter, which lies over the first page.
+    (home / "dagster.yaml").write_text(template if "\nnux:" in template else f"{template}\nnux:\n  enabled: false\n")
+    _run([sys.executable, "-m", "ml_assets.flight_delays.demo", "--months", "2"], environment)
+    with ExitStack() as stack:
+        for name, command, ready in _servers(environment, dagster, mlflow):
+            stack.enter_context(_server(command, environment, folder / f"{name}.log", ready))
+        yield Deployment(
+            environment["ML_ASSETS__UI_URL"],
+            environment["ML_ASSETS__MLFLOW__UI_URL"],
+            stack.enter_context(dg.DagsterInstance.from_config(str(home))),
+        )
+
+
+@pytest.fixture
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """An empty page. What it shows at the end, or at the failure, is kept as a screenshot."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1600})
+    context.set_default_timeout(30_000)
+    shown = context.new_page()
+    yield shown
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for number, each in enumerate(context.pages):
+        suffix = f"-{number}" if number else ""
+        each.screenshot(path=SCREENSHOTS / f"{request.node.name}{suffix}.png")
+    context.close()
+
+
+def _environment(folder: Path, dagster: str, mlflow: str) -> dict[str, str]:
+    own = {
+        "ML_ASSETS__HOME": f"{folder}/dagster",
+        "ML_ASSETS__UI_URL": dagster,
+        "ML_ASSETS__DVC__REMOTE": f"{folder}/remote",
+        "ML_ASSETS__DVC__CACHE": f"{folder}/cache",
+        "ML_ASSETS__MLFLOW__TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "ML_ASSETS__MLFLOW__ARTIFACT_LOCATION": f"{folder}/mlflow",
+        "ML_ASSETS__MLFLOW__UI_URL": mlflow,
+        "DAGSTER_HOME": f"{folder}/dagster",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    return {name: value for name, value in os.environ.items() if not name.startswith("ML_ASSETS__")} | own
+
+
+def _servers(
+    environment: Mapping[str, str], dagster: int, mlflow: int
+) -> Iterator[tuple[str, list[str], Callable[[], bool]]]:
+    """Name, command and sign of readiness of each server."""
+    workspace = ["--workspace", str(PROJECT / "workspace.yaml")]
+    yield (
+        "mlflow",
+        [f"{_BIN}/mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow), "--workers", "1"]
+        + ["--backend-store-uri", environment["ML_ASSETS__MLFLOW__TRACKING_URI"]]
+        + ["--default-artifact-root", environment["ML_ASSETS__MLFLOW__ARTIFACT_LOCATION"]],
+        lambda: _answers(f"http://127.0.0.1:{mlflow}/health"),
+    )
+    yield (
+        "webserver",
+        [f"{_BIN}/dagster-webserver", *workspace, "--host", "127.0.0.1", "--port", str(dagster)],
+        lambda: _answers(f"http://127.0.0.1:{dagster}/server_info"),
+    )
+    # Queued runs are started by the daemon; nothing has to wait for it.
+    yield "daemon", [f"{_BIN}/dagster-daemon", "run", *workspace], lambda: True
+
+
+@contextmanager
+def _server(
+    command: list[str], environment: Mapping[str, str], log: Path, ready: Callable[[], bool]
+) -> Iterator[None]:
+    """Run a server in a process group of its own, and stop all of it in the end."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not ready():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        _stop(process)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> None:
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _answers(address: str) -> bool:
+    try:
+        return requests.get(address, timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        bound = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in bound:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in bound]
