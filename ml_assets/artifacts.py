@@ -28,7 +28,7 @@ from resources.identity import AssetPartition, Digest
 from resources.machine import hardware, threads
 from resources.provenance import ArtifactKind, Content, MlflowRun, ProvenanceRecord, RunEnvironment, RunTags, Source
 from resources.source import read_source
-from resources.tracking import TrackedRun
+from resources.tracked_run import TrackedRun
 
 __all__ = ["Keep", "Kept", "Step", "define_artifact"]
 

@@ -1,6 +1,7 @@
 """The dataset factory."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -17,6 +18,7 @@ def dataset(
     *,
     image: ImageAsset | None = None,
     pool: str | None = None,
+    window: Mapping[str, int] | None = None,
     seed: int | None = None,
     tracked: bool = False,
     **options: Any,
@@ -29,6 +31,7 @@ def dataset(
     Args:
         image: image asset that it runs in.
         pool: pool that it runs on.
+        window: upstream partitions to give for a parameter: how many before and up to the asset's own.
         seed: planted in Python's and NumPy's global random generators.
         tracked: make each attempt an MLflow run.
         options: every keyword of `dagster.asset`.
@@ -36,17 +39,14 @@ def dataset(
     Raises:
         DefinitionError: the function or an option cannot be kept.
     """
-
-    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
-        return define_artifact(
-            function,
-            kind=ArtifactKind.DATASET,
-            keep=keep_data,
-            image=image,
-            pool=pool,
-            seed=seed,
-            tracked=tracked,
-            **options,
-        )
-
-    return decorate
+    return functools.partial(
+        define_artifact,
+        kind=ArtifactKind.DATASET,
+        keep=keep_data,
+        image=image,
+        pool=pool,
+        window=window,
+        seed=seed,
+        tracked=tracked,
+        **options,
+    )

@@ -1,5 +1,6 @@
 """The feature set factory."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,18 +38,14 @@ def feature_set(
     Raises:
         DefinitionError: the function or an option cannot be kept.
     """
-
-    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
-        return define_artifact(
-            function,
-            kind=ArtifactKind.FEATURE_SET,
-            keep=keep_frame,
-            image=image,
-            pool=pool,
-            window=window,
-            seed=seed,
-            tracked=tracked,
-            **options,
-        )
-
-    return decorate
+    return functools.partial(
+        define_artifact,
+        kind=ArtifactKind.FEATURE_SET,
+        keep=keep_frame,
+        image=image,
+        pool=pool,
+        window=window,
+        seed=seed,
+        tracked=tracked,
+        **options,
+    )

@@ -45,21 +45,17 @@ def model(
     Raises:
         DefinitionError: the function or an option cannot be kept.
     """
-
-    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
-        return define_artifact(
-            function,
-            kind=ArtifactKind.MODEL,
-            keep=functools.partial(_keep_model, registered_name=registered_name),
-            image=image,
-            pool=pool,
-            window=window,
-            seed=seed,
-            tracked=True,
-            **options,
-        )
-
-    return decorate
+    return functools.partial(
+        define_artifact,
+        kind=ArtifactKind.MODEL,
+        keep=functools.partial(_keep_model, registered_name=registered_name),
+        image=image,
+        pool=pool,
+        window=window,
+        seed=seed,
+        tracked=True,
+        **options,
+    )
 
 
 def _keep_model(value: Any, step: Step, registered_name: str | None) -> Kept:

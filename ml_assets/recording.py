@@ -63,7 +63,7 @@ def plant_seeds(seed: int | None, parameters: Mapping[str, Any]) -> dict[str, in
     seeds = {
         name: value
         for name, value in parameters.items()
-        if (name == "seed" or name.endswith("_seed")) and isinstance(value, int)
+        if (name == "seed" or name.endswith("_seed")) and isinstance(value, int) and not isinstance(value, bool)
     }
     chosen = seeds.get("seed", seed)
     if chosen is not None:
