@@ -8,10 +8,10 @@ from ml_assets.containers import IMAGES_GROUP
 
 __all__ = ["ignoring_images", "on_new_data"]
 
-AnyCondition = dg.AutomationCondition[Any]
+_Condition = dg.AutomationCondition[Any]
 
 
-def on_new_data() -> AnyCondition:
+def on_new_data() -> _Condition:
     """The condition that factories give their assets by default.
 
     Like `AutomationCondition.eager`, with one difference: a dependency counts as updated once its data version has
@@ -24,7 +24,7 @@ def on_new_data() -> AnyCondition:
     return ignoring_images(eager.replace("any_deps_updated", any_changed).with_label("on_new_data"))
 
 
-def ignoring_images(condition: AnyCondition) -> AnyCondition:
+def ignoring_images(condition: _Condition) -> _Condition:
     """The condition without its image dependencies.
 
     Otherwise ``on_cron`` waits for a rebuilt image for ever, and ``eager`` runs everything after an unchanged rebuild.
@@ -32,5 +32,5 @@ def ignoring_images(condition: AnyCondition) -> AnyCondition:
     ignore = getattr(condition, "ignore", None)
     if ignore is None:
         return condition
-    ignored: AnyCondition = ignore(dg.AssetSelection.groups(IMAGES_GROUP))
+    ignored: _Condition = ignore(dg.AssetSelection.groups(IMAGES_GROUP))
     return ignored

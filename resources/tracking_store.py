@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from resources.errors import SettingsError, TrackingError
 
-__all__ = ["check_uri", "open_store", "public_uri", "sqlite_file", "tracking_errors"]
+__all__ = ["check_server", "check_uri", "open_store", "public_uri", "sqlite_file", "tracking_errors"]
 
 _SQLITE = "sqlite:///"
 _ANSWER_SECONDS = 5

@@ -28,7 +28,7 @@ from ml_assets.definitions import open_instance, settings
 
 PROJECT = Path(__file__).parents[1]
 DEADLINE_SECONDS = 240
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.7
 
 
 class Clock(threading.Event):

@@ -34,14 +34,14 @@ TOLERATED = 0.001
 WORSE = 0.02
 """How much larger a model's error may be than its predecessor's on the same flights before it is worth a warning."""
 
-Check = Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]
+_Check = Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]
 
 
 # Parameters below are named as the assets that they are given.
 DEPARTURES, DELAY_MODEL = departures.key, delay_model.key
 
 
-def _monthly(asset: dg.AssetsDefinition, *, blocking: bool = False, also: str | None = None) -> Check:
+def _monthly(asset: dg.AssetsDefinition, *, blocking: bool = False, also: str | None = None) -> _Check:
     """A check that runs with each month and is recorded for it; ``also`` names another asset that it reads."""
 
     def decorate(function: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:

@@ -8,7 +8,7 @@ from ml_assets.flight_delays import assets, checks
 from ml_assets.flight_delays.features import NEW_YORK
 from ml_assets.flight_delays.source import FlightSource
 
-__all__ = ["JOB_NAME", "ONE_AT_A_TIME", "flight_delays", "nightly_retraining"]
+__all__ = ["JOB_NAME", "ONE_AT_A_TIME", "flight_delays", "images_job", "nightly_retraining", "pipeline_job"]
 
 JOB_NAME = "flight_delays"
 

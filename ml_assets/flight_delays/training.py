@@ -24,7 +24,18 @@ from resources.errors import InputError, SettingsError
 if TYPE_CHECKING:
     from xgboost import XGBRegressor
 
-__all__ = ["TrainConfig", "fit", "fit_baseline", "mean_error", "predict", "predictors", "score", "train", "unseen"]
+__all__ = [
+    "Baseline",
+    "TrainConfig",
+    "fit",
+    "fit_baseline",
+    "mean_error",
+    "predict",
+    "predictors",
+    "score",
+    "train",
+    "unseen",
+]
 
 LATE = 15.0
 """Minutes from which a flight counts as late, as the Bureau of Transportation Statistics has it."""

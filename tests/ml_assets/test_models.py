@@ -200,7 +200,7 @@ def test_people_see_metrics_figures_and_the_mlflow_page(made: Made) -> None:
     metadata = made.metadata(0)
     assert metadata["mae"].value == 1.25
     for name in ("importance", "residuals"):
-        assert str(metadata[name].value).startswith(f"![{name}](data:image/png;base64,")
+        assert str(metadata[f"plot {name}"].value).startswith(f"![{name}](data:image/png;base64,")
     assert isinstance(metadata["MLflow run"], dg.UrlMetadataValue)
     assert metadata["registered model"].value == "models:/delay/1"
 

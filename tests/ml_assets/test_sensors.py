@@ -26,6 +26,7 @@ from ml_assets.storage import STORAGE_KEY, ArtifactStorage
 from resources.alerts import Alerts
 from resources.errors import AlertError, InputError
 from resources.provenance import RunTags
+from resources.tracking_store import open_store
 
 NIGHT = datetime(2026, 6, 2, 7, 15, tzinfo=UTC)
 
@@ -117,15 +118,16 @@ def test_a_run_of_another_instance_is_not_judged(instance: dg.DagsterInstance) -
 
 
 def test_only_runs_whose_step_has_ended_are_closed(storage: ArtifactStorage, instance: dg.DagsterInstance) -> None:
+    client, experiment = open_store(storage.tracking.tracking_uri, storage.tracking.experiment, None)
     dead = failing.execute_in_process(instance=instance, raise_on_error=False).run_id
-    ids = []
-    for run_id in (dead, "of another instance"):
-        tags = {**tags_of(run_id, "fails"), RunTags.ATTEMPT: "0"}
-        open_run = storage.tracking.run(name="model", tags=tags, parameters={})
-        ids.append(open_run.__enter__().identity.run_id)
+    closed, left = (
+        client.create_run(experiment, tags=tags_of(run_id, "fails")).info.run_id
+        for run_id in (dead, "of another instance")
+    )
     with dg.build_sensor_context(instance=instance, resources={STORAGE_KEY: storage}) as context:
         skipped = close_abandoned_runs(context)
-    assert skipped.skip_message == f"closed {ids[0]}"  # type: ignore[union-attr]
+    assert skipped.skip_message == f"closed {closed}"  # type: ignore[union-attr]
+    assert [client.get_run(found).info.status for found in (closed, left)] == ["KILLED", "RUNNING"]
 
 
 def failure_of(instance: dg.DagsterInstance) -> dg.RunFailureSensorContext:

@@ -1,13 +1,14 @@
 """A deployment as people use it: Dagster's webserver and daemon, MLflow's server, and a browser in front of them."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,14 @@ class Deployment:
         """The provenance record of the latest materialization."""
         return ProvenanceRecord.model_validate(self.materialization(asset, partition).metadata[RECORD_METADATA].value)
 
+    def metrics(self, asset: str, partition: str) -> dict[str, float]:
+        """Those of the MLflow run, as the tracking server tells them."""
+        run = self.record(asset, partition).mlflow
+        assert run
+        answer = requests.get(f"{self.mlflow}/api/2.0/mlflow/runs/get", params={"run_id": run.run_id}, timeout=30)
+        answer.raise_for_status()
+        return {metric["key"]: metric["value"] for metric in answer.json()["run"]["data"]["metrics"]}
+
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
@@ -98,9 +107,9 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     shown = context.new_page()
     yield shown
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    for number, each in enumerate(context.pages):
-        suffix = f"-{number}" if number else ""
-        each.screenshot(path=SCREENSHOTS / f"{request.node.name}{suffix}.png")
+    name = re.sub(r"\W+", "-", request.node.name.removeprefix("test_"))
+    for number, each in enumerate(context.pages, start=1):
+        each.screenshot(path=SCREENSHOTS / f"{name}-{number}.png")
     context.close()
 
 
@@ -124,27 +133,28 @@ def _servers(
     environment: Mapping[str, str], dagster: int, mlflow: int
 ) -> Iterator[tuple[str, list[str], Callable[[], bool]]]:
     """Name, command and sign of readiness of each server."""
-    workspace = ["--workspace", str(PROJECT / "workspace.yaml")]
+    address, workspace = ("--host", "127.0.0.1", "--port"), ("--workspace", str(PROJECT / "workspace.yaml"))
     yield (
         "mlflow",
-        [f"{_BIN}/mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow), "--workers", "1"]
-        + ["--backend-store-uri", environment["ML_ASSETS__MLFLOW__TRACKING_URI"]]
-        + ["--default-artifact-root", environment["ML_ASSETS__MLFLOW__ARTIFACT_LOCATION"]],
+        [f"{_BIN}/mlflow", "server", *address, str(mlflow), "--workers", "1", *_store(environment)],
         lambda: _answers(f"http://127.0.0.1:{mlflow}/health"),
     )
     yield (
         "webserver",
-        [f"{_BIN}/dagster-webserver", *workspace, "--host", "127.0.0.1", "--port", str(dagster)],
+        [f"{_BIN}/dagster-webserver", *workspace, *address, str(dagster)],
         lambda: _answers(f"http://127.0.0.1:{dagster}/server_info"),
     )
     # Queued runs are started by the daemon; nothing has to wait for it.
     yield "daemon", [f"{_BIN}/dagster-daemon", "run", *workspace], lambda: True
 
 
+def _store(environment: Mapping[str, str]) -> list[str]:
+    store, artifacts = (environment[f"ML_ASSETS__MLFLOW__{key}"] for key in ("TRACKING_URI", "ARTIFACT_LOCATION"))
+    return ["--backend-store-uri", store, "--default-artifact-root", artifacts]
+
+
 @contextmanager
-def _server(
-    command: list[str], environment: Mapping[str, str], log: Path, ready: Callable[[], bool]
-) -> Iterator[None]:
+def _server(command: list[str], environment: Mapping[str, str], log: Path, ready: Callable[[], bool]) -> Iterator[None]:
     """Run a server in a process group of its own, and stop all of it in the end."""
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -162,17 +172,12 @@ def _server(
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(timeout=15)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=10)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> None:

@@ -1,17 +1,21 @@
 """What people see and do in the Dagster UI, in a real browser."""
 
 import re
+from pathlib import Path
 
-import mlflow
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from ml_assets.flight_delays.definitions import JOB_NAME
+from ml_assets.definitions import defs
+from ml_assets.flight_delays import assets
+from ml_assets.flight_delays.definitions import JOB_NAME, nightly_retraining
 from ml_assets.flight_delays.training import TrainConfig
 from ml_assets.presentation import NOT_CONTAINERIZED
+from resources.provenance import LaunchKind
 from tests.ui.conftest import PROJECT, Deployment
 
 JANUARY, FEBRUARY, MARCH = "2013-01-01", "2013-02-01", "2013-03-01"
-LOCATION = "/locations/ml_assets"
+RUN_MILLISECONDS = 180_000
 
 
 def open_partition(page: Page, deployment: Deployment, asset: str, partition: str) -> None:
@@ -32,7 +36,129 @@ def test_model_shows_its_versions_image_and_commit(page: Page, deployment: Deplo
     expect(row(page, "commit")).to_contain_text(record.source.commit or "no commit")
     expect(row(page, "registered model")).to_contain_text("models:/flight-delay/2")
     expect(row(page, "environment")).to_contain_text(record.environment.environment_digest)
-    read = [one for one in record.inputs if one.asset == "departures"]
-    assert [one.partition for one in read] == [JANUARY, FEBRUARY]
-    for one in record.inputs:
-        expect(row(page, "inputs")).to_contain_text(one.data_version)
+
+
+def test_model_shows_the_versions_that_it_was_made_from(page: Page, deployment: Deployment) -> None:
+    inputs = deployment.record("delay_model", FEBRUARY).inputs
+    assert {(one.asset, one.partition) for one in inputs} == {
+        ("departures", JANUARY),
+        ("departures", FEBRUARY),
+        ("images/train", None),
+    }
+    open_partition(page, deployment, "delay_model", FEBRUARY)
+    for one in inputs:
+        line = row(page, "inputs").locator("tr").filter(has_text=one.data_version)
+        expect(line).to_contain_text(one.asset)
+        expect(line).to_contain_text(one.partition or "")
+
+
+def test_model_shows_parameters_and_metrics(page: Page, deployment: Deployment) -> None:
+    open_partition(page, deployment, "delay_model", FEBRUARY)
+    for name, value in TrainConfig().model_dump(mode="json").items():
+        line = row(page, "parameters").locator("tr").filter(has=page.get_by_text(name, exact=True))
+        expect(line.locator("td").last).to_have_text(str(value))
+    metrics = deployment.metrics("delay_model", FEBRUARY)
+    assert {"mae", "baseline_mae", "skill"} <= metrics.keys()
+    for name, value in metrics.items():
+        shown = float(row(page, name).locator("td").nth(1).inner_text())
+        assert shown == pytest.approx(value, rel=1e-5)
+
+
+def test_plots_of_a_model_are_pictures(page: Page, deployment: Deployment) -> None:
+    open_partition(page, deployment, "delay_model", FEBRUARY)
+    for name in ("importance", "by_hour"):
+        row(page, f"plot {name}").get_by_text("Show Markdown").click()
+        picture = page.get_by_role("img", name=name)
+        expect(picture).to_be_visible()
+        picture.evaluate("image => image.decode()")
+        assert picture.evaluate("image => image.naturalWidth") > 0
+        if name != "by_hour":
+            page.get_by_role("button", name="Close", exact=True).click()
+            expect(picture).to_be_hidden()
+
+
+def test_model_links_to_its_run_in_mlflow(page: Page, deployment: Deployment) -> None:
+    run = deployment.record("delay_model", FEBRUARY).mlflow
+    assert run
+    open_partition(page, deployment, "delay_model", FEBRUARY)
+    with page.context.expect_page() as opened:
+        row(page, "MLflow run").get_by_role("link").first.click()
+    shown = opened.value
+    shown.set_viewport_size({"width": 1440, "height": 1600})
+    expect(shown.get_by_text(f"delay_model@{FEBRUARY}").first).to_be_visible()
+    expect(shown.get_by_text(run.run_id, exact=True).first).to_be_visible()
+    expect(shown.get_by_text("Finished").first).to_be_visible()
+    expect(shown.get_by_text("flight-delay").first).to_be_visible()
+
+
+def test_model_links_to_its_authors_function(page: Page, deployment: Deployment) -> None:
+    page.goto(f"{deployment.dagster}/assets/delay_model")
+    expect(page.get_by_text("Source code", exact=True)).to_be_visible()
+    file = Path(assets.__file__).relative_to(PROJECT)
+    address = page.locator(f'a[href*="{file.as_posix()}"]').get_attribute("href") or ""
+    found = re.search(r"(?:#L|:)(\d+)$", address)
+    assert found
+    declaration = "\n".join((PROJECT / file).read_text().splitlines()[int(found[1]) - 1 :])
+    assert re.match(r"@model\((.|\n)*?\)\ndef delay_model\(", declaration)
+
+
+def test_image_links_to_its_dockerfile(page: Page, deployment: Deployment) -> None:
+    page.goto(f"{deployment.dagster}/assets/images/train")
+    expect(page.get_by_text("Source code", exact=True)).to_be_visible()
+    expect(page.locator('a[href*="/Dockerfile.train"]')).to_be_visible()
+
+
+def test_checks_of_a_model_are_shown_with_their_result(page: Page, deployment: Deployment) -> None:
+    page.goto(f"{deployment.dagster}/assets/delay_model?view=checks&checkDetail=model_quality")
+    expect(page.get_by_text("The model beats the baseline")).to_be_visible()
+    expect(page.get_by_text("Passed").first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"mean error .* minutes .* below the baseline's")).first).to_be_visible()
+
+
+def test_lineage_shows_images_and_kinds(page: Page, deployment: Deployment) -> None:
+    page.goto(f"{deployment.dagster}/assets/delay_model?view=lineage&lineageScope=upstream&lineageDepth=5")
+    graph = page.locator("svg foreignObject")
+    for asset, kind in {
+        "flights": "dataset",
+        "departures": "feature_set",
+        "delay_model": "model",
+        "train": "image",
+    }.items():
+        node = graph.filter(has=page.get_by_text(asset, exact=True))
+        expect(node.get_by_text(re.compile(rf"^{kind}$", re.IGNORECASE)).first).to_be_visible()
+
+
+def test_run_page_shows_its_steps_and_their_logs(page: Page, deployment: Deployment) -> None:
+    record = deployment.record("departures", FEBRUARY)
+    page.goto(f"{deployment.dagster}/runs/{record.dagster_run}?logs=step%3Adepartures")
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible()
+    expect(page.get_by_text("Materialized value departures.").first).to_be_visible()
+    expect(page.get_by_text('Finished execution of step "departures"').first).to_be_visible()
+
+
+def test_schedule_and_sensors_are_listed(page: Page, deployment: Deployment) -> None:
+    page.goto(f"{deployment.dagster}/automation")
+    for name in (nightly_retraining.name, *(sensor.name for sensor in defs().sensors or ())):
+        expect(page.get_by_text(name, exact=True)).to_be_visible()
+    page.goto(f"{deployment.dagster}/locations/ml_assets/schedules/{nightly_retraining.name}")
+    expect(page.get_by_text("America/New_York")).to_be_visible()
+    expect(page.get_by_text(JOB_NAME, exact=True)).to_be_visible()
+
+
+def test_a_month_is_materialized_from_the_launchpad(page: Page, deployment: Deployment) -> None:
+    page.goto(f"{deployment.dagster}/locations/ml_assets/jobs/{JOB_NAME}/playground")
+    editor = page.locator(".CodeMirror-code")
+    for name, value in TrainConfig().model_dump(mode="json").items():
+        expect(editor).to_contain_text(re.compile(rf"{name}: '?{re.escape(str(value))}"))
+    page.get_by_placeholder("Partition").fill(MARCH)
+    page.get_by_placeholder("Partition").press("Enter")
+    expect(page.get_by_text(f"partition: {MARCH}")).to_be_visible()
+    page.get_by_role("button", name="Launch Run").click()
+    expect(page.get_by_text("RUN_SUCCESS")).to_be_visible(timeout=RUN_MILLISECONDS)
+
+    record = deployment.record("delay_model", MARCH)
+    assert record.launch.kind is LaunchKind.USER
+    assert page.url.endswith(f"/runs/{record.dagster_run}")
+    open_partition(page, deployment, "delay_model", MARCH)
+    expect(row(page, "data version")).to_contain_text(record.data_version)
+    expect(page.get_by_text("Materialized (3)")).to_be_visible()
