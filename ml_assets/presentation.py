@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from resources.identity import AssetPartition
 from resources.provenance import RECORD_METADATA, InputVersion, ProvenanceRecord, Source
 
 if TYPE_CHECKING:
@@ -147,18 +148,16 @@ def _launched_by(record: ProvenanceRecord) -> str:
 
 
 def _inputs(inputs: tuple[InputVersion, ...]) -> dg.MetadataValue[Any]:
-    rows = [(one.asset, one.partition or "", one.data_version) for one in inputs[:_MOST_INPUTS]]
+    rows = [(str(AssetPartition(one.asset, one.partition)), one.data_version) for one in inputs[:_MOST_INPUTS]]
     if len(inputs) > _MOST_INPUTS:
-        rows.append((f"and {len(inputs) - _MOST_INPUTS} more, in the provenance record", "", ""))
-    return _table(("asset", "partition", "data version"), rows)
+        rows.append((f"and {len(inputs) - _MOST_INPUTS} more, in the provenance record", ""))
+    return _table(("input", "data version"), rows)
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dg.MetadataValue[Any]:
+def _table(columns: tuple[str, str], rows: list[tuple[str, str]]) -> dg.MetadataValue[Any]:
     # Named as text, so that the UI sets every column alike.
     schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in columns])
-    return dg.MetadataValue.table(
-        [dg.TableRecord(dict(zip(columns, map(str, row), strict=True))) for row in rows], schema
-    )
+    return dg.MetadataValue.table([dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows], schema)
 
 
 def _plain(value: Any) -> str:

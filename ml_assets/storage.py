@@ -11,6 +11,7 @@ from pydantic import Field
 from ml_assets.inputs import ResolvedInput, resolve, resolve_inputs
 from ml_assets.trained_model import TrainedModel
 from resources.dvc import DvcStore
+from resources.dvc_tracked import store_of
 from resources.errors import InputError, MlAssetsError
 from resources.identity import Digest
 from resources.image_builders.interface import ImageBuilder
@@ -94,10 +95,9 @@ class ArtifactStorage(dg.ConfigurableIOManager):
             )
         metadata = entry.metadata
         if TRACKED_METADATA in metadata:
-            from ml_assets.tracked import fetch_tracked
-
             place = metadata[TRACKED_METADATA]
-            return _read_file(fetch_tracked(place, self.store.cache), Path(place["path"]).suffix, wanted)
+            store = store_of(Path(place["repository"]), place["remote"], self.store.cache)
+            return _read_file(store.fetch(Digest.parse(place["version"])), Path(place["path"]).suffix, wanted)
         if RECORD_METADATA not in metadata:
             raise InputError(
                 "its latest materialization carries no provenance record",

@@ -10,12 +10,11 @@ import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from ml_assets.storage import STORAGE_KEY
-from resources.dvc_tracked import store_of, tracked_version
+from resources.dvc_tracked import tracked_version
 from resources.errors import DefinitionError, MlAssetsError
-from resources.identity import Digest
 from resources.provenance import TRACKED_METADATA
 
-__all__ = ["fetch_tracked", "tracked_dataset", "tracked_dataset_sensor"]
+__all__ = ["tracked_dataset", "tracked_dataset_sensor"]
 
 _DEFINITION_METADATA = "ml_assets/tracked"
 
@@ -110,12 +109,6 @@ def tracked_dataset_sensor(
         return dg.SensorResult(asset_events=events, cursor=json.dumps(seen))
 
     return report_changes
-
-
-def fetch_tracked(place: Mapping[str, Any], cache: str) -> Path:
-    """The content that an observation saw, fetched by its version from the repository's remote."""
-    store = store_of(Path(place["repository"]), place["remote"], cache)
-    return store.fetch(Digest.parse(place["version"]))
 
 
 def _observe(key: dg.AssetKey, place: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -102,7 +102,7 @@ def deployment(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """An empty page. What it shows at the end, or at the failure, is kept as a screenshot."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1600})
+    context = browser.new_context(viewport={"width": 1440, "height": 2000})
     context.set_default_timeout(30_000)
     shown = context.new_page()
     yield shown

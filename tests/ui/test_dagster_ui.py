@@ -11,6 +11,7 @@ from ml_assets.flight_delays import assets
 from ml_assets.flight_delays.definitions import JOB_NAME, nightly_retraining
 from ml_assets.flight_delays.training import TrainConfig
 from ml_assets.presentation import NOT_CONTAINERIZED
+from resources.identity import AssetPartition
 from resources.provenance import LaunchKind
 from tests.ui.conftest import PROJECT, Deployment
 
@@ -48,8 +49,7 @@ def test_model_shows_the_versions_that_it_was_made_from(page: Page, deployment: 
     open_partition(page, deployment, "delay_model", FEBRUARY)
     for one in inputs:
         line = row(page, "inputs").locator("tr").filter(has_text=one.data_version)
-        expect(line).to_contain_text(one.asset)
-        expect(line).to_contain_text(one.partition or "")
+        expect(line).to_contain_text(str(AssetPartition(one.asset, one.partition)))
 
 
 def test_model_shows_parameters_and_metrics(page: Page, deployment: Deployment) -> None:
@@ -84,7 +84,7 @@ def test_model_links_to_its_run_in_mlflow(page: Page, deployment: Deployment) ->
     with page.context.expect_page() as opened:
         row(page, "MLflow run").get_by_role("link").first.click()
     shown = opened.value
-    shown.set_viewport_size({"width": 1440, "height": 1600})
+    shown.set_viewport_size({"width": 1440, "height": 2000})
     expect(shown.get_by_text(f"delay_model@{FEBRUARY}").first).to_be_visible()
     expect(shown.get_by_text(run.run_id, exact=True).first).to_be_visible()
     expect(shown.get_by_text("Finished").first).to_be_visible()
