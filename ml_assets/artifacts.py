@@ -235,7 +235,7 @@ def _materialize(
     return dg.MaterializeResult(
         check_results=returned.check_results,
         data_version=dg.DataVersion(record.data_version),
-        metadata={**shown(record), **kept.metadata, **(returned.metadata or {})},
+        metadata=shown(record, {**kept.metadata, **(returned.metadata or {})}),
         tags={**attempt.input_tags(), **(returned.tags or {})},
         # A function annotated to return MaterializeResult has an output that takes no value.
         **({} if output.dagster_type.is_nothing else {"value": returned.value}),
@@ -264,6 +264,7 @@ class _Attempt:
         self.resolved = resolve_inputs(step)
         entries = [entry.to_version() for resolved in self.resolved.values() for entry in resolved]
         self.inputs = tuple(version for version in entries if version is not None)
+        self.launch = launch_of(step.dagster_run.tags)
         self.seeds = plant_seeds(recipe.seed, parameters)
         self.environment = RunEnvironment(
             target=self.storage.target,
@@ -310,7 +311,7 @@ class _Attempt:
             dagster_step=self.step.step.key,
             attempt=self.step.previous_attempt_count,
             job=self.step.job_name,
-            launch=launch_of(self.step.dagster_run.tags),
+            launch=self.launch,
             parameters=self.parameters,
             seeds=self.seeds,
             threads=threads(self.storage.thread_variables),
@@ -337,5 +338,6 @@ class _Attempt:
             RunTags.DAGSTER_PARENT_RUN: self.step.dagster_run.parent_run_id,
             RunTags.DAGSTER_STEP: self.step.step.key,
             RunTags.DAGSTER_URL: run_page,
+            RunTags.LAUNCHED_BY: self.launch.described(),
         }
         return {name: value for name, value in tags.items() if value}

@@ -93,7 +93,7 @@ def resources_for(chosen: Settings) -> dict[str, Any]:
                 artifact_location=chosen.mlflow.artifact_location and chosen.location(chosen.mlflow.artifact_location),
                 ui_url=chosen.mlflow.ui_url,
             ),
-            image_builder=dg.ResourceDefinition.hardcoded_resource(InterpreterEnvironment(chosen.root)),
+            image_builder=InterpreterEnvironment(chosen.root),
             target=chosen.target,
             ui_url=chosen.ui_url,
             thread_variables=chosen.thread_variables,

@@ -71,7 +71,7 @@ def _making(record: ProvenanceRecord) -> dict[str, dg.MetadataValue[Any]]:
     if record.inputs:
         entries["inputs"] = _inputs(record.inputs)
     entries |= {
-        "launched by": dg.MetadataValue.text(_launched_by(record)),
+        "launched by": dg.MetadataValue.text(record.launch.described()),
         "reproducible": dg.MetadataValue.bool(record.reproducible),
     }
     if record.not_reproducible_because:
@@ -140,11 +140,6 @@ def _commit(source: Source) -> dg.MetadataValue[Any]:
     if page and source.commit and not source.dirty:
         return dg.MetadataValue.url(f"{page}/commit/{source.commit}")
     return dg.MetadataValue.text(f"{source.commit}{'+dirty' if source.dirty else ''}" if source.commit else "no commit")
-
-
-def _launched_by(record: ProvenanceRecord) -> str:
-    launch = record.launch
-    return " ".join(part for part in (launch.kind.value, launch.name, launch.tick) if part)
 
 
 def _inputs(inputs: tuple[InputVersion, ...]) -> dg.MetadataValue[Any]:

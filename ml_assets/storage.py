@@ -1,12 +1,12 @@
 """The IO manager of artifacts: loads an input by the version that was recorded, from the content store."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import dagster as dg
 import pandas as pd
-from pydantic import Field
 
 from ml_assets.inputs import ResolvedInput, resolve, resolve_inputs
 from ml_assets.trained_model import TrainedModel
@@ -27,20 +27,24 @@ KIND_METADATA = "ml_assets/kind"
 """Definition metadata of an asset that a factory made: its kind of artifact."""
 
 
-class ArtifactStorage(dg.ConfigurableIOManager):
+@dataclass(frozen=True)
+class ArtifactStorage(dg.IOManager):
     """Where artifacts are kept and recorded, on one target.
 
     As an IO manager it stores nothing: the factory has stored the content, and knows its digest, before an IO manager
     would hear of it. It gives each input that is an artifact as its annotation asks: a ``DataFrame`` (several
     partitions are concatenated in order), a ``Path``, a `TrainedModel`, or a ``dict`` of one of these by partition.
+
+    Settings decide what is in it, not the run: so it is no configurable resource, and neither a launchpad nor the UI's
+    page of resources shows what it is made of, such as a remote's credentials.
     """
 
-    store: dg.ResourceDependency[DvcStore]
-    tracking: dg.ResourceDependency[MlflowTracking]
-    image_builder: dg.ResourceDependency[ImageBuilder]
+    store: DvcStore
+    tracking: MlflowTracking
+    image_builder: ImageBuilder
     target: str
     ui_url: str | None = None
-    thread_variables: dict[str, str] = Field(default_factory=dict)
+    thread_variables: Mapping[str, str] = field(default_factory=dict)
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Nothing to do for an artifact.

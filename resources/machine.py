@@ -7,7 +7,7 @@ import contextlib
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from resources.provenance import Hardware, Threads
@@ -36,7 +36,7 @@ def hardware(root: Path = _ROOT) -> Hardware:
     )
 
 
-def threads(variables: dict[str, str]) -> Threads:
+def threads(variables: Mapping[str, str]) -> Threads:
     """What bounds the threads of numerical libraries.
 
     Args:
@@ -46,7 +46,7 @@ def threads(variables: dict[str, str]) -> Threads:
         The variables, and the threads of each BLAS and OpenMP library that this process has loaded, by its file's stem.
         There are none without NumPy, which brings them, or without threadpoolctl, which asks them.
     """
-    return Threads(variables=variables, libraries=_loaded_libraries())
+    return Threads(variables=dict(variables), libraries=_loaded_libraries())
 
 
 def _loaded_libraries() -> dict[str, int]:

@@ -65,6 +65,7 @@ class RunTags:
     DAGSTER_PARENT_RUN = "ml_assets.dagster_parent_run"
     DAGSTER_STEP = "ml_assets.dagster_step"
     DAGSTER_URL = "ml_assets.dagster_url"
+    LAUNCHED_BY = "ml_assets.launched_by"
     PROCESS = "ml_assets.process"
 
 
@@ -161,6 +162,10 @@ class Launch(_Part):
     """The scheduled time of a schedule's tick (ISO 8601), or the tick's id of a sensor."""
     parent_run_id: str | None = None
     """The run that this one re-executes."""
+
+    def described(self) -> str:
+        """In words, such as ``schedule nightly_retraining 2013-05-02T07:15:00+00:00``."""
+        return " ".join(part for part in (self.kind.value, self.name, self.tick) if part)
 
 
 class Hardware(_Part):

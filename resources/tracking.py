@@ -60,7 +60,8 @@ class MlflowTracking(ConfigurableResource[None]):
         client, experiment_id = open_store(self.tracking_uri, self.experiment, self.artifact_location)
         with tracking_errors(self.tracking_uri):
             repeated = _close_earlier_attempts(client, experiment_id, tags)
-            own = {RunTags.PROCESS: str(ProcessIdentity.current())} | ({RunTags.REPEATS: repeated} if repeated else {})
+            own = _columns(tags) | {RunTags.PROCESS: str(ProcessIdentity.current())}
+            own |= {RunTags.REPEATS: repeated} if repeated else {}
             created = client.create_run(experiment_id, run_name=name, tags={**tags, **own})
         identity = self._identity(created.info.run_id, experiment_id)
         tracked = TrackedRun(client, identity, {**tags, **own}, self.tracking_uri)
@@ -130,6 +131,17 @@ class MlflowTracking(ConfigurableResource[None]):
             _logger.warning(note)
             return unreachable
         return None
+
+
+def _columns(tags: Mapping[str, str]) -> dict[str, str]:
+    """MLflow's own tags, which its UI has columns for."""
+    columns = {
+        "mlflow.user": tags.get(RunTags.LAUNCHED_BY),
+        "mlflow.source.name": tags.get(RunTags.ASSET),
+        "mlflow.source.type": "JOB",
+        "mlflow.source.git.commit": tags.get(RunTags.COMMIT),
+    }
+    return {name: value for name, value in columns.items() if value}
 
 
 def _described(error: BaseException) -> str:

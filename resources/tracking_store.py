@@ -15,6 +15,8 @@ from resources.errors import SettingsError, TrackingError
 __all__ = ["check_server", "check_uri", "open_store", "public_uri", "sqlite_file", "tracking_errors"]
 
 _SQLITE = "sqlite:///"
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Tells MLflow's UI that these are trainings and not evaluations of a language model."""
 _ANSWER_SECONDS = 5
 _MIGRATION_SECONDS = 120
 
@@ -128,7 +130,7 @@ def _experiment_id(client: Any, name: str, artifact_location: str | None) -> str
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, artifact_location=artifact_location))
+            return str(client.create_experiment(name, artifact_location, _EXPERIMENT_TAGS))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -146,14 +146,14 @@ def judge_quality(skill: float, error: float, previous_error: float | None) -> d
     useless = skill <= 0
     worse = previous_error is not None and error > previous_error * (1 + WORSE)
     compared = "no version before it" if previous_error is None else f"{previous_error:.2f} by the version before it"
-    metadata = {"skill": skill, "mean error": error}
+    metadata = {"skill": round(skill, 4), "mean error": round(error, 2)}
     return dg.AssetCheckResult(
         passed=not (useless or worse),
         severity=dg.AssetCheckSeverity.ERROR if useless else dg.AssetCheckSeverity.WARN,
         description=f"mean error {error:.2f} minutes ({compared}), {skill:.1%} below the baseline's",
         metadata=metadata
         if previous_error is None
-        else {**metadata, "mean error of the version before": previous_error},
+        else {**metadata, "mean error of the version before": round(previous_error, 2)},
     )
 
 

@@ -20,7 +20,7 @@ def storage(tmp_path: Path) -> ArtifactStorage:
     return ArtifactStorage(
         store=DvcStore(remote=str(tmp_path / "remote"), cache=str(tmp_path / "cache")),
         tracking=MlflowTracking(tracking_uri=f"sqlite:///{tmp_path}/mlflow/mlflow.db", experiment="tests"),
-        image_builder=dg.ResourceDefinition.hardcoded_resource(InterpreterEnvironment(PROJECT)),
+        image_builder=InterpreterEnvironment(PROJECT),
         target="local",
         ui_url="http://dagster.example",
     )

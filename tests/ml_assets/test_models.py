@@ -100,7 +100,7 @@ def storage_in(folder: Path, tracking_uri: str) -> ArtifactStorage:
     return ArtifactStorage(
         store=DvcStore(remote=str(folder / "remote"), cache=str(folder / "cache")),
         tracking=MlflowTracking(tracking_uri=tracking_uri, experiment="tests", ui_url="http://mlflow.example"),
-        image_builder=dg.ResourceDefinition.hardcoded_resource(InterpreterEnvironment(PROJECT)),
+        image_builder=InterpreterEnvironment(PROJECT),
         target="local",
         ui_url="http://dagster.example",
     )

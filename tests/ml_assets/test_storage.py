@@ -106,9 +106,8 @@ def test_a_changed_environment_makes_what_ran_in_it_stale(
         return FRAME
 
     def run(builder: InterpreterEnvironment, *selection: dg.AssetsDefinition) -> dict[str, str]:
-        hardcoded = dg.ResourceDefinition.hardcoded_resource(builder)
         chosen = ArtifactStorage(
-            store=storage.store, tracking=storage.tracking, image_builder=hardcoded, target=storage.target
+            store=storage.store, tracking=storage.tracking, image_builder=builder, target=storage.target
         )
         result = dg.materialize(
             [train, made_in_it], selection=[*selection], instance=instance, resources={STORAGE_KEY: chosen}

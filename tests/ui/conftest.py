@@ -90,8 +90,12 @@ def deployment(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> It
     (home / "dagster.yaml").write_text(template if "\nnux:" in template else f"{template}\nnux:\n  enabled: false\n")
     _run([sys.executable, "-m", "ml_assets.flight_delays.demo", "--months", "2"], environment)
     with ExitStack() as stack:
-        for name, command, ready in _servers(environment, dagster, mlflow):
+        waits = [
             stack.enter_context(_server(command, environment, folder / f"{name}.log", ready))
+            for name, command, ready in _servers(environment, dagster, mlflow)
+        ]
+        for wait in waits:
+            wait()
         yield Deployment(
             environment["ML_ASSETS__UI_URL"],
             environment["ML_ASSETS__MLFLOW__UI_URL"],
@@ -154,19 +158,24 @@ def _store(environment: Mapping[str, str]) -> list[str]:
 
 
 @contextmanager
-def _server(command: list[str], environment: Mapping[str, str], log: Path, ready: Callable[[], bool]) -> Iterator[None]:
-    """Run a server in a process group of its own, and stop all of it in the end."""
+def _server(
+    command: list[str], environment: Mapping[str, str], log: Path, ready: Callable[[], bool]
+) -> Iterator[Callable[[], None]]:
+    """Run a server in a process group of its own, and stop all of it in the end. Gives what waits until it is ready."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    try:
+
+    def wait() -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not ready():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(_POLL_SECONDS)
-        yield
+
+    try:
+        yield wait
     finally:
         _stop(process)
 

@@ -14,7 +14,7 @@ from ml_assets.storage import STORAGE_KEY
 
 MONTHS = dg.MonthlyPartitionsDefinition("2013-01-01", end_date="2013-05-01")
 
-train = container_image("train", dockerfile="Dockerfile.train")
+train = container_image("train", dockerfile="Dockerfile.train", sources=["resources"])
 
 
 @dataset(image=train, partitions_def=MONTHS)
