@@ -48,7 +48,7 @@ home:
 	@cp deployments/local/dagster.yaml $(DAGSTER_HOME)/dagster.yaml
 
 test: setup  ## Run the tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 check: setup  ## Check format, lint and types, and that the lock is current
 	@$(BIN)/ruff format --check .

@@ -18,10 +18,17 @@ from dagster._core.execution.plan.outputs import StepOutputHandle
 
 from ml_assets.automation import ignoring_images, on_new_data
 from ml_assets.code_version import code_version
-from ml_assets.containers import ContainerSpec, ImageAsset, image_key
+from ml_assets.containers import ContainerSpec, ImageAsset, image_key, placed_image
 from ml_assets.inputs import input_tags, resolve_inputs
 from ml_assets.presentation import shown
-from ml_assets.recording import interpreter, launch_of, parameters_of, plant_seeds, why_not_reproducible
+from ml_assets.recording import (
+    interpreter,
+    launch_of,
+    parameters_of,
+    plant_seeds,
+    why_not_reproducible,
+    without_secrets,
+)
 from ml_assets.storage import KIND_METADATA, STORAGE_KEY, ArtifactStorage
 from resources.errors import DefinitionError, MlAssetsError
 from resources.identity import AssetPartition, Digest
@@ -31,6 +38,9 @@ from resources.source import read_source
 from resources.tracked_run import TrackedRun
 
 __all__ = ["Keep", "Kept", "Step", "define_artifact"]
+
+
+_BY_DEFAULT = object()
 
 
 @dataclass(frozen=True)
@@ -100,14 +110,15 @@ def define_artifact(
     _refuse(function, options)
     spec = ContainerSpec(image_key(image).to_user_string() if image is not None else None, pool)
     version = options.pop("code_version", None) or code_version(function)
-    condition = options.pop("automation_condition", None)
+    condition = options.pop("automation_condition", _BY_DEFAULT)
+    own_kinds = {options.pop("compute_kind", None), *(options.get("kinds") or ())} - {None}
     wrapper = _recording(function, _Recipe(kind, keep, spec, version, seed, tracked))
     options |= {
         "code_version": version,
-        "automation_condition": ignoring_images(condition) if condition else on_new_data(),
+        "automation_condition": on_new_data() if condition is _BY_DEFAULT else condition and ignoring_images(condition),
         "deps": [*(options.get("deps") or ()), *([image_key(image)] if image is not None else [])],
         "ins": _ins(options.get("ins") or {}, window or {}),
-        "kinds": {kind.value.replace(" ", "_"), *(options.get("kinds") or ())},
+        "kinds": {kind.value.replace(" ", "_"), *own_kinds},
         "metadata": {KIND_METADATA: kind.value, **(options.get("metadata") or {})},
         "op_tags": {**spec.to_tags(), **(options.get("op_tags") or {})},
         "pool": pool,
@@ -226,7 +237,7 @@ def _materialize(
         if tracked is not None:
             tracked.log_inputs([version for version in attempt.inputs if version.loaded])
         result = function(*args, **kwargs)
-        returned = result if isinstance(result, dg.MaterializeResult) else dg.MaterializeResult(value=result)
+        returned = _returned(result)
         kept = recipe.keep(returned.value, Step(artifact, attempt.storage, tracked, step.log.info))
         if tracked is not None:
             tracked.set_tags({RunTags.DATA_VERSION: str(kept.data_version)})
@@ -240,6 +251,22 @@ def _materialize(
         # A function annotated to return MaterializeResult has an output that takes no value.
         **({} if output.dagster_type.is_nothing else {"value": returned.value}),
     )
+
+
+def _returned(result: Any) -> dg.MaterializeResult[Any]:
+    """What the function returned, whether plain or wrapped in one of Dagster's results."""
+    if isinstance(result, dg.Output):
+        result = dg.MaterializeResult(
+            value=result.value, metadata=result.metadata, data_version=result.data_version, tags=result.tags
+        )
+    if not isinstance(result, dg.MaterializeResult):
+        return dg.MaterializeResult(value=result)
+    if result.data_version is not None:
+        raise DefinitionError(
+            f"the function gives the data version {result.data_version.value!r}, and that is the content's digest",
+            next_step="leave data_version out, and put your own version into metadata",
+        )
+    return result
 
 
 def _file_of(function: Callable[..., Any]) -> Path:
@@ -259,17 +286,18 @@ class _Attempt:
     ) -> None:
         self.started_at = datetime.now(UTC)
         self.recipe, self.step, self.artifact = recipe, step, artifact
-        self.parameters, self.source = parameters, source
+        self.parameters, self.source = without_secrets(parameters, step), source
         self.storage = _storage_of(step)
         self.resolved = resolve_inputs(step)
         entries = [entry.to_version() for resolved in self.resolved.values() for entry in resolved]
         self.inputs = tuple(version for version in entries if version is not None)
+        self.image = placed_image(recipe.container, step.assets_def) if step.assets_def else None
         self.launch = launch_of(step.dagster_run.tags)
         self.seeds = plant_seeds(recipe.seed, parameters)
         self.environment = RunEnvironment(
             target=self.storage.target,
             pool=recipe.container.pool,
-            image_asset=recipe.container.image,
+            image_asset=self.image.to_user_string() if self.image else None,
             environment_digest=str(self.storage.image_builder.environment_digest()),
             python=interpreter(),
             dagster=dg.__version__,
@@ -284,8 +312,8 @@ class _Attempt:
     def input_tags(self) -> dict[str, str]:
         """Dagster's tags for the versions read; the image's is that of the environment that the step really ran in."""
         tags = input_tags(self.resolved, self.step.instance)
-        if self.recipe.container.image is not None:
-            tag = get_input_data_version_tag(dg.AssetKey.from_user_string(self.recipe.container.image))
+        if self.image is not None:
+            tag = get_input_data_version_tag(self.image)
             if tag in tags:
                 tags[tag] = self.environment.environment_digest
         return tags

@@ -3,6 +3,7 @@
 from typing import Any
 
 import dagster as dg
+from dagster_shared.record import copy
 
 from ml_assets.containers import IMAGES_GROUP
 
@@ -28,9 +29,17 @@ def ignoring_images(condition: _Condition) -> _Condition:
     """The condition without its image dependencies.
 
     Otherwise ``on_cron`` waits for a rebuilt image for ever, and ``eager`` runs everything after an unchanged rebuild.
+    Dagster's own ``ignore`` does not reach through every kind of condition (``newly_true`` for one), so that the tree
+    is walked here.
     """
-    ignore = getattr(condition, "ignore", None)
-    if ignore is None:
-        return condition
-    ignored: _Condition = ignore(dg.AssetSelection.groups(IMAGES_GROUP))
-    return ignored
+    if hasattr(condition, "ignore_selection") and hasattr(condition, "ignore"):
+        ignored: _Condition = condition.ignore(dg.AssetSelection.groups(IMAGES_GROUP))
+        return ignored
+    inner: dict[str, Any] = {
+        name: ignoring_images(part)
+        for name in ("operand", "trigger_condition", "reset_condition")
+        if isinstance(part := getattr(condition, name, None), dg.AutomationCondition)
+    }
+    if hasattr(condition, "operands"):
+        inner["operands"] = [ignoring_images(part) for part in condition.operands]
+    return copy(condition, **inner) if inner else condition

@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 import dagster as dg
+from dagster._core.definitions.assets.definition.assets_definition import stringify_asset_key_to_input_name
 
 from resources.errors import DefinitionError
 from resources.provenance import CONTAINER_TAG
 
-__all__ = ["IMAGES_GROUP", "ContainerSpec", "ImageAsset", "image_key"]
+__all__ = ["IMAGES_GROUP", "ContainerSpec", "ImageAsset", "image_key", "placed_image"]
 
 IMAGES_GROUP = "images"
 """Group that all image assets stand in, so that automation, jobs and schedules can leave them out."""
@@ -38,6 +39,18 @@ class ContainerSpec:
     def from_tags(cls, tags: Mapping[str, str]) -> Self:
         """The spec that op tags carry."""
         return cls(**json.loads(tags.get(CONTAINER_TAG, "{}")))
+
+
+def placed_image(spec: ContainerSpec, asset: dg.AssetsDefinition) -> dg.AssetKey | None:
+    """The key of a spec's image among an asset's dependencies.
+
+    It differs from the spec's where assets were given a prefix when they were loaded: Dagster renames dependencies, and
+    knows nothing of op tags.
+    """
+    if spec.image is None:
+        return None
+    declared = dg.AssetKey.from_user_string(spec.image)
+    return asset.keys_by_input_name.get(stringify_asset_key_to_input_name(declared), declared)
 
 
 def image_key(image: ImageAsset) -> dg.AssetKey:

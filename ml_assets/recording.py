@@ -12,6 +12,7 @@ from dagster._core.storage.tags import (
     AUTOMATION_CONDITION_TAG,
     BACKFILL_ID_TAG,
     PARENT_RUN_ID_TAG,
+    RETRY_NUMBER_TAG,
     SCHEDULE_NAME_TAG,
     SCHEDULED_EXECUTION_TIME_TAG,
     SENSOR_NAME_TAG,
@@ -22,16 +23,20 @@ from dagster._core.storage.tags import (
 from resources.provenance import Launch, LaunchKind, Source
 from resources.settings import operating_system_user
 
-__all__ = ["interpreter", "launch_of", "parameters_of", "plant_seeds", "why_not_reproducible"]
+__all__ = ["interpreter", "launch_of", "parameters_of", "plant_seeds", "why_not_reproducible", "without_secrets"]
 
 
 def launch_of(tags: Mapping[str, str]) -> Launch:
     """Who or what launched the run that has these tags.
 
-    A backfill that an automation condition started counts as automation. Where nobody is named, the account that the
+    A backfill that an automation condition started counts as automation. A re-execution is its user's, though Dagster
+    copies the tags of the first run, unless Dagster retries by itself. Where nobody is named, the account that the
     process runs under is.
     """
     parent = tags.get(PARENT_RUN_ID_TAG)
+    user = Launch(kind=LaunchKind.USER, name=tags.get(USER_TAG) or operating_system_user(), parent_run_id=parent)
+    if parent is not None and RETRY_NUMBER_TAG not in tags:
+        return user
     if AUTOMATION_CONDITION_TAG in tags:
         name, tick = tags.get(SENSOR_NAME_TAG), tags.get(TICK_ID_TAG)
         return Launch(kind=LaunchKind.AUTOMATION, name=name, tick=tick, parent_run_id=parent)
@@ -43,16 +48,35 @@ def launch_of(tags: Mapping[str, str]) -> Launch:
         return Launch(kind=LaunchKind.SENSOR, name=tags[SENSOR_NAME_TAG], tick=tick, parent_run_id=parent)
     if BACKFILL_ID_TAG in tags:
         return Launch(kind=LaunchKind.BACKFILL, name=tags[BACKFILL_ID_TAG], parent_run_id=parent)
-    return Launch(kind=LaunchKind.USER, name=tags.get(USER_TAG) or operating_system_user(), parent_run_id=parent)
+    return user
 
 
 def parameters_of(arguments: Mapping[str, Any], step: StepExecutionContext) -> dict[str, Any]:
     """The step's run config as plain values, defaults filled in."""
-    for value in arguments.values():
-        if isinstance(value, dg.Config):
-            return value.model_dump(mode="json")
+    value = arguments.get("config")
+    if isinstance(value, dg.Config):
+        return value.model_dump(mode="json")
     config = step.op_config
     return dict(config) if isinstance(config, Mapping) else {}
+
+
+def without_secrets(parameters: Mapping[str, Any], step: StepExecutionContext) -> dict[str, Any]:
+    """The parameters as they may be recorded: one that was given as an environment variable is only named."""
+    config: Any = step.dagster_run.run_config or step.job_def.run_config or {}
+    for name in step.node_handle.path:
+        config = config.get("ops", {}).get(name) or {}
+    masked: dict[str, Any] = _masked(dict(parameters), config.get("config"))
+    return masked
+
+
+def _masked(value: Any, given: Any) -> Any:
+    if isinstance(given, Mapping) and set(given) == {"env"} and not isinstance(value, Mapping):
+        return f"env:{given['env']}"
+    if isinstance(value, Mapping) and isinstance(given, Mapping):
+        return {name: _masked(item, given.get(name)) for name, item in value.items()}
+    if isinstance(value, list) and isinstance(given, list):
+        return [_masked(item, raw) for item, raw in zip(value, given, strict=False)]
+    return value
 
 
 def plant_seeds(seed: int | None, parameters: Mapping[str, Any]) -> dict[str, int]:

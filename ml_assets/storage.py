@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import dagster as dg
 import pandas as pd
@@ -68,10 +69,16 @@ class ArtifactStorage(dg.IOManager):
             StoreError: the content could not be fetched.
         """
         entries = self._entries(context)
-        wanted = context.dagster_type.typing_type if context.dagster_type else Any
+        wanted, optional = _without_none(context.dagster_type.typing_type if context.dagster_type else Any)
         by_partition = get_origin(wanted) in (dict, Mapping)
         item = get_args(wanted)[1] if by_partition else wanted
         values = {entry.partition or "": self.read(entry, item) for entry in entries}
+        if not entries and not by_partition and not optional:
+            raise InputError(
+                "none of its partitions belongs to the partition that reads it",
+                next_step="annotate the parameter as `DataFrame | None` or `dict[str, ...]`, or begin the reader later",
+                asset=context.asset_key.to_user_string(),
+            )
         return values if by_partition else _joined(list(values.values()), entries)
 
     def read(self, entry: ResolvedInput, wanted: Any = Any) -> Any:
@@ -102,6 +109,11 @@ class ArtifactStorage(dg.IOManager):
             place = metadata[TRACKED_METADATA]
             store = store_of(Path(place["repository"]), place["remote"], self.store.cache)
             return _read_file(store.fetch(Digest.parse(place["version"])), Path(place["path"]).suffix, wanted)
+        if RECORD_METADATA not in metadata and not entry.event.event_log_entry.run_id:
+            raise InputError(
+                "its latest materialization was reported by hand, so there is no content to load",
+                next_step=f"materialize it: dagster asset materialize --select {entry.artifact.asset}",
+            )
         if RECORD_METADATA not in metadata:
             raise InputError(
                 "its latest materialization carries no provenance record",
@@ -138,9 +150,17 @@ def _read_file(path: Path, suffix: str, wanted: Any) -> Any:
     return path
 
 
+def _without_none(wanted: Any) -> tuple[Any, bool]:
+    """A type without ``None`` among its alternatives, and whether that was one (or anything goes)."""
+    if get_origin(wanted) in (Union, UnionType) and type(None) in get_args(wanted):
+        rest = tuple(item for item in get_args(wanted) if item is not type(None))
+        return (rest[0] if len(rest) == 1 else Union[rest]), True  # noqa: UP007
+    return wanted, wanted is Any
+
+
 def _joined(values: list[Any], entries: Sequence[ResolvedInput]) -> Any:
-    if len(values) == 1:
-        return values[0]
+    if len(values) <= 1:
+        return values[0] if values else None
     if values and all(isinstance(value, pd.DataFrame) for value in values):
         return pd.concat(values, ignore_index=True)
     raise InputError(

@@ -165,7 +165,8 @@ class Launch(_Part):
 
     def described(self) -> str:
         """In words, such as ``schedule nightly_retraining 2013-05-02T07:15:00+00:00``."""
-        return " ".join(part for part in (self.kind.value, self.name, self.tick) if part)
+        again = f"(re-executes {self.parent_run_id})" if self.parent_run_id else None
+        return " ".join(part for part in (self.kind.value, self.name, self.tick, again) if part)
 
 
 class Hardware(_Part):

@@ -6,14 +6,14 @@ leads from an input to what was made of it, and stands for one recorded input ve
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Self
 
 from ml_assets.lineage.references import Form, Reading, Reference, parse_reference
-from resources.errors import AmbiguousReference, UnknownReference
+from resources.errors import AmbiguousReference, LineageError, UnknownReference
 from resources.identity import AssetPartition, ImageReference
 from resources.provenance import ArtifactKind, InputVersion
 
@@ -29,6 +29,8 @@ class NodeKind(StrEnum):
     """Observation of an asset that is made elsewhere."""
     MISSING = "missing"
     """An input that was recorded where it was read, and is not in the log (any more)."""
+    UNREADABLE = "unreadable"
+    """An event whose record is malformed, or of a later form than this reads; known by what Dagster wrote of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Node:
         model_version: ``models:/name/version``, for a registered model.
         content_version: DVC hash of the content, where it is not the data version.
         commit: full commit id; `dirty` says whether the code differed from it.
+        problem: of an unreadable one, the event, why it cannot be read, and what to do.
     """
 
     asset: str
@@ -59,6 +62,7 @@ class Node:
     dirty: bool | None = None
     dagster_run: str | None = None
     timestamp: datetime | None = None
+    problem: LineageError | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:
@@ -177,10 +181,7 @@ class LineageGraph:
         """
         named = self._exact(reference) or self._beginning(reference)
         if not named:
-            raise UnknownReference(
-                f"nothing recorded is named {reference.text!r}",
-                next_step="check its spelling, and that this is the Dagster instance that it was recorded in",
-            )
+            raise _unknown(reference, [node for node in self.nodes.values() if node.problem])
         if len(named) > 1:
             raise _ambiguous(reference, {name: [self.nodes[i].id for i in self._names[name]] for name in named})
         (name,) = named
@@ -196,9 +197,14 @@ class LineageGraph:
         Raises:
             UnknownReference: nothing recorded has this name.
             AmbiguousReference: different things have it, or begin with it.
+            LineageError: an event that is part of the answer cannot be read, so the answer may lack inputs.
         """
         starts = tuple(node.id for node in self.find(parse_reference(text)))
-        return Trace(text, starts, self.subgraph(self.upstream(starts) | self.downstream(starts)))
+        answer = self.subgraph(self.upstream(starts) | self.downstream(starts))
+        for node in answer.nodes.values():
+            if node.problem:
+                raise node.problem
+        return Trace(text, starts, answer)
 
     @cached_property
     def _names(self) -> dict[tuple[Form, str], list[str]]:
@@ -300,6 +306,15 @@ def _begins(name: tuple[Form, str], reading: Reading) -> bool:
         return False
     return value.startswith(reading.value) or (
         form is Form.VERSION and value.partition(":")[2].startswith(reading.value)
+    )
+
+
+def _unknown(reference: Reference, unreadable: list[Node]) -> UnknownReference:
+    except_in = f" outside of {len(unreadable)} unreadable events, such as {unreadable[-1].id}" if unreadable else ""
+    return UnknownReference(
+        f"nothing recorded is named {reference.text!r}{except_in}",
+        next_step="check its spelling, and that this is the Dagster instance that it was recorded in"
+        + (f"; trace {unreadable[-1].id!r} says why that one cannot be read" if unreadable else ""),
     )
 
 

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from ml_assets.lineage.graph import Event, LineageGraph, Node, NodeKind
 from ml_assets.lineage.pointers import Pointer, resolve_pointer
 from resources.errors import LineageError
+from resources.identity import ImageReference
 from resources.provenance import (
     INPUTS_METADATA,
     RECORD_METADATA,
@@ -37,10 +38,9 @@ def load_graph(instance: dg.DagsterInstance) -> LineageGraph:
     """Everything that this instance's event log says of what was made of what.
 
     Nodes are all materializations, and the observations that carry a data version. The definitions of today are not
-    looked at. Reads the whole log of asset events: about 8,000 events a second.
-
-    Raises:
-        LineageError: an event carries a provenance record that is malformed, or of a later form than this reads.
+    looked at. Reads the whole log of asset events: about 8,000 events a second. An event whose provenance record is
+    malformed, or of a later form than this reads, becomes a node of kind `NodeKind.UNREADABLE`, and only a trace that
+    it is part of is refused.
     """
     found: dict[int, _Recorded] = {}
     for key in instance.get_asset_keys():
@@ -122,6 +122,13 @@ def _events(found: dict[int, _Recorded]) -> Iterator[Event]:
 
 
 def _parse(record: dg.EventLogRecord) -> _Recorded:
+    try:
+        return _read(record)
+    except LineageError as error:
+        return _unreadable(record, error)
+
+
+def _read(record: dg.EventLogRecord) -> _Recorded:
     payload = _metadata(record, RECORD_METADATA)
     if payload is None:
         return _foreign(record)
@@ -135,7 +142,7 @@ def _provenance(record: dg.EventLogRecord, payload: Any) -> ProvenanceRecord:
         raise LineageError(
             f"{_name(record)} carries a provenance record of form {version}, and this version reads up to"
             f" {SCHEMA_VERSION}",
-            next_step="install the version of ml-assets that wrote it, or a later one",
+            next_step="upgrade ml-assets to the version that wrote it, or a later one",
         )
     try:
         provenance = ProvenanceRecord.model_validate(payload)
@@ -143,6 +150,11 @@ def _provenance(record: dg.EventLogRecord, payload: Any) -> ProvenanceRecord:
         raise _malformed(record, "provenance record", _explain(error)) from error
     if (provenance.asset, provenance.partition) != _asset_partition(record):
         raise _malformed(record, "provenance record", f"it is of {provenance.asset}@{provenance.partition}")
+    try:
+        for image in filter(None, (provenance.made_image, provenance.environment.image)):
+            ImageReference.parse(image)
+    except ValueError as error:
+        raise _malformed(record, "provenance record", str(error)) from error
     return provenance
 
 
@@ -157,8 +169,8 @@ def _artifact(record: dg.EventLogRecord, provenance: ProvenanceRecord) -> Node:
         storage_id=record.storage_id,
         content_version=content.version if content and content.version != provenance.data_version else None,
         code_version=provenance.code_version,
-        image=ran.image,
-        index_digest=ran.index_digest,
+        image=provenance.made_image or ran.image,
+        index_digest=None if provenance.made_image else ran.index_digest,
         environment=ran.environment_digest,
         mlflow_run=mlflow.run_id if mlflow else None,
         model_version=f"models:/{mlflow.registered_model}/{mlflow.model_version}" if mlflow and registered else None,
@@ -186,19 +198,9 @@ def _inputs_as_run(provenance: ProvenanceRecord) -> tuple[InputVersion, ...]:
 
 def _foreign(record: dg.EventLogRecord) -> _Recorded:
     """An event of an asset that no factory made, with what Dagster and our IO manager wrote down of it."""
-    asset, partition = _asset_partition(record)
-    tags = _tags(record)
-    tracked = _metadata(record, TRACKED_METADATA)
-    node = Node(
-        asset=asset,
-        kind=NodeKind.ASSET if record.asset_materialization else NodeKind.OBSERVATION,
-        partition=partition,
-        data_version=tags.get(_DATA_VERSION_TAG),
-        storage_id=record.storage_id,
-        code_version=tags.get(_CODE_VERSION_TAG),
-        commit=tracked.get("commit") if isinstance(tracked, dict) else None,
-        dagster_run=record.run_id or None,
-        timestamp=_timestamp(record),
+    node = replace(
+        _plain(record, NodeKind.ASSET if record.asset_materialization else NodeKind.OBSERVATION),
+        commit=_tracked_commit(record),
     )
     payload = _metadata(record, INPUTS_METADATA)
     try:
@@ -206,10 +208,44 @@ def _foreign(record: dg.EventLogRecord) -> _Recorded:
     except ValidationError as error:
         raise _malformed(record, "list of input versions", _explain(error)) from error
     read = {version.asset for version in inputs}
-    return _Recorded(Event(node, inputs), tuple(p for p in _pointers(record, tags) if p.asset not in read))
+    return _Recorded(Event(node, inputs), tuple(p for p in _pointers(record) if p.asset not in read))
 
 
-def _pointers(record: dg.EventLogRecord, tags: dict[str, str]) -> Iterator[Pointer]:
+def _unreadable(record: dg.EventLogRecord, error: LineageError) -> _Recorded:
+    """The event with what Dagster alone wrote down of it."""
+    # A new error, for the raised one holds the whole record through its traceback.
+    problem = LineageError(error.what, next_step=error.next_step)
+    try:
+        pointers = tuple(_pointers(record))
+    except LineageError:
+        pointers = ()
+    return _Recorded(Event(replace(_plain(record, NodeKind.UNREADABLE), problem=problem)), pointers)
+
+
+def _plain(record: dg.EventLogRecord, kind: NodeKind) -> Node:
+    (asset, partition), tags = _asset_partition(record), _tags(record)
+    return Node(
+        asset=asset,
+        kind=kind,
+        partition=partition,
+        data_version=tags.get(_DATA_VERSION_TAG),
+        storage_id=record.storage_id,
+        code_version=tags.get(_CODE_VERSION_TAG),
+        dagster_run=record.run_id or None,
+        timestamp=_timestamp(record),
+    )
+
+
+def _tracked_commit(record: dg.EventLogRecord) -> str | None:
+    tracked = _metadata(record, TRACKED_METADATA)
+    commit = tracked.get("commit") if isinstance(tracked, dict) else None
+    if commit is None or isinstance(commit, str):
+        return commit
+    raise _malformed(record, f"metadata {TRACKED_METADATA}", f"{commit!r} is not a commit")
+
+
+def _pointers(record: dg.EventLogRecord) -> Iterator[Pointer]:
+    tags = _tags(record)
     for tag, value in tags.items():
         asset = tag.removeprefix(_INPUT_POINTER_TAG)
         version = tags.get(_INPUT_VERSION_TAG + asset)
@@ -252,9 +288,11 @@ def _name(record: dg.EventLogRecord) -> str:
 
 
 def _malformed(record: dg.EventLogRecord, what: str, why: str) -> LineageError:
+    asset, _ = _asset_partition(record)
     return LineageError(
         f"the {what} of {_name(record)} is malformed: {why}",
-        next_step="materialize the asset again and wipe that event, or restore the event log from a backup",
+        next_step=f"materialize {asset} again, and then what was made of it; or forget all of its events, for a single"
+        f" one cannot be wiped: dagster asset wipe {asset}",
     )
 
 

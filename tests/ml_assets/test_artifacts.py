@@ -1,6 +1,7 @@
 import inspect
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import dagster as dg
@@ -156,6 +157,7 @@ KEYWORDS: dict[str, Any] = {
     "resource_defs": {},
     "io_manager_def": None,
     "is_virtual": False,
+    "compute_kind": "pandas",
 }
 
 
@@ -223,6 +225,85 @@ def test_a_check_inside_the_asset_works(resources: dict[str, Any], instance: dg.
     (event,) = result.asset_materializations_for_node("checked")
     assert event.metadata["source"].value == "paper"
     assert record_of(result, "checked").content.rows == 2
+
+
+class Source(dg.ConfigurableResource):  # type: ignore[type-arg]
+    password: str
+
+
+class Tuning(dg.Config):
+    token: str = "none"
+    rounds: int = 3
+    seed: int = 0
+
+
+@dataset()
+def tuned(source: Source, config: Tuning) -> pd.DataFrame:
+    return pd.DataFrame({"value": [len(source.password), len(config.token), config.rounds]})
+
+
+def test_a_resource_is_no_parameter(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
+    result = dg.materialize(
+        [tuned],
+        instance=instance,
+        resources={**resources, "source": Source(password="open sesame")},
+        run_config={"ops": {"tuned": {"config": {"rounds": 9, "seed": 77}}}},
+    )
+    record = record_of(result, "tuned")
+    assert record.parameters == {"token": "none", "rounds": 9, "seed": 77}
+    assert record.seeds == {"seed": 77, "random": 77, "numpy": 77}
+    assert "sesame" not in record.model_dump_json()
+
+
+def test_a_parameter_from_the_environment_is_recorded_by_its_name(
+    resources: dict[str, Any], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "hush")
+    result = dg.materialize(
+        [tuned],
+        instance=instance,
+        resources={**resources, "source": Source(password="")},
+        run_config={"ops": {"tuned": {"config": {"token": {"env": "SECRET_TOKEN"}}}}},
+    )
+    assert result.output_for_node("tuned")["value"].tolist() == [0, 4, 3]
+    assert record_of(result, "tuned").parameters["token"] == "env:SECRET_TOKEN"
+
+
+def test_an_output_with_metadata_is_kept(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
+    @dataset()
+    def wrapped() -> dg.Output[pd.DataFrame]:
+        return dg.Output(FRAME, metadata={"source": "paper"})
+
+    result = dg.materialize([wrapped], instance=instance, resources=resources)
+    assert result.asset_materializations_for_node("wrapped")[0].metadata["source"].value == "paper"
+    assert record_of(result, "wrapped").content.rows == 2
+
+
+def test_a_data_version_of_ones_own_is_refused(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
+    @dataset()
+    def versioned() -> dg.MaterializeResult[pd.DataFrame]:
+        return dg.MaterializeResult(value=FRAME, data_version=dg.DataVersion("v1"))
+
+    with pytest.raises(DefinitionError, match="versioned: the function gives the data version 'v1'"):
+        dg.materialize([versioned], instance=instance, resources=resources)
+
+
+def test_a_prefix_given_at_loading_reaches_the_image(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
+    train = container_image("train", dockerfile="Dockerfile.train", sources=["resources"])
+
+    @dataset(image=train)
+    def numbers() -> pd.DataFrame:
+        return FRAME
+
+    module = ModuleType("module_of_assets")
+    module.train, module.numbers = train, numbers  # type: ignore[attr-defined]
+    assets = dg.load_assets_from_modules([module], key_prefix="prod")
+    result = dg.materialize(assets, instance=instance, resources=resources)
+    (event,) = [made for made in result.get_asset_materialization_events() if made.asset_key.path[-1] == "numbers"]
+    record = ProvenanceRecord.model_validate(event.materialization.metadata[RECORD_METADATA].value)
+    assert record.environment.image_asset == "prod/images/train"
+    assert event.materialization.tags["dagster/input_data_version/prod/images/train"]
+    assert [read.asset for read in record.inputs] == ["prod/images/train"]
 
 
 def test_each_attempt_is_numbered(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:

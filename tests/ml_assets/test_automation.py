@@ -21,7 +21,7 @@ def numbers() -> pd.DataFrame:
 
 
 def copying(condition: dg.AutomationCondition[Any] | None) -> dg.AssetsDefinition:
-    @feature_set(image=train, automation_condition=condition)
+    @feature_set(image=train, **({} if condition is None else {"automation_condition": condition}))
     def copied(numbers: pd.DataFrame) -> pd.DataFrame:
         return numbers
 
@@ -101,3 +101,27 @@ def test_on_cron_does_not_wait_for_the_image(automate: Any) -> None:
         patch.setattr("time.time", lambda: tomorrow.timestamp() + 60)
         automation.materialize(numbers)
     assert automation.tick(tomorrow.replace(minute=(tomorrow.minute + 2) % 60)) == {"copied"}
+
+
+def test_a_condition_that_cannot_ignore_by_itself_ignores_images_too(automate: Any) -> None:
+    automation, copied = automate(dg.AutomationCondition.any_deps_updated().newly_true())
+    automation.materialize(train, numbers, copied)
+    automation.tick()
+    automation.tick()
+    automation.materialize(train)
+    assert automation.tick() == set()
+    automation.materialize(numbers)
+    assert automation.tick() == {"copied"}
+
+
+def test_no_condition_means_none() -> None:
+    @dataset(automation_condition=None)
+    def by_hand() -> pd.DataFrame:
+        return pd.DataFrame()
+
+    @dataset()
+    def by_default() -> pd.DataFrame:
+        return pd.DataFrame()
+
+    assert by_hand.automation_conditions_by_key == {}
+    assert by_default.automation_conditions_by_key[by_default.key].get_label() == "on_new_data"

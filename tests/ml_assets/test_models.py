@@ -243,6 +243,17 @@ def test_what_cannot_be_kept_fails_its_run_and_names_the_asset(
     assert "refused" not in [each.name for each in made.client.search_registered_models()]
 
 
+def test_metric_that_cannot_be_kept_fails_its_run_and_names_the_asset(made: Made, instance: dg.DagsterInstance) -> None:
+    @model()
+    def misnamed() -> TrainedModel:
+        return TrainedModel(object(), ROWS, metrics={"R2 (%)": 0.9})
+
+    with pytest.raises(SchemaError, match=r"misnamed: 'R2 \(%\)' cannot be the name of a metric.* Next: "):
+        dg.materialize([misnamed], instance=instance, resources={STORAGE_KEY: made.storage})
+    (run,) = made.client.search_runs(["1"], f"tags.`{RunTags.ASSET}` = 'misnamed'", max_results=1)
+    assert run.info.status == "FAILED"
+
+
 def test_unreachable_tracking_server_stops_the_step_before_it_trains(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.storage.tags import (
     PARENT_RUN_ID_TAG,
+    RETRY_NUMBER_TAG,
     SCHEDULED_EXECUTION_TIME_TAG,
     TICK_ID_TAG,
 )
@@ -59,11 +60,20 @@ def arrivals() -> None: ...
             Launch(kind=LaunchKind.AUTOMATION, name="arrivals", tick="9"),
         ),
         (
-            {**DagsterRun.tags_for_schedule(nightly), TICK_ID_TAG: "7", PARENT_RUN_ID_TAG: "before"},
+            {**DagsterRun.tags_for_schedule(nightly), TICK_ID_TAG: "7", PARENT_RUN_ID_TAG: "before", "user": "ada"},
+            Launch(kind=LaunchKind.USER, name="ada", parent_run_id="before"),
+        ),
+        (
+            {
+                **DagsterRun.tags_for_schedule(nightly),
+                TICK_ID_TAG: "7",
+                PARENT_RUN_ID_TAG: "before",
+                RETRY_NUMBER_TAG: "1",
+            },
             Launch(kind=LaunchKind.SCHEDULE, name="nightly", tick="7", parent_run_id="before"),
         ),
     ],
-    ids=["user", "schedule", "unscheduled tick", "sensor", "backfill", "automation", "re-execution"],
+    ids=["user", "schedule", "unscheduled tick", "sensor", "backfill", "automation", "re-execution", "Dagster's retry"],
 )
 def test_launch_is_read_from_the_tags_that_dagster_writes(tags: dict[str, str], expected: Launch) -> None:
     assert launch_of(tags) == expected

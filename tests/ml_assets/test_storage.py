@@ -81,6 +81,41 @@ def test_a_plain_asset_cannot_be_stored_by_it(resources: dict[str, Any], instanc
         dg.materialize([plain], instance=instance, resources=resources)
 
 
+MONTHS = dg.MonthlyPartitionsDefinition(start_date="2013-01-01", end_date="2013-04-01")
+BEFORE = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
+
+
+def test_an_optional_input_without_partitions_is_none(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
+    """A running total reads its own month before; the first month has none."""
+
+    @dataset(partitions_def=MONTHS, ins={"total": dg.AssetIn(partition_mapping=BEFORE)})
+    def total(total: pd.DataFrame | None) -> pd.DataFrame:
+        return pd.DataFrame({"value": [0 if total is None else total["value"].item() + 1]})
+
+    for month in ("2013-01-01", "2013-02-01"):
+        result = dg.materialize([total], instance=instance, resources=resources, partition_key=month)
+    assert result.output_for_node("total")["value"].tolist() == [1]
+
+
+def test_a_required_input_without_partitions_is_named(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
+    @dataset(partitions_def=MONTHS, ins={"total": dg.AssetIn(partition_mapping=BEFORE)})
+    def total(total: pd.DataFrame) -> pd.DataFrame:
+        return total
+
+    with pytest.raises(InputError, match=r"total: none of its partitions belongs .* `DataFrame \| None`"):
+        dg.materialize([total], instance=instance, resources=resources, partition_key="2013-01-01")
+
+
+def test_a_materialization_reported_by_hand_says_so(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
+    @feature_set()
+    def copied(numbers: pd.DataFrame) -> pd.DataFrame:
+        return numbers
+
+    instance.report_runless_asset_event(dg.AssetMaterialization("numbers"))
+    with pytest.raises(InputError, match=r"numbers: .* reported by hand, so there is no content"):
+        dg.materialize([numbers, copied], selection=[copied], instance=instance, resources=resources)
+
+
 def test_content_can_be_loaded_outside_a_run(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
     dg.materialize([numbers], instance=instance, resources=resources)
     definitions = dg.Definitions(assets=[numbers], resources=resources)

@@ -225,6 +225,10 @@ def test_options_reach_the_asset(repository: Repository) -> None:
     assert spec.metadata["dagster/io_manager_key"] == STORAGE_KEY
 
 
+def test_key_prefix_that_is_a_string_is_one_part(repository: Repository) -> None:
+    assert labels_at(repository, key_prefix="raw").key == dg.AssetKey(["raw", "labels"])
+
+
 def test_relative_repository_is_refused() -> None:
     with pytest.raises(DefinitionError, match="labels: the repository 'here' is not an absolute path"):
         tracked_dataset("labels", repository="here", dvc_file="labels.csv.dvc")

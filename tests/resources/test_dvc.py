@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import boto3
 import pandas as pd
@@ -414,6 +416,51 @@ def test_index_of_frame_is_kept_unless_it_counts_rows(store: DvcStore) -> None:
     pd.testing.assert_frame_equal(store.read_frame(version), frame, check_freq=False)
     counted = store.put_frame(frame.reset_index(drop=True))
     assert pd.read_parquet(store.fetch(_version(counted)).rename(Path(store.cache) / "x.parquet")).columns == ["value"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pd.RangeIndex(3), pd.Index([0, 1, 2])),
+        (pd.RangeIndex(3, name="row"), pd.Index([0, 1, 2], name="row")),
+        (pd.RangeIndex(5, 8), pd.Index([5, 6, 7])),
+        (pd.RangeIndex(0, 6, 2), pd.RangeIndex(0, 5, 2)),
+    ],
+    ids=["counts", "counts and has a name", "starts elsewhere", "stops elsewhere"],
+)
+def test_frames_with_equal_indexes_have_equal_versions(store: DvcStore, one: pd.Index, other: pd.Index) -> None:
+    values = {"value": [1.5, 2.5, 3.5]}
+    frames = [pd.DataFrame(values, index=index) for index in (one, other)]
+    assert frames[0].equals(frames[1])
+    first, second = (store.put_frame(frame) for frame in frames)
+    assert first.version == second.version
+    pd.testing.assert_frame_equal(store.read_frame(_version(first)), frames[0])
+    assert list(frames[1].index) == list(other)
+
+
+def test_frames_with_other_indexes_have_other_versions(store: DvcStore) -> None:
+    indexes = [
+        pd.RangeIndex(3),
+        pd.RangeIndex(3, name="row"),
+        pd.RangeIndex(1, 4),
+        pd.Index([0, 2, 1]),
+        pd.Index([0, 1, 2], dtype="int8"),
+        pd.Index([0.0, 1.0, 2.0]),
+        pd.Index([0, 1, 2], dtype="Int64"),
+    ]
+    frames = [pd.DataFrame({"value": [1.5, 2.5, 3.5]}, index=index) for index in indexes]
+    contents = [store.put_frame(frame) for frame in frames]
+    assert len({content.version for content in contents}) == len(indexes)
+    for frame, content in zip(frames, contents, strict=True):
+        pd.testing.assert_frame_equal(store.read_frame(_version(content)), frame)
+
+
+@pytest.mark.parametrize("values", [[None, UUID(int=5)], pd.Categorical([UUID(int=5)])], ids=["objects", "categories"])
+def test_uuids_in_a_frame_are_refused_as_they_would_come_back_as_bytes(store: DvcStore, values: Any) -> None:
+    with pytest.raises(SchemaError, match=r"column 'flight' holds UUIDs.* Next: .*astype\(str\)"):
+        store.put_frame(pd.DataFrame({"late": 1, "flight": values}))
+    with pytest.raises(SchemaError, match="column 'flight' holds UUIDs"):
+        store.put_frame(pd.DataFrame({"late": [1]}, index=pd.Index([UUID(int=5)], name="flight")))
 
 
 def test_frame_that_is_no_table_is_refused(store: DvcStore) -> None:

@@ -357,6 +357,15 @@ def test_figures_are_artifacts_of_the_run(any_tracking: MlflowTracking) -> None:
 
 
 @pytest.mark.parametrize("library", ["xgboost", "sklearn"])
+def test_value_that_mlflow_refuses_is_not_blamed_on_the_store(any_tracking: MlflowTracking) -> None:
+    with (
+        any_tracking.run(name="misnamed", tags=TAGS, parameters={}) as run,
+        pytest.raises(TrackingError, match=r"R2 \(%\)") as refused,
+    ):
+        run.log_metrics({"R2 (%)": 0.9})
+    assert refused.value.next_step == "correct the value, and run again"
+
+
 def test_registered_model_predicts_the_same_and_links_to_its_data(
     any_tracking: MlflowTracking, library: str, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ml_assets.lineage.graph import LineageGraph, NodeKind
 from ml_assets.lineage.loader import load_graph
-from resources.errors import LineageError
+from resources.errors import LineageError, UnknownReference
 from resources.identity import Digest
 from resources.provenance import (
     INPUTS_METADATA,
@@ -165,6 +165,22 @@ def test_an_identical_run_again_gives_one_version_with_two_starts(instance: dg.D
     assert set(load_graph(instance).trace(version("same")).starts) == {name_of(read) for read in twice}
 
 
+def test_an_image_is_found_by_the_reference_that_was_built(instance: dg.DagsterInstance) -> None:
+    built, around = (f"registry.example/train@{version(content)}" for content in ("built", "around"))
+    ran = RunEnvironment(
+        target="docker",
+        image=around,
+        index_digest=version("index"),
+        environment_digest=ENVIRONMENT,
+        python="3",
+        dagster="1",
+    )
+    image = keep(instance, "train", "environment", kind=ArtifactKind.IMAGE, environment=ran, made_image=built)
+    graph = load_graph(instance)
+    assert graph.trace(built).starts == graph.trace(version("built")).starts == (name_of(image),)
+    assert graph.nodes[name_of(image)].index_digest is None
+
+
 def test_the_image_is_the_input_of_what_was_made_in_it(instance: dg.DagsterInstance) -> None:
     image = keep(instance, "train", "environment", kind=ArtifactKind.IMAGE)
     assert image.data_version == ENVIRONMENT
@@ -312,16 +328,22 @@ def test_a_history_longer_than_a_page_is_read_whole(
     assert [node.data_version for node in load_graph(instance).nodes.values()] == ["0", "1", "2", "3", "4"]
 
 
-def report(instance: dg.DagsterInstance, name: str, payload: Any) -> None:
-    event = dg.AssetMaterialization("flights", metadata={name: payload})
-    instance.report_runless_asset_event(event)
+def report(instance: dg.DagsterInstance, name: str, payload: Any, **tags: str) -> str:
+    """Report a materialization of ``flights`` by hand; returns the id of its node."""
+    tags = {f"dagster/{tag}": value for tag, value in tags.items()}
+    instance.report_runless_asset_event(dg.AssetMaterialization("flights", metadata={name: payload}, tags=tags))
+    (event,) = instance.fetch_materializations(dg.AssetKey("flights"), limit=1).records
+    return f"flights#{event.storage_id}"
+
+
+LATER = {**record("flights", "f").model_dump(mode="json"), "schema_version": SCHEMA_VERSION + 1, "inputs": "moved"}
+NO_REFERENCE = {**record("flights", "f").model_dump(mode="json"), "made_image": "train:latest"}
 
 
 def test_a_record_of_a_later_form_is_refused(instance: dg.DagsterInstance) -> None:
-    later = {**record("flights", "f").model_dump(mode="json"), "schema_version": SCHEMA_VERSION + 1, "inputs": "moved"}
-    report(instance, RECORD_METADATA, dg.MetadataValue.json(later))
-    with pytest.raises(LineageError, match=f"form {SCHEMA_VERSION + 1}.*install"):
-        load_graph(instance)
+    report(instance, RECORD_METADATA, dg.MetadataValue.json(LATER))
+    with pytest.raises(LineageError, match=rf"event \d+ \(flights.*form {SCHEMA_VERSION + 1}.*Next: upgrade ml-assets"):
+        load_graph(instance).trace("flights")
 
 
 @pytest.mark.parametrize(
@@ -331,11 +353,68 @@ def test_a_record_of_a_later_form_is_refused(instance: dg.DagsterInstance) -> No
         (RECORD_METADATA, dg.MetadataValue.json([])),
         (RECORD_METADATA, "{"),
         (RECORD_METADATA, dg.MetadataValue.json(record("weather", "w").model_dump(mode="json"))),
+        (RECORD_METADATA, dg.MetadataValue.json(NO_REFERENCE)),
         (INPUTS_METADATA, dg.MetadataValue.json([{"asset": "weather"}])),
+        (TRACKED_METADATA, dg.MetadataValue.json({"commit": 1})),
     ],
-    ids=["fields missing", "not an object", "not JSON", "of another asset", "inputs"],
+    ids=["fields missing", "not an object", "not JSON", "of another asset", "image by tag", "inputs", "commit"],
 )
 def test_a_malformed_record_is_refused_naming_the_event(instance: dg.DagsterInstance, name: str, payload: Any) -> None:
     report(instance, name, payload)
-    with pytest.raises(LineageError, match=r"event \d+ \(flights, run .*malformed.*Next: "):
-        load_graph(instance)
+    graph = load_graph(instance)
+    with pytest.raises(LineageError, match=r"event \d+ \(flights, run .*malformed.*Next: materialize flights again"):
+        graph.trace("flights")
+
+
+def test_a_malformed_pointer_is_refused_naming_the_event(instance: dg.DagsterInstance) -> None:
+    tags = {"input_data_version/weather": "w", "input_event_pointer/weather": "first"}
+    report(instance, "remark", "none", **tags)
+    with pytest.raises(LineageError, match=r"event \d+ \(flights, run .*'first' is not the id of an event"):
+        load_graph(instance).trace("flights")
+
+
+@pytest.mark.parametrize("payload", [LATER, NO_REFERENCE, {}], ids=["later", "image by tag", "malformed"])
+def test_an_unreadable_event_leaves_the_traces_of_others_alone(instance: dg.DagsterInstance, payload: Any) -> None:
+    read = keep(instance, "weather", "w")
+    model = keep(instance, "model", "m", inputs=(read,))
+    unreadable = report(instance, RECORD_METADATA, dg.MetadataValue.json(payload))
+    graph = load_graph(instance)
+    assert set(graph.trace("model").graph.nodes) == {name_of(read), name_of(model)}
+    assert set(graph.trace("c" * 7).graph.nodes) == {name_of(read), name_of(model)}
+    assert graph.nodes[unreadable].kind is NodeKind.UNREADABLE
+
+
+def test_an_unreadable_event_keeps_the_version_and_the_edges_that_dagster_recorded(
+    instance: dg.DagsterInstance,
+) -> None:
+    weather = keep(instance, "weather", "w")
+    tags = {
+        "data_version": version("f"),
+        "input_data_version/weather": weather.data_version,
+        "input_event_pointer/weather": str(weather.storage_id),
+    }
+    unreadable = report(instance, RECORD_METADATA, dg.MetadataValue.json(LATER), **tags)
+    model = keep(instance, "model", "m", inputs=(latest(instance, "flights"),))
+    graph = load_graph(instance)
+    assert edges(graph) == {(name_of(weather), unreadable), (unreadable, name_of(model))}
+    for reference in (version("f"), "weather", "model"):
+        with pytest.raises(LineageError, match=r"event \d+ \(flights"):
+            graph.trace(reference)
+
+
+@pytest.mark.parametrize("repair", ["materialize", "wipe"])
+def test_what_a_malformed_record_advises_repairs_the_trace(on_disk: dg.DagsterInstance, repair: str) -> None:
+    report(on_disk, RECORD_METADATA, dg.MetadataValue.json({}), data_version=version("f"))
+    keep(on_disk, "model", "m", inputs=(latest(on_disk, "flights"),))
+    if repair == "materialize":
+        again = keep(on_disk, "flights", "f")
+        keep(on_disk, "model", "m", inputs=(again,))
+    else:
+        on_disk.wipe_assets([dg.AssetKey("flights")])
+    assert [node.asset for node in load_graph(on_disk).trace("model").graph.nodes.values()] == ["flights", "model"]
+
+
+def test_a_name_that_may_stand_in_an_unreadable_event_is_not_called_unrecorded(instance: dg.DagsterInstance) -> None:
+    unreadable = report(instance, RECORD_METADATA, dg.MetadataValue.json(LATER))
+    with pytest.raises(UnknownReference, match=rf"'models:/delay/1'.*1 unreadable.*{unreadable}"):
+        load_graph(instance).trace("models:/delay/1")
