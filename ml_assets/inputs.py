@@ -1,9 +1,9 @@
 """Which versions a step reads: resolved once, loaded by content, recorded exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Self
+from typing import Any, Final, Self
 from weakref import WeakKeyDictionary
 
 import dagster as dg
@@ -18,6 +18,9 @@ from resources.identity import AssetPartition
 from resources.provenance import InputVersion
 
 __all__ = ["ResolvedInput", "input_tags", "resolve", "resolve_inputs"]
+
+_PAGE: Final = 1000
+"""Partitions, or events, asked for at once: Dagster's own limit."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +146,16 @@ class _OwnRun:
         events = [record.event_log_entry.get_dagster_event() for record in records.records]
         return cls(step.instance, step.run_id, frozenset((event.asset_key, event.partition) for event in events))
 
-    def find(self, key: dg.AssetKey, partition: str | None) -> dg.EventLogRecord | None:
-        """The run's latest materialization, asked of the asset's events: the run's own may bear other ids."""
-        if (key, partition) not in self.materialized:
-            return None
+    def prefer(
+        self, key: dg.AssetKey, partition: str | None, latest: dg.EventLogRecord | None
+    ) -> dg.EventLogRecord | None:
+        """The run's latest materialization; the latest event if the run has not materialized it."""
+        if (key, partition) not in self.materialized or (latest and latest.run_id == self.run_id):
+            return latest
+        return self._find(key, partition) or latest
+
+    def _find(self, key: dg.AssetKey, partition: str | None) -> dg.EventLogRecord | None:
+        """Asked of the asset's events: the run's own may bear other ids."""
         cursor = None
         while True:
             page = self.instance.fetch_materializations(_filter(key, partition), limit=20, cursor=cursor)
@@ -169,16 +178,54 @@ def _resolve_key(
     loaded: bool,
     own_run: _OwnRun | None,
 ) -> list[ResolvedInput]:
-    own = {partition: own_run.find(key, partition) if own_run else None for partition in partitions}
-    events = {partition: own[partition] or _latest(instance, key, partition) for partition in partitions}
-    if len(partitions) > 1:
-        # Asked again as of one moment: a partition may have changed while the others were being looked up.
-        horizon = max((event.storage_id for event in events.values() if event), default=0)
-        events = {
-            partition: own[partition] or _latest(instance, key, partition, before=horizon + 1)
-            for partition in partitions
-        }
-    return [ResolvedInput(key, partition, event, loaded) for partition, event in events.items()]
+    if len(partitions) < 2 or None in partitions:
+        events = {partition: _latest(instance, key, partition) for partition in partitions}
+    else:
+        events = _as_of_one_moment(instance, key, partitions)
+    return [
+        ResolvedInput(key, partition, own_run.prefer(key, partition, event) if own_run else event, loaded)
+        for partition, event in events.items()
+    ]
+
+
+def _as_of_one_moment(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str | None]
+) -> dict[str | None, dg.EventLogRecord | None]:
+    # Asked twice: a partition may have changed while the others were being looked up.
+    horizon = max(_latest_ids(instance, key, partitions).values(), default=0)
+    ids = _latest_ids(instance, key, partitions)
+    records = _records(instance, key, [storage_id for storage_id in ids.values() if storage_id <= horizon])
+    return {
+        partition: (records.get(ids[partition]) or _latest(instance, key, partition, before=horizon + 1))
+        if partition in ids
+        else None
+        for partition in partitions
+    }
+
+
+def _latest_ids(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str | None]
+) -> Mapping[str | None, int]:
+    """Storage id of what `_latest` finds for each partition that has anything, many partitions to a query."""
+    found: dict[str | None, int] = {}
+    for kind in (dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION):
+        missing = [partition for partition in partitions if partition is not None and partition not in found]
+        for start in range(0, len(missing), _PAGE):
+            page = set(missing[start : start + _PAGE])
+            found.update(instance.get_latest_storage_id_by_partition(key, kind, page))
+    return found
+
+
+def _records(
+    instance: dg.DagsterInstance, key: dg.AssetKey, storage_ids: Sequence[int]
+) -> dict[int, dg.EventLogRecord]:
+    found: dict[int, dg.EventLogRecord] = {}
+    for fetch in (instance.fetch_materializations, instance.fetch_observations):
+        missing = [storage_id for storage_id in storage_ids if storage_id not in found]
+        for start in range(0, len(missing), _PAGE):
+            wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=missing[start : start + _PAGE])
+            found.update((record.storage_id, record) for record in fetch(wanted, limit=_PAGE).records)
+    return found
 
 
 def _latest(
@@ -195,8 +242,13 @@ def _cursor(entries: list[ResolvedInput], instance: dg.DagsterInstance) -> int:
     """
     newest = max(entry.event.storage_id for entry in entries if entry.event)
     cursor = newest
+    latest = _latest_ids(instance, entries[0].key, [entry.partition for entry in entries])
     for entry in entries:
-        seen = _latest(instance, entry.key, entry.partition, before=newest + 1)
-        if entry.event and seen and seen.storage_id != entry.event.storage_id:
-            cursor = min(cursor, seen.storage_id - 1)
+        seen = latest.get(entry.partition)
+        if seen is None or seen > newest:
+            # Changed since it was read: what there was at that moment.
+            record = _latest(instance, entry.key, entry.partition, before=newest + 1)
+            seen = record.storage_id if record else None
+        if entry.event and seen is not None and seen != entry.event.storage_id:
+            cursor = min(cursor, seen - 1)
     return cursor

@@ -26,7 +26,7 @@ def tracked_dataset(
     dvc_file: str,
     revision: str = "HEAD",
     remote: str | None = None,
-    key_prefix: Sequence[str] = (),
+    key_prefix: str | Sequence[str] = (),
     **options: Any,
 ) -> dg.AssetsDefinition:
     """Declare a dataset that a ``.dvc`` file in a git repository tracks.
@@ -40,7 +40,7 @@ def tracked_dataset(
         dvc_file: path of the ``.dvc`` file in it.
         revision: branch, tag or commit to follow.
         remote: DVC remote of the repository; its default remote when left out.
-        key_prefix: what stands before the name in the asset's key.
+        key_prefix: what stands before the name in the asset's key; a string is one part.
         options: every keyword of `dagster.AssetSpec` except key and deps.
 
     Raises:
@@ -53,7 +53,8 @@ def tracked_dataset(
             asset=name,
         )
     place = {"repository": str(repository), "dvc_file": dvc_file, "revision": revision, "remote": remote}
-    key = dg.AssetKey([*key_prefix, name])
+    prefix = [key_prefix] if isinstance(key_prefix, str) else key_prefix
+    key = dg.AssetKey([*prefix, name])
     metadata = {_DEFINITION_METADATA: dg.MetadataValue.json(place), **(options.pop("metadata", None) or {})}
     kinds = {"dataset", "dvc", *(options.pop("kinds", None) or ())}
     spec = dg.AssetSpec(key, metadata=metadata, kinds=kinds, **options).with_io_manager_key(STORAGE_KEY)

@@ -1,14 +1,26 @@
 """What a model asset returns, and what its consumers receive."""
 
+import math
+import posixpath
+import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from resources.errors import SchemaError
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 __all__ = ["TrainedModel"]
+
+# What MLflow takes as a metric's name (mlflow.utils.validation).
+_METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")
+# A server that keeps the artifacts is sent a figure's name as part of an address.
+_NOT_IN_FIGURE_NAMES = set("/\\#?%")
+_FIGURE_NAME_BYTES = 250
 
 
 @dataclass(frozen=True)
@@ -19,9 +31,13 @@ class TrainedModel:
         estimator: a fitted XGBoost or scikit-learn estimator.
         input_example: a few rows as the model takes them; its columns and types become the signature. None on a model
             that was loaded.
-        metrics: figures by name, logged to MLflow and shown in the Dagster UI.
-        figures: plots by name, as Matplotlib figures or PNG bytes.
+        metrics: finite numbers by name, logged to MLflow and shown in the Dagster UI. A name has letters, digits,
+            spaces and ``_ - . : /``, as MLflow's have.
+        figures: plots by name, as Matplotlib figures or PNG bytes. A name is a file's, without its ``.png``.
         parameters: what was chosen in training beyond the run config, such as the number of rounds.
+
+    Raises:
+        SchemaError: a metric or a figure cannot be kept, be it for its name or its value.
     """
 
     estimator: Any
@@ -30,6 +46,65 @@ class TrainedModel:
     figures: "Mapping[str, Figure | bytes]" = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for kind, given in (("metrics", self.metrics), ("figures", self.figures)):
+            if not isinstance(given, Mapping):
+                raise SchemaError(
+                    f"{kind} must be a mapping by name, not {type(given).__name__}", next_step="give each its name"
+                )
+        for name, value in self.metrics.items():
+            _check_metric(name, value)
+        for name, figure in self.figures.items():
+            _check_figure(name, figure)
+
     def predict(self, frame: "pd.DataFrame") -> Any:
         """What the estimator predicts, one value a row."""
         return self.estimator.predict(frame)
+
+
+def _check_metric(name: Any, value: Any) -> None:
+    if not _is_metric_name(name):
+        raise SchemaError(
+            f"{name!r} cannot be the name of a metric: MLflow does not take it",
+            next_step="use at most 250 letters, digits, spaces and _ - . : with single slashes between parts, if any",
+        )
+    if not _is_finite(value):
+        raise SchemaError(
+            f"the metric {name!r} is {reprlib.repr(value)}, and MLflow keeps finite numbers",
+            next_step="leave the metric out where it has no value, or correct how it is computed",
+        )
+
+
+def _is_metric_name(name: Any) -> bool:
+    if not isinstance(name, str) or not _METRIC_NAME.fullmatch(name):
+        return False
+    return posixpath.normpath(name) == name and name != "." and not name.startswith(("..", "/"))
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, str | bytes):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _check_figure(name: Any, figure: Any) -> None:
+    if not _is_figure_name(name):
+        raise SchemaError(
+            f"{name!r} cannot be the name of a figure: it becomes the name of a file",
+            next_step=f"use at most {_FIGURE_NAME_BYTES} bytes of text without / \\ # ? % and without a dot in front",
+        )
+    if not (isinstance(figure, bytes) or hasattr(figure, "savefig")):
+        raise SchemaError(
+            f"the figure {name!r} is a {type(figure).__name__}, and Matplotlib figures or PNG bytes are kept",
+            next_step="give one of these",
+        )
+
+
+def _is_figure_name(name: Any) -> bool:
+    if not isinstance(name, str) or not name or not name.isprintable():
+        return False
+    fits = len(name.encode()) <= _FIGURE_NAME_BYTES
+    return fits and not name.startswith(".") and _NOT_IN_FIGURE_NAMES.isdisjoint(name)

@@ -95,8 +95,11 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
     def put_frame(self, frame: pd.DataFrame) -> Content:
         """Store a table as Parquet; equal frames have equal versions.
 
+        What Python keeps in a column of objects comes back as Parquet has it: dicts have the keys of all dicts of
+        the column, None where one had none, and integers among missing values are floats; lists are NumPy arrays.
+
         Raises:
-            SchemaError: a column cannot be written as Parquet.
+            SchemaError: a column cannot be written as Parquet, or holds UUIDs.
             StoreError: as for `put`.
         """
         objects = self._objects()

@@ -2,12 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pandas as pd
 
 from resources.errors import InputError, SchemaError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["read_parquet", "write_parquet"]
 
@@ -16,20 +15,21 @@ _NOT_CONTENT = ("attributes", "creator", "pandas_version")
 _ROWS_PER_GROUP = 1 << 20
 
 
-def write_parquet(frame: "pd.DataFrame", path: Path) -> None:
+def write_parquet(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame so that an equal frame gives equal bytes, in any process.
 
     An index is written as columns, unless it only counts rows. What pandas keeps about the frame without it being
     content (`attrs`, versions of libraries) is left out; the Parquet library still signs the file with its own version.
 
     Raises:
-        SchemaError: a column has a type, or a mixture of types, that Parquet has not.
+        SchemaError: a column has a type, or a mixture of types, that Parquet has not, or holds UUIDs, which come back
+            as bytes.
     """
     import pyarrow
     from pyarrow import parquet
 
     try:
-        table = pyarrow.Table.from_pandas(frame)
+        table = _table(frame)
         notes = json.loads(table.schema.metadata[_PANDAS])
         content = json.dumps({name: notes[name] for name in notes if name not in _NOT_CONTENT}, sort_keys=True)
         table = table.replace_schema_metadata({_PANDAS: content.encode()})
@@ -43,7 +43,31 @@ def write_parquet(frame: "pd.DataFrame", path: Path) -> None:
         ) from error
 
 
-def read_parquet(path: Path) -> "pd.DataFrame":
+def _table(frame: pd.DataFrame) -> Any:
+    """The frame as Arrow has it, the same for an index of integers and for one that pandas only counts."""
+    import pyarrow
+
+    counted = pd.RangeIndex(len(frame), name=frame.index.name)
+    if frame.index.dtype == "int64" and frame.index.equals(counted):
+        frame = frame.set_axis(counted)
+    table = pyarrow.Table.from_pandas(frame, preserve_index=None if frame.index is counted else True)
+    _refuse_uuids(table.schema)
+    return table
+
+
+def _refuse_uuids(schema: Any) -> None:
+    import pyarrow
+
+    for field in schema:
+        values = field.type.value_type if pyarrow.types.is_dictionary(field.type) else field.type
+        if values == pyarrow.uuid():
+            raise SchemaError(
+                f"column {field.name!r} holds UUIDs, which would come back as bytes",
+                next_step=f"store them as text, such as frame[{field.name!r}].astype(str)",
+            )
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
     """Read what `write_parquet` wrote.
 
     Raises:

@@ -121,6 +121,8 @@ def tracking_errors(uri: str) -> Iterator[None]:
         advice = f"check that {public_uri(uri)} and its artifact store answer and have space, then run again"
         if "out-of-date database schema" in str(error):
             advice = f"back up the database and run `mlflow db upgrade {public_uri(uri)}`"
+        elif getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE":
+            advice = "correct the value, and run again"
         raise TrackingError(f"MLflow could not record: {_public(error)}", next_step=advice) from error
 
 

@@ -310,7 +310,7 @@ def _begins(name: tuple[Form, str], reading: Reading) -> bool:
 
 
 def _unknown(reference: Reference, unreadable: list[Node]) -> UnknownReference:
-    except_in = f" outside of {len(unreadable)} unreadable events, such as {unreadable[-1].id}" if unreadable else ""
+    except_in = f" (unreadable events: {len(unreadable)}, such as {unreadable[-1].id})" if unreadable else ""
     return UnknownReference(
         f"nothing recorded is named {reference.text!r}{except_in}",
         next_step="check its spelling, and that this is the Dagster instance that it was recorded in"

@@ -9,12 +9,15 @@ from dagster._core.loader import LoadingContextForTest
 
 from ml_assets.datasets import dataset
 from ml_assets.features import feature_set
+from ml_assets.inputs import ResolvedInput, input_tags, resolve
 from ml_assets.storage import STORAGE_KEY
 from resources.errors import ContentCorrupt, InputError
 from resources.provenance import INPUTS_METADATA, RECORD_METADATA, InputVersion, ProvenanceRecord
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2013-01-01", end_date="2013-07-01")
 CONTENT = {"value": 1}
+MANY = dg.AssetKey("many")
+POINTER = "dagster/input_event_pointer/many"
 
 
 @dataset()
@@ -42,6 +45,15 @@ def read_by(instance: dg.DagsterInstance, key: str, partition: str | None = None
     assert event is not None
     assert event.asset_materialization is not None
     return ProvenanceRecord.model_validate(event.asset_materialization.metadata[RECORD_METADATA].value).inputs
+
+
+def report(instance: dg.DagsterInstance, event: type[dg.AssetMaterialization | dg.AssetObservation], name: str) -> None:
+    instance.report_runless_asset_event(event(MANY, partition=name, tags={"dagster/data_version": f"v-{name}"}))
+
+
+def latest(instance: dg.DagsterInstance, name: str) -> ResolvedInput:
+    """Dagster's own answer for one partition."""
+    return ResolvedInput(MANY, name, instance.get_latest_data_version_record(MANY, partition_key=name), loaded=True)
 
 
 def status(instance: dg.DagsterInstance, assets: list[Any], key: str, partition: str | None = None) -> StaleStatus:
@@ -133,6 +145,75 @@ def test_a_changed_partition_in_the_window_makes_its_reader_stale(
     CONTENT["value"] = 2
     dg.materialize([monthly], instance=instance, resources=resources, partition_key=changed)
     assert status(instance, [monthly, windowed], "windowed", "2013-03-01") is StaleStatus.STALE
+
+
+def test_many_partitions_resolve_as_each_does(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Materialized, observed, both and neither, in an order that is not that of the names."""
+    monkeypatch.setattr("ml_assets.inputs._PAGE", 40)
+    names = [f"p{number:03}" for number in reversed(range(150))]
+    for place, name in enumerate(names):
+        for event in ((dg.AssetMaterialization, dg.AssetObservation), (dg.AssetObservation,), ())[place % 3]:
+            report(instance, event, name)
+    for name in names[:30:3]:
+        report(instance, dg.AssetMaterialization, name)
+    expected = [latest(instance, name) for name in names]
+    assert {type(entry.event and entry.event.asset_event) for entry in expected} == {
+        dg.AssetMaterialization,
+        dg.AssetObservation,
+        type(None),
+    }
+    resolved = resolve(instance, MANY, names)
+    assert resolved == expected
+    newest = max(entry.event.storage_id for entry in resolved if entry.event)
+    assert input_tags({MANY: resolved}, instance)[POINTER] == str(newest)
+
+
+def test_many_partitions_are_not_looked_up_one_by_one(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"p{number:03}" for number in range(150)]
+    for name in names:
+        report(instance, dg.AssetMaterialization, name)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a partition was looked up alone")
+
+    monkeypatch.setattr(instance, "get_latest_data_version_record", refuse)
+    resolved = resolve(instance, MANY, names)
+    assert [entry.data_version for entry in resolved] == [f"v-{name}" for name in names]
+    assert input_tags({MANY: resolved}, instance)
+
+
+def test_partitions_are_read_as_of_one_moment(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All change after the first look; what there was at the first look is what is read."""
+    names = ["a", "b", "c"]
+    for name in names:
+        report(instance, dg.AssetMaterialization, name)
+    expected = [latest(instance, name) for name in names]
+    look, looks = instance.get_latest_storage_id_by_partition, []
+
+    def change_after_first_look(*asked: Any) -> Any:
+        found = look(*asked)
+        looks.append(asked)
+        if len(looks) == 1:
+            for name in names:
+                report(instance, dg.AssetMaterialization, name)
+        return found
+
+    monkeypatch.setattr(instance, "get_latest_storage_id_by_partition", change_after_first_look)
+    assert resolve(instance, MANY, names) == expected
+
+
+def test_the_pointer_stays_before_a_newer_version_that_was_passed_over(instance: dg.DagsterInstance) -> None:
+    for name in ("a", "a", "b"):
+        report(instance, dg.AssetMaterialization, name)
+    newer, other = latest(instance, "a"), latest(instance, "b")
+    assert newer.event is not None
+    assert other.event is not None
+    older = instance.get_latest_data_version_record(MANY, partition_key="a", before_cursor=newer.event.storage_id)
+    read = [ResolvedInput(MANY, "a", older, loaded=True), other]
+    report(instance, dg.AssetMaterialization, "b")
+    assert input_tags({MANY: read}, instance)[POINTER] == str(newer.event.storage_id - 1)
 
 
 def test_partitions_come_by_name_where_asked(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:

@@ -446,7 +446,6 @@ def test_frames_with_other_indexes_have_other_versions(store: DvcStore) -> None:
         pd.Index([0, 2, 1]),
         pd.Index([0, 1, 2], dtype="int8"),
         pd.Index([0.0, 1.0, 2.0]),
-        pd.Index([0, 1, 2], dtype="Int64"),
     ]
     frames = [pd.DataFrame({"value": [1.5, 2.5, 3.5]}, index=index) for index in indexes]
     contents = [store.put_frame(frame) for frame in frames]

@@ -345,6 +345,15 @@ def test_inputs_are_datasets_that_hold_the_whole_version(any_tracking: MlflowTra
     assert tags["ml_assets.storage_id"] == "7"
 
 
+def test_value_that_mlflow_refuses_is_not_blamed_on_the_store(any_tracking: MlflowTracking) -> None:
+    with (
+        any_tracking.run(name="misnamed", tags=TAGS, parameters={}) as run,
+        pytest.raises(TrackingError, match=r"R2 \(%\)") as refused,
+    ):
+        run.log_metrics({"R2 (%)": 0.9})
+    assert refused.value.next_step == "correct the value, and run again"
+
+
 def test_figures_are_artifacts_of_the_run(any_tracking: MlflowTracking) -> None:
     from matplotlib.figure import Figure
 
@@ -357,15 +366,6 @@ def test_figures_are_artifacts_of_the_run(any_tracking: MlflowTracking) -> None:
 
 
 @pytest.mark.parametrize("library", ["xgboost", "sklearn"])
-def test_value_that_mlflow_refuses_is_not_blamed_on_the_store(any_tracking: MlflowTracking) -> None:
-    with (
-        any_tracking.run(name="misnamed", tags=TAGS, parameters={}) as run,
-        pytest.raises(TrackingError, match=r"R2 \(%\)") as refused,
-    ):
-        run.log_metrics({"R2 (%)": 0.9})
-    assert refused.value.next_step == "correct the value, and run again"
-
-
 def test_registered_model_predicts_the_same_and_links_to_its_data(
     any_tracking: MlflowTracking, library: str, tmp_path: Path
 ) -> None:
