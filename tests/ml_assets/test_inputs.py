@@ -47,7 +47,7 @@ def read_by(instance: dg.DagsterInstance, key: str, partition: str | None = None
     return ProvenanceRecord.model_validate(event.asset_materialization.metadata[RECORD_METADATA].value).inputs
 
 
-def report(instance: dg.DagsterInstance, event: type[dg.AssetMaterialization | dg.AssetObservation], name: str) -> None:
+def record(instance: dg.DagsterInstance, event: type[dg.AssetMaterialization | dg.AssetObservation], name: str) -> None:
     instance.report_runless_asset_event(event(MANY, partition=name, tags={"dagster/data_version": f"v-{name}"}))
 
 
@@ -127,6 +127,28 @@ def test_a_window_reads_and_records_each_partition_in_order(
     ]
 
 
+def test_a_window_prefers_what_its_own_run_materialized(
+    resources: dict[str, Any], instance: dg.DagsterInstance
+) -> None:
+    """Another run materializes the window's last partition between this run's two steps."""
+
+    @dg.asset(deps=[monthly], partitions_def=MONTHS)
+    def meddler(context: dg.AssetExecutionContext) -> None:
+        CONTENT["value"] = 2
+        dg.materialize([monthly], instance=instance, resources=resources, partition_key=context.partition_key)
+
+    @feature_set(partitions_def=MONTHS, window={"monthly": 2}, deps=[meddler])
+    def joined(monthly: pd.DataFrame) -> pd.DataFrame:
+        return monthly
+
+    earlier = dg.materialize([monthly], instance=instance, resources=resources, partition_key="2013-01-01")
+    assets = [monthly, meddler, joined]
+    result = dg.materialize(assets, instance=instance, resources=resources, partition_key="2013-02-01")
+    read = [version for version in read_by(instance, "joined", "2013-02-01") if version.asset == "monthly"]
+    assert [version.run_id for version in read] == [earlier.run_id, result.run_id]
+    assert status(instance, assets, "joined", "2013-02-01") is StaleStatus.STALE
+
+
 def test_a_window_is_shorter_where_the_upstream_begins(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
     result = dg.materialize([monthly, windowed], instance=instance, resources=resources, partition_key="2013-01-01")
     assert result.output_for_node("windowed")["month"].tolist() == ["2013-01-01"]
@@ -153,9 +175,9 @@ def test_many_partitions_resolve_as_each_does(instance: dg.DagsterInstance, monk
     names = [f"p{number:03}" for number in reversed(range(150))]
     for place, name in enumerate(names):
         for event in ((dg.AssetMaterialization, dg.AssetObservation), (dg.AssetObservation,), ())[place % 3]:
-            report(instance, event, name)
+            record(instance, event, name)
     for name in names[:30:3]:
-        report(instance, dg.AssetMaterialization, name)
+        record(instance, dg.AssetMaterialization, name)
     expected = [latest(instance, name) for name in names]
     assert {type(entry.event and entry.event.asset_event) for entry in expected} == {
         dg.AssetMaterialization,
@@ -173,7 +195,7 @@ def test_many_partitions_are_not_looked_up_one_by_one(
 ) -> None:
     names = [f"p{number:03}" for number in range(150)]
     for name in names:
-        report(instance, dg.AssetMaterialization, name)
+        record(instance, dg.AssetMaterialization, name)
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a partition was looked up alone")
@@ -188,7 +210,7 @@ def test_partitions_are_read_as_of_one_moment(instance: dg.DagsterInstance, monk
     """All change after the first look; what there was at the first look is what is read."""
     names = ["a", "b", "c"]
     for name in names:
-        report(instance, dg.AssetMaterialization, name)
+        record(instance, dg.AssetMaterialization, name)
     expected = [latest(instance, name) for name in names]
     look, looks = instance.get_latest_storage_id_by_partition, []
 
@@ -197,7 +219,7 @@ def test_partitions_are_read_as_of_one_moment(instance: dg.DagsterInstance, monk
         looks.append(asked)
         if len(looks) == 1:
             for name in names:
-                report(instance, dg.AssetMaterialization, name)
+                record(instance, dg.AssetMaterialization, name)
         return found
 
     monkeypatch.setattr(instance, "get_latest_storage_id_by_partition", change_after_first_look)
@@ -206,13 +228,14 @@ def test_partitions_are_read_as_of_one_moment(instance: dg.DagsterInstance, monk
 
 def test_the_pointer_stays_before_a_newer_version_that_was_passed_over(instance: dg.DagsterInstance) -> None:
     for name in ("a", "a", "b"):
-        report(instance, dg.AssetMaterialization, name)
+        record(instance, dg.AssetMaterialization, name)
     newer, other = latest(instance, "a"), latest(instance, "b")
     assert newer.event is not None
     assert other.event is not None
     older = instance.get_latest_data_version_record(MANY, partition_key="a", before_cursor=newer.event.storage_id)
     read = [ResolvedInput(MANY, "a", older, loaded=True), other]
-    report(instance, dg.AssetMaterialization, "b")
+    assert input_tags({MANY: read}, instance)[POINTER] == str(newer.event.storage_id - 1)
+    record(instance, dg.AssetMaterialization, "a")
     assert input_tags({MANY: read}, instance)[POINTER] == str(newer.event.storage_id - 1)
 
 
