@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "run_app"]
 
+_PIPE_WIDTH = 200
+
 
 def _examples(*lines: str) -> str:
     # Typer joins the lines of a paragraph, so each is one of its own.
@@ -97,7 +99,8 @@ def _trace(
     if as_json:
         typer.echo(json.dumps(to_json(found.graph), indent=2))
     else:
-        Console().print(render_trace(found), soft_wrap=True)
+        # A pipe has no width of its own, and a tree is cut at the console's.
+        Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(render_trace(found))
 
 
 @_data.command(

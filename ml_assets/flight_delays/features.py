@@ -134,4 +134,6 @@ def _totals(events: pd.DataFrame, frame: pd.DataFrame, until: pd.Series, group: 
 
 
 def _minutes(delay: pd.Series) -> pd.Series:
-    return pd.to_timedelta(delay, unit="min")
+    # From whole nanoseconds: of floats with gaps, pandas 2.3 reads uninitialised memory and warns of what it finds.
+    known = pd.to_timedelta((delay.fillna(0.0) * 60e9).round().astype("int64"), unit="ns")
+    return known.where(delay.notna())

@@ -68,8 +68,9 @@ class Deployment:
         return {metric["key"]: metric["value"] for metric in answer.json()["run"]["data"]["metrics"]}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """Ends with these tests: Playwright's event loop would be in the way of others that start one."""
     program = require_program("chromium", "chromium")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=program, args=list(_BROWSER_OPTIONS))
@@ -77,7 +78,7 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def deployment(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """Depends on the browser, so that nothing is materialized where there is none."""
     folder = tmp_path_factory.mktemp("deployment")

@@ -38,7 +38,8 @@ def scheduled(flights: pd.DataFrame) -> pd.Series:
 
 
 def left(flights: pd.DataFrame) -> pd.Series:
-    return scheduled(flights) + pd.to_timedelta(flights["dep_delay"], unit="min")
+    minutes = pd.to_timedelta(flights["dep_delay"].fillna(0).astype("int64"), unit="min")
+    return scheduled(flights) + minutes.where(flights["dep_delay"].notna())
 
 
 def row(departures: pd.DataFrame, flight: pd.Series) -> pd.Series:
