@@ -19,6 +19,7 @@ from dagster._core.execution.plan.outputs import StepOutputHandle
 from ml_assets.automation import ignoring_images, on_new_data
 from ml_assets.code_version import code_version
 from ml_assets.containers import ContainerSpec, ImageAsset, image_key, placed_image
+from ml_assets.executors.placement import current_placement
 from ml_assets.inputs import input_tags, resolve_inputs
 from ml_assets.presentation import shown
 from ml_assets.recording import (
@@ -33,7 +34,16 @@ from ml_assets.storage import KIND_METADATA, STORAGE_KEY, ArtifactStorage
 from resources.errors import DefinitionError, MlAssetsError
 from resources.identity import AssetPartition, Digest
 from resources.machine import hardware, threads
-from resources.provenance import ArtifactKind, Content, MlflowRun, ProvenanceRecord, RunEnvironment, RunTags, Source
+from resources.provenance import (
+    ArtifactKind,
+    Content,
+    Hardware,
+    MlflowRun,
+    ProvenanceRecord,
+    RunEnvironment,
+    RunTags,
+    Source,
+)
 from resources.source import read_source
 from resources.tracked_run import TrackedRun
 
@@ -63,6 +73,8 @@ class Kept:
     registered: tuple[str, str] | None = None
     """Name and version in the model registry."""
     image: str | None = None
+    """Image reference that was made, and the digest of the index above it, if any."""
+    index_digest: str | None = None
 
 
 class Keep(Protocol):
@@ -294,11 +306,15 @@ class _Attempt:
         self.image = placed_image(recipe.container, step.assets_def) if step.assets_def else None
         self.launch = launch_of(step.dagster_run.tags)
         self.seeds = plant_seeds(recipe.seed, parameters)
+        placement = current_placement()
+        environment = placement.environment_digest if placement else None
         self.environment = RunEnvironment(
             target=self.storage.target,
-            pool=recipe.container.pool,
+            pool=placement.pool if placement else recipe.container.pool,
             image_asset=self.image.to_user_string() if self.image else None,
-            environment_digest=str(self.storage.image_builder.environment_digest()),
+            image=placement.image if placement else None,
+            index_digest=placement.index_digest if placement else None,
+            environment_digest=environment or str(self.storage.image_builder.environment_digest()),
             python=interpreter(),
             dagster=dg.__version__,
         )
@@ -333,6 +349,7 @@ class _Attempt:
             inputs=self.inputs,
             environment=self.environment,
             made_image=kept.image,
+            made_index_digest=kept.index_digest,
             source=self.source,
             code_version=self.recipe.code_version,
             dagster_run=self.step.run_id,
@@ -343,13 +360,19 @@ class _Attempt:
             parameters=self.parameters,
             seeds=self.seeds,
             threads=threads(self.storage.thread_variables),
-            hardware=hardware(),
+            hardware=self._hardware(),
             mlflow=mlflow,
             started_at=self.started_at,
             ended_at=datetime.now(UTC),
             reproducible=not reasons,
             not_reproducible_because=reasons,
         )
+
+    def _hardware(self) -> Hardware:
+        placement = current_placement()
+        if placement is None or not placement.accelerators:
+            return hardware()
+        return hardware().model_copy(update={"accelerators_checked": placement.check_accelerators})
 
     def _run_tags(self) -> dict[str, str]:
         run_page = f"{self.storage.ui_url}/runs/{self.step.run_id}" if self.storage.ui_url else None

@@ -39,7 +39,7 @@ _app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _data = typer.Typer(no_args_is_help=True, help="Fetch the content of artifacts by version.")
-_images = typer.Typer(no_args_is_help=True, help="Base images of the Dockerfiles.")
+_images = typer.Typer(no_args_is_help=True, help="Make images, and look up what they are based on.")
 _app.add_typer(_data, name="data")
 _app.add_typer(_images, name="images")
 
@@ -213,6 +213,42 @@ def _update(
             typer.echo(f"{each.name}: {each.after}" + (" (unchanged)" if each.before == each.after else ""))
     if any(each.error for each in updates):
         raise typer.Exit(1)
+
+
+@_images.command(
+    "bootstrap", epilog=_examples("ml-assets images bootstrap", "ml-assets images bootstrap builder train --json")
+)
+def _bootstrap(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Images to make, such as train; all when left out.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Make images on this machine, so that steps have images to run in.
+
+    The same image assets as in Dagster, materialized in this process: what the registry holds already is not built
+    again. Each is printed by digest.
+    """
+    from ml_assets.definitions import defs, open_instance, settings
+    from ml_assets.images import make_images
+    from ml_assets.presentation import NOT_CONTAINERIZED
+
+    with open_instance(settings()) as instance:
+        records = make_images(defs(), instance, names or [], lambda line: typer.echo(line, err=True))
+    if as_json:
+        rows = [
+            {
+                "asset": each.asset,
+                "image": each.made_image,
+                "index_digest": each.made_index_digest,
+                "environment_digest": each.data_version,
+            }
+            for each in records
+        ]
+        typer.echo(json.dumps({"images": rows}, indent=2))
+        return
+    for each in records:
+        typer.echo(f"{each.asset}: {each.made_image or NOT_CONTAINERIZED}")
 
 
 def _payload(found: "StoredArtifact", path: Path) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """The container spec: what an asset says of where it runs, and its encoding in op tags."""
 
+import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import Self, TypeVar, cast
 
 import dagster as dg
 from dagster._core.definitions.assets.definition.assets_definition import stringify_asset_key_to_input_name
@@ -11,7 +12,9 @@ from dagster._core.definitions.assets.definition.assets_definition import string
 from resources.errors import DefinitionError
 from resources.provenance import CONTAINER_TAG
 
-__all__ = ["IMAGES_GROUP", "ContainerSpec", "ImageAsset", "image_key", "placed_image"]
+__all__ = ["IMAGES_GROUP", "ContainerSpec", "ImageAsset", "image_key", "placed_image", "runs_in"]
+
+_Definition = TypeVar("_Definition", bound=dg.AssetsDefinition | dg.OpDefinition)
 
 IMAGES_GROUP = "images"
 """Group that all image assets stand in, so that automation, jobs and schedules can leave them out."""
@@ -67,3 +70,49 @@ def image_key(image: ImageAsset) -> dg.AssetKey:
             next_step="pass what ml_assets.images.container_image returned",
         )
     return image.key
+
+
+def runs_in(image: ImageAsset | None = None, pool: str | None = None) -> Callable[[_Definition], _Definition]:
+    """Say where a plain asset, multi-asset, check or op of Dagster's own runs; a decorator above theirs.
+
+    ::
+
+        @runs_in(train_image, pool="gpu")
+        @dg.asset
+        def report(): ...
+
+    An asset gets the image asset as a dependency, as those of the factories have it.
+
+    Args:
+        image: image asset that it runs in.
+        pool: pool that it runs on, and Dagster's own concurrency pool of that name.
+
+    Raises:
+        DefinitionError: what is decorated has no step of its own, or the image is no image asset.
+    """
+    key = image_key(image) if image is not None else None
+    spec = ContainerSpec(key.to_user_string() if key else None, pool)
+
+    def place(definition: _Definition) -> _Definition:
+        if isinstance(definition, dg.OpDefinition):
+            return cast("_Definition", _placed_op(definition, spec))
+        if not isinstance(definition, dg.AssetsDefinition) or not isinstance(definition.node_def, dg.OpDefinition):
+            raise DefinitionError(
+                f"{definition!r} has no step of its own",
+                next_step="put runs_in above @asset, @multi_asset, @asset_check or @op; in a graph, on each of its ops",
+            )
+        attributes = definition.get_attributes_dict() | {"node_def": _placed_op(definition.node_def, spec)}
+        placed = type(definition).dagster_internal_init(**attributes)
+        if key is not None and placed.keys:
+            placed = placed.map_asset_specs(lambda asset: asset.replace_attributes(deps=[*asset.deps, key]))
+        return cast("_Definition", placed)
+
+    return place
+
+
+def _placed_op(op: dg.OpDefinition, spec: ContainerSpec) -> dg.OpDefinition:
+    # An op has no public way to be given tags once it is made.
+    placed = copy.copy(op)
+    placed._tags = {**op.tags, **spec.to_tags()}
+    placed._pool = spec.pool or op.pool
+    return placed

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ml_assets.sensors import ALERTS_KEY, alert_on_failed_tick, alert_on_failure, close_abandoned_runs
+from ml_assets.executors.placement import PlacementRules
+from ml_assets.executors.pools import check_placements
+from ml_assets.images import with_build_keys
+from ml_assets.sensors import (
+    ALERTS_KEY,
+    alert_on_failed_tick,
+    alert_on_failure,
+    close_abandoned_runs,
+    remove_leftover_containers,
+)
 from ml_assets.source_links import with_source_links
 from ml_assets.storage import STORAGE_KEY, ArtifactStorage
 from resources.alerts import Alerts
@@ -18,9 +27,21 @@ from resources.settings import Settings, load_settings
 from resources.tracking import MlflowTracking
 
 if TYPE_CHECKING:
+    from ml_assets.executors.engine import ContainerEngine
+    from resources.image_builders.interface import ImageBuilder
     from resources.registry import RegistryClient
 
-__all__ = ["content_store", "defs", "open_instance", "registry_client", "resources_for", "settings"]
+__all__ = [
+    "content_store",
+    "defs",
+    "engine",
+    "image_builder",
+    "on_target",
+    "open_instance",
+    "registry_client",
+    "resources_for",
+    "settings",
+]
 
 
 def settings() -> Settings:
@@ -80,6 +101,39 @@ def registry_client(chosen: Settings) -> "RegistryClient":
     )
 
 
+def image_builder(chosen: Settings) -> "ImageBuilder":
+    """How the target makes images."""
+    images = chosen.images
+    if images.builder == "environment":
+        return InterpreterEnvironment(chosen.root)
+    from resources.image_builders.buildkit import BuildKit, BuildOptions
+    from resources.image_builders.buildx import Buildx
+
+    options = BuildOptions(
+        registry=images.push_registry or images.registry or "",
+        base_registry=images.registry or images.push_registry or "",
+        prefix=images.prefix,
+        platforms=images.platforms,
+        plain_http=images.plain_http,
+        secrets={name: chosen.path(file) for name, file in images.secrets.items()},
+        proxies={str(name): proxy for name, proxy in images.proxies.items()},
+        network=images.network,
+        registry_cache=images.registry_cache,
+        attestations=images.attestations,
+        sbom_scanner=images.sbom_scanner,
+        source_date_epoch=images.source_date_epoch,
+    )
+    buildx = Buildx(
+        name=images.buildx,
+        driver=images.driver,
+        endpoint=images.endpoint,
+        driver_options=images.driver_options,
+        plain_http=images.plain_http,
+        docker_config=chosen.path(images.docker_config) if images.docker_config else None,
+    )
+    return BuildKit(chosen.root, registry_client(chosen), buildx, options)
+
+
 def resources_for(chosen: Settings) -> dict[str, Any]:
     """The resources that the factories need, and those of the reference pipeline."""
     from ml_assets.flight_delays.source import FlightSource
@@ -93,7 +147,7 @@ def resources_for(chosen: Settings) -> dict[str, Any]:
                 artifact_location=chosen.mlflow.artifact_location and chosen.location(chosen.mlflow.artifact_location),
                 ui_url=chosen.mlflow.ui_url,
             ),
-            image_builder=InterpreterEnvironment(chosen.root),
+            image_builder=image_builder(chosen),
             target=chosen.target,
             ui_url=chosen.ui_url,
             thread_variables=chosen.thread_variables,
@@ -110,13 +164,53 @@ def defs() -> dg.Definitions:
     """The reference pipeline on the target that the environment names."""
     from ml_assets.flight_delays.definitions import flight_delays
 
-    chosen = settings()
-    deployment = dg.Definitions(
-        resources=resources_for(chosen),
-        sensors=[alert_on_failure(chosen.ui_url), alert_on_failed_tick, close_abandoned_runs],
-        executor=_local_processes(),
+    return on_target(flight_delays(), settings())
+
+
+def on_target(definitions: dg.Definitions, chosen: Settings) -> dg.Definitions:
+    """Definitions with what their target adds: resources, executor, sensors, and links to source code.
+
+    Raises:
+        SettingsError: an asset or a setting names a pool or an image that is not there.
+    """
+    sensors = [alert_on_failure(chosen.ui_url), alert_on_failed_tick, close_abandoned_runs]
+    if chosen.containers.executor != "processes":
+        sensors.append(remove_leftover_containers(lambda: engine(chosen)))
+    target = dg.Definitions(resources=resources_for(chosen), sensors=sensors, executor=_executor(chosen))
+    whole = dg.Definitions.merge(definitions, target)
+    check_placements(whole, chosen)
+    return with_source_links(with_build_keys(whole, image_builder(chosen)), chosen.root)
+
+
+def engine(chosen: Settings) -> "ContainerEngine":
+    """The container engine of the target.
+
+    Raises:
+        SettingsError: its steps are plain processes.
+        EngineUnreachable: it does not answer.
+        EngineRefused: there is no way to it.
+    """
+    from ml_assets.executors.definition import container_engine
+
+    if chosen.containers.executor == "processes":
+        raise SettingsError(
+            f"steps of target {chosen.target} are plain processes, not containers",
+            next_step="set ML_ASSETS_TARGET to a target with a container engine, such as docker",
+        )
+    return container_engine(chosen.containers, chosen.passed_variables)
+
+
+def _executor(chosen: Settings) -> dg.ExecutorDefinition:
+    if chosen.containers.executor == "processes":
+        return _local_processes()
+    from ml_assets.executors.definition import container_executor
+
+    return container_executor(
+        PlacementRules(chosen.containers, chosen.pools, chosen.placement),
+        target=chosen.target,
+        pass_variables=chosen.passed_variables,
+        registry=lambda: registry_client(chosen),
     )
-    return with_source_links(dg.Definitions.merge(flight_delays(), deployment), chosen.root)
 
 
 def _local_processes() -> dg.ExecutorDefinition:

@@ -1,20 +1,24 @@
-"""The image factory."""
+"""The image factory, and what is done with all image assets of a code location at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+from dagster._core.utils import make_new_run_id
 
 from ml_assets.artifacts import Kept, Step, define_artifact
 from ml_assets.code_version import STORAGE_FORMAT
 from ml_assets.containers import IMAGES_GROUP
 from ml_assets.presentation import NOT_CONTAINERIZED
-from resources.errors import SchemaError
+from ml_assets.storage import KIND_METADATA
+from resources.errors import ImageError, SchemaError, UnknownReference
 from resources.identity import Digest
-from resources.image_builders.interface import ImageSpec
-from resources.provenance import ArtifactKind
+from resources.image_builders.interface import ImageBuilder, ImageSpec
+from resources.provenance import RECORD_METADATA, ArtifactKind, ProvenanceRecord
 
-__all__ = ["container_image"]
+__all__ = ["container_image", "image_specs", "make_images", "with_build_keys"]
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def container_image(
@@ -24,6 +28,7 @@ def container_image(
     sources: Sequence[str],
     bases: Mapping[str, str] | None = None,
     arguments: Mapping[str, str] | None = None,
+    target: str | None = "code",
     **options: Any,
 ) -> dg.AssetsDefinition:
     """Declare an image: what other assets run in.
@@ -37,6 +42,7 @@ def container_image(
         sources: first-party files and folders that the Dockerfile copies.
         bases: build argument → name of the base image in the lock of base images.
         arguments: other build arguments; never a secret.
+        target: stage of the Dockerfile that the image is; None for the last one.
         options: every keyword of `dagster.asset` except name and group.
 
     Raises:
@@ -48,6 +54,7 @@ def container_image(
         sources=tuple(sources),
         bases=bases or {"BASE_IMAGE": "python"},
         arguments=arguments or {},
+        target=target,
     )
 
     def image() -> ImageSpec:
@@ -68,14 +75,94 @@ def container_image(
     )
 
 
+def image_specs(definitions: dg.Definitions) -> dict[dg.AssetKey, ImageSpec]:
+    """What each image asset of the definitions is made from."""
+    found: dict[dg.AssetKey, ImageSpec] = {}
+    for asset in definitions.assets or ():
+        if not isinstance(asset, dg.AssetsDefinition) or not asset.is_executable:
+            continue
+        if any(metadata.get(KIND_METADATA) == ArtifactKind.IMAGE for metadata in asset.metadata_by_key.values()):
+            found[asset.key] = asset.op.compute_fn.decorated_fn()  # type: ignore[union-attr]
+    return found
+
+
+def with_build_keys(definitions: dg.Definitions, builder: ImageBuilder) -> dg.Definitions:
+    """The definitions, each image asset with its build key as code version.
+
+    So Dagster shows an image as out of date as soon as it would be built from something else, while its data version,
+    the environment digest, stays as long as its dependencies do. An image keeps the code version that it was declared
+    with where what it is made from is not at hand, as inside most images.
+
+    Args:
+        definitions: any assets, image assets among them.
+        builder: how the target makes images.
+    """
+    keys: dict[dg.AssetKey, str] = {}
+    for asset, spec in image_specs(definitions).items():
+        try:
+            keys[asset] = builder.build_key(spec).value
+        except ImageError:  # the next materialization says what is missing
+            continue
+
+    def keyed(spec: dg.AssetSpec) -> dg.AssetSpec:
+        return spec.replace_attributes(code_version=keys[spec.key]) if spec.key in keys else spec
+
+    return definitions.permissive_map_resolved_asset_specs(keyed, selection=None)
+
+
+def make_images(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], say: Callable[[str], None]
+) -> list[ProvenanceRecord]:
+    """Materialize image assets in this process, as one run of the instance.
+
+    Args:
+        definitions: the whole code location.
+        instance: where it is recorded.
+        names: names of images, such as ``train``; every image when empty.
+        say: takes each line of the builds' logs.
+
+    Raises:
+        UnknownReference: there is no such image.
+        ImageError: one of them could not be made. Those before it are recorded.
+    """
+    known = {key.path[-1]: key for key in image_specs(definitions)}
+    unknown = sorted(set(names) - known.keys())
+    if unknown:
+        raise UnknownReference(
+            f"no image asset is named {', '.join(unknown)}",
+            next_step=f"name some of: {', '.join(sorted(known)) or '(there is none)'}",
+        )
+
+    def report(entry: dg.EventLogEntry) -> None:
+        if entry.dagster_event is None:
+            say(entry.user_message)
+
+    run_id = make_new_run_id()
+    instance.add_event_listener(run_id, report)
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        run_config=_QUIET,
+        instance=instance,
+        asset_selection=[known[name] for name in names or known],
+        run_id=run_id,
+    )
+    materializations = [event.materialization for event in result.get_asset_materialization_events()]
+    return [ProvenanceRecord.model_validate(each.metadata[RECORD_METADATA].value) for each in materializations]
+
+
 def _keep_image(value: Any, step: Step) -> Kept:
     if not isinstance(value, ImageSpec):
         raise SchemaError(f"an image is declared by an ImageSpec, not {value!r}", next_step="use container_image")
     built = step.storage.image_builder.build(value, step.log)
     metadata = {
         "image": dg.MetadataValue.text(str(built.image) if built.image else NOT_CONTAINERIZED),
+        **({"index digest": dg.MetadataValue.text(str(built.index_digest))} if built.index_digest else {}),
         "build key": dg.MetadataValue.text(str(built.build_key)),
         "built": dg.MetadataValue.bool(built.built),
         "explanation": dg.MetadataValue.text(built.explanation),
     }
-    return Kept(built.environment_digest, metadata=metadata, image=str(built.image) if built.image else None)
+    return Kept(
+        built.environment_digest,
+        metadata=metadata,
+        image=str(built.image) if built.image else None,
+        index_digest=str(built.index_digest) if built.index_digest else None,
+    )

@@ -1,8 +1,9 @@
-"""Sensors that every deployment wants running: failures are told, and MLflow runs of dead steps are closed."""
+"""Sensors that every deployment wants running: failures are told, and what dead steps left behind is closed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.execution.stats import StepEventStatus
@@ -14,7 +15,17 @@ from ml_assets.storage import ArtifactStorage
 from resources.alerts import Alerts
 from resources.provenance import RunTags
 
-__all__ = ["ALERTS_KEY", "alert_on_failed_tick", "alert_on_failure", "close_abandoned_runs", "step_has_ended"]
+if TYPE_CHECKING:
+    from ml_assets.executors.engine import ContainerEngine
+
+__all__ = [
+    "ALERTS_KEY",
+    "alert_on_failed_tick",
+    "alert_on_failure",
+    "close_abandoned_runs",
+    "remove_leftover_containers",
+    "step_has_ended",
+]
 
 ALERTS_KEY = "alerts"
 """Resource key of `resources.alerts.Alerts`."""
@@ -110,6 +121,24 @@ def close_abandoned_runs(
     """End as killed each MLflow run whose step is gone: killed without warning, or lost with its machine."""
     closed = artifacts.tracking.close_abandoned(lambda tags: step_has_ended(context.instance, tags))
     return dg.SkipReason(f"closed {', '.join(closed)}" if closed else "no MLflow run is abandoned")
+
+
+def remove_leftover_containers(engine: "Callable[[], ContainerEngine]") -> dg.SensorDefinition:
+    """A sensor that ends containers of finished runs: those whose run worker was killed and had no successor."""
+
+    @dg.sensor(
+        name="remove_leftover_containers",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=_INTERVAL_SECONDS,
+    )
+    def sweeping(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        """End each container whose run has ended: its run worker was killed, and had no successor."""
+        from ml_assets.executors.sweep import sweep
+
+        ended = sweep(engine(), context.instance)
+        return dg.SkipReason(f"ended {', '.join(ended)}" if ended else "no container is left over")
+
+    return sweeping
 
 
 def step_has_ended(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> bool:

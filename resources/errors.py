@@ -15,6 +15,11 @@
     ├── SchemaError               a frame does not have the columns, types or values that were promised
     ├── ImageError                an image asset could not be made
     │   └── RegistryError         the registry did not answer, or refused
+    ├── PlacementError            a step has no place to run
+    │   ├── CodeMismatch          the code in its image is not the code that the code location expects
+    │   ├── AcceleratorUnavailable  the devices that its pool promises are not there, or were not used
+    │   └── EngineRefused         the container engine will not start its container, now or later
+    ├── EngineUnreachable         the container engine did not answer
     ├── AlertError                an alert could not be delivered
     ├── SourceError               the commit that the code is at could not be read
     └── LineageError              a question about lineage has no answer
@@ -28,15 +33,20 @@ import functools
 from typing import Any, Self
 
 __all__ = [
+    "AcceleratorUnavailable",
     "AlertError",
     "AmbiguousReference",
+    "CodeMismatch",
     "ContentCorrupt",
     "ContentMissing",
     "DefinitionError",
+    "EngineRefused",
+    "EngineUnreachable",
     "ImageError",
     "InputError",
     "LineageError",
     "MlAssetsError",
+    "PlacementError",
     "RegistryError",
     "RemoteUnreachable",
     "SchemaError",
@@ -125,6 +135,26 @@ class ImageError(MlAssetsError):
 
 class RegistryError(ImageError):
     """The registry did not answer, or refused."""
+
+
+class PlacementError(MlAssetsError):
+    """A step has no place to run."""
+
+
+class CodeMismatch(PlacementError):
+    """The code in a step's image is not the code that the code location expects."""
+
+
+class AcceleratorUnavailable(PlacementError):
+    """The devices that a pool promises are not there, or were not used."""
+
+
+class EngineRefused(PlacementError):
+    """The container engine will not start a container, now or later."""
+
+
+class EngineUnreachable(MlAssetsError):
+    """The container engine did not answer."""
 
 
 class AlertError(MlAssetsError):

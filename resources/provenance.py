@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict
 __all__ = [
     "CONTAINER_TAG",
     "INPUTS_METADATA",
+    "LAUNCH_EVENT_TAG",
+    "OVERRIDES_TAG",
+    "PLACEMENT_METADATA",
     "RECORD_METADATA",
     "SCHEMA_VERSION",
     "TRACKED_METADATA",
@@ -43,6 +46,14 @@ INPUTS_METADATA = "ml_assets/inputs"
 CONTAINER_TAG = "ml_assets/container"
 """Op tag: the container spec of an asset, as JSON."""
 
+PLACEMENT_METADATA = "ml_assets/placement"
+"""Metadata entry of the event that a step's container was ordered: where it runs, as JSON."""
+
+OVERRIDES_TAG = "ml_assets/overrides"
+"""Run tag: other placements for this run, by asset key, as JSON."""
+
+LAUNCH_EVENT_TAG = "ml_assets/launch"
+"""Logging tag of every event that a step's container writes: which launch of the step it belongs to."""
 
 TRACKED_METADATA = "ml_assets/tracked"
 """Metadata entry of an observation: where people track a dataset with DVC in git, as JSON."""
@@ -180,6 +191,8 @@ class Hardware(_Part):
     memory_bytes: int
     """Memory that the process may use: the machine's, or the container's limit where that is lower."""
     accelerators: tuple[str, ...] = ()
+    accelerators_checked: bool | None = None
+    """Whether the devices that the pool promises were found before user code ran; False means "unchecked"."""
 
 
 class Threads(_Part):
@@ -218,6 +231,8 @@ class ProvenanceRecord(_Part):
     source: Source
     made_image: str | None = None
     """Image reference that this materialization of an image asset built or found; None where there is none."""
+    made_index_digest: str | None = None
+    """Digest of the index that stands above it, if any."""
     code_version: str
     dagster_run: str
     dagster_step: str

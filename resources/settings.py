@@ -14,17 +14,19 @@ import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from resources.errors import SettingsError
+from resources.pools import Override, Pool, check_pools
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 __all__ = [
     "AlertSettings",
+    "ContainerSettings",
     "DvcSettings",
     "FlightDelaySettings",
     "ImageSettings",
@@ -74,14 +76,93 @@ class MlflowSettings(_Section):
 class ImageSettings(_Section):
     """How image assets are made."""
 
-    builder: Literal["environment"] = "environment"
-    """``environment`` records the interpreter's environment and builds nothing."""
+    builder: Literal["environment", "buildkit"] = "environment"
+    """``environment`` records the interpreter's environment and builds nothing; ``buildkit`` builds and pushes."""
     registry: str | None = None
     """Registry that base images are looked up in and built upon, as ``host[:port]``."""
+    push_registry: str | None = None
+    """Registry that images are pushed to; the one of base images when left out."""
+    prefix: str = "ml-assets"
+    """What the repository of each image begins with: ``prefix/name``."""
     plain_http: tuple[str, ...] = ()
     """Registries without TLS, as ``host[:port]``; those on loopback addresses need not be listed."""
     docker_config: str | None = None
     """Docker's ``config.json`` with the credentials of registries; that of the user when left out."""
+    buildx: str | None = None
+    """Builder, as ``docker buildx ls`` names it; the current one when left out."""
+    driver: Literal["docker-container", "kubernetes", "remote"] | None = None
+    """With what to make that builder where buildx does not know it."""
+    endpoint: str | None = None
+    """For ``remote``, where BuildKit listens, such as ``tcp://buildkitd:1234``."""
+    driver_options: dict[str, str] = {}
+    """Options of the driver, such as ``namespace`` and ``rootless`` of ``kubernetes``."""
+    platforms: tuple[str, ...] = ("linux/amd64",)
+    """What images are built for; the first is the one that is recorded."""
+    secrets: dict[Literal["index_url", "netrc", "ca_bundle"], str] = {}
+    """Files that a build may read and that leave no trace in the image."""
+    proxies: dict[Literal["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"], str] = {}
+    """Proxies of the build alone. Never with a password: they can be read in the build's provenance."""
+    network: Literal["default", "host", "none"] | None = None
+    """Network of the instructions that are run."""
+    registry_cache: bool = False
+    """Whether layers are cached in the registry too, for builders that come and go."""
+    attestations: bool = True
+    """Whether the build's provenance is attached to images, where the builder can."""
+    sbom_scanner: str | None = None
+    """Image that makes the SBOM to attach; none is made without it."""
+    source_date_epoch: int = 0
+    """Seconds since 1970 that stand for every time in an image, so that the same inputs give the same layers."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.builder == "buildkit" and not (self.push_registry or self.registry):
+            raise ValueError("builder buildkit needs a registry to push to: set registry or push_registry")
+        if self.driver and not self.buildx:
+            raise ValueError("driver makes the builder that buildx names: set buildx too")
+        if not self.platforms:
+            raise ValueError("platforms names none")
+        return self
+
+
+class ContainerSettings(_Section):
+    """How steps become containers. What only one engine knows says so."""
+
+    executor: Literal["processes", "docker", "kubernetes"] = "processes"
+    """``processes`` runs steps as plain processes of this machine."""
+    image: str | None = None
+    """Image asset (or reference by digest) of steps that name none."""
+    builder_image: str = "images/builder"
+    """Image asset (or reference by digest) that image assets are built in."""
+    pool: str | None = None
+    """Pool of steps that name none, and of separate checks."""
+    check_seconds: PositiveInt = 1800
+    """Seconds after which a separate check is ended."""
+    variables: dict[str, str] = {}
+    """Environment variables of every step. Never a secret: they can be read in the container's description."""
+    pass_variables: tuple[str, ...] = ()
+    """Docker: variables that every step inherits from the run worker, credentials among them."""
+    network: str | None = None
+    """Docker: network that steps join."""
+    mounts: tuple[str, ...] = ()
+    """Docker: volumes, as ``name-or-path:/path[:ro]``."""
+    namespace: str = "default"
+    """Kubernetes: namespace of the step Jobs."""
+    kubeconfig: str | None = None
+    """Kubernetes: file that says how to reach the cluster; inside a cluster its own service account does."""
+    service_account: str | None = None
+    """Kubernetes: service account of steps whose pool names none."""
+    secrets: tuple[str, ...] = ()
+    """Kubernetes: Secrets whose entries become variables of every step."""
+    config_maps: tuple[str, ...] = ()
+    """Kubernetes: ConfigMaps whose entries become variables of every step."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Kubernetes: Secrets with the credentials of registries."""
+    volumes: tuple[dict[str, Any], ...] = ()
+    """Kubernetes: volumes of every step's pod, in its own words."""
+    volume_mounts: tuple[dict[str, Any], ...] = ()
+    """Kubernetes: where they are mounted."""
+    finished_seconds: PositiveInt = 3600
+    """Kubernetes: seconds for which a step's failed Job stays to be looked at; one that succeeded goes at once."""
 
 
 class AlertSettings(_Section):
@@ -115,6 +196,10 @@ class _File(_Section):
     dvc: DvcSettings
     mlflow: MlflowSettings
     images: ImageSettings = ImageSettings()
+    containers: ContainerSettings = ContainerSettings()
+    pools: dict[str, Pool] = {}
+    placement: dict[str, Override] = {}
+    """Where an asset (or check, or op) runs on this target, by its key, over what its definition says."""
     alerts: AlertSettings = AlertSettings()
     flight_delays: FlightDelaySettings = FlightDelaySettings()
 
@@ -125,6 +210,8 @@ class Settings(_File):
     target: str
     root: Path
     """The project's folder; relative paths in settings start here."""
+    passed_variables: dict[str, str] = Field(default={}, repr=False)
+    """What ``containers.pass_variables`` name, where set."""
     thread_variables: dict[str, str] = {}
     """Variables such as ``OMP_NUM_THREADS``, where set."""
 
@@ -167,7 +254,17 @@ def load_settings(environ: Mapping[str, str], root: Path | None = None) -> Setti
         given = _File.model_validate(tree)
     except ValidationError as error:
         raise _wrong(error, file, variables) from error
-    return Settings(target=target, root=root, thread_variables=thread_variables(environ), **dict(given))
+    problems = check_pools(given.pools)
+    if problems:
+        wrong = "; ".join(f"{key}: {problem}" for key, problem in problems.items())
+        raise SettingsError(f"{file}: {wrong}", next_step=f"correct {file.name}")
+    return Settings(
+        target=target,
+        root=root,
+        passed_variables={name: environ[name] for name in given.containers.pass_variables if name in environ},
+        thread_variables=thread_variables(environ),
+        **dict(given),
+    )
 
 
 def thread_variables(environ: Mapping[str, str]) -> dict[str, str]:

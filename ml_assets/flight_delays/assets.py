@@ -13,6 +13,7 @@ from ml_assets.models import TrainedModel, model
 
 __all__ = [
     "GROUP",
+    "builder_image",
     "delay_model",
     "departures",
     "flights",
@@ -33,6 +34,24 @@ train_image = container_image(
     dockerfile="Dockerfile.train",
     sources=("pyproject.toml", "README.md", "LICENSE", "deployments", "resources", "ml_assets"),
 )
+builder_image = container_image(
+    "builder",
+    dockerfile="Dockerfile.train",
+    target="builder",
+    sources=(
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "deployments",
+        "resources",
+        "ml_assets",
+        "Dockerfile.train",
+        "Dockerfile.serve",
+        ".dockerignore",
+        "uv.lock",
+        "images.lock",
+    ),
+)
 serve_image = container_image(
     "serve",
     dockerfile="Dockerfile.serve",
@@ -41,6 +60,7 @@ serve_image = container_image(
         "resources/__init__.py",
         "resources/errors.py",
         "resources/identity.py",
+        "resources/pools.py",
         "resources/settings.py",
         "ml_assets/__init__.py",
     ),

@@ -1,29 +1,33 @@
 """The build key: everything that an image is made from, as one digest.
 
 It is input-addressed: the same inputs give the same key on any machine, before anything is built, so that a registry
-can be asked whether they were built before. Covered are the Dockerfile's and lock's bytes, each source file's path,
-executable bit and bytes, the base images' digests, the arguments and the target stage. Not covered are times, owners,
-other files of the context and Python's caches.
+can be asked whether they were built before. Covered are the bytes of Dockerfile and lock; path, executable bit and
+bytes of each source file, declared or copied by name; the base images' digests, the arguments, the target stage and the
+platforms. Not covered are times, owners, other files of the context and Python's caches.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from resources.base_images import LOCK_FILE, read_base_images
 from resources.errors import ImageError
 from resources.identity import Digest
 from resources.image_builders.interface import ImageSpec
+from resources.image_builders.stages import is_pattern, read_dockerfile
 
-__all__ = ["build_key"]
+__all__ = ["base_digests", "build_key", "described_files"]
 
 _FORM = 1
 _CACHES = frozenset({"__pycache__"})
 _CACHE_SUFFIXES = (".pyc", ".pyo")
 
 
-def build_key(spec: ImageSpec, root: Path, base_digests: Mapping[str, Digest | None]) -> Digest:
+def build_key(
+    spec: ImageSpec, root: Path, base_digests: Mapping[str, Digest | None], platforms: Iterable[str] = ()
+) -> Digest:
     """Digest of what the image is made from.
 
     Args:
@@ -31,6 +35,7 @@ def build_key(spec: ImageSpec, root: Path, base_digests: Mapping[str, Digest | N
         root: the project's folder.
         base_digests: digest of each base image by its build argument; None where no registry has answered yet, which
             gives a key of its own (a builder that builds refuses such a base).
+        platforms: what the image is built for, as ``system/architecture``; none where nothing is built.
 
     Raises:
         ImageError: the Dockerfile, the lock or a source is missing or unreadable.
@@ -39,16 +44,46 @@ def build_key(spec: ImageSpec, root: Path, base_digests: Mapping[str, Digest | N
         "form": _FORM,
         "dockerfile": _file_digest(spec, root / spec.dockerfile, "Dockerfile"),
         "lock": _file_digest(spec, root / spec.lock, "lock of dependencies"),
-        "sources": dict(_sources(spec, root / spec.context)),
+        "sources": dict(described_files(spec, root / spec.context, {*spec.sources, *_copied(spec, root)})),
         "bases": {argument: digest and str(digest) for argument, digest in base_digests.items()},
         "arguments": dict(spec.arguments),
         "target": spec.target,
+        "platforms": sorted(platforms),
     }
     return Digest.of_bytes(json.dumps(inputs, sort_keys=True, separators=(",", ":")).encode())
 
 
-def _sources(spec: ImageSpec, context: Path) -> Iterator[tuple[str, list[str]]]:
-    for source in spec.sources:
+def _copied(spec: ImageSpec, root: Path) -> Iterator[str]:
+    """What the Dockerfile copies by name, so that nothing is forgotten that the declaration leaves out."""
+    dockerfile = read_dockerfile(root / spec.dockerfile)
+    for stage in dockerfile.needed_for(spec.target or dockerfile.stages[-1].name) or ():
+        yield from (path for path in stage.context_paths() if not is_pattern(path))
+
+
+def base_digests(spec: ImageSpec, root: Path) -> dict[str, Digest | None]:
+    """Digest of each of the image's base images by its build argument, from the lock of base images.
+
+    Raises:
+        ImageError: the lock is missing or malformed, or does not name one of them.
+    """
+    images = read_base_images(root / LOCK_FILE)
+    unknown = sorted(set(spec.bases.values()) - images.keys())
+    if unknown:
+        raise ImageError(
+            f"image {spec.name} is based on {', '.join(unknown)}, which {LOCK_FILE} does not name",
+            next_step=f"add repository and tag to {LOCK_FILE}, then run ml-assets images update",
+        )
+    answers = {argument: images[name].answer for argument, name in spec.bases.items()}
+    return {argument: answer.digest if answer else None for argument, answer in answers.items()}
+
+
+def described_files(spec: ImageSpec, context: Path, paths: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each file at some paths or below them, and what is in it, apart from Python's caches.
+
+    Raises:
+        ImageError: one of them is missing or unreadable.
+    """
+    for source in paths:
         path = context / source
         for file in _files(path) if path.is_dir() else (path,):
             yield file.relative_to(context).as_posix(), _describe(spec, file)

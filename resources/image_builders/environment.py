@@ -8,13 +8,22 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from resources.base_images import LOCK_FILE, read_base_images
 from resources.errors import ImageError
 from resources.identity import Digest
-from resources.image_builders.build_key import build_key
+from resources.image_builders.build_key import base_digests, build_key
 from resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
 
-__all__ = ["EXPLANATION", "InterpreterEnvironment", "installed_distributions", "interpreter_environment_digest"]
+__all__ = [
+    "BAKED_ENVIRONMENT",
+    "EXPLANATION",
+    "InterpreterEnvironment",
+    "installed_distributions",
+    "interpreter_environment_digest",
+    "running_environment_digest",
+]
+
+BAKED_ENVIRONMENT = "environment_digest"
+"""File at the root of an image's code: the environment digest that the image was built with."""
 
 EXPLANATION = "not containerized: no container engine on this target; recorded the environment of the interpreter"
 _PROJECT = "ml-assets"
@@ -48,20 +57,34 @@ class InterpreterEnvironment(ImageBuilder):
 
     def build_key(self, spec: ImageSpec) -> Digest:
         """What the image would be made from, were there an engine."""
-        images = read_base_images(self._root / LOCK_FILE)
-        unknown = sorted(set(spec.bases.values()) - images.keys())
-        if unknown:
-            raise ImageError(
-                f"image {spec.name} is based on {', '.join(unknown)}, which {LOCK_FILE} does not name",
-                next_step=f"add repository and tag to {LOCK_FILE}, then run ml-assets images update",
-            )
-        answers = {argument: images[name].answer for argument, name in spec.bases.items()}
-        digests = {argument: answer.digest if answer else None for argument, answer in answers.items()}
-        return build_key(spec, self._root, digests)
+        return build_key(spec, self._root, base_digests(spec, self._root))
 
     def environment_digest(self) -> Digest:
-        """Digest of the interpreter and what is installed for it."""
+        """That of the image that the process runs in, else of the interpreter and what is installed for it."""
+        return running_environment_digest(self._root)
+
+
+def running_environment_digest(root: Path) -> Digest:
+    """Environment digest of this process: the one that its image was built with, else the interpreter's.
+
+    Args:
+        root: the project's folder; an image's has a file `BAKED_ENVIRONMENT`.
+
+    Raises:
+        ImageError: the file holds something else.
+    """
+    file = root / BAKED_ENVIRONMENT
+    try:
+        baked = file.read_text().strip()
+    except OSError:
         return interpreter_environment_digest()
+    try:
+        return Digest.parse(baked)
+    except ValueError as error:
+        raise ImageError(
+            f"{file} does not hold an environment digest: {error}",
+            next_step="materialize the image again, or remove the file",
+        ) from error
 
 
 def interpreter_environment_digest(search_path: Iterable[str] | None = None) -> Digest:

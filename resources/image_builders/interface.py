@@ -36,6 +36,9 @@ class ImageSpec:
     """Stage to build; the last one when left out."""
     environment_stage: str = "environment"
     """Stage that holds the dependencies and none of the project's code."""
+    locked_stage: str = "locked"
+    """Stage that holds just the resolved dependencies, as files; where the Dockerfile has one that the environment
+    stage draws on, its content stands for the lock in the environment digest."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -79,6 +82,7 @@ class ImageBuilder(ABC):
 
         Raises:
             ImageError: something that the image is made from is missing or unreadable, or the build failed.
+            EngineUnreachable: what builds images did not answer.
         """
 
     @abstractmethod

@@ -117,6 +117,14 @@ class ImageBuilderContract(ABC):
         (root / "app" / "__pycache__" / "main.cpython-311.pyc").write_bytes(b"cache")
         assert builder.build_key(spec) == before
 
+    def test_build_key_follows_what_the_dockerfile_copies_even_if_it_is_not_declared(
+        self, builder: ImageBuilder, spec: ImageSpec, root: Path
+    ) -> None:
+        spec = replace(spec, sources=())
+        before = builder.build_key(spec)
+        (root / "app" / "main.py").write_text("print('bye')\n")
+        assert builder.build_key(spec) != before
+
     def test_environment_digest_does_not_follow_the_projects_code(
         self, builder: ImageBuilder, spec: ImageSpec, root: Path
     ) -> None:

@@ -1,4 +1,4 @@
-"""Image specs, and the builder for targets without a container engine."""
+"""Image specs, the builder for targets without a container engine, and the parts of the other that need none."""
 
 import importlib.metadata
 import re
@@ -8,13 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from resources.errors import DefinitionError
+from resources.errors import DefinitionError, ImageError
+from resources.identity import Digest
 from resources.image_builders.environment import (
+    BAKED_ENVIRONMENT,
     InterpreterEnvironment,
     installed_distributions,
     interpreter_environment_digest,
 )
+from resources.image_builders.environment_digest import EnvironmentRecipe
 from resources.image_builders.interface import ImageBuilder, ImageSpec
+from resources.image_builders.progress import BuildProgress
+from resources.image_builders.secret_values import secret_values
+from resources.image_builders.stages import parse_dockerfile
 from tests.contracts.image_builder import ImageBuilderContract, lock_base, write_project
 
 
@@ -38,6 +44,16 @@ class TestInterpreterEnvironment(ImageBuilderContract):
         without = builder.build(spec, lambda line: None).build_key
         lock_base(tmp_path / "project", b"base")
         assert builder.build_key(spec) != without
+
+    def test_process_in_an_image_has_the_environment_digest_that_it_was_built_with(
+        self, builder: ImageBuilder, spec: ImageSpec, root: Path
+    ) -> None:
+        digest = Digest.of_bytes(b"environment")
+        (root / BAKED_ENVIRONMENT).write_text(f"{digest}\n")
+        assert builder.environment_digest() == digest
+        (root / BAKED_ENVIRONMENT).write_text("\n")
+        with pytest.raises(ImageError, match=BAKED_ENVIRONMENT):
+            builder.environment_digest()
 
 
 def test_environment_digest_changes_if_a_version_changes(tmp_path: Path) -> None:
@@ -98,6 +114,139 @@ def test_path_outside_the_project_is_refused_at_declaration(change: dict[str, ob
 def test_image_without_a_name_is_refused_at_declaration() -> None:
     with pytest.raises(DefinitionError, match="empty name"):
         ImageSpec(name="", dockerfile="Dockerfile", sources=())
+
+
+STAGES = """\
+# syntax is not read
+ARG BASE
+ARG UNUSED=1
+FROM ${BASE} AS tools
+RUN first && \\
+    # a comment in between
+
+    second
+FROM tools AS resolved
+COPY uv.lock ./
+FROM scratch AS locked
+COPY --from=resolved /out /
+FROM --platform=linux/amd64 ${BASE} AS environment
+COPY --chown=1:1 fixed/*.txt ["fixed/a file"] /etc/
+RUN --mount=type=bind,from=locked,target=/l --mount=type=bind,source=patch,target=/p <<END
+FROM nothing
+END
+FROM environment
+COPY app /app
+"""
+
+
+def test_stages_are_read_as_buildkit_reads_them() -> None:
+    read = parse_dockerfile(STAGES, "Dockerfile")
+    assert [stage.name for stage in read.stages] == ["tools", "resolved", "locked", "environment", "4"]
+    assert [stage.base for stage in read.stages] == ["${BASE}", "tools", "scratch", "${BASE}", "environment"]
+    assert read.stages[0].instructions[1].text == "RUN first && second"
+    environment = read.stages[3]
+    assert environment.draws_on() == {"${BASE}", "locked"}
+    assert environment.instructions[-1].body == "FROM nothing\nEND"
+
+
+def test_stages_needed_for_a_stage_are_those_that_it_draws_on() -> None:
+    read = parse_dockerfile(STAGES, "Dockerfile")
+    needed = read.needed_for("environment")
+    cut = read.needed_for("environment", without=("locked",))
+    assert needed is not None
+    assert cut is not None
+    assert [stage.name for stage in needed] == ["tools", "resolved", "locked", "environment"]
+    assert [stage.name for stage in cut] == ["environment"]
+    assert read.needed_for("none") is None
+
+
+@pytest.mark.parametrize("text", ["", "RUN x\n", "FROM\n", "FROM a\nRUN <<END\nx\n", 'FROM a\nCOPY "x y /\n'])
+def test_dockerfile_that_cannot_be_read_is_an_image_error(text: str) -> None:
+    with pytest.raises(ImageError, match="Dockerfile cannot be read"):
+        parse_dockerfile(text, "Dockerfile")
+
+
+def _recipe(root: Path, dockerfile: str, **change: object) -> Digest:
+    (root / "Dockerfile").write_text(dockerfile)
+    arguments: dict[str, object] = {"name": "any", "dockerfile": "Dockerfile", "sources": ()}
+    recipe = EnvironmentRecipe(ImageSpec(**(arguments | change)), root)  # type: ignore[arg-type]
+    locked = {"requirements.txt": Digest.of_bytes(b"alpha")} if recipe.draws_on_locked else None
+    return recipe.digest({"BASE": Digest.of_bytes(b"base")}, locked)
+
+
+def test_environment_digest_follows_files_that_its_stages_copy(tmp_path: Path) -> None:
+    (tmp_path / "patch").mkdir()
+    (tmp_path / "patch" / "one").write_text("1")
+    text = "ARG BASE\nFROM ${BASE} AS environment\nCOPY patch /patch\n"
+    before = _recipe(tmp_path, text)
+    (tmp_path / "other").write_text("1")
+    assert _recipe(tmp_path, text) == before
+    (tmp_path / "patch" / "one").write_text("2")
+    assert _recipe(tmp_path, text) != before
+
+
+def test_environment_digest_does_not_follow_how_the_dockerfile_is_laid_out(tmp_path: Path) -> None:
+    one = "ARG BASE\nFROM ${BASE} AS environment\nRUN a && b\nFROM environment\nCOPY x /\n"
+    other = (
+        "# why\nARG BASE\nFROM ${BASE} AS environment\n# because\nRUN a && \\\n      b\nFROM environment\nCOPY y /\n"
+    )
+    assert _recipe(tmp_path, one) == _recipe(tmp_path, other)
+
+
+def test_environment_that_takes_the_whole_context_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="name the files"):
+        _recipe(tmp_path, "FROM scratch AS environment\nCOPY . /\n")
+
+
+def test_dockerfile_without_an_environment_stage_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no stage named environment"):
+        _recipe(tmp_path, "FROM scratch\n")
+
+
+LOG = """\
+#0 building with "default" instance using docker driver
+#1 [internal] load build definition from Dockerfile
+#1 DONE 0.0s
+#2 [code 2/3] RUN --mount=type=cache,target=/c   install everything
+#2 0.100 one line
+#2 0.200 of pass-word\rof the log
+#2 ERROR: process "/bin/sh" did not complete successfully: exit code: 1
+------
+Dockerfile:7
+--------------------
+ERROR: failed to solve: process "/bin/sh" did not complete successfully: exit code: 1
+"""
+
+
+def test_build_log_is_what_instructions_are_and_write() -> None:
+    lines: list[str] = []
+    progress = BuildProgress(lines.append)
+    for line in LOG.splitlines():
+        progress.take(line + "\n")
+    assert lines[:2] == ["[code 2/3] RUN install everything", "  one line"]
+    assert not [line for line in lines if "internal" in line or line.startswith("#")]
+    assert progress.is_instruction
+    assert progress.failed_step == "[code 2/3] RUN install everything"
+    assert progress.dockerfile_line == 7
+    assert progress.reason == 'process "/bin/sh" did not complete successfully: exit code: 1'
+
+
+def test_secrets_are_not_in_the_build_log() -> None:
+    lines: list[str] = []
+    progress = BuildProgress(lines.append, ["pass-word", "word"])
+    for line in ("#3 [a 1/1] RUN echo pass-word", "#3 0.1 the pass-word", "#3 0.2 a word"):
+        progress.take(line)
+    assert lines == ["[a 1/1] RUN echo ***", "  the ***", "  a ***"]
+
+
+def test_secret_values_are_what_gives_a_file_away(tmp_path: Path) -> None:
+    netrc, index, bundle = tmp_path / "netrc", tmp_path / "index", tmp_path / "bundle"
+    netrc.write_text("machine index.example login somebody password s3cret\n")
+    index.write_text("https://user1:t0ken@index.example/simple\n")
+    bundle.write_text("-----BEGIN CERTIFICATE-----\nabcdef\n")
+    values = set(secret_values({"netrc": netrc, "index_url": index, "ca_bundle": bundle}))
+    assert {"s3cret", "t0ken", "user1:t0ken"} <= values
+    assert not {"password", "abcdef"} & values
 
 
 def _install(folder: Path, *distributions: str) -> None:

@@ -129,7 +129,7 @@ def test_file_that_is_not_toml_is_named(root: Path, content: bytes) -> None:
     [
         ("[dvc2]\nx = 1", "dvc2 is unknown; the top level takes home, ui_url, dvc, mlflow, images"),
         ("[alerts]\nmail = 'x'", "alerts.mail is unknown; [alerts] takes webhook, command"),
-        ("[images]\nbuilder = 'magic'", "images.builder: Input should be 'environment', given 'magic'"),
+        ("[images]\nbuilder = 'magic'", "images.builder: Input should be 'environment' or 'buildkit', given 'magic'"),
         ("[images]\nregistry = 5", "images.registry: Input should be a valid string, given 5"),
         ("[alerts]\ncommand = [1]", "alerts.command.0: Input should be a valid string, given 1"),
         ("[dvc.options]\nsecret_access_key = ['s3cret']", "dvc.options.secret_access_key: Input should be a valid"),
@@ -164,7 +164,11 @@ def test_missing_keys_are_named_together(tmp_path: Path) -> None:
         ("ML_ASSETS__TARGET", "docker", "target is unknown; the top level takes home,"),
         ("ML_ASSETS__DVC", "x", "dvc is a section, which takes remote, options, cache"),
         ("ML_ASSETS__HOME__X", "x", "home is not a section"),
-        ("ML_ASSETS__IMAGES__BUILDER", "magic", "images.builder: Input should be 'environment', given 'magic'"),
+        (
+            "ML_ASSETS__IMAGES__BUILDER",
+            "magic",
+            "images.builder: Input should be 'environment' or 'buildkit', given 'magic'",
+        ),
         ("ML_ASSETS__IMAGES__PLAIN_HTTP", "one", "images.plain_http: Input should be a valid tuple, given 'one'"),
         ("ML_ASSETS__IMAGES__PLAIN_HTTP", "[one", "begins like an array or table of TOML and is none"),
         ("ML_ASSETS__DVC__REMOTE", '["x"]', "dvc.remote: Input should be a valid string, given ['x']"),
@@ -192,7 +196,7 @@ def test_root_is_found_from_the_code_outside_of_a_project(tmp_path: Path, monkey
 def test_code_without_a_project_is_told(tmp_path: Path) -> None:
     installed = tmp_path / "installed" / "resources"
     installed.mkdir(parents=True)
-    for name in ("__init__", "settings", "errors"):
+    for name in ("__init__", "settings", "errors", "pools"):
         (installed / f"{name}.py").write_text((ROOT / "resources" / f"{name}.py").read_text())
     code = (
         "import sys; sys.path.insert(0, 'installed'); from resources.settings import load_settings; load_settings({})"

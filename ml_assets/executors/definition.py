@@ -1,0 +1,105 @@
+"""The executor as Dagster's definitions name it, with the config that the launchpad shows."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
+from dagster._core.execution.retries import RetryMode, get_retries_config
+from dagster._core.execution.tags import get_tag_concurrency_limits_config
+
+from ml_assets.executors.launch import ContainerExecutor
+from ml_assets.executors.placement import EVERY_STEP, Placement, PlacementRules, parse_overrides
+from resources.settings import ContainerSettings
+
+if TYPE_CHECKING:
+    from ml_assets.executors.engine import ContainerEngine
+    from resources.registry import RegistryClient
+
+__all__ = ["container_engine", "container_executor"]
+
+_OVERRIDE = {
+    "image": dg.Field(str, is_required=False, description="Image asset, or image reference by digest."),
+    "pool": dg.Field(str, is_required=False, description="Another pool, such as a bigger one."),
+    "cpus": dg.Field(float, is_required=False, description="Cores."),
+    "memory": dg.Field(str, is_required=False, description="Memory, such as 8Gi."),
+    "accelerators": dg.Field(int, is_required=False, description="Number of accelerators."),
+}
+
+
+def container_executor(
+    rules: PlacementRules,
+    *,
+    target: str,
+    pass_variables: Mapping[str, str],
+    registry: "Callable[[], RegistryClient]",
+) -> dg.ExecutorDefinition:
+    """The executor of a target whose settings say ``docker`` or ``kubernetes``.
+
+    Args:
+        rules: what settings say of placement.
+        target: told to every step.
+        pass_variables: Docker: variables that steps inherit from the run worker.
+        registry: makes the client that knows which digests are one image.
+    """
+
+    @dg.executor(
+        name=rules.containers.executor,
+        config_schema={
+            "overrides": dg.Field(
+                dg.Map(str, _OVERRIDE, key_label_name="asset"),  # type: ignore[no-untyped-call]
+                default_value={},
+                description=f"Where steps of this run run instead, by asset key, check, op or {EVERY_STEP} for all.",
+            ),
+            "retries": get_retries_config(),  # type: ignore[no-untyped-call]
+            "max_concurrent": dg.Field(
+                dg.Noneable(int), default_value=None, description="Steps of this run that may run at once."
+            ),
+            "tag_concurrency_limits": get_tag_concurrency_limits_config(),  # type: ignore[no-untyped-call]
+        },
+        requirements=multiple_process_executor_requirements(),
+    )
+    def containers(context: dg.InitExecutorContext) -> ContainerExecutor:
+        from ml_assets.executors.image_check import image_check
+
+        config: Mapping[str, Any] = context.executor_config
+        return ContainerExecutor(
+            container_engine(rules.containers, pass_variables),
+            rules,
+            image_ran=_lazily(lambda: image_check(registry())),
+            variables={"ML_ASSETS_TARGET": target, **rules.containers.variables},
+            retries=RetryMode.from_config(config["retries"]) or RetryMode.ENABLED,
+            overrides=parse_overrides(config["overrides"]),
+            max_concurrent=config.get("max_concurrent"),
+            tag_concurrency_limits=config.get("tag_concurrency_limits") or (),
+        )
+
+    return containers
+
+
+def container_engine(settings: ContainerSettings, pass_variables: Mapping[str, str]) -> "ContainerEngine":
+    """The engine that settings name.
+
+    Raises:
+        EngineUnreachable: it does not answer.
+        EngineRefused: there is no way to it.
+    """
+    if settings.executor == "docker":
+        from ml_assets.executors.docker import DockerEngine
+
+        return DockerEngine(settings, pass_variables)
+    from ml_assets.executors.kubernetes import KubernetesEngine
+
+    return KubernetesEngine(settings)
+
+
+def _lazily(make: Callable[[], Callable[[str, Placement], bool | None]]) -> Callable[[str, Placement], bool | None]:
+    """The check, made when it is first needed: its imports would delay the first launch."""
+    made: list[Callable[[str, Placement], bool | None]] = []
+
+    def check(image_id: str, placement: Placement) -> bool | None:
+        if not made:
+            made.append(make())
+        return made[0](image_id, placement)
+
+    return check

@@ -1,0 +1,267 @@
+"""Steps as containers of one Docker engine."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ml_assets.executors.engine import MANAGED_BY, MANAGER, RUN_LABEL, ContainerEngine, Observation, Order, State
+from ml_assets.executors.failures import Cause, Failure
+from resources.errors import EngineUnreachable
+from resources.pools import parse_memory
+from resources.settings import ContainerSettings
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+__all__ = ["DockerEngine"]
+
+_STOP_SECONDS = 10
+"""How long a container may take to end when asked to; then it is killed."""
+_PULLS = 4
+_EVENTS_SECONDS = 3600
+
+
+class DockerEngine(ContainerEngine):
+    """The Docker engine that Docker's own variables (``DOCKER_HOST``…) lead to.
+
+    Args:
+        settings: network, mounts and so on of every step.
+        variables: environment variables of every step; never shown in events.
+        client: makes the client; Docker's own way when left out.
+    """
+
+    name, noun = "Docker", "container"
+
+    def __init__(
+        self,
+        settings: ContainerSettings,
+        variables: Mapping[str, str],
+        client: "Callable[[], DockerClient] | None" = None,
+    ) -> None:
+        self._settings, self._variables = settings, variables
+        with _reaching():
+            self._client = client() if client else _client()
+        # Pulling takes minutes, and the loop that looks after the other steps must not wait for it.
+        self._starting: dict[str, Future[Failure | None]] = {}
+        self._stopping: dict[str, Future[None]] = {}
+        self._pool = ThreadPoolExecutor(_PULLS, thread_name_prefix="docker")
+        self._runs: dict[str, str] = {}
+
+    def start(self, order: Order) -> None:
+        """Pull the image, if need be, and start the container, in the background."""
+        if order.name not in self._starting:
+            self._runs[order.name] = order.labels[RUN_LABEL]
+            self._starting[order.name] = self._pool.submit(self._start, order)
+
+    def observe(self, run_id: str) -> dict[str, Observation]:
+        """Every container of a run, by name."""
+        found = {name: observation for name, observation in self._begun(run_id) if observation is not None}
+        with _reaching():
+            listed = self._client.api.containers(all=True, filters={"label": f"{RUN_LABEL}={run_id}"})
+            for each in listed:
+                name = each["Names"][0].lstrip("/")
+                attributes = self._inspect(name)
+                if attributes is not None and (name not in found or attributes["State"]["Status"] != "created"):
+                    found[name] = _observation(attributes)
+        return found
+
+    def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
+        """The last lines that a container printed, and Docker's events about it."""
+        from docker.errors import APIError
+
+        try:
+            with _reaching():
+                printed = self._client.api.logs(name, tail=lines).decode(errors="replace").splitlines()
+                return printed, self._events(name)
+        except APIError:  # it is gone
+            return (), self._events(name)
+
+    def why_gone(self, name: str) -> Failure | None:
+        """Why a container is not there any more; None if it is there."""
+        with _reaching():
+            if name in self._starting or self._inspect(name) is not None:
+                return None
+            return Failure(Cause.DELETED, "its container was removed", events=tuple(self._events(name)))
+
+    def stop(self, name: str) -> bool:
+        """Have a container end within ten seconds, and remove it; whether it is gone."""
+        begun = self._starting.get(name)
+        if begun is not None and not begun.cancel() and not begun.done():
+            return False  # being pulled: what comes of it is removed with the next call
+        self._starting.pop(name, None)
+        stopping = self._stopping.get(name)
+        if stopping is None:
+            self._stopping[name] = self._pool.submit(self._remove, name, _STOP_SECONDS)
+            return False
+        if not stopping.done():
+            return False
+        del self._stopping[name]
+        stopping.result()
+        return True
+
+    def remove(self, name: str, *, succeeded: bool) -> None:
+        """Remove a container that has ended; its log is in the Dagster UI."""
+        self._starting.pop(name, None)
+        self._remove(name, 0)
+
+    def all_runs(self) -> dict[str, list[str]]:
+        """Names of all containers that steps run in, by run."""
+        runs: dict[str, list[str]] = {}
+        with _reaching():
+            for each in self._client.api.containers(all=True, filters={"label": f"{MANAGED_BY}={MANAGER}"}):
+                runs.setdefault(each["Labels"].get(RUN_LABEL, ""), []).append(each["Names"][0].lstrip("/"))
+        return runs
+
+    def _begun(self, run_id: str) -> Iterator[tuple[str, Observation | None]]:
+        for name, begun in self._starting.items():
+            if self._runs[name] != run_id:
+                continue
+            if not begun.done():
+                yield name, Observation(State.PENDING, waiting="its image is being pulled")
+            elif begun.exception() is None and (failure := begun.result()) is not None:
+                yield name, Observation(State.PENDING, failure=failure)
+
+    def _start(self, order: Order) -> Failure | None:
+        from docker.errors import APIError, ImageNotFound, NotFound
+
+        try:
+            self._client.images.get(order.image)
+        except ImageNotFound:
+            try:
+                repository, _, digest = order.image.partition("@")
+                self._client.images.pull(repository, tag=digest)
+            except (APIError, NotFound) as error:
+                return Failure(Cause.IMAGE_PULL, _said(error))
+        try:
+            container = self._client.api.create_container_from_config(self._configuration(order), order.name)
+            self._client.api.start(container["Id"])
+        except APIError as error:
+            if error.status_code == 409:  # a predecessor has created it
+                return None
+            return Failure(Cause.CONFIGURATION, _said(error))
+        return None
+
+    def _configuration(self, order: Order) -> dict[str, Any]:
+        from docker.types import DeviceRequest
+
+        placement, pool = order.placement, order.pool
+        memory = parse_memory(placement.memory)
+        devices = (
+            [DeviceRequest(count=placement.accelerators, capabilities=[["gpu"]])] if placement.accelerators else None
+        )
+        host = self._client.api.create_host_config(
+            binds=list(self._settings.mounts),
+            network_mode=self._settings.network,
+            mem_limit=memory,
+            memswap_limit=memory,  # no swap: a step that needs more is told so
+            cpu_shares=max(2, int(placement.cpus * 1024)),
+            nano_cpus=int(pool.cpu_limit * 1e9) if pool.cpu_limit else None,
+            shm_size=parse_memory(pool.shared_memory) if pool.shared_memory else None,
+            device_requests=devices if pool.check_accelerators else None,
+            security_opt=["no-new-privileges"],
+            cap_drop=["ALL"],
+            init=True,
+        )
+        return dict(
+            self._client.api.create_container_config(
+                image=order.image,
+                command=list(order.command),
+                environment={**self._variables, **order.variables},
+                labels={**order.annotations, **order.labels},
+                host_config=host,
+            )
+        )
+
+    def _inspect(self, name: str) -> dict[str, Any] | None:
+        from docker.errors import NotFound
+
+        try:
+            return dict(self._client.api.inspect_container(name))
+        except NotFound:
+            return None
+
+    def _remove(self, name: str, patience: int) -> None:
+        from docker.errors import APIError, NotFound
+
+        with _reaching():
+            try:
+                if patience:
+                    self._client.api.stop(name, timeout=patience)
+                self._client.api.remove_container(name, force=True, v=True)
+            except NotFound:
+                pass
+            except APIError as error:
+                if error.status_code != 409:  # somebody else is removing it
+                    raise
+
+    def _events(self, name: str) -> list[str]:
+        now = int(time.time())
+        with _reaching():
+            events = self._client.api.events(since=now - _EVENTS_SECONDS, until=now, filters={"container": name})
+            lines = [json.loads(line) for chunk in events for line in chunk.decode().splitlines() if line]
+        return [
+            f"{datetime.fromtimestamp(each['time']):%H:%M:%S} {each['Action']}"
+            + (f" (exit status {code})" if (code := each["Actor"]["Attributes"].get("exitCode")) else "")
+            for each in lines
+        ]
+
+
+def _client() -> "DockerClient":
+    import docker
+
+    return docker.from_env()
+
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    """Turn what the client raises when the engine does not answer into our error."""
+    import requests
+    from docker.errors import APIError, DockerException
+
+    try:
+        yield
+    except APIError as error:
+        if error.is_client_error():
+            raise
+        raise _unreachable(error) from error
+    except (DockerException, requests.RequestException) as error:
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: Exception) -> EngineUnreachable:
+    return EngineUnreachable(
+        f"the Docker engine does not answer: {error}",
+        next_step="start it, or set DOCKER_HOST and mount its socket into the run worker",
+    )
+
+
+def _said(error: Any) -> str:
+    return " ".join(str(error.explanation or error).split())
+
+
+def _observation(attributes: Mapping[str, Any]) -> Observation:
+    state = attributes["State"]
+    seen = {"identity": attributes["Id"], "image_id": attributes["Image"], "started_at": _seconds(state["StartedAt"])}
+    if state["Status"] in ("created", "restarting"):
+        return Observation(State.PENDING, **seen)
+    if state["Status"] in ("running", "paused"):
+        return Observation(State.RUNNING, **seen)
+    code = int(state["ExitCode"])
+    if code == 0:
+        return Observation(State.SUCCEEDED, **seen)
+    limit = attributes["HostConfig"]["Memory"]
+    if state["OOMKilled"]:
+        failure = Failure(Cause.OUT_OF_MEMORY, f"it reached its limit of {limit // 2**20} MiB", code)
+    else:
+        failure = Failure.of_exit(code, detail=state["Error"])
+    return Observation(State.FAILED, failure=failure, **seen)
+
+
+def _seconds(text: str) -> float | None:
+    if not text or text.startswith("0001"):
+        return None
+    return datetime.fromisoformat(text[:19] + "+00:00").timestamp()

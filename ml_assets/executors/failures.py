@@ -1,0 +1,132 @@
+"""Why a container ended, and what follows from it."""
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, StrEnum
+from typing import Self
+
+__all__ = ["INTERRUPTED_EXIT", "REPLACED_EXIT", "Cause", "Failure", "Reaction"]
+
+REPLACED_EXIT = 75
+"""Exit status of a container that finds another one of the same launch (``EX_TEMPFAIL`` of sysexits.h)."""
+
+INTERRUPTED_EXIT = 128 + signal.SIGTERM
+"""Exit status of a container that was asked to end, and did."""
+
+
+class Reaction(Enum):
+    """What follows from a cause."""
+
+    MORE_MEMORY = "run it again with more memory, up to the pool's cap"
+    RUN_AGAIN = "run it again at once, after some times on the fallback pool"
+    FALL_BACK = "run it on the fallback pool"
+    AUTHOR = "the author's retry policy decides"
+    FAIL = "fail; running it again would not help"
+
+
+class Cause(StrEnum):
+    """Everything that can end a step's container, or keep it from starting."""
+
+    OUT_OF_MEMORY = "out of memory"
+    PREEMPTED = "preempted"
+    EVICTED = "evicted"
+    NODE_LOST = "node lost"
+    DELETED = "deleted"
+    UNSCHEDULABLE = "unschedulable"
+    NOT_STARTED = "not started in time"
+    IMAGE_PULL = "image pull"
+    CONFIGURATION = "configuration"
+    WRONG_IMAGE = "wrong image"
+    DEADLINE = "run time limit"
+    CRASHED = "crashed"
+    SILENT = "ended without a word"
+
+    @property
+    def reaction(self) -> Reaction:
+        """What follows from it."""
+        return _REACTIONS[self]
+
+    @property
+    def hint(self) -> str:
+        """What the reader should do about it, in the imperative."""
+        return _HINTS[self]
+
+
+_REACTIONS = {
+    Cause.OUT_OF_MEMORY: Reaction.MORE_MEMORY,
+    Cause.PREEMPTED: Reaction.RUN_AGAIN,
+    Cause.EVICTED: Reaction.RUN_AGAIN,
+    Cause.NODE_LOST: Reaction.RUN_AGAIN,
+    Cause.DELETED: Reaction.RUN_AGAIN,
+    Cause.UNSCHEDULABLE: Reaction.FALL_BACK,
+    Cause.NOT_STARTED: Reaction.FALL_BACK,
+    Cause.IMAGE_PULL: Reaction.FAIL,
+    Cause.CONFIGURATION: Reaction.FAIL,
+    Cause.WRONG_IMAGE: Reaction.FAIL,
+    Cause.DEADLINE: Reaction.AUTHOR,
+    Cause.CRASHED: Reaction.AUTHOR,
+    Cause.SILENT: Reaction.AUTHOR,
+}
+
+_HINTS = {
+    Cause.OUT_OF_MEMORY: "raise memory or memory_cap of the pool, or give this asset more in [placement] or at launch",
+    Cause.PREEMPTED: "name a fallback pool for work that must end, or raise the pool's interruptions",
+    Cause.EVICTED: "see the events for what the node was short of; ask for what the step uses",
+    Cause.NODE_LOST: "look at the node; name a fallback pool for work that must end",
+    Cause.DELETED: "somebody or something deleted it; cancel runs in the Dagster UI instead",
+    Cause.UNSCHEDULABLE: "compare the pool's resources, node_selector and tolerations with the nodes there are",
+    Cause.NOT_STARTED: "see what it waited for in the events; raise pending_seconds of the pool if that is usual",
+    Cause.IMAGE_PULL: "check that nodes reach the registry, and that it holds this digest and takes the credentials",
+    Cause.CONFIGURATION: "check what the settings refer to: secrets, volumes, service account, runtime class, quota",
+    Cause.WRONG_IMAGE: "find out what stands between registry and runtime; materialize the image again",
+    Cause.DEADLINE: "raise run_seconds of the pool, or make the step faster",
+    Cause.CRASHED: "read the last lines of the log; a native library or a signal ended the process",
+    Cause.SILENT: "read the last lines of the log; the process may have lost its way to Dagster's database",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One container's end (or its not starting), as the engine tells it."""
+
+    cause: Cause
+    detail: str
+    """What the engine said, in one line."""
+    exit_code: int | None = None
+    log: tuple[str, ...] = ()
+    """Last lines of what the container printed."""
+    events: tuple[str, ...] = ()
+    """What the engine reported of it, oldest first."""
+
+    @classmethod
+    def of_exit(cls, exit_code: int, *, detail: str = "") -> Self:
+        """The end of a process that nobody else ended."""
+        if exit_code == 0:
+            return cls(Cause.SILENT, detail or "it exited with status 0, and no event of success or failure came", 0)
+        if exit_code == REPLACED_EXIT:
+            return cls(Cause.DELETED, "it was replaced by another container of the same launch", exit_code)
+        if exit_code == INTERRUPTED_EXIT:
+            return cls(Cause.DELETED, "it was asked to end, and not by its run", exit_code)
+        return cls(Cause.CRASHED, "; ".join(part for part in (_exit(exit_code), detail) if part), exit_code)
+
+    def with_evidence(self, log: Sequence[str], events: Sequence[str]) -> Self:
+        """The same failure with what the container printed and the engine reported."""
+        return replace(self, log=tuple(log), events=tuple(events))
+
+    def described(self) -> str:
+        """The failure for people: cause and detail, hint, events, last lines of the log."""
+        parts = [f"{self.cause.value}: {self.detail.rstrip('.')}. Next: {self.cause.hint}."]
+        if self.events:
+            parts.append("What the engine reported:\n" + "\n".join(f"  {line}" for line in self.events))
+        if self.log:
+            parts.append("Last lines of its log:\n" + "\n".join(f"  {line}" for line in self.log))
+        return "\n".join(parts)
+
+
+def _exit(code: int) -> str:
+    number = code - 128 if code > 128 else 0
+    try:
+        return f"exit status {code} ({signal.Signals(number).name})" if number else f"exit status {code}"
+    except ValueError:
+        return f"exit status {code}"

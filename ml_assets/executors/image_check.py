@@ -1,0 +1,50 @@
+"""Whether the image that a runtime says it runs is the one that was asked for.
+
+Runtimes name an image by what they keep: the index that was pulled, the platform's manifest, or its configuration. The
+registry knows which of these belong together.
+"""
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ml_assets.executors.placement import Placement
+from resources.errors import RegistryError
+from resources.identity import ImageReference
+
+if TYPE_CHECKING:
+    from resources.registry import RegistryClient
+
+__all__ = ["image_check"]
+
+
+def image_check(registry: "RegistryClient") -> Callable[[str, Placement], bool | None]:
+    """A function that compares an image id of a runtime with a placement; None where the registry does not say."""
+    known: dict[str, frozenset[str]] = {}
+
+    def ran(image_id: str, placement: Placement) -> bool | None:
+        digest = re.search(r"sha256:[0-9a-f]{64}", image_id)
+        if digest is None:
+            return None
+        asked = {str(ImageReference.parse(placement.image).digest), placement.index_digest}
+        if digest[0] in asked:
+            return True
+        try:
+            if placement.image not in known:
+                known[placement.image] = _names(registry, placement.image)
+        except RegistryError:
+            return None
+        return digest[0] in known[placement.image]
+
+    return ran
+
+
+def _names(registry: "RegistryClient", image: str) -> frozenset[str]:
+    """Every digest that a runtime may call an image by: its platforms' manifests and their configurations."""
+    published = registry.find(image)
+    if published is None:
+        return frozenset()
+    where = published.reference
+    manifests = [ImageReference(where.registry, where.repository, digest) for digest in published.platforms.values()]
+    configurations = [registry.configuration(manifest).digest for manifest in manifests]
+    return frozenset(str(digest) for digest in (*published.platforms.values(), *configurations))

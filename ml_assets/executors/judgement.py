@@ -1,0 +1,92 @@
+"""Whether there is hope for a step's container, from what the engine says of it."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ml_assets.executors import reports
+from ml_assets.executors.engine import Observation, State
+from ml_assets.executors.failures import Cause, Failure
+from ml_assets.executors.placement import Placement
+
+if TYPE_CHECKING:
+    from dagster._core.execution.context.system import IStepContext
+    from dagster._core.execution.plan.step import ExecutionStep
+
+    from ml_assets.executors.launch import ContainerExecutor
+
+__all__ = ["Launched", "judge"]
+
+
+@dataclass
+class Launched:
+    """A step whose container was ordered."""
+
+    step: "ExecutionStep"
+    placement: Placement
+    name: str
+    since: float
+    """When it was ordered, in seconds of the epoch."""
+    accepted: bool = False
+    """Whether the engine has taken the order."""
+    identity: str | None = None
+    verified: bool = False
+    said: str | None = None
+    """What was last reported of its waiting."""
+    given_up: Failure | None = None
+    """Why it is being ended; what follows waits until it has."""
+    reported: bool = False
+    """Whether its failure stands in the event log already, to be read from there."""
+    ended_at: float = 0.0
+    succeeded: bool = False
+
+
+def judge(
+    launched: Launched, seen: Observation | None, executor: "ContainerExecutor", step: "IStepContext"
+) -> Failure | None:
+    """Why a container has to be given up; None as long as there is hope."""
+    if seen is None:
+        return executor.engine.why_gone(launched.name)
+    launched.accepted = True
+    if launched.identity is not None and seen.identity not in (None, launched.identity):
+        return executor.engine.why_gone(launched.name) or Failure(Cause.DELETED, "another took its place")
+    launched.identity = seen.identity or launched.identity
+    mismatch = _compare_image(launched, seen, executor, step)
+    if mismatch is not None or seen.failure is not None:
+        return mismatch or seen.failure
+    limit = executor.rules.pool(launched.placement.pool).pending_seconds
+    if seen.waiting is not None and seen.waiting != launched.said:
+        launched.said = seen.waiting
+        reports.waiting(step, launched.name, seen.waiting, limit if seen.state is State.PENDING else None)
+    if seen.state is State.SUCCEEDED:
+        return Failure.of_exit(0)
+    if seen.state is State.PENDING:
+        return _pending(launched, seen, limit)
+    return _running(launched, seen)
+
+
+def _compare_image(
+    launched: Launched, seen: Observation, executor: "ContainerExecutor", step: "IStepContext"
+) -> Failure | None:
+    if seen.image_id is None or launched.verified:
+        return None
+    launched.verified = True
+    ran = executor.image_ran(seen.image_id, launched.placement)
+    reports.image_ran(step, seen.image_id, ran)
+    if ran is not False:
+        return None
+    return Failure(Cause.WRONG_IMAGE, f"asked for {launched.placement.image}, and the runtime runs {seen.image_id}")
+
+
+def _pending(launched: Launched, seen: Observation, limit: int) -> Failure | None:
+    if time.time() - launched.since <= limit:
+        return None
+    cause = Cause.UNSCHEDULABLE if seen.unschedulable else Cause.NOT_STARTED
+    return Failure(cause, f"not started within {limit} seconds" + (f": {seen.waiting}" if seen.waiting else ""))
+
+
+def _running(launched: Launched, seen: Observation) -> Failure | None:
+    limit = launched.placement.run_seconds
+    if limit is None or time.time() - (seen.started_at or launched.since) <= limit:
+        return None
+    return Failure(Cause.DEADLINE, f"still running after {limit} seconds")

@@ -1,0 +1,101 @@
+"""What is ordered from an engine for one launch of a step."""
+
+import base64
+import hashlib
+import re
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from dagster._core.instance.ref import InstanceRef
+from dagster._grpc.types import ExecuteStepArgs
+from dagster_shared.serdes import serialize_value
+
+from ml_assets.executors.engine import Order, container_labels
+from ml_assets.executors.placement import Placement
+
+if TYPE_CHECKING:
+    from dagster._core.execution.context.system import PlanOrchestrationContext
+    from dagster._core.execution.plan.state import KnownExecutionState
+    from dagster._core.execution.plan.step import ExecutionStep
+
+    from ml_assets.executors.launch import ContainerExecutor
+
+__all__ = ["container_name", "order_of", "packed", "unpacked"]
+
+_LABEL_LENGTH = 63
+_MONITORING = "run_monitoring"
+
+
+def container_name(run_id: str, step_key: str, number: int) -> str:
+    """Name of the container of one launch: readable, and the same for whoever asks."""
+    digest = hashlib.sha256(f"{run_id} {step_key}".encode()).hexdigest()[:12]
+    readable = re.sub(r"[^a-z0-9]+", "-", step_key.lower()).strip("-")[:36].rstrip("-")
+    return f"step-{readable}-{digest}-{number}"
+
+
+def order_of(
+    executor: "ContainerExecutor",
+    context: "PlanOrchestrationContext",
+    step: "ExecutionStep",
+    placement: Placement,
+    known_state: "KnownExecutionState",
+    name: str,
+) -> Order:
+    """The container that one launch of a step needs."""
+    run = context.dagster_run
+    arguments = ExecuteStepArgs(
+        job_origin=context.reconstructable_job.get_python_origin(),
+        run_id=run.run_id,
+        step_keys_to_execute=[step.key],
+        instance_ref=_for_steps(context.instance.get_ref()),
+        retry_mode=executor.retries.for_inner_plan(),
+        known_state=known_state,
+        should_verify_step=False,
+        print_serialized_events=False,
+    )
+    facts = {
+        "ml-assets/asset": ",".join(_assets_of(step)) or step.key,
+        "ml-assets/partition": run.tags.get("dagster/partition", ""),
+        "ml-assets/step": step.key,
+        "ml-assets/job": run.job_name,
+        "ml-assets/pool": placement.pool,
+        "ml-assets/launch": str(placement.number),
+        "ml-assets/attempt": str(known_state.get_retry_state().get_attempt_count(step.key)),
+    }
+    return Order(
+        name=name,
+        image=placement.image,
+        command=("python", "-m", "ml_assets.executors.step", packed(arguments), placement.model_dump_json()),
+        placement=placement,
+        pool=executor.rules.pool(placement.pool),
+        labels={**container_labels(run.run_id), **{key: _label(value) for key, value in facts.items() if value}},
+        annotations={key: value for key, value in facts.items() if value},
+        variables=executor.variables,
+    )
+
+
+def _for_steps(instance: InstanceRef) -> InstanceRef:
+    """The instance without run monitoring, which would have every step make a run launcher, seconds of imports."""
+    return instance._replace(settings={key: value for key, value in instance.settings.items() if key != _MONITORING})
+
+
+def packed(arguments: ExecuteStepArgs) -> str:
+    """Arguments of a step's process, for its command line."""
+    return base64.b64encode(zlib.compress(serialize_value(arguments).encode())).decode()
+
+
+def unpacked(text: str) -> str:
+    """What `packed` was given, serialized."""
+    return zlib.decompress(base64.b64decode(text)).decode()
+
+
+def _assets_of(step: "ExecutionStep") -> list[str]:
+    properties: list[Any] = [output.properties for output in step.step_outputs]
+    names = [each.asset_key.to_user_string() for each in properties if each.asset_key is not None]
+    checks = [each.asset_check_key for each in properties if each.asset_check_key is not None]
+    return names or [f"{check.asset_key.to_user_string()}:{check.name}" for check in checks]
+
+
+def _label(value: str) -> str:
+    """A value as Kubernetes takes it for labels: cut, and without the characters that it refuses."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", value)[:_LABEL_LENGTH].strip("_.-")

@@ -1,0 +1,299 @@
+"""Where one step runs: what its definition says, over it what settings say, over that what the run says."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ml_assets.containers import IMAGES_GROUP, ContainerSpec, placed_image
+from resources.errors import PlacementError
+from resources.identity import ImageReference
+from resources.pools import Override, Pool, parse_memory, print_memory
+from resources.provenance import OVERRIDES_TAG, RECORD_METADATA, ProvenanceRecord
+from resources.settings import ContainerSettings
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.job_definition import JobDefinition
+    from dagster._core.execution.plan.step import ExecutionStep
+
+__all__ = [
+    "EVERY_STEP",
+    "Placement",
+    "PlacementRules",
+    "RunPlacements",
+    "current_placement",
+    "parse_overrides",
+    "placed",
+]
+
+EVERY_STEP = "*"
+"""Key of an override that holds for all steps of the run."""
+
+
+class Placement(BaseModel):
+    """Where one launch of a step runs. It is told to the step, and written to the event log with the launch."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    step: str
+    number: int = 0
+    """How many containers this step had in this run before this one."""
+    image: str
+    """Image reference by digest."""
+    image_asset: str | None = None
+    """Image asset that the reference is of; None where it was pinned by digest."""
+    index_digest: str | None = None
+    environment_digest: str | None = None
+    pool: str
+    cpus: float
+    memory: str
+    accelerators: int = 0
+    check_accelerators: bool = True
+    run_seconds: int | None = None
+    code_versions: dict[str, str] = {}
+    """Code version that the code location expects of each asset that the step makes; empty where it is pinned."""
+    interruptions: int = 0
+    """How often the step was interrupted on this pool."""
+
+    def again(self, **changes: Any) -> "Placement":
+        """The next launch of the same step."""
+        return self.model_copy(update={"number": self.number + 1, **changes})
+
+    def with_more_memory(self, pool: Pool) -> "Placement | None":
+        """The next launch with twice the memory, up to the pool's cap; None where there is no more to give."""
+        now = parse_memory(self.memory)
+        cap = parse_memory(pool.memory_cap) if pool.memory_cap else now
+        return self.again(memory=print_memory(min(2 * now, cap))) if cap > now else None
+
+    def on(self, name: str, pool: Pool) -> "Placement":
+        """The next launch on another pool, with that pool's resources."""
+        return self.again(pool=name, interruptions=0, **_resources(pool, Override()))
+
+
+_current: ContextVar[Placement | None] = ContextVar("ml_assets_placement", default=None)
+
+
+def current_placement() -> Placement | None:
+    """Where the running step runs; None where it is a plain process."""
+    return _current.get()
+
+
+@contextmanager
+def placed(placement: Placement) -> Iterator[None]:
+    """Let a step's code know where it runs."""
+    token = _current.set(placement)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@dataclass(frozen=True)
+class PlacementRules:
+    """What settings say of placement."""
+
+    containers: ContainerSettings
+    pools: Mapping[str, Pool]
+    overrides: Mapping[str, Override] = field(default_factory=dict)
+
+    def pool(self, name: str, asset: str | None = None) -> Pool:
+        """The pool of a name.
+
+        Raises:
+            PlacementError: there is none.
+        """
+        if name not in self.pools:
+            known = ", ".join(sorted(self.pools)) or "none"
+            raise PlacementError(
+                f"there is no pool {name!r}", next_step=f"name one of settings.toml's pools: {known}", asset=asset
+            )
+        return self.pools[name]
+
+
+class RunPlacements:
+    """The placements of one run's steps.
+
+    Args:
+        rules: what settings say.
+        job: the run's job, as the code location has it.
+        instance: knows which images were made.
+        tags: the run's tags, which may carry overrides.
+        overrides: the overrides of the executor's config, which go before those of tags.
+
+    Raises:
+        PlacementError: the overrides in the run's tag are malformed.
+    """
+
+    def __init__(
+        self,
+        rules: PlacementRules,
+        job: "JobDefinition",
+        instance: dg.DagsterInstance,
+        tags: Mapping[str, str],
+        overrides: Mapping[str, Override],
+    ) -> None:
+        self.rules, self._job, self._instance = rules, job, instance
+        self._layers = (rules.overrides, _overrides_of_tag(tags.get(OVERRIDES_TAG, "{}")), overrides)
+
+    def place(self, step: "ExecutionStep") -> Placement:
+        """Where the first launch of a step runs.
+
+        Raises:
+            PlacementError: it names no image or pool, or one that does not exist or was never made.
+        """
+        subject = _Subject.of(step, self._job)
+        over = self._override(subject)
+        pool_name = over.pool or subject.pool(self.rules.containers)
+        if pool_name is None:
+            raise PlacementError(
+                "it names no pool",
+                next_step="give it pool=, or set pool in [containers] of settings.toml",
+                asset=subject.name,
+            )
+        pool = self.rules.pool(pool_name, subject.name)
+        image = self._image(over.image or subject.image(self.rules.containers), subject.name)
+        return Placement(
+            step=step.key,
+            pool=pool_name,
+            code_versions=subject.code_versions if "image_asset" in image else {},
+            **image,
+            run_seconds=self.rules.containers.check_seconds if subject.is_check else pool.run_seconds,
+            **_resources(pool, over),
+        )
+
+    def _override(self, subject: "_Subject") -> Override:
+        said: dict[str, Any] = {}
+        for layer in self._layers:
+            for key in (EVERY_STEP, *subject.names):
+                if key in layer:
+                    said |= layer[key].model_dump(exclude_none=True)
+        return Override(**said)
+
+    def _image(self, said: str | None, asset: str) -> dict[str, Any]:
+        if said is None:
+            raise PlacementError(
+                "it names no image",
+                next_step="give it image=, or set image in [containers] of settings.toml",
+                asset=asset,
+            )
+        if "@" in said:
+            return {"image": str(ImageReference.parse(said))}
+        event = self._instance.get_latest_materialization_event(dg.AssetKey.from_user_string(said))
+        materialization = event.asset_materialization if event else None
+        entry = materialization.metadata.get(RECORD_METADATA) if materialization else None
+        record = ProvenanceRecord.model_validate(entry.value) if entry else None
+        if record is None or record.made_image is None:
+            happened = "was made without a container engine" if record else "has never been made"
+            raise PlacementError(
+                f"its image {said} {happened}",
+                next_step=f"materialize {said}, or run ml-assets images bootstrap {said.rsplit('/', 1)[-1]}",
+                asset=asset,
+            )
+        return {
+            "image": record.made_image,
+            "image_asset": said,
+            "index_digest": record.made_index_digest,
+            "environment_digest": record.data_version,
+        }
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What a step is for, and what definitions say of it."""
+
+    name: str
+    names: Sequence[str]
+    """All names that an override may use, the most general first."""
+    spec: ContainerSpec
+    spec_image: str | None
+    is_check: bool
+    is_image: bool
+    code_versions: dict[str, str]
+
+    def image(self, containers: ContainerSettings) -> str | None:
+        return self.spec_image or (containers.builder_image if self.is_image else containers.image)
+
+    def pool(self, containers: ContainerSettings) -> str | None:
+        return self.spec.pool or containers.pool
+
+    @classmethod
+    def of(cls, step: "ExecutionStep", job: "JobDefinition") -> "_Subject":
+        properties = [output.properties for output in step.step_outputs]
+        keys = [each.asset_key for each in properties if each.asset_key is not None]
+        checks = [each.asset_check_key for each in properties if each.asset_check_key is not None]
+        spec, image = _spec_of(step, job)
+        if not keys and checks and image is None:  # a check runs in its asset's image
+            image = _image_of(checks[0].asset_key, job)
+        graph = job.asset_layer.asset_graph
+        versions = {key.to_user_string(): graph.get(key).code_version for key in keys}
+        names = [step.key, *(key.to_user_string() for key in keys)]
+        names += [f"{check.asset_key.to_user_string()}:{check.name}" for check in checks]
+        return cls(
+            name=names[1] if len(names) > 1 else step.key,
+            names=list(dict.fromkeys(names)),
+            spec=spec,
+            spec_image=image,
+            is_check=bool(checks) and not keys,
+            is_image=any(graph.get(key).group_name == IMAGES_GROUP for key in keys),
+            code_versions={name: version for name, version in versions.items() if version},
+        )
+
+
+def _spec_of(step: "ExecutionStep", job: "JobDefinition") -> tuple[ContainerSpec, str | None]:
+    spec = ContainerSpec.from_tags(step.tags)
+    assets = job.asset_layer.get_assets_def_for_node(step.node_handle)
+    if assets is None:
+        return spec, spec.image
+    key = placed_image(spec, assets)
+    return spec, key.to_user_string() if key else None
+
+
+def _image_of(key: dg.AssetKey, job: "JobDefinition") -> str | None:
+    graph = job.asset_layer.asset_graph
+    if not graph.has(key) or not graph.get(key).is_materializable:
+        return None
+    assets = graph.assets_def_for_key(key)
+    spec = ContainerSpec.from_tags(assets.op.tags)
+    image = placed_image(spec, assets)
+    return image.to_user_string() if image else None
+
+
+def _resources(pool: Pool, over: Override) -> dict[str, Any]:
+    return {
+        "cpus": over.cpus or pool.cpus,
+        "memory": over.memory or pool.memory,
+        "accelerators": pool.accelerators if over.accelerators is None else over.accelerators,
+        "check_accelerators": pool.check_accelerators,
+    }
+
+
+def parse_overrides(tree: Any) -> dict[str, Override]:
+    """Overrides of a run: an object of `Override` by asset key, check, op or ``*``.
+
+    Raises:
+        PlacementError: they are malformed.
+    """
+    try:
+        return {name: Override.model_validate(said) for name, said in dict(tree).items()}
+    except (ValueError, TypeError) as error:
+        errors = error.errors() if isinstance(error, ValidationError) else [{"loc": ("overrides",), "msg": str(error)}]
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors)
+        raise PlacementError(
+            f"the run's overrides cannot be read: {problems}",
+            next_step='write them as {"delay_model": {"pool": "gpu", "memory": "8Gi"}}',
+        ) from error
+
+
+def _overrides_of_tag(text: str) -> dict[str, Override]:
+    try:
+        return parse_overrides(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise PlacementError(
+            f"the run's tag {OVERRIDES_TAG} is not JSON: {error}",
+            next_step='write it as {"delay_model": {"pool": "gpu", "memory": "8Gi"}}',
+        ) from error

@@ -1,0 +1,83 @@
+"""Checks, as the code location loads, that everything that says where it runs can run there."""
+
+from collections.abc import Iterator, Mapping
+
+import dagster as dg
+
+from ml_assets.containers import ContainerSpec, placed_image
+from resources.errors import SettingsError
+from resources.pools import Override, Pool, parse_memory
+from resources.settings import Settings
+
+__all__ = ["check_placements"]
+
+
+def check_placements(definitions: dg.Definitions, chosen: Settings) -> None:
+    """Refuse definitions and settings that name a pool or an image that is not there, or impossible resources.
+
+    Nothing is checked where steps are plain processes, which have no pools.
+
+    Raises:
+        SettingsError: says which asset, and all that is wrong.
+    """
+    if chosen.containers.executor == "processes":
+        return
+    images = {key.to_user_string() for asset in _assets(definitions) for key in asset.keys}
+    problems = [*_of_definitions(definitions, chosen, images), *_of_settings(chosen, images)]
+    if problems:
+        raise SettingsError("; ".join(problems), next_step=f"correct it, or deployments/{chosen.target}/settings.toml")
+
+
+def _of_definitions(definitions: dg.Definitions, chosen: Settings, images: set[str]) -> Iterator[str]:
+    for asset in _assets(definitions):
+        if not asset.is_executable:
+            continue
+        spec = ContainerSpec.from_tags(asset.node_def.tags)
+        image = placed_image(spec, asset)
+        name = ", ".join(sorted(key.to_user_string() for key in asset.keys or asset.check_keys))
+        if spec.pool is not None and spec.pool not in chosen.pools:
+            yield f"{name} runs on pool {spec.pool!r}, and there is no such pool ({_known(chosen.pools)})"
+        if image is not None and image.to_user_string() not in images:
+            yield f"{name} runs in {image.to_user_string()!r}, and there is no such image asset"
+
+
+def _of_settings(chosen: Settings, images: set[str]) -> Iterator[str]:
+    containers = chosen.containers
+    if containers.pool is not None and containers.pool not in chosen.pools:
+        yield f"containers.pool is {containers.pool!r}, and there is no such pool ({_known(chosen.pools)})"
+    for key in ("image", "builder_image"):
+        image = getattr(containers, key)
+        if key == "image" and image is not None and not _is_known(image, images):
+            yield f"containers.{key} is {image!r}, and there is no such image asset"
+    for name, override in chosen.placement.items():
+        yield from _of_override(name, override, chosen, images)
+
+
+def _of_override(name: str, override: Override, chosen: Settings, images: set[str]) -> Iterator[str]:
+    where = f"placement.{name}"
+    if override.image is not None and not _is_known(override.image, images):
+        yield f"{where}.image is {override.image!r}, and there is no such image asset"
+    if override.pool is None:
+        return
+    pool = chosen.pools.get(override.pool)
+    if pool is None:
+        yield f"{where}.pool is {override.pool!r}, and there is no such pool ({_known(chosen.pools)})"
+        return
+    if override.cpus is not None and pool.cpu_limit is not None and override.cpus > pool.cpu_limit:
+        yield f"{where}.cpus is {override.cpus:g}, above cpu_limit {pool.cpu_limit:g} of pool {override.pool}"
+    memory = parse_memory(override.memory or pool.memory)
+    if pool.shared_memory is not None and memory < parse_memory(pool.shared_memory):
+        yield f"{where}.memory is {override.memory}, below shared_memory {pool.shared_memory} of {override.pool}"
+
+
+def _assets(definitions: dg.Definitions) -> list[dg.AssetsDefinition]:
+    given = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
+    return [each for each in given if isinstance(each, dg.AssetsDefinition)]
+
+
+def _is_known(image: str, images: set[str]) -> bool:
+    return "@" in image or image in images
+
+
+def _known(pools: Mapping[str, Pool]) -> str:
+    return f"there are {', '.join(sorted(pools))}" if pools else "there are none"

@@ -1,0 +1,315 @@
+"""Builds images with BuildKit, through ``docker buildx``, and pushes them to a registry.
+
+An image is kept in its repository under the tag ``key-<build key>``, so that the registry itself says whether it was
+built before. The tag is only ever asked for; what is recorded is the digest that it stands for.
+"""
+
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from resources.base_images import LOCK_FILE, base_image_reference
+from resources.errors import ImageError, RegistryError
+from resources.identity import Digest, ImageReference
+from resources.image_builders.build_key import base_digests, build_key
+from resources.image_builders.buildx import Builder, BuildError, Buildx
+from resources.image_builders.environment import running_environment_digest
+from resources.image_builders.environment_digest import EnvironmentRecipe
+from resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
+from resources.image_builders.progress import BuildProgress
+from resources.image_builders.secret_values import secret_values
+from resources.provenance import ImageLabels, Source
+from resources.registry import PublishedImage, RegistryClient
+from resources.source import read_source
+
+__all__ = ["BuildKit", "BuildOptions"]
+
+_OCI = "org.opencontainers.image"
+_DIRTY = "-dirty"
+_CACHE_TAG = "cache"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How images are built and where they go."""
+
+    registry: str
+    """Registry to push to, as ``host[:port]``."""
+    base_registry: str
+    """Registry that base images are taken from."""
+    prefix: str = ""
+    """What the repository of each image begins with: ``prefix/name``."""
+    platforms: tuple[str, ...] = ("linux/amd64",)
+    """What images are built for. The first one's manifest is the image that is recorded."""
+    plain_http: tuple[str, ...] = ()
+    """Registries without TLS."""
+    secrets: Mapping[str, Path] = field(default_factory=dict)
+    """Files that the build may read and that leave no trace in the image, by the secret's id."""
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    """``http_proxy`` and its like, for the build alone. Never with a password: they can be read in attestations."""
+    network: str | None = None
+    """Network of ``RUN`` instructions: ``default``, ``host`` or ``none``."""
+    registry_cache: bool = False
+    """Whether layers are cached in the registry too, for builders that come and go."""
+    attestations: bool = True
+    """Whether the provenance of the build is attached, where the builder can."""
+    sbom_scanner: str | None = None
+    """Image that makes the SBOM to attach; none is made without it."""
+    source_date_epoch: int = 0
+    """Seconds since 1970 that stand for every time in an image, so that the same inputs give the same layers."""
+
+
+class BuildKit(ImageBuilder):
+    """Builds with BuildKit what the registry does not hold yet.
+
+    Args:
+        root: the project's folder.
+        registry: how to read registries.
+        buildx: what builds.
+        options: how, and where to.
+    """
+
+    def __init__(self, root: Path, registry: RegistryClient, buildx: Buildx, options: BuildOptions) -> None:
+        self._root, self._registry, self._buildx, self._options = root, registry, buildx, options
+
+    def build(self, spec: ImageSpec, log: Callable[[str], None]) -> BuiltImage:
+        """Make the image and push it, unless the registry holds it already.
+
+        Raises:
+            ImageError: an input is missing, the build failed, or what builds is not installed.
+            RegistryError: the registry did not answer, or refused the push.
+            EngineUnreachable: what builds images did not answer.
+        """
+        key = self.build_key(spec)
+        found = self._find(spec, key, read_source(self._root))
+        if found is None:
+            return self._make(spec, key, log)
+        built = self._described(*found, key, f"{spec.name}: the registry has it already, as {found[0].reference}")
+        log(built.explanation)
+        return built
+
+    def build_key(self, spec: ImageSpec) -> Digest:
+        """What the image would be made from now."""
+        return build_key(spec, self._root, base_digests(spec, self._root), self._options.platforms)
+
+    def environment_digest(self) -> Digest:
+        """That of the image that this process runs in, else the interpreter's."""
+        return running_environment_digest(self._root)
+
+    def _find(self, spec: ImageSpec, key: Digest, source: Source) -> "tuple[PublishedImage, Mapping[str, str]] | None":
+        """The image of this key and its labels; None if it has to be built."""
+        image = self._registry.find(f"{self._name(spec)}:{_tag(key)}")
+        if image is None or not all(platform in image.platforms for platform in self._options.platforms):
+            return None
+        labels = self._registry.labels(self._manifest(image))
+        if labels.get(ImageLabels.BUILD_KEY) != str(key) or ImageLabels.ENVIRONMENT not in labels:
+            return None
+        # What was built before the same files were committed would call them uncommitted for ever.
+        if source.dirty is False and labels.get(f"{_OCI}.revision", "").endswith(_DIRTY):
+            return None
+        return image, labels
+
+    def _make(self, spec: ImageSpec, key: Digest, log: Callable[[str], None]) -> BuiltImage:
+        run = _Build(spec, self._root, self._buildx, self._options, log)
+        environment = run.environment_digest()
+        name = f"{self._name(spec)}:{_tag(key)}"
+        run.push(name, key, environment, read_source(self._root))
+        image = self._registry.find(name)
+        if image is None:
+            raise RegistryError(
+                f"image {spec.name} was pushed, and {self._options.registry} does not hold it",
+                next_step="check that images.registry is the registry that the builder pushes to, and run again",
+            )
+        labels = self._registry.labels(self._manifest(image))
+        if labels.get(ImageLabels.BUILD_KEY) != str(key):
+            raise RegistryError(
+                f"image {spec.name} was pushed, and {name} is another image",
+                next_step="find out what else pushes to this repository, and run again",
+            )
+        explanation = f"{spec.name}: built and pushed, as {image.reference}{run.left_out()}"
+        log(explanation)
+        return self._described(image, labels, key, explanation, built=True)
+
+    def _described(
+        self, image: PublishedImage, labels: Mapping[str, str], key: Digest, explanation: str, *, built: bool = False
+    ) -> BuiltImage:
+        return BuiltImage(
+            environment_digest=Digest.parse(labels[ImageLabels.ENVIRONMENT]),
+            image=self._manifest(image),
+            index_digest=image.reference.digest if image.is_index else None,
+            build_key=key,
+            built=built,
+            explanation=explanation,
+        )
+
+    def _manifest(self, image: PublishedImage) -> ImageReference:
+        first = self._options.platforms[0]
+        if first not in image.platforms:
+            raise RegistryError(
+                f"{image.reference} was made for {', '.join(image.platforms)}, not for {first}",
+                next_step="name what the builder builds for as images.platforms",
+            )
+        return ImageReference(image.reference.registry, image.reference.repository, image.platforms[first])
+
+    def _name(self, spec: ImageSpec) -> str:
+        return "/".join(part for part in (self._options.registry, self._options.prefix.strip("/"), spec.name) if part)
+
+
+class _Build:
+    """One build of one image."""
+
+    def __init__(
+        self, spec: ImageSpec, root: Path, buildx: Buildx, options: BuildOptions, log: Callable[[str], None]
+    ) -> None:
+        self._spec, self._root, self._buildx, self._options, self._log = spec, root, buildx, options, log
+        lock = root / LOCK_FILE
+        self._bases = {
+            argument: base_image_reference(lock, name, options.base_registry) for argument, name in spec.bases.items()
+        }
+        self._recipe = EnvironmentRecipe(spec, root)
+        self._builder: Builder = buildx.builder()
+
+    def environment_digest(self) -> Digest:
+        """The environment digest; where dependencies are resolved in a stage, that stage is built for it."""
+        digests = {argument: reference.digest for argument, reference in self._bases.items()}
+        if not self._recipe.draws_on_locked:
+            return self._recipe.digest(digests, None)
+        with tempfile.TemporaryDirectory() as folder:
+            self._run("--target", self._spec.locked_stage, "--output", f"type=local,dest={folder}")
+            files = (file for file in Path(folder).rglob("*") if file.is_file())
+            locked = {file.relative_to(folder).as_posix(): Digest.of_bytes(file.read_bytes()) for file in files}
+        return self._recipe.digest(digests, locked)
+
+    def push(self, name: str, key: Digest, environment: Digest, source: Source) -> None:
+        """Build the image and push it under a name."""
+        target = ("--target", self._spec.target) if self._spec.target else ()
+        self._run(
+            *target,
+            "--platform",
+            ",".join(self._options.platforms),
+            *_repeated("--build-arg", _baked(source, environment)),
+            *_repeated("--label", self._labels(key, environment, source)),
+            *self._attestations(),
+            *self._cache(name),
+            "--output",
+            self._output(name),
+        )
+
+    def left_out(self) -> str:
+        """What the builder could not do, for the explanation."""
+        missing = []
+        if self._options.attestations and not self._builder.attestations:
+            missing.append("attestations (the engine needs its containerd image store for them)")
+        if not self._builder.fixed_timestamps:
+            missing.append("fixed timestamps in layers (the engine's own BuildKit cannot push them)")
+        return f"; without {' and '.join(missing)}" if missing else ""
+
+    def _run(self, *arguments: str) -> None:
+        options = self._options
+        progress = BuildProgress(self._log, list(secret_values(options.secrets)))
+        status = self._buildx.build(
+            [
+                "--file",
+                str(self._root / self._spec.dockerfile),
+                *_repeated("--build-arg", {name: str(reference) for name, reference in self._bases.items()}),
+                *_repeated("--build-arg", self._spec.arguments),
+                *_repeated("--build-arg", options.proxies),
+                *_repeated("--build-arg", {"SOURCE_DATE_EPOCH": str(options.source_date_epoch)}),
+                *(part for id_, file in options.secrets.items() for part in ("--secret", f"id={id_},src={file}")),
+                *(("--network", options.network) if options.network else ()),
+                *arguments,
+                str(self._root / self._spec.context),
+            ],
+            progress,
+        )
+        if status:
+            raise self._failed(progress)
+
+    def _failed(self, progress: BuildProgress) -> BuildError:
+        if not progress.is_instruction:
+            error = self._buildx.explained(progress)
+            error.what = f"image {self._spec.name}: {error.what}"
+            return error
+        line = progress.dockerfile_line
+        place = f"{self._spec.dockerfile}:{line}" if line else self._spec.dockerfile
+        last = "\n".join(f"  {written}" for written in progress.last_lines)
+        return ImageError(
+            f"image {self._spec.name} was not built. {progress.failed_step} ended with these lines:\n{last}\n"
+            f"{place} failed: {progress.reason}",
+            next_step=f"mend {place}, or what it runs, and materialize the image again",
+        )
+
+    def _labels(self, key: Digest, environment: Digest, source: Source) -> dict[str, str]:
+        lock = self._root / self._spec.lock
+        created = datetime.fromtimestamp(self._options.source_date_epoch, UTC)
+        labels = {
+            f"{_OCI}.title": self._spec.name,
+            f"{_OCI}.created": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            f"{_OCI}.version": _version(self._root),
+            f"{_OCI}.revision": source.commit and f"{source.commit}{_DIRTY if source.dirty else ''}",
+            f"{_OCI}.source": source.repository,
+            ImageLabels.ENVIRONMENT: str(environment),
+            ImageLabels.LOCK: str(Digest.of_bytes(lock.read_bytes())),
+            ImageLabels.BUILD_KEY: str(key),
+        }
+        bases = list(self._bases.values())
+        if len(bases) == 1:
+            labels |= {f"{_OCI}.base.digest": str(bases[0].digest), f"{_OCI}.base.name": _without_digest(bases[0])}
+        return {name: value for name, value in labels.items() if value}
+
+    def _attestations(self) -> Iterator[str]:
+        wanted = self._options.attestations and self._builder.attestations
+        yield "--provenance=mode=max" if wanted else "--provenance=false"
+        if wanted and self._options.sbom_scanner:
+            yield f"--attest=type=sbom,generator={self._options.sbom_scanner}"
+
+    def _cache(self, name: str) -> Iterator[str]:
+        if not self._options.registry_cache or not self._builder.fixed_timestamps:
+            return
+        place = f"type=registry,ref={name.rpartition(':')[0]}:{_CACHE_TAG}"
+        insecure = ",registry.insecure=true" if self._options.registry in self._options.plain_http else ""
+        yield from ("--cache-from", place + insecure, "--cache-to", f"{place},mode=max,ignore-error=true{insecure}")
+
+    def _output(self, name: str) -> str:
+        output = f"type=image,name={name},push=true"
+        if self._builder.fixed_timestamps:
+            output += ",rewrite-timestamp=true"
+            if self._options.registry in self._options.plain_http:
+                output += ",registry.insecure=true"
+        return output
+
+
+def _tag(key: Digest) -> str:
+    return f"key-{key.hex}"
+
+
+def _repeated(option: str, values: Mapping[str, str]) -> Iterator[str]:
+    for name, value in values.items():
+        yield from (option, f"{name}={value}")
+
+
+def _baked(source: Source, environment: Digest) -> dict[str, str]:
+    """Build arguments with which an image can say what it is; those that a Dockerfile does not take change nothing."""
+    values = {
+        "COMMIT": source.commit,
+        "DIRTY": None if source.dirty is None else str(source.dirty).lower(),
+        "DIFF_DIGEST": source.diff_digest,
+        "REPOSITORY": source.repository,
+        "ENVIRONMENT_DIGEST": str(environment),
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _version(root: Path) -> str | None:
+    try:
+        version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return str(version)
+
+
+def _without_digest(reference: ImageReference) -> str:
+    return f"{reference.registry}/{reference.repository}"

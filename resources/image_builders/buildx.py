@@ -1,0 +1,223 @@
+"""Runs ``docker buildx``: which builder it uses, what that builder can do, and what went wrong in words."""
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from resources.errors import EngineUnreachable, ImageError, RegistryError
+from resources.image_builders.progress import BuildProgress
+
+__all__ = ["BuildError", "Builder", "Buildx"]
+
+BuildError = ImageError | EngineUnreachable
+_ENGINE = "docker"
+_CONTAINERD_STORE = "io.containerd.snapshotter"
+_QUERY_SECONDS = 60
+_STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Builder:
+    """What the builder at hand can do."""
+
+    driver: str
+    """As buildx names it: ``docker`` (the engine's own), ``docker-container``, ``kubernetes`` or ``remote``."""
+    attestations: bool
+    """Whether it can attach attestations; an engine needs its containerd image store for that."""
+
+    @property
+    def fixed_timestamps(self) -> bool:
+        """Whether it can rewrite the times in layers, and keep its cache in a registry; an engine's own cannot."""
+        return self.driver != _ENGINE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buildx:
+    """The program, and the builder that it uses.
+
+    Args:
+        name: builder, as ``docker buildx ls`` names it; the current one when left out.
+        driver: with what to make the builder where buildx does not know it yet: ``docker-container``, ``kubernetes`` or
+            ``remote``.
+        endpoint: for ``remote``, where BuildKit listens, such as ``tcp://buildkitd:1234``; else a Docker context.
+        driver_options: options of the driver.
+        plain_http: registries (``host[:port]``) that a builder made here talks to without TLS.
+        docker_config: Docker's ``config.json``; the user's when left out.
+    """
+
+    name: str | None = None
+    driver: str | None = None
+    endpoint: str | None = None
+    driver_options: Mapping[str, str] = field(default_factory=dict)
+    plain_http: Sequence[str] = ()
+    docker_config: Path | None = None
+
+    def builder(self) -> Builder:
+        """Find the builder, or make it.
+
+        Raises:
+            ImageError: there is no docker, no buildx or no such builder, or it cannot be made.
+            EngineUnreachable: the engine, or what the builder runs on, did not answer.
+        """
+        inspected = self._query("buildx", "inspect", *self._named())
+        if inspected.returncode and self.driver and "no builder" in inspected.stderr:
+            self._create()
+            inspected = self._query("buildx", "inspect", *self._named())
+        if inspected.returncode:
+            raise self._error(inspected.stderr.strip())
+        found = re.search(r"^Driver:\s*(\S+)", inspected.stdout, re.M)
+        driver = found[1] if found else _ENGINE
+        if failed := re.search(r"^Error:\s*(.+)", inspected.stdout, re.M):
+            raise self._error(failed[1])
+        return Builder(driver, driver != _ENGINE or self._engine_keeps_attestations())
+
+    def build(self, arguments: Sequence[str], progress: BuildProgress) -> int:
+        """Run ``docker buildx build``, and give its exit status; it ends when this call does, however that ends.
+
+        Raises:
+            ImageError: there is no docker.
+        """
+        command = [*self._docker(), "buildx", "build", "--progress=plain", *self._builder_option(), *arguments]
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace"
+        ) as process:
+            try:
+                for line in process.stdout or ():
+                    progress.take(line)
+                return process.wait()
+            finally:
+                _stop(process)
+
+    def explained(self, progress: BuildProgress) -> BuildError:
+        """The error that a failed build amounts to, where it was no instruction of the Dockerfile that failed."""
+        return self._error(progress.reason, progress.failed_step)
+
+    def _named(self) -> tuple[str, ...]:
+        return (self.name,) if self.name else ()
+
+    def _builder_option(self) -> tuple[str, ...]:
+        return ("--builder", self.name) if self.name else ()
+
+    def _docker(self) -> list[str]:
+        program = shutil.which("docker")
+        if program is None:
+            raise ImageError(
+                "there is no docker program to build images with",
+                next_step="install Docker's client and buildx (on Debian 13: apt-get install docker-cli docker-buildx)",
+            )
+        return [program, *(("--config", str(self.docker_config.parent)) if self.docker_config else ())]
+
+    def _query(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                [*self._docker(), *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_QUERY_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EngineUnreachable(
+                f"docker {' '.join(arguments)} gave no answer for {_QUERY_SECONDS} seconds",
+                next_step="check that the container engine is well, and run again",
+            ) from error
+
+    def _create(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            command = ["buildx", "create", *(("--name", self.name) if self.name else ()), "--driver", str(self.driver)]
+            for key, value in self.driver_options.items():
+                command += ["--driver-opt", f"{key}={value}"]
+            if self.plain_http and self.driver != "remote":
+                file = Path(folder, "buildkitd.toml")
+                file.write_text("".join(f"[registry.{json.dumps(host)}]\n  http = true\n" for host in self.plain_http))
+                command += ["--buildkitd-config", str(file)]
+            done = self._query(*command, *((self.endpoint,) if self.endpoint else ()))
+        # Two at once: the other one made it.
+        if done.returncode and "existing instance" not in done.stderr:
+            raise self._error(done.stderr.strip())
+
+    def _engine_keeps_attestations(self) -> bool:
+        answer = self._query("info", "--format", "{{json .DriverStatus}}")
+        if answer.returncode:
+            raise self._error(answer.stderr.strip())
+        return _CONTAINERD_STORE in answer.stdout
+
+    def _error(self, said: str, step: str | None = None) -> BuildError:
+        lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it gave no reason"]
+        said = lines[-1].removeprefix("ERROR: ")
+        at = f"{step}: " if step else ""
+        for pattern, kind, what, next_step in _CAUSES:
+            if re.search(pattern, f"{at}{said}", re.I):
+                return kind(f"{what}: {at}{said}", next_step=next_step)
+        return ImageError(f"docker buildx failed: {at}{said}", next_step="mend what it says, and run again")
+
+
+_CAUSES: tuple[tuple[str, type[BuildError], str, str], ...] = (
+    (
+        r"is not a docker command|unknown (command|flag|shorthand)",
+        ImageError,
+        "docker has no buildx, or one that is too old",
+        "install buildx 0.11 or newer (on Debian 13: apt-get install docker-buildx)",
+    ),
+    (
+        r"no builder",
+        ImageError,
+        "buildx has no such builder",
+        "name one of docker buildx ls as images.buildx, or set images.driver to have it made",
+    ),
+    (
+        r"no space left on device",
+        ImageError,
+        "the disk is full",
+        "free space (docker builder prune, docker image prune) and run again",
+    ),
+    (
+        r"(pushing|exporting).*(denied|unauthorized|authentication required|forbidden|no basic auth)",
+        RegistryError,
+        "the registry refused the push",
+        "log in to it (docker login), or name a file with credentials as images.docker_config",
+    ),
+    (
+        r"server gave HTTP response to HTTPS client",
+        RegistryError,
+        "the registry speaks plain HTTP",
+        "list it among the builder's insecure registries (the engine's daemon.json, or buildkitd.toml)",
+    ),
+    (
+        r"^(pushing|exporting)",
+        RegistryError,
+        "the image could not be pushed",
+        "check that the builder reaches the registry, and run again: what was built is kept",
+    ),
+    (
+        r"load metadata.*not found|load metadata.*(denied|unauthorized)|failed to resolve source metadata",
+        RegistryError,
+        "the base image cannot be had from the registry",
+        "mirror the base image there, or run ml-assets images update",
+    ),
+    (
+        r"cannot connect to the docker daemon|connection refused|no such host|i/o timeout|deadline exceeded|unavailable"
+        r"|context canceled|error during connect|connection reset|EOF$",
+        EngineUnreachable,
+        "what builds images did not answer",
+        "start the container engine (or buildkitd), check images.buildx and images.endpoint, and run again",
+    ),
+)
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    """End a build that is still running: asked to, it tells BuildKit to drop the work."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
