@@ -4,15 +4,15 @@ UV_VERSION := 0.13.8
 VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PROJECT_ENVIRONMENT=$(VENV) VIRTUAL_ENV=$(VENV) $(BIN)/uv
-EXTRAS := --extra cpu --extra flight-delays --extra s3
+EXTRAS := --extra cpu --extra deployment --extra flight-delays --extra s3
 GROUPS := --all-groups --no-group serve
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui home test check format bench lock clean
+.PHONY: help setup demo ui home test test-containers check format bench lock clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED)  ## Install the locked environment into .venv
 
@@ -47,8 +47,14 @@ home:
 	@mkdir -p $(DAGSTER_HOME) var/local/mlflow
 	@cp deployments/local/dagster.yaml $(DAGSTER_HOME)/dagster.yaml
 
-test: setup  ## Run the tests
-	@$(BIN)/pytest -n 2 --dist loadfile
+test: setup  ## Run the tests, but for those that need a container engine or a cluster
+	@$(BIN)/pytest -n 2 --dist loadfile --ignore tests/containers --ignore tests/cluster
+	@echo "Not run: tests/containers and tests/cluster, which make test-containers runs."
+
+# PYTEST_OPTIONS names fewer tests, as in PYTEST_OPTIONS="-k docker".
+test-containers: setup  ## Run those too, on an engine and a cluster made here (Debian, root), or on KUBECONFIG's
+	@if [ -z "$$KUBECONFIG" ]; then exports="$$(tests/cluster/kube up)" || exit $$?; eval "$$exports"; fi; \
+		$(BIN)/pytest tests/containers tests/cluster $(PYTEST_OPTIONS)
 
 check: setup  ## Check format, lint and types, and that the lock is current
 	@$(BIN)/ruff format --check .

@@ -1,0 +1,45 @@
+"""What the container benchmark runs of ours: the reference pipeline's code location, an empty asset, a model."""
+
+import time
+
+import dagster as dg
+import pandas as pd
+
+from ml_assets.datasets import dataset
+from ml_assets.definitions import on_target, settings
+from ml_assets.flight_delays.definitions import flight_delays
+from ml_assets.models import TrainedModel, model
+
+ROWS = 10_000
+
+
+@dataset(pool="cpu")
+def table() -> pd.DataFrame:
+    """What the model reads."""
+    return pd.DataFrame({"x": range(ROWS), "y": range(ROWS)})
+
+
+@dataset(pool="cpu")
+def empty(context: dg.AssetExecutionContext) -> pd.DataFrame:
+    """Nothing."""
+    first = time.time()
+    frame = pd.DataFrame()
+    context.add_output_metadata({"first": first, "last": time.time()})
+    return frame
+
+
+@model(pool="cpu")
+def fitted(context: dg.AssetExecutionContext, table: pd.DataFrame) -> TrainedModel:
+    """The least that a model can be."""
+    first = time.time()
+    from sklearn.dummy import DummyRegressor
+
+    estimator = DummyRegressor().fit(table[["x"]], table["y"])
+    context.add_output_metadata({"first": first, "last": time.time()})
+    return TrainedModel(estimator, input_example=table[["x"]].head(2))
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    own = dg.Definitions(assets=[table, empty, fitted])
+    return on_target(dg.Definitions.merge(flight_delays(), own), settings())

@@ -1,0 +1,49 @@
+"""What the container benchmark compares with: three assets of a module that imports dagster and pandas."""
+
+import os
+import time
+
+import dagster as dg
+import pandas as pd
+
+
+@dg.asset
+def empty(context: dg.AssetExecutionContext) -> None:
+    """Nothing."""
+    first = time.time()
+    context.add_output_metadata({"first": first, "last": time.time()})
+
+
+class Table(dg.Config):
+    """Where the input of `fitted` is."""
+
+    url: str
+
+
+@dg.asset
+def fitted(context: dg.AssetExecutionContext, config: Table) -> None:
+    """Does by itself what a model's factory does for its author."""
+    frame = pd.read_parquet(config.url)
+    import mlflow
+
+    mlflow.set_tracking_uri(os.environ["ML_ASSETS__MLFLOW__TRACKING_URI"])
+    mlflow.set_experiment("plain")
+    with mlflow.start_run():
+        first = time.time()
+        from sklearn.dummy import DummyRegressor
+
+        DummyRegressor().fit(frame[["x"]], frame["y"])
+        last = time.time()
+    context.add_output_metadata({"first": first, "last": last})
+
+
+@dg.asset
+def other() -> None:
+    """The third."""
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    from dagster_k8s import k8s_job_executor
+
+    return dg.Definitions(assets=[empty, fitted, other], executor=k8s_job_executor)

@@ -1,0 +1,185 @@
+"""The kubernetes target on the cluster that tests are given, in a namespace of its own."""
+
+import itertools
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.containers.deployment import PROJECT, Deployment, deployed, shared_variables
+from tests.containers.ground import Ground
+from tests.containers.servers import Servers
+
+RUN_WORKER, STEP = "ml-assets", "ml-assets-step"
+_NUMBERS = itertools.count(1)
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+# An instance that resumes runs makes its run launcher wherever it is opened. This one is opened outside of the cluster
+# too, and so it reads a kubeconfig: here the one that was given, in pods one that stands for their service account.
+_KUBECONFIG_FOLDER = "/opt/ml-assets/kubeconfig"
+_KUBECONFIG = {
+    "apiVersion": "v1",
+    "kind": "Config",
+    "clusters": [
+        {
+            "name": "own",
+            "cluster": {"server": "https://kubernetes.default.svc", "certificate-authority": f"{_ACCOUNT}/ca.crt"},
+        }
+    ],
+    "users": [{"name": "own", "user": {"tokenFile": f"{_ACCOUNT}/token"}}],
+    "contexts": [{"name": "own", "context": {"cluster": "own", "user": "own"}}],
+    "current-context": "own",
+}
+_VOLUMES = [{"name": "kubeconfig", "configMap": {"name": "kubeconfig"}}]
+_VOLUME_MOUNTS = [{"name": "kubeconfig", "mountPath": _KUBECONFIG_FOLDER}]
+_SECRETS = ("DAGSTER_POSTGRES_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_RULES = [
+    {
+        "apiGroups": ["batch"],
+        "resources": ["jobs", "jobs/status"],
+        "verbs": ["create", "get", "list", "watch", "patch", "delete"],
+    },
+    {"apiGroups": [""], "resources": ["pods", "pods/status"], "verbs": ["get", "list", "watch", "delete"]},
+    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch"]},
+]
+
+
+@dataclass
+class KubernetesDeployment(Deployment):
+    """A deployment on a cluster."""
+
+    namespace: str = "default"
+
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        """What ``kubectl`` answers in the deployment's namespace.
+
+        Raises:
+            AssertionError: it fails.
+        """
+        return kubectl("--namespace", self.namespace, *arguments, given=given)
+
+    def pods(self, selector: str = "") -> list[dict[str, Any]]:
+        """The namespace's pods, those that ended included, of a label selector."""
+        return list(json.loads(self.kubectl("get", "pods", "--selector", selector, "--output", "json"))["items"])
+
+    def step_pods(self, run_id: str) -> list[dict[str, Any]]:
+        """The pods of a run's steps."""
+        from ml_assets.executors.engine import RUN_LABEL
+
+        return self.pods(f"{RUN_LABEL}={run_id}")
+
+    def run_workers(self, run_id: str) -> list[dict[str, Any]]:
+        """The pods of a run's workers."""
+        return self.pods(f"dagster/run-id={run_id},app.kubernetes.io/component=run_worker")
+
+    def story(self, run_id: str) -> str:
+        """A run for a person to read: its events and the cluster's, and what its run workers printed."""
+        parts = [super().story(run_id), self.kubectl("get", "pods", "--output", "wide")]
+        parts.append(self.kubectl("get", "events", "--sort-by", ".lastTimestamp"))
+        for worker in self.run_workers(run_id):
+            name = worker["metadata"]["name"]
+            parts.append(f"{name} printed:\n{self.logs_of(name)}")
+        return "\n".join(parts)
+
+    def logs_of(self, pod: str) -> str:
+        """The last lines that a pod printed; empty where it is gone or never ran."""
+        asked = ["kubectl", "--namespace", self.namespace, "logs", pod, "--tail", "60"]
+        return subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False).stdout
+
+
+@contextmanager
+def kubernetes_deployment(
+    ground: Ground,
+    servers: Servers,
+    image: str,
+    module: str,
+    folder: Path,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[KubernetesDeployment]:
+    """The kubernetes target, until the block ends; its namespace goes with everything in it."""
+    namespace = f"ml-assets-tests-{int(time.time()) % 10**6}-{os.getpid()}-{next(_NUMBERS)}"
+    own = {
+        **shared_variables("kubernetes", ground, servers),
+        "ML_ASSETS__CONTAINERS__NAMESPACE": namespace,
+        **(variables or {}),
+    }
+    for manifest in _manifests(namespace, own):
+        kubectl("apply", "--filename", "-", given=json.dumps(manifest))
+    try:
+        with deployed(
+            KubernetesDeployment,
+            "kubernetes",
+            module=module,
+            image=image,
+            folder=folder,
+            servers=servers,
+            variables=own,
+            launcher={
+                "load_incluster_config": False,
+                "volumes": _VOLUMES,
+                "volume_mounts": [{"name": "kubeconfig", "mount_path": _KUBECONFIG_FOLDER}],
+            },
+            namespace=namespace,
+        ) as deployment:
+            yield deployment
+    finally:
+        kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def kubectl(*arguments: str, given: str | None = None) -> str:
+    """What ``kubectl`` answers.
+
+    Raises:
+        AssertionError: it fails.
+    """
+    done = subprocess.run(
+        ["kubectl", *arguments], input=given, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+    return done.stdout
+
+
+def _manifests(namespace: str, variables: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Namespace, service accounts with the rights that settings.toml describes, variables, and the instance's file."""
+    yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    for account in (RUN_WORKER, STEP):
+        yield _manifest("v1", "ServiceAccount", account, namespace)
+    yield _manifest("rbac.authorization.k8s.io/v1", "Role", RUN_WORKER, namespace, rules=_RULES)
+    yield _manifest(
+        "rbac.authorization.k8s.io/v1",
+        "RoleBinding",
+        RUN_WORKER,
+        namespace,
+        roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": RUN_WORKER},
+        subjects=[{"kind": "ServiceAccount", "name": RUN_WORKER, "namespace": namespace}],
+    )
+    plain = {name: value for name, value in variables.items() if name not in _SECRETS}
+    secret = {name: value for name, value in variables.items() if name in _SECRETS}
+    yield _manifest(
+        "v1", "ConfigMap", "ml-assets", namespace, data={**plain, "KUBECONFIG": f"{_KUBECONFIG_FOLDER}/config"}
+    )
+    yield _manifest("v1", "ConfigMap", "kubeconfig", namespace, data={"config": json.dumps(_KUBECONFIG)})
+    yield _manifest("v1", "Secret", "ml-assets", namespace, stringData=secret)
+    file = (PROJECT / "deployments" / "kubernetes" / "dagster.yaml").read_text()
+    yield _manifest("v1", "ConfigMap", "ml-assets-instance", namespace, data={"dagster.yaml": file})
+
+
+def _toml(tree: Any) -> str:
+    """Strings in arrays and tables, as TOML writes them inline."""
+    if isinstance(tree, dict):
+        return "{" + ", ".join(f"{key} = {_toml(value)}" for key, value in tree.items()) + "}"
+    return "[" + ", ".join(map(_toml, tree)) + "]" if isinstance(tree, list) else json.dumps(tree)
+
+
+def _manifest(version: str, kind: str, name: str, namespace: str, **content: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        **content,
+    }

@@ -1,0 +1,131 @@
+"""What tests of image builds need: a small project, and an engine that keeps attestations."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from resources.base_images import LOCK_FILE, update_base_images
+from resources.image_builders.buildkit import BuildOptions
+from resources.image_builders.interface import ImageSpec
+from resources.registry import RegistryClient
+from tests.conftest import require_program, unavailable
+from tests.containers.ground import Ground
+from tests.containers.small_project import DOCKERFILE, Project
+from tests.oci_registry import OciRegistry
+from tests.resources.test_registry_auth import PASSWORD, PASSWORD_FILE, USER
+
+_BRIDGE = "ml-assets-test"
+_SECONDS = 60
+
+
+@pytest.fixture(scope="session")
+def containerd_engine(ground: Ground) -> Iterator[str]:
+    """Its address, as ``DOCKER_HOST`` takes it. It has its own bridge: an engine without one removes the other's."""
+    program, ip = require_program("dockerd", "docker.io"), require_program("ip", "iproute2")
+    if os.geteuid():
+        unavailable("a second Docker engine can only be started by root")
+    folder = Path(tempfile.mkdtemp(prefix="engine-"))
+    configuration = {"features": {"containerd-snapshotter": True}, "insecure-registries": [ground.registry]}
+    (folder / "daemon.json").write_text(json.dumps(configuration))
+    address = f"unix://{folder}/docker.sock"
+    subprocess.run([ip, "link", "delete", _BRIDGE], capture_output=True, check=False)
+    subprocess.run([ip, "link", "add", _BRIDGE, "type", "bridge"], check=True)
+    subprocess.run([ip, "address", "add", "172.31.250.1/24", "dev", _BRIDGE], check=True)
+    subprocess.run([ip, "link", "set", _BRIDGE, "up"], check=True)
+    options = ["--config-file", folder / "daemon.json", "--host", address, "--data-root", folder / "data"]
+    options += ["--exec-root", folder / "exec", "--pidfile", folder / "pid"]
+    options += ["--bridge", _BRIDGE, "--iptables=false", "--ip-masq=false"]
+    try:
+        with (
+            (folder / "log").open("wb") as log,
+            subprocess.Popen([program, *options], stdout=log, stderr=log) as engine,
+        ):
+            try:
+                _wait(engine, address, folder / "log")
+                yield address
+            finally:
+                engine.terminate()
+                engine.wait(_SECONDS)
+    finally:
+        subprocess.run([ip, "link", "delete", _BRIDGE], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait(engine: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while subprocess.run(["docker", "--host", address, "info"], capture_output=True, check=False).returncode:
+        if engine.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"the second engine did not start: {log.read_text()[-2000:]}")
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def base(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Lock of base images, as the registry answered for the base image that tests are given."""
+    lock = tmp_path_factory.mktemp("lock") / LOCK_FILE
+    _, _, name = ground.base_image.partition("/")
+    repository, _, tag = name.rpartition(":")
+    images = {"python": {"repository": repository, "tag": tag, "answer": None}}
+    lock.write_text(json.dumps({"schema_version": 1, "images": images}))
+    (update,) = update_base_images(lock, ground.registry, RegistryClient(plain_http=[ground.registry]))
+    assert update.error is None
+    return lock.read_text()
+
+
+@pytest.fixture
+def project(ground: Ground, base: str, tmp_path: Path) -> Iterator[Project]:
+    """The project, with a repository that no other test pushes to; the engine forgets its images in the end."""
+    root = tmp_path / "project"
+    (root / "app").mkdir(parents=True)
+    (root / "app" / "main.py").write_text("print('hello')\n")
+    (root / "uv.lock").write_text("# of others\nalpha==1.0\n")
+    (root / "pyproject.toml").write_text('[project]\nname = "p"\nversion = "1.2.3"\n')
+    (root / "Dockerfile").write_text(DOCKERFILE)
+    (root / LOCK_FILE).write_text(base)
+    prefix = f"tests/{uuid4().hex}"
+    yield Project(
+        root,
+        ImageSpec(
+            name="small",
+            dockerfile="Dockerfile",
+            sources=("app", "pyproject.toml"),
+            bases={"BASE_IMAGE": "python"},
+            arguments={"ACCELERATOR": "cpu"},
+            target="code",
+        ),
+        ground.registry,
+        RegistryClient(plain_http=[ground.registry]),
+        BuildOptions(
+            registry=ground.registry,
+            base_registry=ground.registry,
+            prefix=prefix,
+            plain_http=(ground.registry,),
+        ),
+    )
+    command = ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"{ground.registry}/{prefix}/*"]
+    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    if names:
+        subprocess.run(["docker", "image", "rm", *names], capture_output=True, check=False)
+
+
+@pytest.fixture
+def protected(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A registry that wants a password, and a configuration of Docker that holds it."""
+    program = require_program("docker-registry", "docker-registry")
+    passwords, config = tmp_path / "htpasswd", tmp_path / "docker" / "config.json"
+    passwords.write_text(PASSWORD_FILE)
+    settings = {"auth": {"htpasswd": {"realm": "test", "path": str(passwords)}}}
+    with OciRegistry.started(program, tmp_path / "registry", settings=settings) as registry:
+        credentials = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        config.parent.mkdir()
+        config.write_text(json.dumps({"auths": {registry.host: {"auth": credentials}}}))
+        yield registry.host, config

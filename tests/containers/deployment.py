@@ -1,0 +1,381 @@
+"""A whole deployment on this machine: instance, code server, run launcher and daemon, as its target's files say."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.launcher.base import WorkerStatus
+from dagster._core.test_utils import create_test_daemon_workspace_context
+from dagster._core.workspace.load_target import GrpcServerTarget
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
+
+from tests.containers.ground import Ground
+from tests.containers.servers import BUCKET, Servers, accepts, free_port, running
+from tests.containers.train_image import image_variables
+from tests.dagster_daemon import Daemons
+
+PROJECT = Path(__file__).parents[2]
+LOCATION = "tests"
+_LOOPBACK = "127.0.0.1"
+_POLL_SECONDS = 0.3
+_LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchPipelineExecution(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+    ... on InvalidSubsetError { message }
+    ... on UnauthorizedError { message }
+  }
+}
+"""
+_TERMINATE = """
+mutation Terminate($run: String!) {
+  terminateRun(runId: $run) { __typename ... on TerminateRunFailure { message } ... on PythonError { message } }
+}
+"""
+
+
+@dataclass
+class Deployment:
+    """One target at work, with one code location. While it is open, its variables are this process's own."""
+
+    target: str
+    image: str
+    """Image of the code location, by digest: what run workers start in."""
+    home: Path
+    servers: Servers
+    daemons: Daemons
+    """Dagster's daemons, to be driven by hand in this process."""
+    code_server_port: int
+    _has_daemon: bool = field(default=False, init=False)
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        return self.daemons.instance
+
+    def launch(
+        self,
+        *assets: str,
+        job: str | None = None,
+        partition: str | None = None,
+        run_config: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        checks: Sequence[tuple[str, str]] | None = None,
+    ) -> str:
+        """Launch what the UI would, and return the run's id: it is queued, and dequeued unless a limit forbids it.
+
+        Args:
+            assets: keys of the assets, as ``prefix/name``; all of the job's when left out.
+            job: name of the job; none materializes assets ad hoc.
+            partition: partition key.
+            run_config: run config, as the launchpad takes it.
+            tags: tags of the run.
+            checks: asset and name of the checks to run, all of the assets' own when left out.
+        """
+        repository = self.daemons.repository
+        selector: dict[str, Any] = {
+            "repositoryLocationName": LOCATION,
+            "repositoryName": repository.name,
+            "jobName": job or "__ASSET_JOB",
+        }
+        if assets or checks is not None:
+            selector["assetSelection"] = [{"path": asset.split("/")} for asset in assets]
+        if checks is not None:
+            selector["assetCheckSelection"] = [
+                {"assetKey": {"path": asset.split("/")}, "name": name} for asset, name in checks
+            ]
+        all_tags = {**({"dagster/partition": partition} if partition else {}), **(tags or {})}
+        params = {
+            "selector": selector,
+            "mode": "default",
+            "runConfigData": run_config or {},
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in all_tags.items()]},
+        }
+        answer = self.daemons.ask(_LAUNCH, {"params": params})
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        self.dequeue()
+        return str(answer["run"]["runId"])
+
+    def dequeue(self) -> None:
+        """Launch queued runs as far as limits allow, unless a daemon of its own does."""
+        if self._has_daemon:
+            return
+        with QueuedRunCoordinatorDaemon(interval_seconds=1) as coordinator:
+            for result in coordinator.run_iteration(self.daemons.context):
+                assert result is None, result
+
+    def wait(self, run_id: str, *, status: str | None = "SUCCESS", seconds: float = 120) -> dg.DagsterRun:
+        """The run once it has ended, with the status asked for (None: any); else the test fails with its story."""
+        self.wait_until(lambda: self._has_ended(run_id), run_id, seconds=seconds)
+        run = self._run(run_id)
+        assert status is None or run.status.value == status, f"{run.status.value}\n{self.story(run_id)}"
+        return run
+
+    def wait_until(self, holds: Callable[[], object], run_id: str, *, seconds: float = 120) -> None:
+        """Wait until something holds; the test fails with the run's story where it does not come to hold."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, f"not after {seconds:g} s:\n{self.story(run_id)}"
+            self.dequeue()
+            time.sleep(_POLL_SECONDS)
+
+    def run(self, *assets: str, status: str | None = "SUCCESS", seconds: float = 120, **options: Any) -> dg.DagsterRun:
+        """`launch` and `wait`."""
+        return self.wait(self.launch(*assets, **options), status=status, seconds=seconds)
+
+    def terminate(self, run_id: str) -> None:
+        """Cancel a run as the UI does."""
+        answer = self.daemons.ask(_TERMINATE, {"run": run_id})
+        assert answer["__typename"] == "TerminateRunSuccess", answer
+
+    def events(self, run_id: str, kind: dg.DagsterEventType | None = None) -> Sequence[dg.EventLogEntry]:
+        """What the event log has of a run."""
+        return self.instance.all_logs(run_id, of_type=kind)
+
+    def story(self, run_id: str) -> str:
+        """A run for a person to read: its events, and the errors in them."""
+        lines = [f"run {run_id}: {self._run(run_id).status.value}"]
+        for entry in self.events(run_id):
+            event = entry.dagster_event
+            lines.append(f"  {event.event_type_value if event else 'LOG'} {entry.step_key or ''} {entry.message}")
+            error = getattr(event.event_specific_data, "error", None) if event else None
+            if error:
+                lines.append(error.to_string())
+        return "\n".join(lines)
+
+    def log_keys(self, run_id: str) -> dict[str, list[str]]:
+        """Key of the captured log by step."""
+        found = {}
+        for entry in self.events(run_id, dg.DagsterEventType.LOGS_CAPTURED):
+            assert entry.dagster_event
+            captured = entry.dagster_event.logs_captured_data
+            for step in captured.step_keys or []:
+                found[step] = self.instance.compute_log_manager.build_log_key_for_run(run_id, captured.file_key)
+        return {step: list(key) for step, key in found.items()}
+
+    def logs(self, run_id: str, step: str) -> tuple[str, str]:
+        """What a step has printed so far to stdout and stderr, as the UI shows it."""
+        data = self.instance.compute_log_manager.get_log_data(self.log_keys(run_id)[step])
+        return (data.stdout or b"").decode(), (data.stderr or b"").decode()
+
+    def objects(self, prefix: str = "") -> list[str]:
+        """Keys of the objects in the bucket."""
+        import boto3
+
+        pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+    @contextmanager
+    def daemon(self) -> Iterator[None]:
+        """Dagster's own daemon, as a process: queue, run monitoring, backfills, schedules, sensors."""
+        workspace = self.home / "workspace.yaml"
+        server = {"host": _LOOPBACK, "port": self.code_server_port, "location_name": LOCATION}
+        workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+        program = Path(sys.executable).with_name("dagster-daemon")
+        started = time.time()
+
+        def beats() -> bool:
+            found = self.instance.get_daemon_heartbeats().values()
+            return any(beat.daemon_type == "MONITORING" and beat.timestamp > started for beat in found)
+
+        with running([program, "run", "--workspace", workspace], beats, self.home / "daemon.log"):
+            self._has_daemon = True
+            try:
+                yield
+            finally:
+                self._has_daemon = False
+
+    def _has_ended(self, run_id: str) -> bool:
+        run = self._run(run_id)
+        if run.status is dg.DagsterRunStatus.STARTING and not self._has_daemon:
+            # A worker that cannot even open the instance says nothing to it.
+            health = self.instance.run_launcher.check_run_worker_health(run)
+            lost = health.status in (WorkerStatus.FAILED, WorkerStatus.NOT_FOUND)
+            still = self._run(run_id).status is dg.DagsterRunStatus.STARTING
+            assert not (lost and still), f"the run worker did not start: {health.msg}\n{self.story(run_id)}"
+        return run.is_finished
+
+    def _run(self, run_id: str) -> dg.DagsterRun:
+        run = self.instance.get_run_by_id(run_id)
+        assert run, run_id
+        return run
+
+
+@contextmanager
+def deployed(
+    kind: type["Deployment"],
+    target: str,
+    *,
+    module: str,
+    image: str,
+    folder: Path,
+    servers: Servers,
+    variables: Mapping[str, str],
+    launcher: Mapping[str, Any],
+    **facts: Any,
+) -> Iterator[Any]:
+    """A deployment of a target, until the block ends.
+
+    Args:
+        kind: class of the deployment.
+        target: folder in ``deployments``, whose ``dagster.yaml`` is its instance's.
+        module: module of the code location, which the image has too.
+        image: image of run workers.
+        folder: empty directory.
+        servers: what it stands on.
+        variables: environment of this process, the code server and the daemon.
+        launcher: config of the run launcher over that of ``dagster.yaml``: what differs for a process outside.
+        facts: further fields of the deployment.
+    """
+    home = folder / "dagster"
+    home.mkdir(parents=True)
+    tree = yaml.safe_load((PROJECT / "deployments" / target / "dagster.yaml").read_text())
+    tree["run_launcher"]["config"] |= launcher
+    (home / "dagster.yaml").write_text(yaml.safe_dump(tree))
+    own = {"DAGSTER_HOME": str(home), "ML_ASSETS__DVC__CACHE": str(folder / "cache")}
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("ML_ASSETS__", "AWS_"))]:
+            patch.delenv(name)
+        for name, value in {**variables, **own}.items():
+            patch.setenv(name, value)
+        port = stack.enter_context(_code_server(module, image, folder))
+        instance = stack.enter_context(dg.DagsterInstance.from_config(str(home)))
+        origin = GrpcServerTarget(host=_LOOPBACK, port=port, socket=None, location_name=LOCATION)
+        context = stack.enter_context(create_test_daemon_workspace_context(origin, instance))
+        yield kind(
+            target=target,
+            image=image,
+            home=home,
+            servers=servers,
+            daemons=Daemons(context, patch),
+            code_server_port=port,
+            **facts,
+        )
+
+
+def shared_variables(target: str, ground: Ground, servers: Servers) -> dict[str, str]:
+    """What every process of a deployment is told; pools are cut down to what a small machine has."""
+    return {
+        **servers.s3_variables,
+        "ML_ASSETS_TARGET": target,
+        "DAGSTER_POSTGRES_URL": servers.new_database(),
+        "DAGSTER_LOGS_BUCKET": BUCKET,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "ML_ASSETS__DVC__REMOTE": f"s3://{BUCKET}/content",
+        "ML_ASSETS__MLFLOW__TRACKING_URI": servers.mlflow,
+        **image_variables(ground),
+        **{
+            f"ML_ASSETS__POOLS__{pool}__{key}": value
+            for pool in ("CPU", "GPU", "GPU-SPOT")
+            for key, value in {"CPUS": "0.1", "MEMORY": "1Gi", "CHECK_ACCELERATORS": "false"}.items()
+        },
+        **{f"ML_ASSETS__POOLS__{pool}__SHARED_MEMORY": "64Mi" for pool in ("GPU", "GPU-SPOT")},
+    }
+
+
+@dataclass
+class DockerDeployment(Deployment):
+    """A deployment on the Docker engine."""
+
+    def containers(self, label: str) -> list[dict[str, Any]]:
+        """What the engine says of containers with a label (``name`` or ``name=value``), those that ended included."""
+        listed = subprocess.run(
+            ["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={label}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        names = listed.stdout.split()
+        if not names:
+            return []
+        # One that goes away in between leaves the others.
+        found = subprocess.run(["docker", "inspect", *names], capture_output=True, text=True, check=False)
+        return list(json.loads(found.stdout))
+
+    def step_containers(self, run_id: str) -> list[dict[str, Any]]:
+        """The containers of a run's steps."""
+        from ml_assets.executors.engine import RUN_LABEL
+
+        return self.containers(f"{RUN_LABEL}={run_id}")
+
+    def run_workers(self, run_id: str) -> list[dict[str, Any]]:
+        """The containers of a run's workers."""
+        return self.containers(f"dagster/run_id={run_id}")
+
+
+@contextmanager
+def docker_deployment(
+    ground: Ground,
+    servers: Servers,
+    image: str,
+    module: str,
+    folder: Path,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[DockerDeployment]:
+    """The docker target on this machine's engine, until the block ends."""
+    own = {
+        "ML_ASSETS__CONTAINERS__NETWORK": "bridge",
+        **shared_variables("docker", ground, servers),
+        # No GPU is behind an engine of the tests.
+        **{f"ML_ASSETS__POOLS__{pool}__ACCELERATORS": "0" for pool in ("GPU", "GPU-SPOT")},
+        **(variables or {}),
+    }
+    written = yaml.safe_load((PROJECT / "deployments" / "docker" / "dagster.yaml").read_text())
+    listed = written["run_launcher"]["config"]["env_vars"]
+    own["ML_ASSETS__CONTAINERS__PASS_VARIABLES"] = json.dumps([*own, "ML_ASSETS__CONTAINERS__PASS_VARIABLES"])
+    names = [*listed, *(name for name in own if name not in {entry.split("=")[0] for entry in listed})]
+    with deployed(
+        DockerDeployment,
+        "docker",
+        module=module,
+        image=image,
+        folder=folder,
+        servers=servers,
+        variables=own,
+        launcher={"env_vars": names},
+    ) as deployment:
+        try:
+            yield deployment
+        finally:
+            _remove_containers(deployment)
+
+
+def _remove_containers(deployment: DockerDeployment) -> None:
+    for run in deployment.instance.get_runs():
+        for container in (*deployment.run_workers(run.run_id), *deployment.step_containers(run.run_id)):
+            subprocess.run(["docker", "rm", "--force", container["Id"]], capture_output=True, check=False)
+
+
+@contextmanager
+def _code_server(module: str, image: str, folder: Path) -> Iterator[int]:
+    port = free_port(_LOOPBACK)
+    program = Path(sys.executable).with_name("dagster")
+    command: list[str | Path] = [
+        program,
+        "api",
+        "grpc",
+        "--module-name",
+        module,
+        "--host",
+        _LOOPBACK,
+        "--port",
+        str(port),
+    ]
+    # A working directory would be one of this machine, and images have none like it.
+    command += ["--container-image", image, "--location-name", LOCATION, "--empty-working-directory"]
+    environment = {"PYTHONPATH": str(PROJECT)}
+    log = folder / "code-server.log"
+    with running(command, lambda: accepts(_LOOPBACK, port), log, environment=environment):
+        yield port

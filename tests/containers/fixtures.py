@@ -1,0 +1,144 @@
+"""Fixtures of the tests that need an engine or a cluster; everything heavy is made once for a session.
+
+A test module opens a deployment of its own code location with `open_docker` or `open_kubernetes`, as a rule in a
+fixture of module scope::
+
+    @pytest.fixture(scope="module")
+    def deployment(open_kubernetes: OpenKubernetes) -> Iterator[KubernetesDeployment]:
+        with open_kubernetes("tests.containers.steps") as opened:
+            yield opened
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import pytest
+
+from tests.containers.ground import Ground
+from tests.containers.servers import Servers
+
+if TYPE_CHECKING:
+    from tests.cluster.deployment import KubernetesDeployment
+    from tests.containers.deployment import DockerDeployment
+
+_COMMON_SOURCES = ("tests/__init__.py", "tests/containers/__init__.py", "tests/cluster/__init__.py")
+
+_Opened = TypeVar("_Opened", covariant=True)
+
+
+class Opener(Protocol[_Opened]):
+    """Opens a deployment of one module's definitions."""
+
+    def __call__(
+        self,
+        module: str,
+        *,
+        sources: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        image: str | None = None,
+    ) -> AbstractContextManager[_Opened]:
+        """A deployment, until the block ends.
+
+        Args:
+            module: module of the code location.
+            sources: files or folders, from the project's folder, that the module imports from the tests besides itself.
+            variables: over those of the kit, for every process; pods and containers get them too.
+            image: image of the code location by digest; the train image with the module on top when left out.
+        """
+
+
+OpenDocker = Opener["DockerDeployment"]
+OpenKubernetes = Opener["KubernetesDeployment"]
+
+
+@pytest.fixture(scope="session")
+def ground() -> Ground:
+    """Engine and registry; tests are skipped without them."""
+    given = Ground.given()
+    given.require_engine()
+    return given
+
+
+@pytest.fixture(scope="session")
+def cluster(ground: Ground) -> Ground:
+    """Engine, registry and cluster; tests are skipped without them."""
+    ground.require_cluster()
+    return ground
+
+
+@pytest.fixture(scope="session")
+def running_servers(ground: Ground) -> Iterator[Servers]:
+    """PostgreSQL, object storage and MLflow."""
+    from tests.containers.servers import servers
+
+    with servers(ground.host) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def train_image(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The train image of this checkout, by digest."""
+    from tests.containers import train_image as images
+
+    return images.train_image(ground, tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="session")
+def image_with(ground: Ground, train_image: str) -> Callable[..., str]:
+    """Makes the image of a code location, by digest: the train image with a module of the tests, and what it needs."""
+    from tests.containers.train_image import code_image
+
+    def make(module: str, sources: Sequence[str] = ()) -> str:
+        own = f"{module.replace('.', '/')}.py"
+        return code_image(ground, train_image, (*_COMMON_SOURCES, own, *sources))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def open_docker(
+    ground: Ground,
+    running_servers: Servers,
+    image_with: Callable[..., str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> "OpenDocker":
+    """Opens a deployment on the Docker engine."""
+    from tests.containers.deployment import docker_deployment
+
+    def open_one(
+        module: str,
+        *,
+        sources: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        image: str | None = None,
+    ) -> AbstractContextManager["DockerDeployment"]:
+        used = image or image_with(module, sources)
+        folder = tmp_path_factory.mktemp("docker")
+        return docker_deployment(ground, running_servers, used, module, folder, variables)
+
+    return open_one
+
+
+@pytest.fixture(scope="session")
+def open_kubernetes(
+    cluster: Ground,
+    running_servers: Servers,
+    image_with: Callable[..., str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> "OpenKubernetes":
+    """Opens a deployment on the cluster."""
+    from tests.cluster.deployment import kubernetes_deployment
+
+    def open_one(
+        module: str,
+        *,
+        sources: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        image: str | None = None,
+    ) -> AbstractContextManager["KubernetesDeployment"]:
+        used = image or image_with(module, sources)
+        folder = tmp_path_factory.mktemp("kubernetes")
+        return kubernetes_deployment(cluster, running_servers, used, module, folder, variables)
+
+    return open_one

@@ -1,0 +1,165 @@
+"""A code location whose steps do what steps in containers do: end well, fail, and come to every kind of harm."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+import dagster as dg
+import pandas as pd
+
+from ml_assets.containers import runs_in
+from ml_assets.datasets import dataset
+from ml_assets.definitions import on_target, settings
+from ml_assets.features import feature_set
+
+days = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-07-20")
+MEBIBYTES = 2**20
+
+
+@dataset(pool="cpu", partitions_def=days)
+def numbers(context: dg.AssetExecutionContext) -> pd.DataFrame:
+    """The day's number."""
+    print(f"numbers of {context.partition_key} are made")
+    print("and something goes wrong a little", file=sys.stderr)
+    return pd.DataFrame({"number": [int(context.partition_key[-2:])]})
+
+
+@feature_set(pool="gpu", partitions_def=days)
+def doubled(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Twice the day's number."""
+    return numbers * 2
+
+
+@dg.asset_check(asset=numbers)
+def is_positive() -> dg.AssetCheckResult:
+    """A check of its own step."""
+    return dg.AssetCheckResult(passed=True)
+
+
+class SleepConfig(dg.Config):
+    """How long to sleep."""
+
+    seconds: float = 30
+
+
+@runs_in(pool="cpu")
+@dg.asset
+def sleeper(config: SleepConfig) -> None:
+    """Counts the seconds; lets itself be ended."""
+    _count(config.seconds)
+
+
+@runs_in(pool="gpu-spot")
+@dg.asset(retry_policy=dg.RetryPolicy(max_retries=0))
+def on_spot(config: SleepConfig) -> None:
+    """Counts the seconds on nodes that may be taken away."""
+    _count(config.seconds)
+
+
+@runs_in(pool="small")
+@dg.asset
+def hungry() -> None:
+    """Needs more memory than its pool gives, and less than the pool's cap."""
+    _eat(350)
+
+
+@runs_in(pool="small")
+@dg.asset(retry_policy=dg.RetryPolicy(max_retries=0))
+def insatiable() -> None:
+    """Needs more memory than the pool's cap."""
+    _eat(5000)
+
+
+@runs_in(pool="cpu")
+@dg.asset(retry_policy=dg.RetryPolicy(max_retries=1, delay=1))
+def raises_once(context: dg.AssetExecutionContext) -> None:
+    """Fails, and is retried by its own policy."""
+    if context.retry_number == 0:
+        raise ValueError("the first attempt fails")
+
+
+@runs_in(pool="cpu")
+@dg.asset(retry_policy=dg.RetryPolicy(max_retries=1, delay=5))
+def slow_after_retry(context: dg.AssetExecutionContext) -> None:
+    """Fails, and counts the seconds when it is retried."""
+    if context.retry_number == 0:
+        raise ValueError("the first attempt fails")
+    _count(30)
+
+
+@runs_in(pool="cpu")
+@dg.asset
+def segfaults() -> None:
+    """Reads address zero."""
+    print("about to read address zero", flush=True)
+    ctypes.string_at(0)
+
+
+@runs_in(pool="cpu")
+@dg.asset
+def exits_silently() -> None:
+    """Ends its process as if all were well."""
+    print("nobody will hear of me", flush=True)
+    os._exit(0)
+
+
+@runs_in(pool="cpu")
+@dg.asset
+def exits_with_three() -> None:
+    """Ends its process with a status of its own."""
+    os._exit(3)
+
+
+@runs_in(pool="brief")
+@dg.asset
+def too_slow() -> None:
+    """Runs for longer than its pool allows."""
+    _count(120)
+
+
+@runs_in(pool="cpu")
+@dg.asset
+def deaf() -> None:
+    """Cannot be asked to end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _count(600)
+
+
+@runs_in(pool="cpu")
+@dg.asset
+def talkative(config: SleepConfig) -> None:
+    """Writes more events than a page of the event log holds, and goes on."""
+    log = dg.get_dagster_logger()
+    for number in range(1200):
+        log.info(f"line {number}")
+    _count(config.seconds)
+
+
+@runs_in(pool="cpu")
+@dg.asset(deps=[sleeper])
+def after_sleeper() -> None:
+    """Runs when the sleeper is done."""
+
+
+def _count(seconds: float) -> None:
+    for second in range(int(seconds)):
+        print(f"second {second} in {os.uname().nodename}", flush=True)
+        time.sleep(1)
+
+
+def _eat(mebibytes: int) -> None:
+    blocks = []
+    for count in range(0, mebibytes, 10):
+        blocks.append(b"x" * (10 * MEBIBYTES))
+        print(f"{count} MiB", flush=True)
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    own = dg.Definitions(
+        assets=[value for value in globals().values() if isinstance(value, dg.AssetsDefinition)],
+        jobs=[dg.define_asset_job("partitions", selection=["numbers"])],
+    )
+    return on_target(own, settings())

@@ -1,0 +1,122 @@
+"""Images that steps of tests run in: the project's own train image, with the tests' code location on top."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from resources.image_builders.interface import ImageSpec
+from tests.containers.ground import Ground
+
+PROJECT = Path(__file__).parents[2]
+_MANIFESTS = ", ".join(
+    f"application/vnd.{kind}+json"
+    for kind in (
+        "oci.image.index.v1",
+        "oci.image.manifest.v1",
+        "docker.distribution.manifest.list.v2",
+        "docker.distribution.manifest.v2",
+    )
+)
+
+
+def train_image(ground: Ground, folder: Path) -> str:
+    """The train image of this checkout, by digest, built by the project itself unless the registry has it.
+
+    Args:
+        ground: where to build and push; its base image becomes that of the lock.
+        folder: empty directory, for a copy of what the image is built from.
+    """
+    if ground.train_image:
+        return ground.train_image
+    from ml_assets.definitions import image_builder, registry_client
+    from ml_assets.flight_delays.assets import train_image as asset
+    from resources.base_images import LOCK_FILE, update_base_images
+    from resources.settings import load_settings
+
+    for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "Dockerfile.train", ".dockerignore"):
+        shutil.copy(PROJECT / name, folder)
+    for name in ("deployments", "resources", "ml_assets"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    repository, tag = ground.base_image.split("/", 1)[1].rsplit(":", 1)
+    lock = {"schema_version": 1, "images": {"python": {"repository": repository, "tag": tag, "answer": None}}}
+    (folder / LOCK_FILE).write_text(json.dumps(lock))
+    chosen = load_settings({"ML_ASSETS_TARGET": "docker", **image_variables(ground)}, folder)
+    update_base_images(folder / LOCK_FILE, ground.base_image.split("/", 1)[0], registry_client(chosen))
+    built = image_builder(chosen).build(cast(ImageSpec, asset()), print)
+    return str(built.image)
+
+
+def image_variables(ground: Ground) -> dict[str, str]:
+    """Settings of builds on this ground: its registry, and how package indexes are reached from here."""
+    found = {"REGISTRY": ground.registry, "PLAIN_HTTP": json.dumps([ground.registry]), "NETWORK": "host"}
+    if os.environ.get("SSL_CERT_FILE"):
+        found["SECRETS__CA_BUNDLE"] = os.environ["SSL_CERT_FILE"]
+    return {f"ML_ASSETS__IMAGES__{key}": value for key, value in found.items()}
+
+
+def code_image(ground: Ground, train: str, sources: Sequence[str]) -> str:
+    """A train image with some of the tests' files in it, by digest; built once for the same content.
+
+    Args:
+        ground: its registry gets the image.
+        train: the train image, by digest.
+        sources: files, and folders with their Python files, from the project's folder.
+    """
+    files = sorted({file for source in sources for file in _files(PROJECT / source)})
+    content = hashlib.sha256(train.encode())
+    for file in files:
+        content.update(f"\0{file.relative_to(PROJECT)}\0".encode() + file.read_bytes())
+    name = f"{ground.registry}/ml-assets-tests/code:{content.hexdigest()[:20]}"
+    try:
+        return pinned(name)
+    except FileNotFoundError:
+        pass
+    with tempfile.TemporaryDirectory() as folder:
+        context = Path(folder)
+        for file in files:
+            target = context / "files" / file.relative_to(PROJECT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+        (context / "Dockerfile").write_text(f"FROM {train}\nCOPY files /app\n")
+        return _build(name, context)
+
+
+def pinned(name: str) -> str:
+    """The reference by digest of a tagged image.
+
+    Raises:
+        FileNotFoundError: its registry has no such image.
+    """
+    repository, tag = name.rsplit(":", 1)
+    host, path = repository.split("/", 1)
+    request = urllib.request.Request(
+        f"http://{host}/v2/{path}/manifests/{tag}", method="HEAD", headers={"Accept": _MANIFESTS}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return f"{repository}@{response.headers['Docker-Content-Digest']}"
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
+        raise FileNotFoundError(name) from error
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    return [file for file in source.rglob("*.py") if "__pycache__" not in file.parts]
+
+
+def _build(name: str, context: Path) -> str:
+    command = ["docker", "buildx", "build", "--progress", "plain", "--tag", name, "--push", str(context)]
+    built = subprocess.run(command, capture_output=True, text=True, timeout=1500, check=False)
+    assert built.returncode == 0, built.stderr[-6000:]
+    return pinned(name)

@@ -1,0 +1,30 @@
+"""A code location of two assets, whose steps run inside the run worker: what shows that a deployment works."""
+
+import sys
+
+import dagster as dg
+import pandas as pd
+
+from ml_assets.datasets import dataset
+from ml_assets.definitions import resources_for, settings
+
+
+@dataset()
+def numbers() -> pd.DataFrame:
+    """Three numbers."""
+    print("numbers are made")
+    print("and something goes wrong a little", file=sys.stderr)
+    return pd.DataFrame({"number": [1, 2, 3]})
+
+
+@dg.asset
+def failing() -> None:
+    """Fails."""
+    raise RuntimeError("as it was meant to")
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return dg.Definitions(
+        assets=[numbers, failing], resources=resources_for(settings()), executor=dg.in_process_executor
+    )
