@@ -39,7 +39,7 @@ def print_memory(size: int) -> str:
 
 def _is_memory(text: str) -> str:
     parse_memory(text)
-    return text
+    return "".join(text.split())  # Kubernetes takes no spaces
 
 
 _Memory = Annotated[str, AfterValidator(_is_memory)]

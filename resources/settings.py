@@ -14,7 +14,7 @@ import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
@@ -42,7 +42,7 @@ OVERRIDE_PREFIX = "ML_ASSETS__"
 HOME_VARIABLE = "DAGSTER_HOME"
 _FILES = "deployments/*/settings.toml"
 _DEPTH = 3
-"""Parts of the longest key, such as ``dvc.options.endpointurl``."""
+"""Parts of the longest key that has one value, such as ``dvc.options.endpointurl``."""
 _Place = tuple[str, ...]
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -332,7 +332,9 @@ def _wrong(error: ValidationError, file: Path, variables: Mapping[_Place, str]) 
     problems: dict[_Place, str] = {}
     steps = []
     for problem in error.errors():
-        place = tuple(str(part) for part in problem["loc"])[:_DEPTH]
+        place = tuple(str(part) for part in problem["loc"])
+        if problem["type"] != "extra_forbidden":
+            place = place[:_DEPTH]
         variable = next((name for at, name in variables.items() if at[: len(place)] == place[: len(at)]), None)
         problems.setdefault(place, f"{variable or file}: {_explain(place, problem)}")
         steps.append(f"correct or unset {variable}" if variable else f"correct {file.name}")
@@ -354,7 +356,11 @@ def _explain(place: _Place, problem: "ErrorDetails") -> str:
 
 
 def _section(place: _Place) -> type[BaseModel]:
-    section: Any = _File
+    found: Any = _File
     for name in place:
-        section = section.model_fields[name].annotation if name in getattr(section, "model_fields", {}) else None
-    return section if isinstance(section, type) and issubclass(section, BaseModel) else _File
+        if get_origin(found) in (dict, tuple):  # such as pools and tolerations: sections by name, or in a row
+            found = next((each for each in reversed(get_args(found)) if each is not Ellipsis), None)
+        else:
+            fields = getattr(found, "model_fields", {})
+            found = fields[name].annotation if name in fields else None
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else _File

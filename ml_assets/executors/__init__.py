@@ -4,6 +4,6 @@
 - `engine`: what an engine must be able to do; `kubernetes` and `docker` are the two there are.
 - `failures`: why a container ended, and what follows from it.
 - `launch`: the loop that launches a run's steps and looks after them; `events` reads the event log for it.
-- `step`: what runs inside the container.
+- `step`: what runs inside the container; `step_process`: the step itself.
 - `sweep`: removes what no run owns any more.
 """

@@ -164,7 +164,6 @@ class DockerEngine(ContainerEngine):
             device_requests=devices if pool.check_accelerators else None,
             security_opt=["no-new-privileges"],
             cap_drop=["ALL"],
-            init=True,
         )
         return dict(
             self._client.api.create_container_config(

@@ -25,7 +25,7 @@ from ml_assets.executors.failures import Cause, Failure, Reaction
 from ml_assets.executors.judgement import Launched, judge
 from ml_assets.executors.orders import container_name, order_of
 from ml_assets.executors.placement import Placement, PlacementRules, RunPlacements
-from ml_assets.executors.replay import replay
+from ml_assets.executors.replay import KnownLaunch, forget_outputs, replay
 from ml_assets.executors.slots import PoolSlots
 from resources.errors import EngineRefused, EngineUnreachable, MlAssetsError
 from resources.pools import Override
@@ -195,12 +195,24 @@ class _Loop:
         yield from state.events
         self.launches = dict(state.launches)
         self.waiting = {key: _Waiting(step) for key, step in state.waiting.items()}
-        for key, launch in state.launched.items():
-            name = container_name(self.run_id, key, launch.placement.number)
-            self.launched[key] = Launched(launch.step, launch.placement, name, launch.since, accepted=launch.heard)
-            self.names.add(name)
-            self.slots.claim(self._pools_of(launch.step, launch.placement), key, launch.step.tags.get(PRIORITY_TAG))
+        self.launched = {key: self._known(launch) for key, launch in state.launched.items()}
+        self.ending = {key: self._known(launch) for key, launch in state.ended.items()}
+        for key in (*self.launched, *self.ending):
+            self.slots.adopt(key)
         reports.resumed(self.context, [launched.name for launched in self.launched.values()])
+
+    def _known(self, launch: KnownLaunch) -> Launched:
+        name = container_name(self.run_id, launch.step.key, launch.placement.number)
+        self.names.add(name)
+        return Launched(
+            launch.step,
+            launch.placement,
+            name,
+            launch.since,
+            accepted=launch.heard,
+            ended_at=time.monotonic(),
+            succeeded=launch.succeeded,
+        )
 
     # --- containers ---
 
@@ -264,6 +276,7 @@ class _Loop:
             reports.failed(self.executor, self.context.for_step(launched.step), failure, self.active.get_known_state())
             return
         reports.again(self.context.for_step(launched.step), failure, launched.placement, again)
+        forget_outputs(self.active, launched.step)
         del self.launched[key]
         if again.pool != launched.placement.pool:
             self.slots.free(key)
@@ -286,7 +299,7 @@ class _Loop:
             is_patient = time.monotonic() - launched.ended_at < _WIND_UP_SECONDS
             if (is_patient and seen.failure is None and seen.waiting is None) or not self.engine.stop(launched.name):
                 return
-        else:
+        elif seen is not None:
             self.engine.remove(launched.name, succeeded=launched.succeeded)
         self.slots.free(launched.step.key)
         del self.ending[launched.step.key]

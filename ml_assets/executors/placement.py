@@ -59,6 +59,8 @@ class Placement(BaseModel):
     """Code version that the code location expects of each asset that the step makes; empty where it is pinned."""
     interruptions: int = 0
     """How often the step was interrupted on this pool."""
+    override: Override = Override()
+    """What was said of this step's resources, whatever its pool."""
 
     def again(self, **changes: Any) -> "Placement":
         """The next launch of the same step."""
@@ -72,7 +74,7 @@ class Placement(BaseModel):
 
     def on(self, name: str, pool: Pool) -> "Placement":
         """The next launch on another pool, with that pool's resources."""
-        return self.again(pool=name, interruptions=0, **_resources(pool, Override()))
+        return self.again(pool=name, interruptions=0, **_resources(pool, self.override))
 
 
 _current: ContextVar[Placement | None] = ContextVar("ml_assets_placement", default=None)
@@ -163,6 +165,7 @@ class RunPlacements:
             code_versions=subject.code_versions if "image_asset" in image else {},
             **image,
             run_seconds=self.rules.containers.check_seconds if subject.is_check else pool.run_seconds,
+            override=over,
             **_resources(pool, over),
         )
 
@@ -182,7 +185,7 @@ class RunPlacements:
                 asset=asset,
             )
         if "@" in said:
-            return {"image": str(ImageReference.parse(said))}
+            return {"image": _reference(said, asset)}
         event = self._instance.get_latest_materialization_event(dg.AssetKey.from_user_string(said))
         materialization = event.asset_materialization if event else None
         entry = materialization.metadata.get(RECORD_METADATA) if materialization else None
@@ -200,6 +203,17 @@ class RunPlacements:
             "index_digest": record.made_index_digest,
             "environment_digest": record.data_version,
         }
+
+
+def _reference(said: str, asset: str) -> str:
+    try:
+        return str(ImageReference.parse(said))
+    except ValueError as error:
+        raise PlacementError(
+            f"its image cannot be read: {error}",
+            next_step="name an image asset, or an image as registry/repository@sha256:…",
+            asset=asset,
+        ) from error
 
 
 @dataclass(frozen=True)

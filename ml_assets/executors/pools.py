@@ -29,26 +29,19 @@ def check_placements(definitions: dg.Definitions, chosen: Settings) -> None:
 
 
 def _of_definitions(definitions: dg.Definitions, chosen: Settings, images: set[str]) -> Iterator[str]:
-    for asset in _assets(definitions):
-        if not asset.is_executable:
-            continue
-        spec = ContainerSpec.from_tags(asset.node_def.tags)
-        image = placed_image(spec, asset)
-        name = ", ".join(sorted(key.to_user_string() for key in asset.keys or asset.check_keys))
+    for name, spec, image in _specs(definitions):
         if spec.pool is not None and spec.pool not in chosen.pools:
             yield f"{name} runs on pool {spec.pool!r}, and there is no such pool ({_known(chosen.pools)})"
-        if image is not None and image.to_user_string() not in images:
-            yield f"{name} runs in {image.to_user_string()!r}, and there is no such image asset"
+        if image is not None and image not in images:
+            yield f"{name} runs in {image!r}, and there is no such image asset"
 
 
 def _of_settings(chosen: Settings, images: set[str]) -> Iterator[str]:
     containers = chosen.containers
     if containers.pool is not None and containers.pool not in chosen.pools:
         yield f"containers.pool is {containers.pool!r}, and there is no such pool ({_known(chosen.pools)})"
-    for key in ("image", "builder_image"):
-        image = getattr(containers, key)
-        if key == "image" and image is not None and not _is_known(image, images):
-            yield f"containers.{key} is {image!r}, and there is no such image asset"
+    if containers.image is not None and not _is_known(containers.image, images):
+        yield f"containers.image is {containers.image!r}, and there is no such image asset"
     for name, override in chosen.placement.items():
         yield from _of_override(name, override, chosen, images)
 
@@ -68,6 +61,21 @@ def _of_override(name: str, override: Override, chosen: Settings, images: set[st
     memory = parse_memory(override.memory or pool.memory)
     if pool.shared_memory is not None and memory < parse_memory(pool.shared_memory):
         yield f"{where}.memory is {override.memory}, below shared_memory {pool.shared_memory} of {override.pool}"
+
+
+def _specs(definitions: dg.Definitions) -> Iterator[tuple[str, ContainerSpec, str | None]]:
+    """Who says where it runs: name, container spec, and key of the image asset."""
+    for asset in _assets(definitions):
+        if asset.is_executable:
+            spec = ContainerSpec.from_tags(asset.node_def.tags)
+            image = placed_image(spec, asset)
+            name = ", ".join(sorted(key.to_user_string() for key in asset.keys or asset.check_keys))
+            yield name, spec, image.to_user_string() if image else None
+    for job in definitions.jobs or ():
+        if isinstance(job, dg.JobDefinition):
+            for node in job.all_node_defs:
+                spec = ContainerSpec.from_tags(node.tags)
+                yield f"op {node.name} of job {job.name}", spec, spec.image
 
 
 def _assets(definitions: dg.Definitions) -> list[dg.AssetsDefinition]:

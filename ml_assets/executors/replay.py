@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dagster._core.event_api import EventLogRecord
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from dagster._core.execution.plan.active import ActiveExecution
     from dagster._core.execution.plan.step import ExecutionStep
 
-__all__ = ["OpenLaunch", "Replayed", "placement_of", "replay"]
+__all__ = ["KnownLaunch", "Replayed", "forget_outputs", "placement_of", "replay"]
 
 
 @dataclass(frozen=True)
-class OpenLaunch:
-    """A container that was ordered, and whose step has not ended."""
+class KnownLaunch:
+    """A container that was ordered."""
 
     step: "ExecutionStep"
     placement: Placement
@@ -29,19 +29,20 @@ class OpenLaunch:
     """When it was ordered, in seconds of the epoch."""
     heard: bool
     """Whether an event came from it: then it did start."""
+    succeeded: bool = False
 
 
 @dataclass
 class Replayed:
     """Where the run stands."""
 
-    launched: dict[str, OpenLaunch] = field(default_factory=dict)
+    launched: dict[str, KnownLaunch] = field(default_factory=dict)
     waiting: dict[str, "ExecutionStep"] = field(default_factory=dict)
     """Steps that may be launched and are not."""
     launches: dict[str, int] = field(default_factory=dict)
     """How many containers each step has had."""
-    ended: set[str] = field(default_factory=set)
-    """Steps of which an attempt has ended."""
+    ended: dict[str, KnownLaunch] = field(default_factory=dict)
+    """The last launch of each step of which an attempt has ended, and none has been launched since."""
     events: list[DagsterEvent] = field(default_factory=list)
     """The events that count: all but those of launches that were given up."""
     skipping: set[str] = field(default_factory=set)
@@ -88,9 +89,12 @@ def _replay_one(
     key = event.step_key or ""
     placement = placement_of(event)
     if placement is not None:
+        if key in run.launched:
+            forget_outputs(active, run.launched[key].step)
         step = run.waiting.pop(key, None) or (run.launched[key].step if key in run.launched else None)
         if step is not None:
-            run.launched[key] = OpenLaunch(step, placement, record.event_log_entry.timestamp, heard=False)
+            run.ended.pop(key, None)
+            run.launched[key] = KnownLaunch(step, placement, record.event_log_entry.timestamp, heard=False)
             run.launches[key] = placement.number + 1
         return True
     if event.is_step_skipped:
@@ -103,7 +107,7 @@ def _replay_one(
     if number is not None:
         if launch is None or launch.placement.number != number:
             return key in run.ended and run.launches.get(key) == number + 1
-        run.launched[key] = OpenLaunch(launch.step, launch.placement, launch.since, heard=True)
+        launch = run.launched[key] = replace(launch, heard=True)
     if launch is None and key not in run.waiting:
         return True
     if event.is_step_up_for_retry:
@@ -116,8 +120,15 @@ def _replay_one(
     if event.is_step_up_for_retry or event.is_step_success or event.is_step_failure:
         run.launched.pop(key, None)
         run.waiting.pop(key, None)
-        run.ended.add(key)
+        if launch is not None:
+            run.ended[key] = replace(launch, succeeded=event.is_step_success)
     return True
+
+
+def forget_outputs(active: "ActiveExecution", step: "ExecutionStep") -> None:
+    """Drop what a launch that was given up had yielded: the next one yields it again."""
+    active._prep_for_dynamic_outputs(step)
+    active._step_outputs = {output for output in active._step_outputs if output.step_key != step.key}
 
 
 def _vend(active: "ActiveExecution", run: Replayed) -> None:

@@ -62,6 +62,10 @@ class PoolSlots:
         self._waits.pop(step_key, None)
         return None
 
+    def adopt(self, step_key: str) -> None:
+        """Take over what a predecessor has claimed for a step, to be freed here."""
+        self._held.setdefault(step_key, set())
+
     def free(self, step_key: str) -> None:
         """Give back what a step has claimed, and its places in queues."""
         self._waits.pop(step_key, None)

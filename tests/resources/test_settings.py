@@ -50,7 +50,7 @@ def test_addresses_and_absolute_paths_stay_as_they_are(root: Path) -> None:
     assert chosen.path("~/cache") == Path.home().resolve() / "cache"
 
 
-@pytest.mark.parametrize("target", ["local"])
+@pytest.mark.parametrize("target", ["local", "docker", "kubernetes"])
 def test_committed_settings_are_complete(target: str) -> None:
     chosen = load_settings({"ML_ASSETS_TARGET": target}, ROOT)
     assert chosen.target == target
@@ -76,6 +76,35 @@ def test_variables_override_keys(root: Path) -> None:
     assert chosen.mlflow.ui_url == "https://mlflow.example"
     assert chosen.images.plain_http == ("one:5000", "two:5000")
     assert chosen.alerts.command == ("notify", "a b")
+
+
+def test_pools_and_placement_are_tables_by_name(tmp_path: Path) -> None:
+    said = """
+    [pools.gpu]
+    memory = "16Gi"
+    tolerations = [{ key = "nvidia.com/gpu" }]
+
+    [placement."reports/delay model"]
+    pool = "gpu"
+    """
+    chosen = load_settings({"ML_ASSETS__POOLS__GPU__CPUS": "4"}, project(tmp_path, GOOD + said))
+    assert chosen.pools["gpu"].cpus == 4
+    assert chosen.pools["gpu"].tolerations[0].operator == "Exists"
+    assert chosen.placement["reports/delay model"].pool == "gpu"
+
+
+def test_variables_that_steps_inherit_are_those_that_are_set_and_never_shown(tmp_path: Path) -> None:
+    root = project(tmp_path, f"{GOOD}\n[containers]\npass_variables = ['KEY', 'ABSENT']\n")
+    chosen = load_settings({"KEY": "s3cret", "OTHER": "x"}, root)
+    assert chosen.passed_variables == {"KEY": "s3cret"}
+    assert "s3cret" not in repr(chosen)
+
+
+def test_fallback_in_a_circle_is_refused(tmp_path: Path) -> None:
+    root = project(tmp_path, f"{GOOD}\n[pools.a]\nfallback = 'b'\n[pools.b]\nfallback = 'a'\n")
+    text = message(lambda: load_settings({}, root))
+    assert "pools.a.fallback: it leads in a circle: a → b → a" in text
+    assert text.endswith("Next: correct settings.toml.")
 
 
 def test_table_in_a_variable_is_toml(root: Path) -> None:
@@ -132,6 +161,23 @@ def test_file_that_is_not_toml_is_named(root: Path, content: bytes) -> None:
         ("[images]\nbuilder = 'magic'", "images.builder: Input should be 'environment' or 'buildkit', given 'magic'"),
         ("[images]\nregistry = 5", "images.registry: Input should be a valid string, given 5"),
         ("[alerts]\ncommand = [1]", "alerts.command.0: Input should be a valid string, given 1"),
+        ("[containers]\nexecuter = 'docker'", "containers.executer is unknown; [containers] takes executor, image"),
+        ("[containers]\nexecutor = 'podman'", "containers.executor: Input should be 'processes', 'docker' or"),
+        ("[pools.gpu]\nmemroy = '1Gi'", "pools.gpu.memroy is unknown; [pools.gpu] takes cpus, cpu_limit, memory"),
+        ("[pools]\ngpu = 1", "pools.gpu is a section, which takes cpus, cpu_limit, memory"),
+        ("[pools.gpu]\nmemory = 'a lot'", "pools.gpu.memory: Value error, 'a lot' is no amount of memory"),
+        ("[pools.gpu]\nmemory = '16'", "pools.gpu.memory: Value error, '16' is less memory than any container needs"),
+        (
+            "[pools.gpu]\ntolerations = [{ kee = 'x' }]",
+            "pools.gpu.tolerations.0.kee is unknown; [pools.gpu.tolerations.0] takes key, operator",
+        ),
+        ("[pools.spot]\nfallback = 'gpu'", "pools.spot.fallback: 'gpu' is no pool; there are spot"),
+        ("[pools.gpu]\nmemory = '8Gi'\nmemory_cap = '4Gi'", "pools.gpu: Value error, memory_cap 4Gi is below memory"),
+        (
+            "[placement.'images/train']\nspeed = 1",
+            "placement.images/train.speed is unknown; [placement.images/train] takes",
+        ),
+        ("[placement.model]\naccelerators = -1", "placement.model.accelerators: Input should be greater than or equal"),
         ("[dvc.options]\nsecret_access_key = ['s3cret']", "dvc.options.secret_access_key: Input should be a valid"),
     ],
 )

@@ -1,0 +1,25 @@
+"""An order, as the pure tests of engines need it."""
+
+from typing import Any
+
+from ml_assets.executors.engine import Order, container_labels
+from ml_assets.executors.placement import Placement
+from resources.pools import Pool
+
+RUN = "0b0fbe4c-8c3c-4d1e-9d0e-0e3c1a5f3d11"
+IMAGE = "registry.example:5000/ml/train@sha256:" + "a" * 64
+
+
+def an_order(pool: Pool, **placement: Any) -> Order:
+    """The order of a step on a pool."""
+    given = {"memory": pool.memory, "cpus": pool.cpus, "accelerators": pool.accelerators} | placement
+    return Order(
+        name="step-delay-model-0123456789ab-0",
+        image=IMAGE,
+        command=("python", "-m", "ml_assets.executors.step", "arguments", "{}"),
+        placement=Placement(step="delay_model", image=IMAGE, pool="pool", **given),
+        pool=pool,
+        labels={**container_labels(RUN), "ml-assets/asset": "delay_model"},
+        annotations={"ml-assets/asset": "delay_model", "ml-assets/partition": "2013-01"},
+        variables={"ML_ASSETS_TARGET": "kubernetes", "B": "2", "A": "1"},
+    )

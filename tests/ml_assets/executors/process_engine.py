@@ -1,0 +1,178 @@
+"""A container engine without containers, so that the loop can be tested whole in seconds and on any machine."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml_assets.executors import definition, image_check, launch
+from ml_assets.executors.engine import RUN_LABEL, ContainerEngine, Observation, Order, State
+from ml_assets.executors.failures import Cause, Failure
+from resources.errors import EngineRefused, EngineUnreachable
+
+__all__ = ["UNREACHABLE", "ProcessEngine", "delete_container", "end_container", "processes", "used"]
+
+PROJECT = Path(__file__).parents[3]
+UNREACHABLE = "unreachable"
+"""A file of this name in the engine's folder: the engine does not answer as long as it is there."""
+OTHER_IMAGE = "registry.example/other@sha256:" + "0" * 64
+_OUT_OF_MEMORY = 128 + signal.SIGKILL
+_PATIENCE_SECONDS = 10
+
+
+class ProcessEngine(ContainerEngine):
+    """A fake: a container is a plain process of `process_server`, which runs exactly the command that was ordered.
+
+    Real engines (tests/containers, tests/cluster) take seconds for each container, need a machine that has them, and
+    cannot be made to fail at a chosen moment. This one can, and everything but the engine is real: the loop, the
+    processes, their events in Dagster's database.
+
+    What it knows is in a folder, so that a run worker's successor finds it there as it would at a real engine:
+
+    - It has one node, without labels: a pool with a node selector finds no room.
+    - A process that SIGKILL ended was out of memory, unless `end_container` said another cause before.
+    - Images of a repository ``moved`` run as another image than asked for; it refuses those of one ``forbidden``.
+    """
+
+    name, noun = "Processes", "process"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def start(self, order: Order) -> None:
+        self._reach()
+        if "/forbidden@" in order.image:
+            raise EngineRefused("it will not have this image", next_step="name another one")
+        place, new = self.folder / order.name, self.folder / f".{uuid.uuid4()}"
+        if place.exists():
+            return
+        new.mkdir()
+        facts = {
+            "run": order.labels[RUN_LABEL],
+            "image": order.image,
+            "command": list(order.command),
+            "variables": dict(order.variables),
+            "fits": not order.pool.node_selector,
+        }
+        (new / "order.json").write_text(json.dumps(facts))
+        new.rename(place)
+
+    def observe(self, run_id: str) -> Mapping[str, Observation]:
+        self._reach()
+        return {place.name: self._see(place) for place in self._places() if _order(place)["run"] == run_id}
+
+    def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
+        self._reach()
+        log = self.folder / name / "log"
+        return (log.read_text().splitlines()[-lines:] if log.exists() else ()), ()
+
+    def why_gone(self, name: str) -> Failure | None:
+        self._reach()
+        return None if (self.folder / name).exists() else Failure(Cause.DELETED, "its process was removed")
+
+    def stop(self, name: str) -> bool:
+        self._reach()
+        place = self.folder / name
+        if place.exists() and _order(place)["fits"] and not (place / "status").exists():
+            asked = place / "asked"
+            is_overdue = asked.exists() and time.time() - asked.stat().st_mtime > _PATIENCE_SECONDS
+            if is_overdue or not asked.exists():
+                _signal(place, signal.SIGKILL if is_overdue else signal.SIGTERM)
+                asked.touch()
+            return False
+        shutil.rmtree(place, ignore_errors=True)
+        return True
+
+    def remove(self, name: str, *, succeeded: bool) -> None:
+        self._reach()
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def all_runs(self) -> Mapping[str, Sequence[str]]:
+        self._reach()
+        runs: dict[str, list[str]] = {}
+        for place in self._places():
+            runs.setdefault(_order(place)["run"], []).append(place.name)
+        return runs
+
+    def _reach(self) -> None:
+        if (self.folder / UNREACHABLE).exists():
+            raise EngineUnreachable("the engine does not answer", next_step="wait")
+
+    def _places(self) -> Iterator[Path]:
+        return (place for place in sorted(self.folder.iterdir()) if (place / "order.json").exists())
+
+    def _see(self, place: Path) -> Observation:
+        order, pid, cause = _order(place), place / "pid", place / "cause"
+        image = OTHER_IMAGE if "/moved@" in order["image"] else order["image"]
+        if cause.exists():
+            return Observation(State.FAILED, image_id=image, failure=Failure(Cause(cause.read_text()), "as was said"))
+        if (place / "status").exists():
+            code = int((place / "status").read_text())
+            if code == 0:
+                return Observation(State.SUCCEEDED, image_id=image)
+            killed = Failure(Cause.OUT_OF_MEMORY, "it was killed", code)
+            failure = killed if code == _OUT_OF_MEMORY else Failure.of_exit(code)
+            return Observation(State.FAILED, image_id=image, failure=failure)
+        if pid.exists() and pid.stat().st_size:
+            return Observation(State.RUNNING, started_at=pid.stat().st_mtime, image_id=image)
+        if order["fits"]:
+            return Observation(State.PENDING)
+        return Observation(State.PENDING, waiting="no node has its labels", unschedulable=True)
+
+
+def end_container(folder: Path, name: str, cause: Cause) -> None:
+    """Play the engine that ends a container for a cause."""
+    (folder / name / "cause").write_text(cause.value)
+    _signal(folder / name, signal.SIGKILL)
+
+
+def delete_container(folder: Path, name: str) -> None:
+    """Play somebody who removes a running container behind everybody's back."""
+    pid = int((folder / name / "pid").read_text())
+    shutil.rmtree(folder / name)
+    os.killpg(pid, signal.SIGKILL)
+
+
+@contextmanager
+def processes(folder: Path) -> Iterator[ProcessEngine]:
+    """An engine that starts processes, as the executors of this process's jobs use it."""
+    engine = ProcessEngine(folder)
+    command = (sys.executable, "-m", "tests.ml_assets.executors.process_server", str(folder))
+    with subprocess.Popen(command, cwd=PROJECT, start_new_session=True) as server, used(engine):
+        try:
+            yield engine
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+@contextmanager
+def used(engine: ContainerEngine) -> Iterator[None]:
+    """Let the executors of this process's jobs use an engine, and look after it more often."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(definition, "container_engine", lambda settings, variables: engine)
+        patch.setattr(image_check, "image_check", lambda registry: lambda image_id, placed: image_id == placed.image)
+        patch.setattr(launch, "_EVENTS_SECONDS", 0.05)
+        patch.setattr(launch, "_LOOK_SECONDS", 0.2)
+        yield
+
+
+def _order(place: Path) -> dict[str, Any]:
+    return dict(json.loads((place / "order.json").read_text()))
+
+
+def _signal(place: Path, number: int) -> None:
+    with suppress(ProcessLookupError, FileNotFoundError, ValueError):  # it has ended, or not begun
+        pid = int((place / "pid").read_text())
+        # A container's end is that of all its processes; a request to end goes to the first of them.
+        os.killpg(pid, number) if number == signal.SIGKILL else os.kill(pid, number)

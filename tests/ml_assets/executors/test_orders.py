@@ -1,0 +1,44 @@
+import re
+
+import dagster as dg
+import pytest
+from dagster._grpc.types import ExecuteStepArgs
+from dagster_shared.serdes import deserialize_value
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_assets.executors.engine import RUN_LABEL
+from ml_assets.executors.orders import container_name, packed, unpacked
+from tests.ml_assets.executors import process_jobs
+from tests.ml_assets.executors.orders_at_hand import RUN
+
+DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@given(st.text(max_size=300), st.integers(min_value=0, max_value=99_999))
+def test_name_is_one_that_engines_take(step: str, number: int) -> None:
+    assert DNS_LABEL.fullmatch(container_name(RUN, step, number))
+
+
+def test_name_is_readable_and_of_one_run_step_and_launch() -> None:
+    name = container_name(RUN, "reports__delay_model[2013]", 3)
+    assert re.fullmatch(r"step-reports-delay-model-2013-[0-9a-f]{12}-3", name)
+    assert name == container_name(RUN, "reports__delay_model[2013]", 3)
+    others = [("other", "reports__delay_model[2013]"), (RUN, "reports__delay_model_2013")]
+    assert all(container_name(run, step, 3) != name for run, step in others)
+
+
+def test_arguments_come_through_a_command_line_as_they_were() -> None:
+    arguments = ExecuteStepArgs(
+        job_origin=dg.reconstructable(process_jobs.everything).get_python_origin(),
+        run_id=RUN,
+        step_keys_to_execute=["step with 'quotes' and\nlines"],
+    )
+    text = packed(arguments)
+    assert re.fullmatch(r"[A-Za-z0-9+/=]+", text)
+    assert deserialize_value(unpacked(text), ExecuteStepArgs) == arguments
+
+
+@pytest.mark.parametrize("key", [RUN_LABEL, "ml-assets/asset"])
+def test_labels_are_qualified_names_of_kubernetes(key: str) -> None:
+    assert re.fullmatch(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", key)

@@ -1,0 +1,286 @@
+"""Where steps of real jobs run, by what definitions, settings and the run say."""
+
+import json
+from collections.abc import Iterator, Mapping
+
+import dagster as dg
+import pytest
+from dagster._core.execution.api import create_execution_plan
+
+from ml_assets.containers import runs_in
+from ml_assets.executors.placement import (
+    EVERY_STEP,
+    Placement,
+    PlacementRules,
+    RunPlacements,
+    current_placement,
+    parse_overrides,
+    placed,
+)
+from ml_assets.images import container_image
+from ml_assets.storage import STORAGE_KEY
+from resources.errors import PlacementError
+from resources.pools import Override, Pool
+from resources.provenance import OVERRIDES_TAG, RECORD_METADATA, ArtifactKind
+from resources.settings import ContainerSettings
+from tests.resources.test_provenance import RECORD
+
+TRAIN = "registry.example/ml/train@sha256:" + "a" * 64
+BUILDER = "registry.example/ml/builder@sha256:" + "b" * 64
+PINNED = "registry.example/ml/old@sha256:" + "c" * 64
+INDEX = "sha256:" + "d" * 64
+POOLS = {
+    "cpu": Pool(memory="2Gi", run_seconds=7200),
+    "gpu": Pool(cpus=4, memory="16Gi", memory_cap="40Gi", accelerators=1, fallback="cpu"),
+}
+CONTAINERS = ContainerSettings(executor="docker", image="images/train", builder_image=BUILDER, pool="cpu")
+
+train_image = container_image("train", dockerfile="Dockerfile.train", sources=["ml_assets"])
+other_image = container_image("other", dockerfile="Dockerfile.train", sources=["ml_assets"])
+
+
+@runs_in(other_image, pool="gpu")
+@dg.asset(key_prefix="reports", code_version="7")
+def model() -> None: ...
+
+
+@runs_in(other_image)
+@dg.multi_asset(specs=[dg.AssetSpec("left", code_version="1"), dg.AssetSpec("right")])
+def both() -> tuple[None, None]:
+    return None, None
+
+
+@dg.asset
+def plain() -> None: ...
+
+
+@dg.asset_check(asset=model)
+def is_good() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+@dg.asset_check(asset="elsewhere")
+def of_another_location() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+@runs_in(train_image, pool="gpu")
+@dg.asset_check(asset=model)
+def is_fast() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+DEFINITIONS = dg.Definitions(
+    assets=[train_image, other_image, model, both, plain],
+    asset_checks=[is_good, is_fast, of_another_location],
+    resources={STORAGE_KEY: dg.fs_io_manager},  # nothing is materialized here
+)
+
+
+@runs_in(train_image, pool="gpu")
+@dg.op
+def works() -> None: ...
+
+
+@dg.job
+def of_ops() -> None:
+    works()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """An instance that knows both images: ``train`` stands below an index."""
+    with dg.DagsterInstance.ephemeral() as found:
+        make_image(found, "images/train", TRAIN, made_index_digest=INDEX)
+        make_image(found, "images/other", TRAIN.replace("train", "other"))
+        yield found
+
+
+def make_image(instance: dg.DagsterInstance, name: str, image: str | None, **more: str) -> None:
+    facts = {
+        "kind": ArtifactKind.IMAGE,
+        "asset": name,
+        "made_image": image,
+        "data_version": f"sha256:of-{name}",
+        **more,
+    }
+    record = RECORD.model_copy(update=facts)
+    metadata = {RECORD_METADATA: dg.MetadataValue.json(record.model_dump(mode="json"))}
+    key = dg.AssetKey.from_user_string(name)
+    instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
+
+
+def place(
+    instance: dg.DagsterInstance,
+    step: str,
+    *,
+    settings: ContainerSettings = CONTAINERS,
+    rules: Mapping[str, Override] | None = None,
+    tag: str | None = None,
+    launch: Mapping[str, Override] | None = None,
+    job: dg.JobDefinition | None = None,
+) -> Placement:
+    job = job or DEFINITIONS.resolve_implicit_global_asset_job_def()
+    placements = RunPlacements(
+        PlacementRules(settings, POOLS, rules or {}), job, instance, {OVERRIDES_TAG: tag} if tag else {}, launch or {}
+    )
+    return placements.place(create_execution_plan(job).get_step_by_key(step))  # type: ignore[arg-type]
+
+
+def test_asset_runs_in_its_image_by_digest_on_its_pool(instance: dg.DagsterInstance) -> None:
+    assert place(instance, "reports__model") == Placement(
+        step="reports__model",
+        image=TRAIN.replace("train", "other"),
+        image_asset="images/other",
+        environment_digest="sha256:of-images/other",
+        pool="gpu",
+        cpus=4,
+        memory="16Gi",
+        accelerators=1,
+        code_versions={"reports/model": "7"},
+    )
+
+
+def test_what_an_asset_does_not_say_settings_say(instance: dg.DagsterInstance) -> None:
+    placement = place(instance, "plain")
+    assert (placement.image, placement.index_digest, placement.pool) == (TRAIN, INDEX, "cpu")
+    assert placement.run_seconds == 7200
+    assert place(instance, "both").code_versions == {"left": "1"}
+
+
+def test_image_of_an_image_asset_is_the_builder(instance: dg.DagsterInstance) -> None:
+    placement = place(instance, "images__train")
+    assert (placement.image, placement.image_asset, placement.pool) == (BUILDER, None, "cpu")
+    assert placement.code_versions == {}
+
+
+def test_check_runs_in_its_assets_image_on_the_usual_pool_with_a_limit(instance: dg.DagsterInstance) -> None:
+    placement = place(instance, "reports__model_is_good")
+    assert (placement.image_asset, placement.pool, placement.run_seconds) == ("images/other", "cpu", 1800)
+
+
+def test_check_may_say_where_it_runs(instance: dg.DagsterInstance) -> None:
+    placement = place(instance, "reports__model_is_fast")
+    assert (placement.image_asset, placement.pool) == ("images/train", "gpu")
+
+
+def test_check_of_an_asset_of_another_code_location_runs_in_the_usual_image(instance: dg.DagsterInstance) -> None:
+    assert place(instance, "elsewhere_of_another_location").image_asset == "images/train"
+
+
+def test_op_is_placed_as_an_asset_is(instance: dg.DagsterInstance) -> None:
+    placement = place(instance, "works", job=of_ops)
+    assert (placement.image_asset, placement.pool, placement.code_versions) == ("images/train", "gpu", {})
+
+
+def test_settings_the_runs_tag_and_its_config_go_one_over_the_other(instance: dg.DagsterInstance) -> None:
+    placement = place(
+        instance,
+        "reports__model",
+        rules={"reports/model": Override(pool="cpu", memory="3Gi", cpus=3)},
+        tag=json.dumps({"reports/model": {"memory": "4Gi", "cpus": 2}}),
+        launch={"reports/model": Override(memory="5Gi")},
+    )
+    assert (placement.pool, placement.cpus, placement.memory, placement.accelerators) == ("cpu", 2, "5Gi", 0)
+
+
+def test_one_asset_goes_before_all_and_its_key_before_its_step(instance: dg.DagsterInstance) -> None:
+    launch = {
+        "reports/model": Override(memory="5Gi"),
+        "reports__model": Override(memory="6Gi", cpus=6),
+        EVERY_STEP: Override(memory="7Gi", cpus=7, accelerators=0),
+    }
+    placement = place(instance, "reports__model", launch=launch)
+    assert (placement.memory, placement.cpus, placement.accelerators) == ("5Gi", 6, 0)
+    assert place(instance, "plain", launch=launch).memory == "7Gi"
+
+
+def test_check_is_named_by_its_asset_and_itself(instance: dg.DagsterInstance) -> None:
+    launch = {"reports/model:is_good": Override(pool="gpu")}
+    assert place(instance, "reports__model_is_good", launch=launch).pool == "gpu"
+    assert (
+        place(instance, "reports__model_is_fast", launch={"reports/model:is_fast": Override(pool="cpu")}).pool == "cpu"
+    )
+
+
+def test_image_that_is_pinned_expects_no_code(instance: dg.DagsterInstance) -> None:
+    placement = place(instance, "reports__model", launch={"reports/model": Override(image=PINNED)})
+    assert (placement.image, placement.image_asset, placement.code_versions) == (PINNED, None, {})
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (Override(pool="moon"), "reports/model: there is no pool 'moon'. Next: name one of settings.toml's pools: cpu"),
+        (Override(image="images/new"), "reports/model: its image images/new has never been made. Next: materialize"),
+        (Override(image="images/empty"), "its image images/empty was made without a container engine"),
+        (Override(image="train@latest"), "reports/model: its image cannot be read: an image reference is written"),
+        (Override(image="registry.example/train@sha256:0"), "reports/model: its image cannot be read"),
+    ],
+)
+def test_step_without_a_place_is_told_why(instance: dg.DagsterInstance, said: Override, expected: str) -> None:
+    make_image(instance, "images/empty", None)
+    with pytest.raises(PlacementError) as caught:
+        place(instance, "reports__model", launch={"reports/model": said})
+    assert expected in str(caught.value)
+
+
+def test_nothing_said_anywhere_is_told(instance: dg.DagsterInstance) -> None:
+    with pytest.raises(PlacementError, match=r"plain: it names no image\. Next: give it image="):
+        place(instance, "plain", settings=ContainerSettings(executor="docker", pool="cpu"))
+    with pytest.raises(PlacementError, match=r"plain: it names no pool\. Next: give it pool="):
+        place(instance, "plain", settings=ContainerSettings(executor="docker", image="images/train"))
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        ("{", "tag ml_assets/overrides is not JSON"),
+        ("[1]", "overrides cannot be read"),
+        ('"text"', "overrides cannot be read"),
+        ('{"model": {"speed": 1}}', "overrides cannot be read: speed: Extra inputs"),
+        ('{"model": {"memory": "lots"}}', "overrides cannot be read: memory: Value error, 'lots' is no amount"),
+    ],
+)
+def test_overrides_that_cannot_be_read_are_told(instance: dg.DagsterInstance, tag: str, expected: str) -> None:
+    with pytest.raises(PlacementError) as caught:
+        place(instance, "plain", tag=tag)
+    assert expected in str(caught.value)
+    assert "Next: write" in str(caught.value)
+
+
+def test_overrides_of_a_run_are_read() -> None:
+    assert parse_overrides({}) == {}
+    assert parse_overrides({"a": {"pool": "gpu"}}) == {"a": Override(pool="gpu")}
+
+
+# --- further launches ---
+
+FIRST = Placement(step="s", image=PINNED, pool="gpu", cpus=4, memory="16Gi", accelerators=1, interruptions=2)
+
+
+def test_memory_doubles_up_to_the_cap() -> None:
+    second = FIRST.with_more_memory(POOLS["gpu"])
+    assert second is not None
+    assert (second.number, second.memory) == (1, "32Gi")
+    third = second.with_more_memory(POOLS["gpu"])
+    assert third is not None
+    assert (third.number, third.memory) == (2, "40Gi")
+    assert third.with_more_memory(POOLS["gpu"]) is None
+    assert FIRST.with_more_memory(POOLS["cpu"]) is None
+
+
+def test_other_pool_gives_its_own_resources_and_forgets_interruptions() -> None:
+    other = FIRST.on("cpu", POOLS["cpu"])
+    assert (other.number, other.pool, other.memory, other.accelerators, other.interruptions) == (1, "cpu", "2Gi", 0, 0)
+
+
+def test_placement_survives_json_and_fields_of_later_versions() -> None:
+    assert Placement.model_validate(json.loads(FIRST.model_dump_json()) | {"later": 1}) == FIRST
+
+
+def test_steps_code_knows_its_placement() -> None:
+    assert current_placement() is None
+    with placed(FIRST):
+        assert current_placement() == FIRST
+    assert current_placement() is None
