@@ -148,7 +148,8 @@ class ContainerSettings(_Section):
     namespace: str = "default"
     """Kubernetes: namespace of the step Jobs."""
     kubeconfig: str | None = None
-    """Kubernetes: file that says how to reach the cluster; inside a cluster its own service account does."""
+    """Kubernetes: file that says how to reach the cluster. Left out, a pod's own service account does inside the cluster,
+    and what kubectl uses does outside."""
     service_account: str | None = None
     """Kubernetes: service account of steps whose pool names none."""
     secrets: tuple[str, ...] = ()

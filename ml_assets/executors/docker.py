@@ -83,7 +83,8 @@ class DockerEngine(ContainerEngine):
     def why_gone(self, name: str) -> Failure | None:
         """Why a container is not there any more; None if it is there."""
         with _reaching():
-            if name in self._starting or self._inspect(name) is not None:
+            begun = self._starting.get(name)
+            if (begun is not None and not begun.done()) or self._inspect(name) is not None:
                 return None
             return Failure(Cause.DELETED, "its container was removed", events=tuple(self._events(name)))
 

@@ -192,14 +192,17 @@ def _configuration(kubeconfig: str | None) -> Any:
 
     configuration = kubernetes.client.Configuration()
     try:
-        if kubeconfig is not None:
-            kubernetes.config.load_kube_config(kubeconfig, client_configuration=configuration)
-        else:
+        if kubeconfig is None:
             kubernetes.config.load_incluster_config(client_configuration=configuration)
+            return configuration
+    except kubernetes.config.ConfigException:  # outside of the cluster, as kubectl finds it
+        pass
+    try:
+        kubernetes.config.load_kube_config(kubeconfig, client_configuration=configuration)
     except kubernetes.config.ConfigException as error:
         raise EngineRefused(
             f"there is no way to the cluster: {error}",
-            next_step="set kubeconfig in [containers], or run inside the cluster",
+            next_step="set kubeconfig in [containers] or KUBECONFIG, or run inside the cluster",
         ) from error
     return configuration
 

@@ -40,6 +40,15 @@ mutation Launch($params: ExecutionParams!) {
   }
 }
 """
+_BACKFILL = """
+mutation Backfill($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}
+"""
 _TERMINATE = """
 mutation Terminate($run: String!) {
   terminateRun(runId: $run) { __typename ... on TerminateRunFailure { message } ... on PythonError { message } }
@@ -107,6 +116,13 @@ class Deployment:
         assert answer["__typename"] == "LaunchRunSuccess", answer
         self.dequeue()
         return str(answer["run"]["runId"])
+
+    def backfill(self, asset: str, partitions: Sequence[str]) -> str:
+        """Launch a backfill of an asset as the UI does, and return its id; a daemon has to be there for it."""
+        params = {"assetSelection": [{"path": asset.split("/")}], "partitionNames": list(partitions)}
+        answer = self.daemons.ask(_BACKFILL, {"params": params})
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return str(answer["backfillId"])
 
     def dequeue(self) -> None:
         """Launch queued runs as far as limits allow, unless a daemon of its own does."""

@@ -6,10 +6,12 @@ Steps are those of `tests.containers.steps`.
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.events import DagsterEvent
 
 from ml_assets.executors.failures import Cause
 from resources.provenance import OVERRIDES_TAG, PLACEMENT_METADATA, RECORD_METADATA, ProvenanceRecord
@@ -25,7 +27,6 @@ def variables(image: str) -> dict[str, str]:
         "ML_ASSETS__CONTAINERS__IMAGE": image,
         "ML_ASSETS__POOLS__SMALL": '{cpus=0.1, memory="300Mi", memory_cap="600Mi", node_selector={pool="cpu"}}',
         "ML_ASSETS__POOLS__BRIEF": '{cpus=0.1, memory="500Mi", run_seconds=8, node_selector={pool="cpu"}}',
-        "ML_ASSETS__POOLS__IMPATIENT": '{cpus=0.1, memory="900Gi", pending_seconds=12, node_selector={pool="cpu"}}',
         "ML_ASSETS__POOLS__CPU__CONCURRENCY": "4",
     }
 
@@ -56,23 +57,23 @@ class ContainerExecutorContract(ABC):
         out, err = deployment.logs(run.run_id, "numbers")
         assert "numbers of 2026-01-02 are made" in out
         assert "something goes wrong" in err
-        records = self.records(deployment, run.run_id)
+        records = Story(deployment, run.run_id).records()
         assert [records[name].environment.pool for name in ("numbers", "doubled")] == ["cpu", "gpu"]
         for record in records.values():
             assert record.environment.image == deployment.image
             assert record.environment.target == deployment.target
-        assert self.said(deployment, run.run_id).count("The runtime runs the image that was asked for") == 3
+        assert Story(deployment, run.run_id).said().count("The runtime runs the image that was asked for") == 3
 
     def test_check_of_its_own_step_runs_in_its_assets_image_on_the_cpu_pool(self, deployment: Deployment) -> None:
         deployment.run("numbers", partition="2026-01-03")
         run = deployment.run(checks=[("numbers", "is_positive")])
-        (placement,) = self.placements(deployment, run.run_id)
+        (placement,) = Story(deployment, run.run_id).placements()
         assert (placement["image"], placement["pool"]) == (deployment.image, "cpu")
         assert placement["run_seconds"] == 1800
 
     def test_running_step_is_labelled_and_its_log_is_there_while_it_runs(self, deployment: Deployment) -> None:
         run_id = deployment.launch("sleeper", run_config=sleeping(60), tags={"team": "tests"})
-        deployment.wait_until(lambda: "second 3" in self.log_so_far(deployment, run_id, "sleeper"), run_id)
+        deployment.wait_until(lambda: "second 3" in Story(deployment, run_id).log("sleeper"), run_id)
         (container,) = self.containers(deployment, run_id)
         labels = container["labels"]
         assert labels["ml-assets/asset"] == labels["ml-assets/step"] == "sleeper"
@@ -86,27 +87,27 @@ class ContainerExecutorContract(ABC):
 
     def test_canceled_step_that_cannot_be_asked_to_end_is_killed(self, deployment: Deployment) -> None:
         run_id = deployment.launch("deaf")
-        deployment.wait_until(lambda: "second 1" in self.log_so_far(deployment, run_id, "deaf"), run_id)
+        deployment.wait_until(lambda: "second 1" in Story(deployment, run_id).log("deaf"), run_id)
         deployment.terminate(run_id)
         deployment.wait(run_id, status="CANCELED")
         deployment.wait_until(lambda: not self.containers(deployment, run_id), run_id, seconds=60)
 
     def test_step_out_of_memory_gets_more_up_to_the_pools_cap(self, deployment: Deployment) -> None:
         run = deployment.run("hungry")
-        memory = [placement["memory"] for placement in self.placements(deployment, run.run_id)]
+        memory = [placement["memory"] for placement in Story(deployment, run.run_id).placements()]
         assert memory == ["300Mi", "600Mi"]
-        assert "Running it again with 600Mi instead of 300Mi: out of memory" in self.said(deployment, run.run_id)
+        assert "Running it again with 600Mi instead of 300Mi: out of memory" in Story(deployment, run.run_id).said()
 
     def test_step_out_of_memory_at_the_cap_fails_as_that(self, deployment: Deployment) -> None:
         run = deployment.run("insatiable", status="FAILURE")
-        failure = self.failure(deployment, run.run_id)
+        failure = Story(deployment, run.run_id).failure()
         assert failure["cls_name"] == Cause.OUT_OF_MEMORY.name
         assert "limit of 600" in failure["message"]
         assert "0 MiB" in failure["message"], "the last lines of its log are shown"
 
     def test_authors_retry_policy_holds(self, deployment: Deployment) -> None:
         run = deployment.run("raises_once")
-        assert [placement["number"] for placement in self.placements(deployment, run.run_id)] == [0, 1]
+        assert [placement["number"] for placement in Story(deployment, run.run_id).placements()] == [0, 1]
         stats = deployment.instance.get_run_step_stats(run.run_id)
         assert [step.attempts for step in stats] == [2]
 
@@ -121,7 +122,7 @@ class ContainerExecutorContract(ABC):
     )
     def test_end_has_a_cause(self, deployment: Deployment, asset: str, cause: Cause, words: list[str]) -> None:
         run = deployment.run(asset, status="FAILURE")
-        failure = self.failure(deployment, run.run_id)
+        failure = Story(deployment, run.run_id).failure()
         assert failure["cls_name"] == cause.name
         for word in (*words, cause.hint):
             assert word in failure["message"], failure["message"]
@@ -131,10 +132,10 @@ class ContainerExecutorContract(ABC):
     def test_image_that_does_not_exist_fails_at_once_and_is_not_retried(self, deployment: Deployment) -> None:
         image = f"{deployment.image.partition('@')[0]}@{ANOTHER_DIGEST}"
         run = deployment.run("raises_once", run_config=overriding("raises_once", image=image), status="FAILURE")
-        failure = self.failure(deployment, run.run_id)
+        failure = Story(deployment, run.run_id).failure()
         assert failure["cls_name"] == Cause.IMAGE_PULL.name
         assert "not found" in failure["message"] or "unknown" in failure["message"]
-        assert len(self.placements(deployment, run.run_id)) == 1
+        assert len(Story(deployment, run.run_id).placements()) == 1
 
     def test_pool_of_another_kind_is_chosen_for_one_run(self, deployment: Deployment) -> None:
         by_launchpad = deployment.run("sleeper", run_config={**sleeping(0), **overriding("*", pool="small")})
@@ -143,37 +144,40 @@ class ContainerExecutorContract(ABC):
             run_config=sleeping(0),
             tags={OVERRIDES_TAG: json.dumps({"sleeper": {"pool": "small", "memory": "400Mi"}})},
         )
-        assert [each["pool"] for each in self.placements(deployment, by_launchpad.run_id)] == ["small"]
-        (placement,) = self.placements(deployment, by_tag.run_id)
+        assert [each["pool"] for each in Story(deployment, by_launchpad.run_id).placements()] == ["small"]
+        (placement,) = Story(deployment, by_tag.run_id).placements()
         assert (placement["pool"], placement["memory"]) == ("small", "400Mi")
 
     def test_unknown_pool_at_launch_fails_the_step_and_names_those_there_are(self, deployment: Deployment) -> None:
         run = deployment.run("sleeper", run_config={**sleeping(0), **overriding("*", pool="none")}, status="FAILURE")
-        failure = self.failure(deployment, run.run_id)
+        failure = Story(deployment, run.run_id).failure()
         assert failure["cls_name"] == "PlacementError"
         assert "no pool 'none'" in failure["message"]
         assert "gpu-spot" in failure["message"]
 
     def test_step_whose_container_is_removed_is_run_again_at_once(self, deployment: Deployment) -> None:
         run_id = deployment.launch("sleeper", run_config=sleeping(15))
-        deployment.wait_until(lambda: "second 2" in self.log_so_far(deployment, run_id, "sleeper"), run_id)
+        deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log("sleeper"), run_id)
         self.delete_container(deployment, run_id)
         deployment.wait(run_id)
-        assert [placement["number"] for placement in self.placements(deployment, run_id)] == [0, 1]
-        assert "1. interruption on pool cpu" in self.said(deployment, run_id)
+        assert [placement["number"] for placement in Story(deployment, run_id).placements()] == [0, 1]
+        assert "1. interruption on pool cpu" in Story(deployment, run_id).said()
         assert deployment.events(run_id, dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
 
     def test_same_container_goes_on_under_the_run_workers_successor(self, deployment: Deployment) -> None:
         with deployment.daemon():
             run_id = deployment.launch("sleeper", "after_sleeper", run_config=sleeping(45))
-            deployment.wait_until(lambda: "second 2" in self.log_so_far(deployment, run_id, "sleeper"), run_id)
+            deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log("sleeper"), run_id)
             (before,) = self.containers(deployment, run_id)
             self.delete_run_worker(deployment, run_id)
-            deployment.wait_until(lambda: "Took over" in self.said(deployment, run_id), run_id, seconds=120)
+            deployment.wait_until(lambda: "Took over" in Story(deployment, run_id).said(), run_id, seconds=120)
             (after,) = [each for each in self.containers(deployment, run_id) if each["running"]]
             deployment.wait(run_id)
         assert after["id"] == before["id"]
-        assert [placement["step"] for placement in self.placements(deployment, run_id)] == ["sleeper", "after_sleeper"]
+        assert [placement["step"] for placement in Story(deployment, run_id).placements()] == [
+            "sleeper",
+            "after_sleeper",
+        ]
         deployment.wait_until(lambda: not self.containers(deployment, run_id), run_id, seconds=60)
 
     @pytest.mark.parametrize("asset", ["slow_after_retry", "talkative"])
@@ -183,46 +187,61 @@ class ContainerExecutorContract(ABC):
         config = sleeping(30, asset) if asset == "talkative" else {}
         with deployment.daemon():
             run_id = deployment.launch(asset, run_config=config)
-            deployment.wait_until(lambda: "second 2" in self.log_so_far(deployment, run_id, asset), run_id)
+            deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log(asset), run_id)
             (before,) = [each for each in self.containers(deployment, run_id) if each["running"]]
             self.delete_run_worker(deployment, run_id)
-            deployment.wait_until(lambda: "Took over" in self.said(deployment, run_id), run_id, seconds=120)
+            deployment.wait_until(lambda: "Took over" in Story(deployment, run_id).said(), run_id, seconds=120)
             (after,) = [each for each in self.containers(deployment, run_id) if each["running"]]
             deployment.wait(run_id)
         assert after["id"] == before["id"]
 
-    def placements(self, deployment: Deployment, run_id: str) -> list[Mapping[str, Any]]:
-        """Where each launch of the run's steps was placed, in order."""
-        entries = deployment.events(run_id, dg.DagsterEventType.STEP_WORKER_STARTING)
-        events = [entry.dagster_event for entry in entries if entry.dagster_event]
+
+@dataclass(frozen=True)
+class Story:
+    """What the event log tells of a run."""
+
+    deployment: Deployment
+    run_id: str
+
+    def events(self, kind: dg.DagsterEventType) -> list[DagsterEvent]:
+        """Its events of a kind, in order."""
+        return [entry.dagster_event for entry in self.deployment.events(self.run_id, kind) if entry.dagster_event]
+
+    def placements(self) -> list[Mapping[str, Any]]:
+        """Where each launch of its steps was placed."""
+        events = self.events(dg.DagsterEventType.STEP_WORKER_STARTING)
         found: list[Any] = [event.engine_event_data.metadata[PLACEMENT_METADATA].value for event in events]
         return found
 
-    def records(self, deployment: Deployment, run_id: str) -> dict[str, ProvenanceRecord]:
-        """The provenance records that the run wrote, by asset."""
+    def records(self) -> dict[str, ProvenanceRecord]:
+        """The provenance records that it wrote, by asset."""
         found = {}
-        for entry in deployment.events(run_id, dg.DagsterEventType.ASSET_MATERIALIZATION):
-            materialization = entry.asset_materialization
-            assert materialization
-            record = ProvenanceRecord.model_validate(materialization.metadata[RECORD_METADATA].value)
+        for event in self.events(dg.DagsterEventType.ASSET_MATERIALIZATION):
+            entry = event.step_materialization_data.materialization.metadata[RECORD_METADATA]
+            record = ProvenanceRecord.model_validate(entry.value)
             found[record.asset] = record
         return found
 
-    def failure(self, deployment: Deployment, run_id: str) -> dict[str, str]:
+    def failure(self) -> dict[str, str]:
         """Name and text of the only failure of a step."""
-        (entry,) = deployment.events(run_id, dg.DagsterEventType.STEP_FAILURE)
-        assert entry.dagster_event
-        error = entry.dagster_event.step_failure_data.error
+        (event,) = self.events(dg.DagsterEventType.STEP_FAILURE)
+        error = event.step_failure_data.error
         assert error
         return {"cls_name": str(error.cls_name), "message": error.message}
 
-    def said(self, deployment: Deployment, run_id: str) -> str:
-        """Everything that the executor has said of the run."""
-        return "\n".join(entry.message for entry in deployment.events(run_id, dg.DagsterEventType.ENGINE_EVENT))
+    def said(self) -> str:
+        """Everything that the executor has said."""
+        return "\n".join(event.message or "" for event in self.events(dg.DagsterEventType.ENGINE_EVENT))
 
-    def log_so_far(self, deployment: Deployment, run_id: str, step: str) -> str:
-        """What the step has printed, as the UI would show it now."""
-        return deployment.logs(run_id, step)[0] if step in deployment.log_keys(run_id) else ""
+    def log(self, step: str) -> str:
+        """What a step has printed, as the UI would show it now."""
+        keys = self.deployment.log_keys(self.run_id)
+        return self.deployment.logs(self.run_id, step)[0] if step in keys else ""
+
+    def time_of(self, kind: dg.DagsterEventType, words: str = "") -> float:
+        """When the first event of a kind that has these words in it was written, in seconds of the epoch."""
+        entries = self.deployment.events(self.run_id, kind)
+        return min(entry.timestamp for entry in entries if words in entry.message)
 
 
 def sleeping(seconds: float, asset: str = "sleeper") -> dict[str, Any]:
