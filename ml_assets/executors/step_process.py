@@ -74,6 +74,8 @@ def run(arguments: Sequence[str]) -> None:
                     pass
         except (KeyboardInterrupt, DagsterExecutionInterruptedError):
             sys.exit(INTERRUPTED_EXIT)
+        if launch.was_interrupted:
+            sys.exit(INTERRUPTED_EXIT)
 
 
 def upload_log(arguments: Sequence[str]) -> None:
@@ -96,6 +98,7 @@ class _Launch:
 
     def __init__(self, instance: dg.DagsterInstance, run: dg.DagsterRun, placement: Placement) -> None:
         self._instance, self._run, self._placement = instance, run, placement
+        self.was_interrupted = False
 
     def has_started(self) -> bool:
         """Whether a container of this launch has started already: engines may replace one that was deleted."""
@@ -131,6 +134,7 @@ class _Launch:
             if event is None:
                 return store(entry)
             if _is_interrupt(event) and not self._is_canceled():
+                self.was_interrupted = True
                 return None  # the executor finds out who ended the container, and what follows
             if event.event_type in _FINAL and self.was_given_up():
                 print(f"this launch of {self._placement.step} was given up; {event.event_type_value} is not recorded")
@@ -168,7 +172,20 @@ class _Launch:
 
 
 def _is_interrupt(event: DagsterEvent) -> bool:
-    return event.is_step_failure and event.step_failure_data.error_source is ErrorSource.INTERRUPT
+    """Whether an attempt ended because its process was asked to end; a retry policy makes a failure or retry of it."""
+    if event.is_step_failure:
+        if event.step_failure_data.error_source is ErrorSource.INTERRUPT:
+            return True
+        error = event.step_failure_data.error
+    elif event.is_step_up_for_retry:
+        error = event.step_retry_data.error
+    else:
+        return False
+    while error is not None:
+        if error.cls_name == DagsterExecutionInterruptedError.__name__:
+            return True
+        error = error.cause
+    return False
 
 
 def _check_code(run: dg.DagsterRun, placement: Placement) -> None:

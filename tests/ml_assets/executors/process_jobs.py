@@ -100,7 +100,7 @@ def preempted(context: dg.OpExecutionContext) -> int:
     return context.retry_number
 
 
-@dg.op
+@dg.op(retry_policy=dg.RetryPolicy(max_retries=1))
 def asked_to_end(context: dg.OpExecutionContext) -> None:
     if here().number == 0:
         os.kill(os.getpid(), signal.SIGTERM)
