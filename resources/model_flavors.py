@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from resources.errors import DefinitionError, InputError
+from resources.errors import AcceleratorUnavailable, DefinitionError, InputError
 
 __all__ = ["SavedModel", "load_model", "log_model", "save_model"]
 
@@ -150,7 +150,20 @@ class _XGBoost:
                 f"{_class_name(estimator)} has missing={missing}, which XGBoost's file format does not keep",
                 next_step="turn missing values into NaN before the model sees them",
             )
+        self._refuse_fallback(estimator)
         estimator.save_model(file)
+
+    def _refuse_fallback(self, estimator: Any) -> None:
+        """XGBoost trains on the CPU, with a warning, where the GPU that was asked for is not there."""
+        if not hasattr(estimator, "get_booster"):
+            return  # a bare Booster does not keep what was asked for
+        asked, booster = str(estimator.get_params().get("device") or "cpu"), estimator.get_booster()
+        used = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
+        if not asked.startswith("cpu") and used.startswith("cpu"):
+            raise AcceleratorUnavailable(
+                f"{_class_name(estimator)} was to be trained on {asked}, and XGBoost found none and used the CPU",
+                next_step="run it on a pool with accelerators in an image with the cuda extra, or set device to cpu",
+            )
 
     def read(self, file: Path, class_name: str) -> Any:
         import xgboost

@@ -148,8 +148,8 @@ class ContainerSettings(_Section):
     namespace: str = "default"
     """Kubernetes: namespace of the step Jobs."""
     kubeconfig: str | None = None
-    """Kubernetes: file that says how to reach the cluster. Left out, a pod's own service account does inside the cluster,
-    and what kubectl uses does outside."""
+    """Kubernetes: file that says how to reach the cluster. Left out, a pod's own service account does inside of it, and
+    what kubectl uses does outside."""
     service_account: str | None = None
     """Kubernetes: service account of steps whose pool names none."""
     secrets: tuple[str, ...] = ()

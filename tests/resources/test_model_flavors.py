@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resources.errors import DefinitionError, InputError
+from resources.errors import AcceleratorUnavailable, DefinitionError, InputError
 from resources.model_flavors import load_model, save_model
 
 # Run in a process of its own: trains the estimator that it is told to and saves it.
@@ -150,3 +151,16 @@ def test_damaged_directory_cannot_be_loaded(damage: str, tmp_path: Path) -> None
         weights.write_bytes(weights.read_bytes()[:500])
     with pytest.raises(InputError, match="does not hold a model that can be read"):
         load_model(tmp_path)
+
+
+def test_model_that_was_trained_on_the_cpu_instead_of_its_accelerator_is_refused(tmp_path: Path) -> None:
+    import xgboost
+
+    if Path("/proc/driver/nvidia/gpus").exists():
+        pytest.skip("this machine has an NVIDIA GPU, and nothing to fall back from")
+    estimator = xgboost.XGBRegressor(device="cuda", n_estimators=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # XGBoost's own, which it gives once in a process
+        estimator.fit(frame()[["wind"]], frame()["delay"])
+    with pytest.raises(AcceleratorUnavailable, match="trained on cuda"):
+        save_model(estimator, tmp_path / "model", input_example=frame()[["wind"]].head(2))
