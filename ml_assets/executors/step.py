@@ -63,7 +63,7 @@ def _was_orderly(end: int) -> bool:
 
 
 def _rescue_log(arguments: Sequence[str]) -> None:
-    """Let the child's helpers print what it had written, then upload that."""
+    """Let the child's helpers end, then print and upload the last of what it had written."""
     patience = time.monotonic() + _LAST_LINES_SECONDS
     while time.monotonic() < patience:
         try:
@@ -72,11 +72,11 @@ def _rescue_log(arguments: Sequence[str]) -> None:
             break
         time.sleep(0.05)
     try:
-        from ml_assets.executors.step_process import upload_log
+        from ml_assets.executors.step_process import rescue_log
 
-        upload_log(arguments)
+        rescue_log(arguments)
     except Exception as error:  # whatever it is, the step's own end is what counts
-        print(f"the last lines of the log could not be uploaded: {error}", file=sys.stderr, flush=True)
+        print(f"the last lines of the log could not be rescued: {error}", file=sys.stderr, flush=True)
 
 
 def _adopt_orphans() -> None:

@@ -6,6 +6,7 @@ Events are stamped with the launch that they belong to, so that an executor can 
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import dagster as dg
 from dagster._cli.api import _execute_step_command_body
@@ -16,6 +17,7 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
 from dagster._core.storage.cloud_storage_compute_log_manager import CloudStorageComputeLogManager
 from dagster._core.storage.compute_log_manager import ComputeIOType
+from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
 from dagster._grpc.types import ExecuteStepArgs
 from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster._utils.interrupts import capture_interrupts
@@ -31,7 +33,7 @@ from resources.errors import AcceleratorUnavailable, CodeMismatch, PlacementErro
 from resources.machine import hardware
 from resources.provenance import LAUNCH_EVENT_TAG
 
-__all__ = ["run", "upload_log"]
+__all__ = ["rescue_log", "run"]
 
 _FINAL = frozenset(
     {
@@ -43,6 +45,7 @@ _FINAL = frozenset(
     }
 )
 """Events that must not come from a launch that was given up."""
+_LAST_LINES = 10
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -78,19 +81,29 @@ def run(arguments: Sequence[str]) -> None:
             sys.exit(INTERRUPTED_EXIT)
 
 
-def upload_log(arguments: Sequence[str]) -> None:
-    """Upload what a step had written when its process was ended, where logs are kept in object storage."""
+def rescue_log(arguments: Sequence[str]) -> None:
+    """Print the last lines that a step had written when its process was ended, and upload its log where it is kept."""
     execution = deserialize_value(unpacked(arguments[0]), ExecuteStepArgs)
     placement = Placement.model_validate_json(arguments[1])
     with get_instance_for_cli(instance_ref=execution.instance_ref) as instance:
         manager = instance.compute_log_manager
         dagster_run = instance.get_run_by_id(execution.run_id)
-        if dagster_run is None or not isinstance(manager, CloudStorageComputeLogManager):
+        local = manager.local_manager if isinstance(manager, CloudStorageComputeLogManager) else manager
+        if dagster_run is None or not isinstance(local, LocalComputeLogManager):
             return
         for file_key in _Launch(instance, dagster_run, placement).log_files():
             log_key = manager.build_log_key_for_run(dagster_run.run_id, file_key)
-            for io_type in (ComputeIOType.STDOUT, ComputeIOType.STDERR):
-                manager.upload_to_cloud_storage(log_key, io_type)
+            for io_type in (ComputeIOType.STDERR, ComputeIOType.STDOUT):
+                _print_last_lines(Path(local.get_captured_local_path(log_key, IO_TYPE_EXTENSION[io_type])))
+                if isinstance(manager, CloudStorageComputeLogManager):
+                    manager.upload_to_cloud_storage(log_key, io_type)
+
+
+def _print_last_lines(file: Path) -> None:
+    # What echoes the captured log into the container's own may have been ended before it got here.
+    if file.exists():
+        for line in file.read_text(errors="replace").splitlines()[-_LAST_LINES:]:
+            print(line, flush=True)
 
 
 class _Launch:
