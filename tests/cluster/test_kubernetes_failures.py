@@ -17,7 +17,15 @@ from ml_assets.executors.failures import Cause
 from tests.cluster.deployment import KubernetesDeployment, kubectl
 from tests.conftest import unavailable
 from tests.containers.fixtures import OpenKubernetes
-from tests.contracts.container_executor import ANOTHER_DIGEST, STEPS, Story, overriding, sleeping, variables
+from tests.contracts.container_executor import (
+    ANOTHER_DIGEST,
+    GONE_SECONDS,
+    STEPS,
+    Story,
+    overriding,
+    sleeping,
+    variables,
+)
 
 STATE = Path(os.environ.get("KUBE_STATE", "/var/lib/kube-test"))
 SPOT = {"nvidia.com/gpu": "2"}
@@ -88,7 +96,7 @@ def test_step_on_a_node_that_does_not_answer_goes_on_elsewhere(deployment: Kuber
     assert Cause.NODE_LOST.value in story.said()
     assert len(story.events(dg.DagsterEventType.ASSET_MATERIALIZATION)) == 1
     assert len(story.events(dg.DagsterEventType.STEP_SUCCESS)) == 1
-    deployment.wait_until(lambda: not deployment.step_pods(run_id), run_id, seconds=90)
+    deployment.wait_until(lambda: not deployment.step_pods(run_id), run_id, seconds=GONE_SECONDS)
 
 
 def test_runtime_that_runs_another_image_fails_the_step(deployment: KubernetesDeployment) -> None:
@@ -126,7 +134,7 @@ def test_many_partitions_keep_to_the_pools_limit_and_leave_no_pod(deployment: Ku
             time.sleep(1)
     assert set(partitions(count)) <= deployment.instance.get_materialized_partitions(dg.AssetKey("numbers"))
     assert 1 < most <= 4
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + GONE_SECONDS
     while deployment.pods(numbers):
         assert time.monotonic() < deadline, "pods are left over"
 
