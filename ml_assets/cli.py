@@ -1,4 +1,4 @@
-"""``ml-assets``: data, images and lineage from a shell."""
+"""``ml-assets``: data, images, lineage and leftovers from a shell."""
 
 import json
 import sys
@@ -13,6 +13,7 @@ from resources.errors import AmbiguousReference, MlAssetsError, SettingsError, S
 
 if TYPE_CHECKING:
     from ml_assets.data import StoredArtifact
+    from ml_assets.executors.sweep import Leftover
 
 __all__ = ["main", "run_app"]
 
@@ -32,6 +33,7 @@ _app = typer.Typer(
         "ml-assets trace delay_model@2013-05-01",
         "ml-assets data get flights@2013-01-01 /tmp/flights",
         "ml-assets images update --registry mirror.example:5000",
+        "ml-assets sweep --dry-run",
         "ml-assets --install-completion",
     ),
     no_args_is_help=True,
@@ -101,6 +103,47 @@ def _trace(
     else:
         # A pipe has no width of its own, and a tree is cut at the console's.
         Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(render_trace(found))
+
+
+@_app.command("sweep", epilog=_examples("ml-assets sweep --dry-run", "ML_ASSETS_TARGET=docker ml-assets sweep --json"))
+def _sweep(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """End and remove the containers of runs that have ended.
+
+    They are left over where a run worker was killed and had no successor.
+    The sensor remove_leftover_containers does the same every 30 seconds,
+    as long as Dagster's daemon runs.
+
+    Containers of runs that go on are left alone, and so are those of runs
+    that this Dagster instance does not know. One that had ended in a failed
+    run may be kept by its engine for a while, to be looked at. The exit
+    status is 1 where one takes long to end: run the command again.
+    """
+    from ml_assets.definitions import engine, open_instance, settings
+    from ml_assets.executors.sweep import Outcome, find_leftovers, sweep
+
+    chosen = settings()
+    containers = engine(chosen)
+    with open_instance(chosen) as instance:
+        found = find_leftovers(containers, instance) if dry_run else sweep(containers, instance)
+    if as_json:
+        rows = [
+            {
+                "name": each.name,
+                "dagster_run": each.run_id,
+                "run_status": each.run_status.value,
+                "was_running": each.was_running,
+                "outcome": _text(each.outcome),
+            }
+            for each in found
+        ]
+        typer.echo(json.dumps({"dry_run": dry_run, "containers": rows}, indent=2))
+    else:
+        typer.echo("\n".join(map(_swept, found)) or "no container is left over")
+    if any(each.outcome is Outcome.ENDING for each in found):
+        raise typer.Exit(1)
 
 
 @_data.command(
@@ -255,6 +298,19 @@ def _payload(found: "StoredArtifact", path: Path) -> dict[str, Any]:
     """What `data` commands say to machines."""
     artifact = {"asset": found.artifact.asset, "partition": found.artifact.partition, "path": str(path)}
     return artifact | {"dagster_run": found.dagster_run, "content": found.stored().model_dump()}
+
+
+def _swept(leftover: "Leftover") -> str:
+    from ml_assets.executors.sweep import Outcome
+
+    said = {
+        None: "would be ended" if leftover.was_running else "has ended, would be removed",
+        Outcome.ENDED: "ended",
+        Outcome.ENDING: "asked to end, and not gone yet",
+        Outcome.REMOVED: "had ended, removed",
+        Outcome.KEPT: "had ended, kept for a while by its engine",
+    }
+    return f"{leftover.name} (run {leftover.run_id}, {leftover.run_status.value.lower()}): {said[leftover.outcome]}"
 
 
 def _text(value: object) -> str | None:

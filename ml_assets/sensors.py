@@ -135,7 +135,7 @@ def remove_leftover_containers(engine: "Callable[[], ContainerEngine]") -> dg.Se
         """End each container whose run has ended: its run worker was killed, and had no successor."""
         from ml_assets.executors.sweep import sweep
 
-        ended = sweep(engine(), context.instance)
+        ended = [leftover.name for leftover in sweep(engine(), context.instance) if leftover.was_running]
         return dg.SkipReason(f"ended {', '.join(ended)}" if ended else "no container is left over")
 
     return sweeping

@@ -20,6 +20,7 @@
     │   ├── AcceleratorUnavailable  the devices that its pool promises are not there, or were not used
     │   └── EngineRefused         the container engine will not start its container, now or later
     ├── EngineUnreachable         the container engine did not answer
+    ├── DatabaseUnreachable       Dagster's database did not answer for longer than a short outage
     ├── AlertError                an alert could not be delivered
     ├── SourceError               the commit that the code is at could not be read
     └── LineageError              a question about lineage has no answer
@@ -39,6 +40,7 @@ __all__ = [
     "CodeMismatch",
     "ContentCorrupt",
     "ContentMissing",
+    "DatabaseUnreachable",
     "DefinitionError",
     "EngineRefused",
     "EngineUnreachable",
@@ -155,6 +157,10 @@ class EngineRefused(PlacementError):
 
 class EngineUnreachable(MlAssetsError):
     """The container engine did not answer."""
+
+
+class DatabaseUnreachable(MlAssetsError):
+    """Dagster's database did not answer for longer than a short outage."""
 
 
 class AlertError(MlAssetsError):

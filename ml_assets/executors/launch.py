@@ -24,6 +24,7 @@ from ml_assets.executors.events import EventTail, launch_of_event
 from ml_assets.executors.failures import Cause, Failure, Reaction
 from ml_assets.executors.judgement import Launched, judge
 from ml_assets.executors.orders import container_name, order_of
+from ml_assets.executors.outages import ride_out_outages
 from ml_assets.executors.placement import Placement, PlacementRules, RunPlacements
 from ml_assets.executors.replay import KnownLaunch, forget_outputs, replay
 from ml_assets.executors.slots import PoolSlots
@@ -89,6 +90,7 @@ class ContainerExecutor(Executor):
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
     ) -> Iterator[DagsterEvent]:
         """Run the plan's steps; yields every event that belongs to it."""
+        ride_out_outages(plan_context.instance)
         with ActiveExecution(execution_plan, retry_mode=self._retries) as active:
             yield from _Loop(self, plan_context, active).run()
 
@@ -129,7 +131,7 @@ class _Loop:
         self.unreachable: str | None = None
 
     def run(self) -> Iterator[DagsterEvent]:
-        reports.started(self.context, self.engine, resumed=self.context.resume_from_failure)
+        reports.started(self.context, self.engine, self.placements.unmatched(self.context.plan_data.execution_plan))
         try:
             if self.context.resume_from_failure:
                 yield from self._resume()

@@ -1,7 +1,8 @@
 """Where one step runs: what its definition says, over it what settings say, over that what the run says."""
 
+import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ from resources.settings import ContainerSettings
 
 if TYPE_CHECKING:
     from dagster._core.definitions.job_definition import JobDefinition
-    from dagster._core.execution.plan.step import ExecutionStep
+    from dagster._core.execution.plan.plan import ExecutionPlan
+    from dagster._core.execution.plan.step import ExecutionStep, IExecutionStep
 
 __all__ = [
     "EVERY_STEP",
@@ -29,6 +31,8 @@ __all__ = [
     "current_placement",
     "parse_overrides",
     "placed",
+    "step_names",
+    "suggestion",
 ]
 
 EVERY_STEP = "*"
@@ -169,6 +173,12 @@ class RunPlacements:
             **_resources(pool, over),
         )
 
+    def unmatched(self, plan: "ExecutionPlan") -> dict[str, str]:
+        """The run's own overrides that change nothing, because no step has their key, each with a `suggestion`."""
+        names = {name for step in plan.steps for name in _names_of(step) if "[" not in name}
+        said = {key: key.partition("[")[0] for layer in self._layers[1:] for key in layer if key != EVERY_STEP}
+        return {key: suggestion(key, names) for key, name in said.items() if name not in names}
+
     def _override(self, subject: "_Subject") -> Override:
         said: dict[str, Any] = {}
         for layer in self._layers:
@@ -245,17 +255,45 @@ class _Subject:
             image = _image_of(checks[0].asset_key, job)
         graph = job.asset_layer.asset_graph
         versions = {key.to_user_string(): graph.get(key).code_version for key in keys}
-        names = [step.key, *(key.to_user_string() for key in keys)]
-        names += [f"{check.asset_key.to_user_string()}:{check.name}" for check in checks]
+        _, *things = step_names(step.key, keys, checks)
         return cls(
-            name=names[1] if len(names) > 1 else step.key,
-            names=list(dict.fromkeys(names)),
+            name=things[0] if things else step.key,
+            names=_names_of(step),
             spec=spec,
             spec_image=image,
             is_check=bool(checks) and not keys,
             is_image=any(graph.get(key).group_name == IMAGES_GROUP for key in keys),
             code_versions={name: version for name, version in versions.items() if version},
         )
+
+
+def step_names(op: str, assets: Iterable[dg.AssetKey], checks: Iterable[dg.AssetCheckKey]) -> list[str]:
+    """What overrides may call a step, the most general name first.
+
+    Args:
+        op: its op, within its graphs: ``graph.op``.
+        assets: those that it makes; their keys are names.
+        checks: those that it evaluates; ``asset:check`` is a name.
+    """
+    made = [key.to_user_string() for key in assets]
+    return [op, *made, *(f"{check.asset_key.to_user_string()}:{check.name}" for check in checks)]
+
+
+def _names_of(step: "IExecutionStep") -> list[str]:
+    properties = [output.properties for output in step.step_outputs]
+    op, *things = step_names(
+        str(step.node_handle),
+        [each.asset_key for each in properties if each.asset_key is not None],
+        [each.asset_check_key for each in properties if each.asset_check_key is not None],
+    )
+    # One of those that a dynamic output is mapped to has a key of its own: op[key].
+    return list(dict.fromkeys([op, step.key, *things]))
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """The names that one may have been meant for, in a clause; empty where nothing is like it."""
+    close = difflib.get_close_matches(name, sorted(names))
+    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def _spec_of(step: "ExecutionStep", job: "JobDefinition") -> tuple[ContainerSpec, str | None]:

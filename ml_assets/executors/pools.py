@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 import dagster as dg
+from dagster._core.definitions.node_definition import NodeDefinition
 
 from ml_assets.containers import ContainerSpec, placed_image
+from ml_assets.executors.placement import EVERY_STEP, step_names, suggestion
 from resources.errors import SettingsError
 from resources.pools import Override, Pool, parse_memory
 from resources.settings import Settings
@@ -13,7 +15,7 @@ __all__ = ["check_placements"]
 
 
 def check_placements(definitions: dg.Definitions, chosen: Settings) -> None:
-    """Refuse definitions and settings that name a pool or an image that is not there, or impossible resources.
+    """Refuse definitions and settings that name a pool, an image or a step that is not there, or impossible resources.
 
     Nothing is checked where steps are plain processes, which have no pools.
 
@@ -24,6 +26,7 @@ def check_placements(definitions: dg.Definitions, chosen: Settings) -> None:
         return
     images = {key.to_user_string() for asset in _assets(definitions) for key in asset.keys}
     problems = [*_of_definitions(definitions, chosen, images), *_of_settings(chosen, images)]
+    problems += _of_keys(definitions, chosen)
     if problems:
         raise SettingsError("; ".join(problems), next_step=f"correct it, or deployments/{chosen.target}/settings.toml")
 
@@ -61,6 +64,40 @@ def _of_override(name: str, override: Override, chosen: Settings, images: set[st
     memory = parse_memory(override.memory or pool.memory)
     if pool.shared_memory is not None and memory < parse_memory(pool.shared_memory):
         yield f"{where}.memory is {override.memory}, below shared_memory {pool.shared_memory} of {override.pool}"
+
+
+def _of_keys(definitions: dg.Definitions, chosen: Settings) -> Iterator[str]:
+    names = {EVERY_STEP, *_step_names(definitions)}
+    for key in sorted(chosen.placement.keys() - names):
+        yield f"placement.{key} is for no asset, check or op that there is{suggestion(key, names)}"
+
+
+def _step_names(definitions: dg.Definitions) -> Iterator[str]:
+    for asset in _assets(definitions):
+        if asset.is_executable:
+            for op in _ops(asset.node_def.name, asset.node_def):
+                yield from step_names(op, asset.keys, asset.check_keys)
+    for job in _jobs(definitions):
+        for node in job.nodes:
+            yield from _ops(node.name, node.definition)
+
+
+def _ops(name: str, node: NodeDefinition) -> Iterator[str]:
+    if not isinstance(node, dg.GraphDefinition):
+        yield name
+        return
+    for inner in node.nodes:
+        yield from _ops(f"{name}.{inner.name}", inner.definition)
+
+
+def _jobs(definitions: dg.Definitions) -> Iterator[dg.JobDefinition]:
+    """Jobs of ops, those that only a schedule or a sensor knows as well."""
+    targets = [each.target for each in definitions.schedules or () if isinstance(each, dg.ScheduleDefinition)]
+    for sensor in definitions.sensors or ():
+        targets += sensor.targets
+    for job in (*(definitions.jobs or ()), *(target.resolvable_to_job for target in targets)):
+        if isinstance(job, dg.JobDefinition):
+            yield job
 
 
 def _specs(definitions: dg.Definitions) -> Iterator[tuple[str, ContainerSpec, str | None]]:

@@ -1,6 +1,6 @@
 """What the executor writes into a run's event log, for people to read in the Dagster UI."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -34,10 +34,13 @@ __all__ = [
 ]
 
 
-def started(context: "PlanOrchestrationContext", engine: ContainerEngine, *, resumed: bool) -> None:
-    """The loop begins."""
-    verb = "Resuming" if resumed else "Launching"
+def started(context: "PlanOrchestrationContext", engine: ContainerEngine, unmatched: Mapping[str, str]) -> None:
+    """The loop begins; the overrides in ``unmatched`` change nothing."""
+    verb = "Resuming" if context.resume_from_failure else "Launching"
     DagsterEvent.engine_event(context, f"{verb} steps as {engine.name} {engine.noun}s", EngineEventData())
+    if unmatched:
+        message = f"No step of this run has an override's key {', '.join(map(''.join, unmatched.items()))}"
+        DagsterEvent.engine_event(context, message, EngineEventData())
 
 
 def resumed(context: "PlanOrchestrationContext", names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import dagster as dg
 from dagster._core.instance.config import PoolGranularity
 from dagster._core.storage.tags import PRIORITY_TAG
 
+from resources.errors import DatabaseUnreachable
 from resources.pools import Pool
 
 __all__ = ["PoolSlots"]
@@ -70,7 +71,10 @@ class PoolSlots:
         """Give back what a step has claimed, and its places in queues."""
         self._waits.pop(step_key, None)
         if self._counted and self._held.pop(step_key, None) is not None:
-            self._storage.free_concurrency_slot_for_step(self._run_id, step_key)
+            try:
+                self._storage.free_concurrency_slot_for_step(self._run_id, step_key)
+            except DatabaseUnreachable:  # Dagster's daemon frees the slots of a run that has ended
+                self._counted = False
 
     def _is_limited(self, pool: str) -> bool:
         limits = {limit.name: limit for limit in self._storage.get_pool_limits()}

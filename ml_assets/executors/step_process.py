@@ -6,6 +6,7 @@ Events are stamped with the launch that they belong to, so that an executor can 
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import dagster as dg
@@ -27,6 +28,7 @@ from dagster_shared.serdes import deserialize_value
 from ml_assets.executors.events import launch_of_event
 from ml_assets.executors.failures import INTERRUPTED_EXIT, REPLACED_EXIT
 from ml_assets.executors.orders import unpacked
+from ml_assets.executors.outages import answered, ride_out_outages
 from ml_assets.executors.placement import Placement, placed
 from ml_assets.executors.replay import placement_of
 from resources.errors import AcceleratorUnavailable, CodeMismatch, PlacementError
@@ -46,6 +48,8 @@ _FINAL = frozenset(
 )
 """Events that must not come from a launch that was given up."""
 _LAST_LINES = 10
+_OPENING_SECONDS = 120
+"""How long to wait for Dagster's database at first: a container without a way to it should not take long to say so."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -56,15 +60,20 @@ def run(arguments: Sequence[str]) -> None:
     """
     execution = deserialize_value(unpacked(arguments[0]), ExecuteStepArgs)
     placement = Placement.model_validate_json(arguments[1])
-    with capture_interrupts(), get_instance_for_cli(instance_ref=execution.instance_ref) as instance:
-        dagster_run = instance.get_run_by_id(execution.run_id)
+    with capture_interrupts(), ExitStack() as stack:
+        instance = answered(
+            lambda: stack.enter_context(get_instance_for_cli(instance_ref=execution.instance_ref)), _OPENING_SECONDS
+        )
+        dagster_run = answered(lambda: instance.get_run_by_id(execution.run_id), _OPENING_SECONDS)
         if dagster_run is None:
             sys.exit(f"run {execution.run_id} is not in Dagster's database any more")
         launch = _Launch(instance, dagster_run, placement)
+        launch.stamp_events()
+        # After the stamping, which is then done again when the database is back: the launch may have been given up.
+        ride_out_outages(instance)
         if launch.has_started():
             print("another container of this launch has started before; leaving the step to the executor")
             sys.exit(REPLACED_EXIT)
-        launch.stamp_events()
         try:
             _check_code(dagster_run, placement)
             _check_accelerators(placement)

@@ -2,41 +2,93 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import dagster as dg
 
 from ml_assets.executors.engine import ContainerEngine
 
-__all__ = ["sweep"]
+__all__ = ["Leftover", "Outcome", "find_leftovers", "sweep"]
 
 _PATIENCE_SECONDS = 30
 
 
-def sweep(engine: ContainerEngine, instance: dg.DagsterInstance) -> Sequence[str]:
-    """End and remove the containers of finished runs.
+class Outcome(StrEnum):
+    """What became of a leftover."""
 
-    Containers of other Dagster instances on the same engine are left alone: only a run that this instance knows, and
-    knows to have ended, gives its containers up. One that failed stays as long as its engine keeps it.
+    ENDED = "ended"
+    """It was running."""
+    ENDING = "ending"
+    """It was asked to end, and takes its time."""
+    REMOVED = "removed"
+    """It had ended."""
+    KEPT = "kept"
+    """It had ended in a run that did not succeed, and its engine keeps it for a while to be looked at."""
 
-    Returns:
-        Names of the containers that were still running.
+
+@dataclass(frozen=True)
+class Leftover:
+    """A container whose run has ended."""
+
+    name: str
+    run_id: str
+    run_status: dg.DagsterRunStatus
+    was_running: bool
+    outcome: Outcome | None = None
+    """None as long as nothing was done."""
+
+
+def find_leftovers(engine: ContainerEngine, instance: dg.DagsterInstance) -> Sequence[Leftover]:
+    """The containers of finished runs.
+
+    Those of other Dagster instances on the same engine are no leftovers: only a run that this instance knows, and knows
+    to have ended, gives its containers up.
 
     Raises:
         EngineUnreachable: the engine does not answer.
     """
-    running = []
+    found = []
     for run_id in engine.all_runs():
         run = instance.get_run_by_id(run_id)
-        if run is None or not run.is_finished:
-            continue
-        for name, seen in engine.observe(run_id).items():
-            if seen.has_ended:
-                engine.remove(name, succeeded=run.is_success)
-            else:
-                running.append(name)
-    left = set(running)
+        if run is not None and run.is_finished:
+            seen = engine.observe(run_id)
+            found += [Leftover(name, run_id, run.status, not each.has_ended) for name, each in seen.items()]
+    return found
+
+
+def sweep(engine: ContainerEngine, instance: dg.DagsterInstance) -> Sequence[Leftover]:
+    """End and remove the containers of finished runs. One that failed stays as long as its engine keeps it.
+
+    Returns:
+        The containers that there were, each with its outcome.
+
+    Raises:
+        EngineUnreachable: the engine does not answer.
+    """
+    found = find_leftovers(engine, instance)
+    for each in found:
+        if not each.was_running:
+            engine.remove(each.name, succeeded=_succeeded(each))
+    ending = _stop(engine, {each.name for each in found if each.was_running})
+    kept = {name for names in engine.all_runs().values() for name in names} if found else set()
+    return [replace(each, outcome=_outcome(each, ending, kept)) for each in found]
+
+
+def _stop(engine: ContainerEngine, left: set[str]) -> set[str]:
+    """Those that are not gone yet, although everybody was given some time."""
     patience = time.monotonic() + _PATIENCE_SECONDS
     while left and time.monotonic() < patience:
         left = {name for name in left if not engine.stop(name)}
         time.sleep(0.5 if left else 0)
-    return running
+    return left
+
+
+def _outcome(leftover: Leftover, ending: set[str], kept: set[str]) -> Outcome:
+    if leftover.was_running:
+        return Outcome.ENDING if leftover.name in ending else Outcome.ENDED
+    return Outcome.KEPT if leftover.name in kept and not _succeeded(leftover) else Outcome.REMOVED
+
+
+def _succeeded(leftover: Leftover) -> bool:
+    return leftover.run_status is dg.DagsterRunStatus.SUCCESS

@@ -20,9 +20,10 @@ from dagster._core.workspace.load_target import GrpcServerTarget
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
 from tests.containers.ground import Ground
-from tests.containers.servers import BUCKET, Servers, accepts, free_port, running
+from tests.containers.servers import BUCKET, Servers, running
 from tests.containers.train_image import image_variables
 from tests.dagster_daemon import Daemons
+from tests.ports import accepts, free_port
 
 PROJECT = Path(__file__).parents[2]
 LOCATION = "tests"

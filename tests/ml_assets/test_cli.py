@@ -390,7 +390,7 @@ def test_update_without_a_registry_says_how_to_name_one(run: Run, project: Path)
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["trace"], ["data", "get"], ["data", "export"], ["images", "update"]], ids=" ".join
+    "command", [[], ["trace"], ["sweep"], ["data", "get"], ["data", "export"], ["images", "update"]], ids=" ".join
 )
 def test_help_teaches_by_examples(run: Run, command: list[str]) -> None:
     done = run(*command, "--help")

@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from resources.errors import SettingsError, TrackingError
 from resources.model_flavors import save_model
 from resources.provenance import InputVersion, RunTags
 from resources.tracking import MlflowTracking
+from tests.ports import free_port
 
 TAGS = {
     RunTags.ASSET: "delay_model",
@@ -55,17 +55,11 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 class Server:
     """A real tracking server with proxied artifacts."""
 
     def __init__(self, folder: Path) -> None:
-        self.uri = f"http://127.0.0.1:{free_port()}"
+        self.uri = f"http://127.0.0.1:{free_port('127.0.0.1')}"
         options = {
             "--backend-store-uri": f"sqlite:///{folder}/server.db",
             "--artifacts-destination": f"{folder}/artifacts",
@@ -414,7 +408,9 @@ def test_model_without_a_registered_name_is_logged_alone(tracking: MlflowTrackin
 
 
 def test_server_that_does_not_answer_is_an_error_that_hides_the_password() -> None:
-    tracking = MlflowTracking(tracking_uri=f"http://ann:secret@127.0.0.1:{free_port()}", experiment="flights")
+    tracking = MlflowTracking(
+        tracking_uri=f"http://ann:secret@127.0.0.1:{free_port('127.0.0.1')}", experiment="flights"
+    )
     for act in (lambda: one_run(tracking), lambda: tracking.close_abandoned(lambda tags: True)):
         with pytest.raises(TrackingError, match="does not answer") as caught:
             act()

@@ -302,6 +302,25 @@ def once() -> dg.JobDefinition:
     return dg.Definitions(assets=[model], jobs=[job]).resolve_job_def("once")
 
 
+@runs_in(pool="narrow")
+@dg.asset
+def outliving(context: dg.AssetExecutionContext) -> None:
+    op = context.op_execution_context
+    wait_for(home(op) / f"go-{context.run_id}")
+    context.log.info("going on")
+
+
+@runs_in(pool="narrow")
+@dg.asset(deps=[outliving])
+def afterwards() -> None: ...
+
+
+def outage() -> dg.JobDefinition:
+    """Two assets, one after the other, of which the first takes as long as a test wants."""
+    job = dg.define_asset_job("outage", executor_def=EXECUTOR)
+    return dg.Definitions(assets=[outliving, afterwards], jobs=[job]).resolve_job_def("outage")
+
+
 # --- in steps ---
 
 

@@ -67,9 +67,10 @@ class Scene:
 
 
 @contextmanager
-def scene(home: Path) -> Iterator[Scene]:
+def scene(home: Path, configuration: str = "") -> Iterator[Scene]:
+    """A scene in a folder; ``configuration`` is added to ``dagster.yaml``."""
     home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").write_text(_CONFIGURATION)
+    (home / "dagster.yaml").write_text(_CONFIGURATION + configuration)
     with dg.DagsterInstance.from_config(str(home)) as instance, processes(home / process_jobs.ENGINE) as engine:
         yield Scene(instance, engine, home)
 

@@ -1,11 +1,17 @@
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.event_api import EventLogCursor
 from dagster._core.events import DagsterEvent
+from sqlalchemy import create_engine, text
 
+from ml_assets.executors import events
 from ml_assets.executors.events import EventTail, launch_of_event
 from resources.provenance import LAUNCH_EVENT_TAG
+from tests.postgres import postgres
 
 RUN = "4d1d8a34-5d22-4b6f-9d31-2a1a3c9a1f00"
 
@@ -43,20 +49,36 @@ def test_tail_leaves_other_runs_alone(instance: dg.DagsterInstance) -> None:
     assert steps(tail) == []
 
 
-def test_tail_looks_back_where_events_become_visible_late(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(instance.event_log_storage, "default_run_scoped_event_tailer_offset", lambda: 10)
+def test_event_that_becomes_visible_after_a_later_one_is_read(tmp_path: Path) -> None:
+    with postgres() as server:
+        (tmp_path / "dagster.yaml").write_text(f"storage: {{postgres: {{postgres_url: '{server.url}'}}}}")
+        with dg.DagsterInstance.from_config(str(tmp_path)) as instance, create_engine(server.url).begin() as slow:
+            write(instance, [0])
+            columns = "run_id, event, dagster_event_type, timestamp, step_key"
+            slow.execute(text(f"INSERT INTO event_logs ({columns}) SELECT {columns} FROM event_logs"))
+            write(instance, [2])
+            tail = EventTail(instance, RUN)
+            assert steps(tail) == [0, 2]
+            slow.commit()
+            assert steps(tail) == [0], "the slow writer's copy of the first event"
+            assert steps(tail) == []
+
+
+def test_tail_does_not_read_old_events_again(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     write(instance, range(5))
-    whole = instance.get_records_for_run(RUN)
-    late = whole.records[2]
-    hidden = whole._replace(records=[record for record in whole.records if record is not late])
     tail = EventTail(instance, RUN)
-    with monkeypatch.context() as patch:
-        patch.setattr(instance, "get_records_for_run", lambda *args, **options: hidden)
-        assert steps(tail) == [0, 1, 3, 4]
-    assert steps(tail) == [2]
+    assert steps(tail) == list(range(5))
+    asked: list[str | None] = []
+    read = instance.get_records_for_run
+
+    def reading(run_id: str, cursor: str | None, **options: Any) -> Any:
+        asked.append(cursor)
+        return read(run_id, cursor, **options)
+
+    monkeypatch.setattr(instance, "get_records_for_run", reading)
+    monkeypatch.setattr(events, "_SETTLED_SECONDS", -1.0)
     assert steps(tail) == []
+    assert asked == [EventLogCursor.from_storage_id(5).to_string()]
 
 
 def test_launch_of_an_event_is_in_its_tags() -> None:

@@ -51,7 +51,7 @@ def run(stage: Scene) -> Run:
             "tag_concurrency_limits": [{"key": process_jobs.TAG, "value": "one", "limit": 1}],
             "overrides": {"succeeds": {"memory": "3Gi"}},
         },
-        tags={OVERRIDES_TAG: json.dumps({"succeeds": {"pool": "big", "memory": "2Gi"}})},
+        tags={OVERRIDES_TAG: json.dumps({"succeeds": {"pool": "big", "memory": "2Gi"}, "refuses": {"cpus": 2}})},
     )
 
 
@@ -70,6 +70,10 @@ def test_step_succeeds_whatever_its_first_containers_met_with(run: Run, step: st
 def test_override_at_launch_goes_before_that_of_the_runs_tag(run: Run) -> None:
     (placement,) = run.placements("succeeds")
     assert (placement.pool, placement.cpus, placement.memory) == ("big", 2, "3Gi")
+
+
+def test_override_that_no_step_matches_is_told_with_what_may_be_meant(run: Run) -> None:
+    assert "No step of this run has an override's key refuses (did you mean refused?)" in run.said(None)
 
 
 def test_step_knows_where_it_runs(run: Run) -> None:
@@ -154,7 +158,6 @@ def test_step_that_finds_no_room_goes_on_on_the_fallback_pool(run: Run) -> None:
         ("never_scheduled", "unschedulable: not started within 1 seconds: no node has its labels. Next: compare"),
         ("refused", "configuration: it will not have this image. Next: check"),
         ("misplaced", "misplaced: there is no pool 'nowhere'. Next: name one of settings.toml's pools: big, cpu,"),
-        ("takes_too_long", "run time limit: still running after 1 seconds. Next: raise run_seconds"),
         ("wrong_image", f"wrong image: asked for {process_jobs.MOVED}, and the runtime runs registry.example/other@"),
         ("without_accelerator", "without_accelerator: pool gpu promises 1 accelerators, and the container sees none"),
         ("needs_what_is_broken", "ValueError: this resource is broken"),
@@ -165,6 +168,13 @@ def test_step_that_cannot_run_fails_once_with_its_cause(run: Run, step: str, exp
     assert expected in message
     assert run.events(step, dg.DagsterEventType.STEP_START) == []
     assert len(run.placements(step)) <= 1
+
+
+def test_step_that_takes_too_long_fails_once_with_its_cause(run: Run) -> None:
+    assert run.failure("takes_too_long").startswith(
+        "run time limit: still running after 1 seconds. Next: raise run_seconds"
+    )
+    assert len(run.placements("takes_too_long")) == 1
 
 
 def test_output_that_never_came_skips_what_needs_it(run: Run) -> None:

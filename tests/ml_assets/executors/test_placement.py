@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 import pytest
 from dagster._core.execution.api import create_execution_plan
+from dagster._core.execution.plan.step import UnresolvedMappedExecutionStep
 
 from ml_assets.containers import runs_in
 from ml_assets.executors.placement import (
@@ -85,6 +86,25 @@ def works() -> None: ...
 @dg.job
 def of_ops() -> None:
     works()
+
+
+@dg.op(out=dg.DynamicOut(int))
+def splits() -> Iterator[dg.DynamicOutput[int]]:
+    yield dg.DynamicOutput(1, "a")
+
+
+@dg.op
+def doubles(number: int) -> None: ...
+
+
+@dg.graph
+def inner() -> None:
+    splits().map(doubles)
+
+
+@dg.job
+def of_graphs() -> None:
+    inner()
 
 
 @pytest.fixture
@@ -284,3 +304,26 @@ def test_steps_code_knows_its_placement() -> None:
     with placed(FIRST):
         assert current_placement() == FIRST
     assert current_placement() is None
+
+
+def test_op_is_named_within_its_graph_and_its_mapped_steps_have_its_placement(instance: dg.DagsterInstance) -> None:
+    rules = {"inner.splits": Override(cpus=2), "inner.doubles": Override(cpus=3), "inner.doubles[b]": Override(cpus=4)}
+    placements = RunPlacements(PlacementRules(CONTAINERS, POOLS, rules), of_graphs, instance, {}, {})
+    plan = create_execution_plan(of_graphs)
+    assert placements.place(plan.get_step_by_key("inner.splits")).cpus == 2  # type: ignore[arg-type]
+    mapped = plan.get_step_by_key("inner.doubles[?]")
+    assert isinstance(mapped, UnresolvedMappedExecutionStep)
+    steps = {step.key: step for step in mapped.resolve({"inner.splits": {"result": ["a", "b"]}})}
+    assert placements.place(steps["inner.doubles[a]"]).cpus == 3
+    assert placements.place(steps["inner.doubles[b]"]).cpus == 4
+
+
+def test_override_of_a_run_that_no_step_matches_is_found_with_what_may_be_meant(instance: dg.DagsterInstance) -> None:
+    said = dict.fromkeys(("inner.double", "inner.doubles[a]", "inner.splits", EVERY_STEP, "zzz"), Override(cpus=2))
+    rules = PlacementRules(CONTAINERS, POOLS, {"of_another_job": Override(cpus=2)})
+    placements = RunPlacements(rules, of_graphs, instance, {OVERRIDES_TAG: '{"inner.split": {}}'}, said)
+    assert placements.unmatched(create_execution_plan(of_graphs)) == {
+        "inner.split": " (did you mean inner.splits?)",
+        "inner.double": " (did you mean inner.doubles?)",
+        "zzz": "",
+    }

@@ -31,6 +31,40 @@ def is_good() -> dg.AssetCheckResult:
 def plain() -> None: ...
 
 
+@dg.op
+def reads() -> int:
+    return 1
+
+
+@dg.op
+def doubles(number: int) -> int:
+    return 2 * number
+
+
+@dg.graph_asset
+def graphed() -> int:
+    return doubles(reads())
+
+
+@dg.graph
+def inner() -> int:
+    return reads()
+
+
+@dg.job
+def scheduled() -> None:
+    inner()
+
+
+@dg.job
+def sensed() -> None:
+    reads()
+
+
+@dg.sensor(job=sensed)
+def sensing() -> None: ...
+
+
 GOOD: dict[str, Any] = {
     "containers": {"executor": "docker", "image": "images/train", "pool": "cpu"},
     "pools": {"cpu": {}, "gpu": {"cpu_limit": 2, "memory": "4Gi", "shared_memory": "2Gi"}},
@@ -105,3 +139,33 @@ def test_all_that_is_wrong_is_said_at_once_with_the_asset() -> None:
 )
 def test_wrong_settings_are_named(changes: dict[str, Any], expected: str) -> None:
     assert expected in complaint(chosen(**changes))
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("modle", " (did you mean model?)"),
+        ("model:is_god", " (did you mean model:is_good or model_is_good?)"),
+        ("graphed.redas", " (did you mean graphed.reads or graphed.doubles or graphed?)"),
+        ("external", ""),
+        ("zzz", ""),
+    ],
+)
+def test_placement_of_what_has_no_step_is_refused_with_what_may_be_meant(key: str, meant: str) -> None:
+    with_more = definitions(train_image, model, plain, graphed, dg.AssetsDefinition(specs=[dg.AssetSpec("external")]))
+    found = complaint(chosen(placement={key: {"cpus": 2}}), with_more)
+    assert found == f"placement.{key} is for no asset, check or op that there is{meant}"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["*", "model", "model:is_good", "images/train", "plain", "graphed", "graphed.reads", "inner.reads", "reads"],
+)
+def test_placement_of_whatever_has_a_step_is_accepted(key: str) -> None:
+    with_more = dg.Definitions(
+        assets=[train_image, model, plain, graphed],
+        asset_checks=[is_good],
+        schedules=[dg.ScheduleDefinition(job=scheduled, cron_schedule="@daily")],
+        sensors=[sensing],
+    )
+    check_placements(with_more, chosen(placement={key: {"cpus": 2}}))

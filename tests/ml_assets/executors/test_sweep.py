@@ -1,58 +1,69 @@
-"""What is left of runs that have ended is removed, on a fake engine: real ones cannot be asked to keep leftovers."""
+"""What is left of runs that have ended is removed, on a fake engine, by the sensor's function and by the command."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from ml_assets.executors.engine import ContainerEngine, Observation, Order, State
-from ml_assets.executors.failures import Failure
-from ml_assets.executors.sweep import sweep
+from ml_assets import cli, definitions
+from ml_assets.executors.engine import State
+from ml_assets.executors.sweep import Outcome, find_leftovers, sweep
+from tests.ml_assets.executors.leftover_engine import LeftoverEngine
 
-
-@dataclass
-class LeftoverEngine(ContainerEngine):
-    """A fake: it has containers, and forgets them when they are stopped or removed."""
-
-    containers: dict[str, tuple[str, State]]
-    stops: int = 1
-    """How often each has to be stopped until it is gone."""
-    removed: list[tuple[str, bool]] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-
-    name, noun = "Leftovers", "leftover"
-
-    def start(self, order: Order) -> None:
-        raise NotImplementedError
-
-    def observe(self, run_id: str) -> Mapping[str, Observation]:
-        return {name: Observation(state) for name, (run, state) in self.containers.items() if run == run_id}
-
-    def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
-        raise NotImplementedError
-
-    def why_gone(self, name: str) -> Failure | None:
-        raise NotImplementedError
-
-    def stop(self, name: str) -> bool:
-        self.asked.append(name)
-        return self.asked.count(name) >= self.stops
-
-    def remove(self, name: str, *, succeeded: bool) -> None:
-        self.removed.append((name, succeeded))
-
-    def all_runs(self) -> Mapping[str, Sequence[str]]:
-        runs: dict[str, list[str]] = {}
-        for name, (run, _) in self.containers.items():
-            runs.setdefault(run, []).append(name)
-        return runs
+CANCELED, FAILURE, SUCCESS = dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
+Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as found:
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as found:
         yield found
+
+
+@pytest.fixture
+def engine(instance: dg.DagsterInstance) -> LeftoverEngine:
+    """One with everything that there can be."""
+    failed, succeeded = a_run(instance, FAILURE), a_run(instance, SUCCESS)
+    return LeftoverEngine(
+        {
+            "running": (failed, State.RUNNING),
+            "pending": (failed, State.PENDING),
+            "failed": (failed, State.FAILED),
+            "well": (succeeded, State.SUCCEEDED),
+            "at-work": (a_run(instance, dg.DagsterRunStatus.STARTED), State.RUNNING),
+            "of-another-instance": ("a2fb6c1e-0000-4000-8000-000000000000", State.RUNNING),
+        }
+    )
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, engine: LeftoverEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Runs the program's entry point in this process, with that engine: status, output, errors."""
+    monkeypatch.delenv("ML_ASSETS_TARGET", raising=False)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setattr(definitions, "engine", lambda chosen: engine)
+    return command_of(monkeypatch, capsys)
+
+
+def command_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    def run_main(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ml-assets", *arguments])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return code, *capsys.readouterr()
+
+    return run_main
 
 
 def a_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> str:
@@ -60,29 +71,116 @@ def a_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> str:
     return run.run_id
 
 
-def test_containers_of_ended_runs_go_and_all_others_stay(instance: dg.DagsterInstance) -> None:
-    failed, succeeded = a_run(instance, dg.DagsterRunStatus.FAILURE), a_run(instance, dg.DagsterRunStatus.SUCCESS)
-    engine = LeftoverEngine(
-        {
-            "running": (failed, State.RUNNING),
-            "pending": (failed, State.PENDING),
-            "ended": (failed, State.FAILED),
-            "well": (succeeded, State.SUCCEEDED),
-            "at-work": (a_run(instance, dg.DagsterRunStatus.STARTED), State.RUNNING),
-            "of-another-instance": ("a2fb6c1e-0000-4000-8000-000000000000", State.RUNNING),
-        }
-    )
-    assert sorted(sweep(engine, instance)) == ["pending", "running"]
+def outcomes(engine: LeftoverEngine, instance: dg.DagsterInstance) -> dict[str, Outcome | None]:
+    return {leftover.name: leftover.outcome for leftover in sweep(engine, instance)}
+
+
+def test_containers_of_ended_runs_go_and_all_others_stay(instance: dg.DagsterInstance, engine: LeftoverEngine) -> None:
+    assert outcomes(engine, instance) == {
+        "running": Outcome.ENDED,
+        "pending": Outcome.ENDED,
+        "failed": Outcome.REMOVED,
+        "well": Outcome.REMOVED,
+    }
     assert sorted(engine.asked) == ["pending", "running"]
-    assert sorted(engine.removed) == [("ended", False), ("well", True)]
+    assert sorted(engine.removed) == [("failed", False), ("well", True)]
+    assert sorted(engine.containers) == ["at-work", "of-another-instance"]
+
+
+def test_container_that_failed_is_kept_by_an_engine_that_keeps_it(
+    instance: dg.DagsterInstance, engine: LeftoverEngine
+) -> None:
+    engine.keeps_failed = True
+    assert outcomes(engine, instance)["failed"] is Outcome.KEPT
+    assert outcomes(engine, instance) == {"failed": Outcome.KEPT}
 
 
 def test_container_is_stopped_until_it_is_gone(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ml_assets.executors.sweep.time.sleep", lambda seconds: None)
-    engine = LeftoverEngine({"slow": (a_run(instance, dg.DagsterRunStatus.CANCELED), State.RUNNING)}, stops=3)
-    assert sweep(engine, instance) == ["slow"]
+    engine = LeftoverEngine({"slow": (a_run(instance, CANCELED), State.RUNNING)}, stops=3)
+    assert outcomes(engine, instance) == {"slow": Outcome.ENDED}
     assert engine.asked == ["slow"] * 3
 
 
 def test_sweep_of_nothing_finds_nothing(instance: dg.DagsterInstance) -> None:
     assert sweep(LeftoverEngine({}), instance) == []
+
+
+def test_leftovers_are_found_without_touching_them(instance: dg.DagsterInstance, engine: LeftoverEngine) -> None:
+    found = {leftover.name: leftover.was_running for leftover in find_leftovers(engine, instance)}
+    assert found == {"running": True, "pending": True, "failed": False, "well": False}
+    assert (engine.asked, engine.removed) == ([], [])
+
+
+# --- the command ---
+
+
+def test_command_says_what_it_ended_and_what_it_only_removed(command: Command, engine: LeftoverEngine) -> None:
+    failed, succeeded = engine.containers["failed"][0], engine.containers["well"][0]
+    code, out, _ = command("sweep")
+    assert code == 0
+    assert sorted(out.splitlines()) == [
+        f"failed (run {failed}, failure): had ended, removed",
+        f"pending (run {failed}, failure): ended",
+        f"running (run {failed}, failure): ended",
+        f"well (run {succeeded}, success): had ended, removed",
+    ]
+    assert command("sweep") == (0, "no container is left over\n", "")
+
+
+def test_dry_run_says_what_would_be_done_and_does_nothing(command: Command, engine: LeftoverEngine) -> None:
+    code, out, _ = command("sweep", "--dry-run")
+    assert code == 0
+    said = dict(re.findall(r"(\S+) \(run .*\): (.*)", out))
+    assert said == dict.fromkeys(("running", "pending"), "would be ended") | dict.fromkeys(
+        ("failed", "well"), "has ended, would be removed"
+    )
+    assert (engine.asked, engine.removed) == ([], [])
+
+
+def test_command_for_machines_has_the_promised_form(command: Command, engine: LeftoverEngine) -> None:
+    failed = engine.containers["failed"][0]
+    engine.keeps_failed = True
+    planned = json.loads(command("sweep", "--dry-run", "--json")[1])
+    done = json.loads(command("sweep", "--json")[1])
+    assert (planned["dry_run"], done["dry_run"]) == (True, False)
+    assert {each["name"]: each["outcome"] for each in planned["containers"]} == dict.fromkeys(
+        ("running", "pending", "failed", "well")
+    )
+    assert {each["name"]: each["outcome"] for each in done["containers"]} == {
+        "running": "ended",
+        "pending": "ended",
+        "failed": "kept",
+        "well": "removed",
+    }
+    (row,) = [each for each in done["containers"] if each["name"] == "failed"]
+    assert row == {
+        "name": "failed",
+        "dagster_run": failed,
+        "run_status": "FAILURE",
+        "was_running": False,
+        "outcome": "kept",
+    }
+
+
+def test_container_that_takes_its_time_makes_the_command_fail(
+    command: Command, engine: LeftoverEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml_assets.executors.sweep._PATIENCE_SECONDS", 0)
+    code, out, _ = command("sweep")
+    assert code == 1
+    assert re.search(r"^running \(run .*\): asked to end, and not gone yet$", out, re.MULTILINE)
+
+
+def test_target_without_containers_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("ML_ASSETS_TARGET", raising=False)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    code, out, errors = command_of(monkeypatch, capsys)("sweep")
+    assert (code, out) == (2, "")
+    assert errors == (
+        "error: steps of target local are plain processes, not containers. "
+        "Next: set ML_ASSETS_TARGET to a target with a container engine, such as docker.\n"
+    )
+    assert not (tmp_path / "home").exists()
