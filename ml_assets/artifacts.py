@@ -126,7 +126,8 @@ def define_artifact(
     own_kinds = {options.pop("compute_kind", None), *(options.get("kinds") or ())} - {None}
     wrapper = _recording(function, _Recipe(kind, keep, spec, version, seed, tracked))
     options |= {
-        "code_version": version,
+        # Of an image asset it is the build key, which is added later, and which an op that has one would not give up.
+        "code_version": None if kind is ArtifactKind.IMAGE else version,
         "automation_condition": on_new_data() if condition is _BY_DEFAULT else condition and ignoring_images(condition),
         "deps": [*(options.get("deps") or ()), *([image_key(image)] if image is not None else [])],
         "ins": _ins(options.get("ins") or {}, window or {}),

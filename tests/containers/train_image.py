@@ -8,14 +8,15 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
-from resources.image_builders.interface import ImageSpec
+from resources.image_builders.interface import BuiltImage, ImageSpec
 from tests.containers.ground import Ground
 
 PROJECT = Path(__file__).parents[2]
+_FILES = ("pyproject.toml", "uv.lock", "README.md", "LICENSE", ".dockerignore")
 _MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
     for kind in (
@@ -36,12 +37,28 @@ def train_image(ground: Ground, folder: Path) -> str:
     """
     if ground.train_image:
         return ground.train_image
-    from ml_assets.definitions import image_builder, registry_client
+    return str(train_build(ground, folder)().image)
+
+
+def train_build(ground: Ground, folder: Path) -> Callable[[], BuiltImage]:
+    """What builds the train image of a copy of this checkout, as it is whenever called.
+
+    Args:
+        ground: where to build and push; its base image becomes that of the lock.
+        folder: empty directory that the copy goes into.
+    """
     from ml_assets.flight_delays.assets import train_image as asset
+
+    return project_build(ground, folder, cast(ImageSpec, asset()))
+
+
+def project_build(ground: Ground, folder: Path, spec: ImageSpec) -> Callable[[], BuiltImage]:
+    """What builds an image of a copy of this checkout; see `train_build`."""
+    from ml_assets.definitions import image_builder, registry_client
     from resources.base_images import LOCK_FILE, update_base_images
     from resources.settings import load_settings
 
-    for name in ("pyproject.toml", "uv.lock", "README.md", "LICENSE", "Dockerfile.train", ".dockerignore"):
+    for name in (*_FILES, *(file.name for file in PROJECT.glob("Dockerfile.*"))):
         shutil.copy(PROJECT / name, folder)
     for name in ("deployments", "resources", "ml_assets"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -50,13 +67,14 @@ def train_image(ground: Ground, folder: Path) -> str:
     (folder / LOCK_FILE).write_text(json.dumps(lock))
     chosen = load_settings({"ML_ASSETS_TARGET": "docker", **image_variables(ground)}, folder)
     update_base_images(folder / LOCK_FILE, ground.base_image.split("/", 1)[0], registry_client(chosen))
-    built = image_builder(chosen).build(cast(ImageSpec, asset()), print)
-    return str(built.image)
+    builder = image_builder(chosen)
+    return lambda: builder.build(spec, print)
 
 
 def image_variables(ground: Ground) -> dict[str, str]:
     """Settings of builds on this ground: its registry, and how package indexes are reached from here."""
     found = {"REGISTRY": ground.registry, "PLAIN_HTTP": json.dumps([ground.registry]), "NETWORK": "host"}
+    found["BUILDX"] = "default"  # the engine at hand, whatever the target builds with
     if os.environ.get("SSL_CERT_FILE"):
         found["SECRETS__CA_BUNDLE"] = os.environ["SSL_CERT_FILE"]
     return {f"ML_ASSETS__IMAGES__{key}": value for key, value in found.items()}

@@ -82,13 +82,20 @@ def test_code_version_of_an_image_is_its_build_key(
     versions = _code_versions(with_build_keys(definitions, builder))
     (root / "app" / "main.py").write_text("print('bye')\n")
     after = _code_versions(with_build_keys(definitions, builder))
-    declared = _code_versions(definitions)
     serve = image_specs(definitions)[dg.AssetKey(["images", "serve"])]
     assert versions["images/serve"] == builder.build_key(serve).value
     assert after["images/train"] != versions["images/train"]
     assert after["images/serve"] == versions["images/serve"]
     assert after["plain"] == "1"
-    assert versions["images/broken"] == declared["images/broken"]
+
+
+def test_image_whose_files_are_elsewhere_has_no_code_version(
+    definitions: dg.Definitions, builder: ImageBuilder, root: Path
+) -> None:
+    """As in a train image: a code version of its own would be refused by the builder image, which has the files."""
+    (root / "Dockerfile").unlink()
+    versions = _code_versions(with_build_keys(definitions, builder))
+    assert {name for name, version in versions.items() if version} == {"images/serve", "plain"}
 
 
 def test_image_is_out_of_date_when_its_build_key_changed_and_what_runs_in_it_is_not(

@@ -1,0 +1,13 @@
+"""A code location of one image asset, whose Dockerfile lies beside it."""
+
+import dagster as dg
+
+from ml_assets.definitions import on_target, settings
+from ml_assets.images import container_image
+
+small_image = container_image("small", dockerfile="tests/cluster/Dockerfile.small", sources=("LICENSE",))
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return on_target(dg.Definitions(assets=[small_image]), settings())

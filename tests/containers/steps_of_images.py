@@ -1,0 +1,39 @@
+"""A code location of two image assets, and of steps that run in one or the other."""
+
+import dagster as dg
+import pandas as pd
+
+from ml_assets.datasets import dataset
+from ml_assets.definitions import on_target, settings
+from ml_assets.features import feature_set
+from ml_assets.images import container_image
+
+SOURCES = ("tests",)
+
+left_image = container_image("left", dockerfile="Dockerfile.left", sources=SOURCES, bases={"BASE_IMAGE": "train"})
+right_image = container_image("right", dockerfile="Dockerfile.right", sources=SOURCES, bases={"BASE_IMAGE": "train"})
+
+
+@dataset(image=left_image, pool="cpu")
+def numbers() -> pd.DataFrame:
+    """Some numbers."""
+    print("these are numbers")
+    return pd.DataFrame({"number": [1, 2, 3]})
+
+
+@feature_set(image=left_image, pool="cpu")
+def doubled(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Twice the numbers."""
+    return numbers * 2
+
+
+@dataset(image=right_image, pool="cpu")
+def letters(numbers: pd.DataFrame) -> pd.DataFrame:
+    """As many letters, made in the other image."""
+    return pd.DataFrame({"letter": list("abc")[: len(numbers)]})
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Everything above, on the target that the environment names."""
+    return on_target(dg.Definitions(assets=[left_image, right_image, numbers, doubled, letters]), settings())
