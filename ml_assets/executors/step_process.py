@@ -25,6 +25,7 @@ from dagster._utils.interrupts import capture_interrupts
 from dagster_shared.error import SerializableErrorInfo
 from dagster_shared.serdes import deserialize_value
 
+from ml_assets.containers import IMAGES_GROUP
 from ml_assets.executors.events import launch_of_event
 from ml_assets.executors.failures import INTERRUPTED_EXIT, REPLACED_EXIT
 from ml_assets.executors.orders import unpacked
@@ -221,9 +222,16 @@ def _check_code(run: dg.DagsterRun, placement: Placement) -> None:
             has = f"code version {found}" if found else "no such asset"
             raise CodeMismatch(
                 f"the code location expects code version {expected}, and its image {placement.image} has {has}",
-                next_step=f"materialize {placement.image_asset}, then run again; or reload the code location",
+                next_step=f"{_anew(key, placement)}, then run again; or reload the code location",
                 asset=name,
             )
+
+
+def _anew(key: dg.AssetKey, placement: Placement) -> str:
+    """How to make the image that a step runs in. What makes images may be that image itself."""
+    if key.path[0] == IMAGES_GROUP and placement.image_asset:
+        return f"run ml-assets images bootstrap {placement.image_asset.rpartition('/')[2]}"
+    return f"materialize {placement.image_asset}"
 
 
 def _check_accelerators(placement: Placement) -> None:

@@ -66,14 +66,18 @@ def test_code_that_is_expected_runs(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expected", "has"),
-    [({"reports/model": "8"}, "code version 7"), ({"reports/other": "8"}, "no such asset")],
+    ("expected", "has", "what"),
+    [
+        ({"reports/model": "8"}, "code version 7", "materialize images/train"),
+        ({"reports/other": "8"}, "no such asset", "materialize images/train"),
+        ({"images/serve": "8"}, "no such asset", "run ml-assets images bootstrap train"),
+    ],
 )
-def test_other_code_is_refused_with_the_image_to_make(run: Run, expected: dict[str, str], has: str) -> None:
+def test_other_code_is_refused_with_the_image_to_make(run: Run, expected: dict[str, str], has: str, what: str) -> None:
     execute(run, code_versions=expected, image_asset="images/train")
     assert run.failure(STEP) == (
         f"{next(iter(expected))}: the code location expects code version 8, and its image {IMAGE} has {has}. "
-        "Next: materialize images/train, then run again; or reload the code location."
+        f"Next: {what}, then run again; or reload the code location."
     )
     assert run.events(STEP, STARTED) == []
     (failure,) = written(run)
