@@ -4,21 +4,25 @@ Each step is launched by ours and by Dagster's own ``k8s_job_executor`` in turn,
 Overhead is the time from the order of its container to the user's first line, and from the last to the step's success.
 """
 
-import statistics
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from resources.identity import Digest
 from tests.bench.report import Measurement, write
 from tests.cluster.deployment import KubernetesDeployment, kubernetes_deployment
 from tests.containers.ground import Ground
 from tests.containers.servers import BUCKET, servers
 from tests.containers.train_image import code_image, train_image
+from tests.contracts.container_executor import Story
 
-ROUNDS = 7
+TURNS, ROUNDS = 3, 4
+"""Times that each side's deployment is opened, and runs of each asset that count while it is."""
+ASSETS = ("empty", "fitted")
 _SOURCES = (
     "tests/__init__.py",
     "tests/bench/__init__.py",
@@ -38,22 +42,37 @@ def main() -> None:
         (folder / "project").mkdir()
         image = code_image(ground, train_image(ground, folder / "project"), _SOURCES)
 
-        def opened(name: str) -> KubernetesDeployment:
+        def opened(name: str, turn: int) -> AbstractContextManager[KubernetesDeployment]:
             variables = {"ML_ASSETS__CONTAINERS__IMAGE": image}
             module = f"tests.bench.{name}_steps"
-            return stack.enter_context(kubernetes_deployment(ground, started, image, module, folder / name, variables))
+            return kubernetes_deployment(ground, started, image, module, folder / f"{name}-{turn}", variables)
 
-        ours = opened("factory")
-        ours.run("table")
-        (content,) = [key for key in ours.objects("content/files/md5/") if not key.endswith(".dir")]
-        config = {"ops": {"fitted": {"config": {"url": f"s3://{BUCKET}/{content}"}}}}
-        theirs = opened("plain")
-        measurements = []
-        for asset, given in (("empty", {}), ("fitted", config)):
-            pairs = [(_overhead(ours, asset, {}), _overhead(theirs, asset, given)) for _ in range(ROUNDS + 1)][1:]
-            medians = [statistics.median(figures) for figures in zip(*pairs, strict=True)]
-            measurements.append(Measurement(f"overhead of the step {asset}", *medians, unit="s"))
-    write("containers", measurements)
+        seconds: dict[str, list[tuple[float, float]]] = {asset: [] for asset in ASSETS}
+        for turn in range(TURNS):
+            with opened("factory", turn) as deployment:
+                record = Story(deployment, deployment.run("table").run_id).records()["table"]
+                ours = {asset: _overheads(deployment, asset, {}) for asset in ASSETS}
+                digest = Digest.parse(record.data_version).value
+                url = f"s3://{BUCKET}/content/files/md5/{digest[:2]}/{digest[2:]}"
+            with opened("plain", turn) as deployment:
+                table = {"ops": {"fitted": {"config": {"url": url}}}}
+                theirs = {asset: _overheads(deployment, asset, table if asset == "fitted" else {}) for asset in ASSETS}
+            for asset in ASSETS:
+                seconds[asset] += zip(ours[asset], theirs[asset], strict=True)
+                print(f"turn {turn + 1} of {TURNS}, {asset}: {_text(ours[asset])} against {_text(theirs[asset])}")
+    write(
+        "containers",
+        [Measurement.of_medians(f"overhead of the step {asset}", pairs, "s") for asset, pairs in seconds.items()],
+    )
+
+
+def _overheads(deployment: KubernetesDeployment, asset: str, run_config: dict[str, Any]) -> list[float]:
+    """Of some runs, in seconds; the first one warms up and does not count."""
+    return [_overhead(deployment, asset, run_config) for _ in range(ROUNDS + 1)][1:]
+
+
+def _text(seconds: Sequence[float]) -> str:
+    return ", ".join(f"{each:.2f}" for each in seconds) + " s"
 
 
 def _overhead(deployment: KubernetesDeployment, asset: str, run_config: dict[str, Any]) -> float:

@@ -1,9 +1,11 @@
 """How measurements are printed and kept."""
 
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +26,12 @@ class Measurement:
     ours: float
     theirs: float
     unit: str
+
+    @classmethod
+    def of_medians(cls, name: str, pairs: Sequence[Sequence[float]], unit: str) -> Self:
+        """Of rounds that measured ours and theirs, in this order."""
+        ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
+        return cls(name, ours, theirs, unit)
 
     @property
     def ratio(self) -> float:
