@@ -98,7 +98,7 @@ def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]
         flavor.write_for_mlflow(estimator, path, **options)
         (Path(path) / flavor.file).write_bytes((saved.directory / flavor.file).read_bytes())
 
-    with _without_integer_hint():
+    with _without_integer_hint(), _without_map_of_all_packages():
         information = Model.log(
             artifact_path=None,
             name=name,
@@ -287,6 +287,22 @@ def _without_integer_hint() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*schema contains integer column", category=UserWarning)
         yield
+
+
+@contextmanager
+def _without_map_of_all_packages() -> Iterator[None]:
+    """MLflow compares requirements with what is installed, which ours are; for that it reads every package's metadata.
+
+    It keeps what it read in this variable, and reads nothing where there is something.
+    """
+    from mlflow.utils import requirements_utils
+
+    known = requirements_utils._MODULES_TO_PACKAGES
+    requirements_utils._MODULES_TO_PACKAGES = known or {}
+    try:
+        yield
+    finally:
+        requirements_utils._MODULES_TO_PACKAGES = known
 
 
 def _signature_tree(signature: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from ml_assets.datasets import dataset
 from ml_assets.definitions import on_target, settings
 from ml_assets.flight_delays.definitions import flight_delays
 from ml_assets.models import TrainedModel, model
+from tests.bench.plain_steps import trained
 
 ROWS = 10_000
 
@@ -30,11 +31,9 @@ def empty(context: dg.AssetExecutionContext) -> pd.DataFrame:
 
 @model(pool="cpu")
 def fitted(context: dg.AssetExecutionContext, table: pd.DataFrame) -> TrainedModel:
-    """The least that a model can be."""
+    """A small model of the library that the reference pipeline uses."""
     first = time.time()
-    from sklearn.dummy import DummyRegressor
-
-    estimator = DummyRegressor().fit(table[["x"]], table["y"])
+    estimator = trained(table)
     context.add_output_metadata({"first": first, "last": time.time()})
     return TrainedModel(estimator, input_example=table[["x"]].head(2))
 

@@ -407,6 +407,21 @@ def test_model_without_a_registered_name_is_logged_alone(tracking: MlflowTrackin
     assert len(client_of(tracking).get_run(run.identity.run_id).outputs.model_outputs) == 1
 
 
+def test_logging_a_model_does_not_read_the_metadata_of_every_package(
+    tracking: MlflowTracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.utils import requirements_utils
+    from sklearn.linear_model import Ridge
+
+    rows = pd.DataFrame({"wind": [1.0, 2.0, 3.0]})
+    saved = save_model(Ridge().fit(rows, rows.wind), tmp_path, input_example=rows)
+    monkeypatch.setattr(requirements_utils, "_MODULES_TO_PACKAGES", None)
+    monkeypatch.setattr("importlib_metadata.packages_distributions", lambda: pytest.fail("it did"))
+    with tracking.run(name="model", tags=TAGS, parameters={}) as run:
+        run.log_model(saved, None)
+    assert requirements_utils._MODULES_TO_PACKAGES is None, "what reads them elsewhere still does"
+
+
 def test_server_that_does_not_answer_is_an_error_that_hides_the_password() -> None:
     tracking = MlflowTracking(
         tracking_uri=f"http://ann:secret@127.0.0.1:{free_port('127.0.0.1')}", experiment="flights"
