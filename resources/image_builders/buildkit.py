@@ -107,8 +107,9 @@ class BuildKit(ImageBuilder):
         labels = self._registry.labels(self._manifest(image))
         if labels.get(ImageLabels.BUILD_KEY) != str(key) or ImageLabels.ENVIRONMENT not in labels:
             return None
-        # What was built before the same files were committed would call them uncommitted for ever.
-        if source.dirty is False and labels.get(f"{_OCI}.revision", "").endswith(_DIRTY):
+        # What was built before the same files were committed would call them uncommitted, or of no commit, for ever.
+        revision = labels.get(f"{_OCI}.revision", _DIRTY)
+        if source.commit is not None and source.dirty is False and revision.endswith(_DIRTY):
             return None
         return image, labels
 

@@ -29,7 +29,6 @@ from tests.contracts.container_executor import (
 
 STATE = Path(os.environ.get("KUBE_STATE", "/var/lib/kube-test"))
 SPOT = {"nvidia.com/gpu": "2"}
-DAILY = "app.kubernetes.io/managed-by=ml-assets,ml-assets/asset=daily"
 
 
 @pytest.fixture(scope="module")
@@ -116,33 +115,6 @@ def test_runtime_that_runs_another_image_fails_the_step(deployment: KubernetesDe
     failure = Story(deployment, run.run_id).failure()
     assert failure["cls_name"] == Cause.WRONG_IMAGE.name
     assert deployment.image.partition("@")[2] in failure["message"] or "sha256:" in failure["message"]
-
-
-@pytest.mark.timeout(3600)
-def test_two_hundred_partitions_keep_to_the_pools_limit_and_leave_no_pod(deployment: KubernetesDeployment) -> None:
-    days = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-07-20").get_partition_keys()
-    assert len(days) == 200
-    most = finished = 0
-    with deployment.daemon():
-        backfill = deployment.backfill("daily", days)
-        deadline = time.monotonic() + 3000
-        while finished < len(days):
-            runs = deployment.instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
-            failed = [run.run_id for run in runs if run.status is dg.DagsterRunStatus.FAILURE]
-            assert not failed, deployment.story(failed[0])
-            assert time.monotonic() < deadline, f"{finished} of {len(days)} partitions are done"
-            finished = len([run for run in runs if run.is_finished])
-            alive = [pod for pod in deployment.pods(DAILY) if pod["status"]["phase"] in ("Pending", "Running")]
-            most = max(most, len(alive))
-            time.sleep(1)
-    assert deployment.instance.get_materialized_partitions(dg.AssetKey("daily")) == set(days)
-    assert 1 < most <= 4
-    deadline = time.monotonic() + GONE_SECONDS
-    while deployment.pods(DAILY):
-        assert time.monotonic() < deadline, "pods are left over"
-        time.sleep(1)
-    limit = deployment.instance.event_log_storage.get_concurrency_info("cpu")
-    assert limit.active_slot_count == limit.pending_step_count == limit.assigned_step_count == 0
 
 
 @contextmanager

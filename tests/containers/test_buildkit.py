@@ -165,6 +165,21 @@ def test_image_of_uncommitted_files_is_made_again_once_they_are_committed(projec
     assert revisions[1] == git(project.root, "rev-parse", "HEAD")
 
 
+def test_image_of_files_that_were_in_no_repository_is_made_again_once_they_are(project: Project) -> None:
+    before, _ = project.build()
+    git(project.root, "init", "--quiet")
+    git(project.root, "add", ".")
+    git(project.root, "commit", "--quiet", "--message", "all")
+    after, _ = project.build()
+    again, _ = project.build()
+    assert after.built
+    assert not again.built
+    assert after.build_key == before.build_key
+    assert after.image is not None
+    revision = project.client.labels(after.image)["org.opencontainers.image.revision"]
+    assert revision == git(project.root, "rev-parse", "HEAD")
+
+
 def test_secret_is_seen_by_the_build_and_by_nothing_after_it(project: Project, tmp_path: Path) -> None:
     secret = tmp_path / "index_url"
     secret.write_text("https://somebody:s3cr3t-token@index.example/simple\n")

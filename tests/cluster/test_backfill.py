@@ -1,0 +1,60 @@
+"""A backfill of many partitions: the pool's limit is kept, and nothing is left over."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+import pytest
+import yaml
+
+from tests.cluster.deployment import KubernetesDeployment
+from tests.containers.fixtures import OpenKubernetes
+from tests.containers.steps import days
+from tests.contracts.container_executor import GONE_SECONDS, STEPS, variables
+
+LIMIT, RUNS = 4, 8
+"""Slots of the pool, and runs that are at work at once: more than there are slots, and few enough for two cores."""
+PODS = "app.kubernetes.io/managed-by=ml-assets,ml-assets/asset=daily"
+
+
+@pytest.fixture(scope="module")
+def deployment(open_kubernetes: OpenKubernetes, image_with: Callable[..., str]) -> Iterator[KubernetesDeployment]:
+    image = image_with(STEPS)
+    own = {**variables(image), "ML_ASSETS__POOLS__CPU__CONCURRENCY": str(LIMIT)}
+    with open_kubernetes(STEPS, image=image, variables=own) as opened:
+        file = opened.home / "dagster.yaml"
+        tree = yaml.safe_load(file.read_text())
+        tree["concurrency"]["runs"]["max_concurrent_runs"] = RUNS
+        file.write_text(yaml.safe_dump(tree))
+        yield opened
+
+
+@pytest.mark.timeout(3600)
+def test_two_hundred_partitions_keep_to_the_pools_limit_and_leave_nothing(deployment: KubernetesDeployment) -> None:
+    partitions = days.get_partition_keys()
+    assert len(partitions) == 200
+    most = finished = 0
+    with deployment.daemon():
+        backfill = deployment.backfill("daily", partitions)
+        deadline = time.monotonic() + 3000
+        while finished < len(partitions):
+            runs = deployment.instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
+            failed = [run.run_id for run in runs if run.status is dg.DagsterRunStatus.FAILURE]
+            assert not failed, deployment.story(failed[0])
+            assert time.monotonic() < deadline, f"{finished} of {len(partitions)} partitions are done"
+            finished = len([run for run in runs if run.is_finished])
+            most = max(most, len([pod for pod in deployment.pods(PODS) if is_alive(pod)]))
+            time.sleep(1)
+    assert deployment.instance.get_materialized_partitions(dg.AssetKey("daily")) == set(partitions)
+    assert 1 < most <= LIMIT
+    deadline = time.monotonic() + GONE_SECONDS
+    while deployment.pods(PODS):
+        assert time.monotonic() < deadline, "pods are left over"
+        time.sleep(1)
+    pool = deployment.instance.event_log_storage.get_concurrency_info("cpu")
+    assert (pool.slot_count, pool.active_slot_count, pool.pending_step_count) == (LIMIT, 0, 0)
+
+
+def is_alive(pod: dict[str, dict[str, str]]) -> bool:
+    """Whether a pod has not ended."""
+    return pod["status"]["phase"] in ("Pending", "Running")
