@@ -23,6 +23,8 @@ _STOP_SECONDS = 10
 """How long a container may take to end when asked to; then it is killed."""
 _PULLS = 4
 _EVENTS_SECONDS = 3600
+_NO_GPU = "could not select device driver"
+_GPU_HINT = "The engine knows of no GPU: install NVIDIA Container Toolkit there, or set accelerators = 0 in the pool"
 
 
 class DockerEngine(ContainerEngine):
@@ -143,7 +145,8 @@ class DockerEngine(ContainerEngine):
         except APIError as error:
             if error.status_code == 409:  # a predecessor has created it
                 return None
-            return Failure(Cause.CONFIGURATION, _said(error))
+            said = _said(error)
+            return Failure(Cause.CONFIGURATION, f"{said}. {_GPU_HINT}" if _NO_GPU in said else said)
         return None
 
     def _configuration(self, order: Order) -> dict[str, Any]:
@@ -162,7 +165,7 @@ class DockerEngine(ContainerEngine):
             cpu_shares=max(2, int(placement.cpus * 1024)),
             nano_cpus=int(pool.cpu_limit * 1e9) if pool.cpu_limit else None,
             shm_size=parse_memory(pool.shared_memory) if pool.shared_memory else None,
-            device_requests=devices if pool.check_accelerators else None,
+            device_requests=devices,
             security_opt=["no-new-privileges"],
             cap_drop=["ALL"],
         )
@@ -171,7 +174,7 @@ class DockerEngine(ContainerEngine):
                 image=order.image,
                 command=list(order.command),
                 environment={**self._variables, **order.variables},
-                labels={**order.annotations, **order.labels},
+                labels={**order.labels, **order.annotations},  # a label may be as long as an annotation
                 host_config=host,
             )
         )

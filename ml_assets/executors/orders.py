@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["container_name", "order_of", "packed", "unpacked"]
 
 _LABEL_LENGTH = 63
-_MONITORING = "run_monitoring"
+_MONITORING, _POSTGRES = "run_monitoring", "dagster_postgres"
 
 
 def container_name(run_id: str, step_key: str, number: int) -> str:
@@ -75,8 +76,17 @@ def order_of(
 
 
 def _for_steps(instance: InstanceRef) -> InstanceRef:
-    """The instance without run monitoring, which would have every step make a run launcher, seconds of imports."""
-    return instance._replace(settings={key: value for key, value in instance.settings.items() if key != _MONITORING})
+    """The instance without what takes time and steps have no use for.
+
+    Run monitoring would have every step make a run launcher, seconds of imports; three storages would each look whether
+    their tables are there.
+    """
+    settings = {key: value for key, value in instance.settings.items() if key != _MONITORING}
+    storage = instance.storage_data
+    if storage is not None and storage.module_name == _POSTGRES:
+        config = {**storage.config_dict, "should_autocreate_tables": False}
+        storage = storage._replace(config_yaml=json.dumps(config))
+    return instance._replace(settings=settings, storage_data=storage)
 
 
 def packed(arguments: ExecuteStepArgs) -> str:

@@ -3,6 +3,7 @@
 Events are stamped with the launch that they belong to, so that an executor can tell those of a launch that it gave up.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,8 @@ _FINAL = frozenset(
 )
 """Events that must not come from a launch that was given up."""
 _LAST_LINES = 10
+_GARBAGE = (50_000, 20, 100)
+"""Objects, and rounds of younger ones, after which garbage is collected; Python's own are 700, 10, 10."""
 _OPENING_SECONDS = 120
 """How long to wait for Dagster's database at first: a container without a way to it should not take long to say so."""
 
@@ -81,6 +84,7 @@ def run(arguments: Sequence[str]) -> None:
         except PlacementError as error:
             launch.fail(error)
             return
+        _collect_garbage()
         try:
             with placed(placement):
                 for _ in _execute_step_command_body(execution, instance, dagster_run):
@@ -89,6 +93,13 @@ def run(arguments: Sequence[str]) -> None:
             sys.exit(INTERRUPTED_EXIT)
         if launch.was_interrupted:
             sys.exit(INTERRUPTED_EXIT)
+
+
+def _collect_garbage() -> None:
+    """From now on, seldom: more is imported as the step runs, and what is there by now stays."""
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
+    gc.enable()
 
 
 def rescue_log(arguments: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ class Buildx:
         name: builder, as ``docker buildx ls`` names it; the current one when left out.
         driver: with what to make the builder where buildx does not know it yet: ``docker-container``, ``kubernetes`` or
             ``remote``.
-        endpoint: for ``remote``, where BuildKit listens, such as ``tcp://buildkitd:1234``; else a Docker context.
+        endpoint: for ``remote``, where BuildKit listens, such as ``tcp://buildkitd:1234``; the others take none.
         driver_options: options of the driver.
         plain_http: registries (``host[:port]``) that a builder made here talks to without TLS.
         docker_config: Docker's ``config.json``; the user's when left out. Nothing is written beside it.
@@ -163,12 +163,12 @@ class Buildx:
         with tempfile.TemporaryDirectory() as folder:
             command = ["buildx", "create", *(("--name", self.name) if self.name else ()), "--driver", str(self.driver)]
             for key, value in self.driver_options.items():
-                command += ["--driver-opt", f"{key}={value}"]
+                command += ["--driver-opt", _as_field(f"{key}={value}")]
             if self.plain_http and self.driver != _REMOTE:
                 file = Path(folder, "buildkitd.toml")
                 file.write_text("".join(f"[registry.{json.dumps(host)}]\n  http = true\n" for host in self.plain_http))
                 command += ["--buildkitd-config", str(file)]
-            done = self._query(*command, *((self.endpoint,) if self.endpoint else ()))
+            done = self._query(*command, *((self.endpoint,) if self.endpoint and self.driver == _REMOTE else ()))
         # Two at once: the other one made it.
         if done.returncode and "existing instance" not in done.stderr:
             raise self._error(done.stderr.strip())
@@ -189,6 +189,11 @@ class Buildx:
         return ImageError(f"docker buildx failed: {at}{said}", next_step="mend what it says, and run again")
 
 
+def _as_field(text: str) -> str:
+    """A text as the one field of a line of comma-separated values, as buildx reads options."""
+    return '"' + text.replace('"', '""') + '"'
+
+
 def _shown(name: str, inspected: str) -> str | None:
     """The first value of a name in what ``buildx inspect`` prints."""
     found = re.search(rf"^{name}:[ \t]*(\S.*)", inspected, re.M)
@@ -200,7 +205,7 @@ _CAUSES: tuple[tuple[str, type[BuildError], str, str], ...] = (
         r"is not a docker command|unknown (command|flag|shorthand)",
         ImageError,
         "docker has no buildx, or one that is too old",
-        "install buildx 0.11 or newer (on Debian 13: apt-get install docker-buildx)",
+        "install buildx 0.13 or newer (on Debian 13: apt-get install docker-buildx)",
     ),
     (
         r"no builder",
@@ -231,6 +236,12 @@ _CAUSES: tuple[tuple[str, type[BuildError], str, str], ...] = (
         RegistryError,
         "the image could not be pushed",
         "check that the builder reaches the registry, and run again: what was built is kept",
+    ),
+    (
+        r"booting buildkit",
+        EngineUnreachable,
+        "the builder that buildx makes did not come up",
+        "see why its pod or container does not run, check images.driver_options, and run again",
     ),
     (
         r"load metadata.*not found|load metadata.*(denied|unauthorized)|failed to resolve source metadata",

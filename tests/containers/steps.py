@@ -93,7 +93,7 @@ def slow_after_retry(context: dg.AssetExecutionContext) -> None:
     """Fails, and counts the seconds when it is retried."""
     if context.retry_number == 0:
         raise ValueError("the first attempt fails")
-    _count(30)
+    _count(75)
 
 
 @runs_in(pool="cpu")

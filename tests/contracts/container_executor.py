@@ -169,7 +169,7 @@ class ContainerExecutorContract(ABC):
 
     def test_same_container_goes_on_under_the_run_workers_successor(self, deployment: Deployment) -> None:
         with deployment.daemon():
-            run_id = deployment.launch("sleeper", "after_sleeper", run_config=sleeping(45))
+            run_id = deployment.launch("sleeper", "after_sleeper", run_config=sleeping(75))
             deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log("sleeper"), run_id)
             (before,) = self.containers(deployment, run_id)
             self.delete_run_worker(deployment, run_id)
@@ -187,7 +187,7 @@ class ContainerExecutorContract(ABC):
     def test_successor_takes_over_after_a_delayed_retry_and_beyond_a_page_of_events(
         self, deployment: Deployment, asset: str
     ) -> None:
-        config = sleeping(30, asset) if asset == "talkative" else {}
+        config = sleeping(75, asset) if asset == "talkative" else {}
         with deployment.daemon():
             run_id = deployment.launch(asset, run_config=config)
             deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log(asset), run_id)

@@ -1,12 +1,15 @@
 import re
+from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.instance.ref import InstanceRef
 from dagster._grpc.types import ExecuteStepArgs
 from dagster_shared.serdes import deserialize_value
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_assets.executors import orders
 from ml_assets.executors.engine import RUN_LABEL
 from ml_assets.executors.orders import container_name, packed, unpacked
 from tests.ml_assets.executors import process_jobs
@@ -37,6 +40,20 @@ def test_arguments_come_through_a_command_line_as_they_were() -> None:
     text = packed(arguments)
     assert re.fullmatch(r"[A-Za-z0-9+/=]+", text)
     assert deserialize_value(unpacked(text), ExecuteStepArgs) == arguments
+
+
+def test_steps_open_the_instance_without_what_costs_them_time(tmp_path: Path) -> None:
+    storage = "{postgres: {postgres_url: 'postgresql://ml:assets@nowhere/dagster'}}"
+    (tmp_path / "dagster.yaml").write_text(f"storage: {storage}\nrun_monitoring: {{enabled: true}}\n")
+    whole = InstanceRef.from_dir(str(tmp_path))
+    lean = orders._for_steps(whole)
+    assert "run_monitoring" in whole.settings
+    assert "run_monitoring" not in lean.settings
+    assert lean.storage_data
+    assert lean.storage_data.config_dict["should_autocreate_tables"] is False
+    (tmp_path / "dagster.yaml").write_text("")
+    local = InstanceRef.from_dir(str(tmp_path))
+    assert orders._for_steps(local) == local
 
 
 @pytest.mark.parametrize("key", [RUN_LABEL, "ml-assets/asset"])
