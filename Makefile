@@ -54,7 +54,7 @@ test: setup  ## Run the tests, but for those that need a container engine or a c
 # PYTEST_OPTIONS names fewer tests, as in PYTEST_OPTIONS="-n 0 -k docker".
 test-containers: setup  ## Run those too, on an engine and a cluster made here (Debian, root), or on KUBECONFIG's
 	@if [ -z "$$KUBECONFIG" ]; then exports="$$(tests/cluster/kube up)" || exit $$?; eval "$$exports"; fi; \
-		$(BIN)/pytest -n 2 --dist loadfile --timeout 900 tests/cluster tests/containers $(PYTEST_OPTIONS)
+		$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --timeout 900 tests/cluster tests/containers $(PYTEST_OPTIONS)
 
 check: setup  ## Check format, lint and types, and that the lock is current
 	@$(BIN)/ruff format --check .
