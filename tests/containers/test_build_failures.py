@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -117,7 +118,8 @@ def test_refused_push_is_told(project: Project, protected: tuple[str, Path], tmp
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_build_ends_the_program_that_it_started(project: Project, number: int) -> None:
     path = project.root / "Dockerfile"
-    path.write_text(path.read_text().replace("COPY app /app", "RUN echo it began; sleep 600\nCOPY app /app"))
+    slow = f"RUN echo it began; sleep 600; echo {uuid4().hex}"  # never in the cache
+    path.write_text(path.read_text().replace("COPY app /app", f"{slow}\nCOPY app /app"))
     program = (
         "import pickle, signal, sys\n"
         "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
