@@ -20,7 +20,7 @@ from tests.containers.servers import BUCKET, servers
 from tests.containers.train_image import code_image, train_image
 from tests.contracts.container_executor import Story
 
-TURNS, ROUNDS = 3, 3
+TURNS, ROUNDS = 3, 4
 """Times that each side's deployment is opened, and runs of each asset that count while it is."""
 ASSETS = ("empty", "fitted")
 _SOURCES = (
