@@ -2,11 +2,12 @@
 
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 
 from resources.errors import AmbiguousReference, MlAssetsError, SettingsError, StoreError, UnknownReference
@@ -14,10 +15,13 @@ from resources.errors import AmbiguousReference, MlAssetsError, SettingsError, S
 if TYPE_CHECKING:
     from ml_assets.data import StoredArtifact
     from ml_assets.executors.sweep import Leftover
+    from ml_assets.lineage.graph import NodeKind
+    from resources.provenance import ArtifactKind
 
 __all__ = ["main", "run_app"]
 
 _PIPE_WIDTH = 200
+_TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 
 def _examples(*lines: str) -> str:
@@ -42,10 +46,20 @@ _app = typer.Typer(
 )
 _data = typer.Typer(no_args_is_help=True, help="Fetch the content of artifacts by version.")
 _images = typer.Typer(no_args_is_help=True, help="Make images, and look up what they are based on.")
+_lineage = typer.Typer(no_args_is_help=True, help="Care for the index from which lineage is answered.")
 _app.add_typer(_data, name="data")
 _app.add_typer(_images, name="images")
+_app.add_typer(_lineage, name="lineage")
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+_Reference = Annotated[
+    str,
+    typer.Argument(
+        metavar="REF",
+        help="Asset key (with @partition), data version, image digest, MLflow run id, models:/name/version, "
+        "Dagster run id or commit.",
+    ),
+]
 _DataReference = Annotated[
     str,
     typer.Argument(
@@ -73,36 +87,65 @@ def run_app(application: typer.Typer) -> None:
     "trace",
     epilog=_examples(
         "ml-assets trace delay_model@2013-05-01",
-        "ml-assets trace md5:5f2a66",
+        "ml-assets trace md5:5f2a66 --down --kind model",
+        "ml-assets trace images/train --down --since 2013-05-01 --depth 2",
         "ml-assets trace models:/flight-delay/3 --json",
     ),
 )
 def _trace(
-    reference: Annotated[
-        str,
-        typer.Argument(
-            metavar="REF",
-            help="Asset key (with @partition), data version, image digest, MLflow run id, models:/name/version, "
-            "Dagster run id or commit.",
-        ),
-    ],
+    reference: _Reference,
+    up: Annotated[bool, typer.Option("--up", help="Only what REF came from.")] = False,
+    down: Annotated[bool, typer.Option("--down", help="Only what came from REF.")] = False,
+    kinds: Annotated[
+        list[str] | None, typer.Option("--kind", metavar="KIND", help="Only nodes of this kind; may be repeated.")
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="Only what was made since then (UTC).", formats=_TIMES, metavar="DATE")
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=0, help="How many edges to follow; all when left out.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many nodes the answer may have.")] = 10_000,
     as_json: _Json = False,
 ) -> None:
     """Show what REF came from and what came from it.
 
-    Every edge is one that a materialization recorded when it ran.
+    Every edge is one that a materialization recorded when it ran. With --kind
+    or --since, what lies between is left out.
     """
     from ml_assets.definitions import open_instance, settings
-    from ml_assets.lineage.loader import load_graph
+    from ml_assets.lineage.index import open_index
     from ml_assets.lineage.rendering import render_trace, to_json
+    from ml_assets.lineage.walking import Question
 
-    with open_instance(settings()) as instance:
-        found = load_graph(instance).trace(reference)
+    question = Question(
+        reference,
+        up=up or not down,
+        down=down or not up,
+        kinds=_kinds(kinds or []),
+        since=since and since.replace(tzinfo=UTC),
+        depth=depth,
+        limit=limit,
+    )
+    with open_instance(settings()) as instance, open_index(instance, _warn) as index:
+        found = index.trace(question)
     if as_json:
         typer.echo(json.dumps(to_json(found.graph), indent=2))
     else:
-        # A pipe has no width of its own, and a tree is cut at the console's.
-        Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(render_trace(found))
+        _print(render_trace(found))
+
+
+@_lineage.command("rebuild", epilog=_examples("ml-assets lineage rebuild", "ml-assets lineage rebuild --json"))
+def _rebuild(as_json: _Json = False) -> None:
+    """Throw the lineage index away and make it anew from Dagster's event log.
+
+    It is brought up to date whenever something is asked, so this is needed
+    only where an answer is doubted. The log is left as it is.
+    """
+    from ml_assets.definitions import open_instance, settings
+    from ml_assets.lineage.index import open_index
+
+    with open_instance(settings()) as instance, open_index(instance) as index:
+        nodes, place = index.rebuild(), index.place
+    _say(as_json, f"{place}: {nodes} nodes", {"place": place, "nodes": nodes})
 
 
 @_app.command("sweep", epilog=_examples("ml-assets sweep --dry-run", "ML_ASSETS_TARGET=docker ml-assets sweep --json"))
@@ -292,6 +335,26 @@ def _bootstrap(
         return
     for each in records:
         typer.echo(f"{each.asset}: {each.made_image or NOT_CONTAINERIZED}")
+
+
+def _kinds(names: list[str]) -> "frozenset[ArtifactKind | NodeKind]":
+    from ml_assets.lineage.graph import NodeKind
+    from resources.provenance import ArtifactKind
+
+    kinds: dict[str, ArtifactKind | NodeKind] = {kind.value: kind for kind in (*ArtifactKind, *NodeKind)}
+    unknown = [name for name in names if name not in kinds]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(kinds)}", param_hint="--kind")
+    return frozenset(kinds[name] for name in names)
+
+
+def _print(answer: RenderableType) -> None:
+    # A pipe has no width of its own, and a tree is cut at the console's.
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(answer)
+
+
+def _warn(line: str) -> None:
+    typer.echo(f"note: {line}", err=True)
 
 
 def _payload(found: "StoredArtifact", path: Path) -> dict[str, Any]:

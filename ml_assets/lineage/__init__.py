@@ -1,8 +1,11 @@
 """What was made of what: questions about lineage, answered from what was recorded when it was made.
 
 - `references`: what a person may write to name something.
-- `graph`: nodes, edges and the questions; pure.
+- `graph`: nodes and edges; pure.
+- `events`: what one event of Dagster's log says; pure.
 - `pointers`: the inputs that Dagster itself records, for assets that no factory of this project made; pure.
-- `loader`: Dagster's event log → graph.
+- `log`: Dagster's event log.
+- `index`: a projection of it into SQL tables, which can be thrown away. `databases` says where it is kept, `tables` in
+  what, `filling` brings it up to the log (`changes`, `links` and `rows` serve it), `naming` and `walking` ask it.
 - `rendering`: graph → tree for people, JSON for machines.
 """

@@ -7,6 +7,7 @@ the versions of the partitions that were, in the order of their names (dagster 1
 that was recorded; where none do, the input is given by that version alone.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -43,7 +44,7 @@ def resolve_pointer(pointer: Pointer, reader: Node, history: Sequence[Node]) -> 
         reader: the node that it was recorded with.
         history: events of the upstream asset, oldest first.
     """
-    known = [node for node in history if node.storage_id is not None and node.storage_id <= pointer.storage_id]
+    known = history[: bisect_right(history, pointer.storage_id, key=lambda node: node.storage_id or 0)]
     if known and known[-1].storage_id == pointer.storage_id and known[-1].data_version in (pointer.data_version, None):
         return (_read(known[-1], pointer),)
     latest = {node.partition: node for node in known if node.partition is not None and _is_materialization(node)}

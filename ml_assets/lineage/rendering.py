@@ -50,16 +50,24 @@ def to_json(graph: LineageGraph) -> dict[str, Any]:
 
 
 def render_trace(trace: Trace) -> RenderableType:
-    """Two trees: what the traced nodes came from, and what was made from them.
+    """Two trees: what the traced nodes came from, and what was made from them, as far as it was asked.
 
-    A node that occurs twice is spelled out once. Where there is nothing to show, the tree says so.
+    A node that occurs twice is spelled out once. Where there is nothing to show, the tree says so. Where not all nodes
+    on the way were asked for, each tree is a list.
     """
     graph, pronoun = trace.graph, "it" if len(trace.starts) == 1 else "them"
-    return Group(
-        _tree("came from", trace, graph.parents, graph.upstream),
-        Text(),
-        _tree(f"made from {pronoun}", trace, graph.children, graph.downstream),
-    )
+    asked = [
+        ("came from", trace.upstream, graph.parents, graph.upstream),
+        (f"made from {pronoun}", trace.downstream, graph.children, graph.downstream),
+    ]
+    trees: list[RenderableType] = []
+    for title, reached, next_of, reach in asked:
+        if reached is None:
+            continue
+        if trees:
+            trees.append(Text())
+        trees.append(_tree(title, trace, next_of, reach) if trace.is_whole else _list(title, trace, reached))
+    return Group(*trees)
 
 
 def describe(node: Node) -> Text:
@@ -145,6 +153,18 @@ class _Drawing:
             yield from shown
             if len(members) > len(shown):
                 yield Text(f"… and {len(members) - len(shown)} more of {asset}, to {members[-1].id}", style="dim")
+
+
+def _list(title: str, trace: Trace, reached: frozenset[str]) -> Tree:
+    """What was reached, in the order of the log, without the way to it."""
+    starts = frozenset(trace.starts)
+    tree = Tree(Text(title, style="bold"))
+    for node_id, node in trace.graph.nodes.items():
+        if node_id in reached and node_id not in starts:
+            tree.add(describe(node))
+    if not tree.children:
+        tree.add(Text("nothing recorded", style="dim"))
+    return tree
 
 
 def _tree(title: str, trace: Trace, next_of: _Neighbours, reach: _Reach) -> Tree:

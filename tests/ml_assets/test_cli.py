@@ -205,6 +205,47 @@ def test_trace_for_people_is_a_tree(run: Run) -> None:
     assert "not containerized" in done.out
 
 
+def traced_assets(run: Run, *options: str) -> set[str]:
+    done = run("trace", *options, "--json")
+    assert done.code == 0, done.err
+    return {node["asset"] for node in json.loads(done.out)["nodes"]}
+
+
+def test_trace_answers_with_what_is_asked_for(home: Home, run: Run) -> None:
+    table = "tables/distances"
+    assert traced_assets(run, table, "--up") == {"flights", "images/train", table}
+    assert traced_assets(run, table, "--down") == {table, "delay_model"}
+    assert traced_assets(run, table, "--up", "--down") == traced_assets(run, table)
+    assert traced_assets(run, "flights", "--depth", "1") == {"flights", table}
+    assert traced_assets(run, "flights", "--kind", "model", "--kind", "dataset") == {"flights", "delay_model"}
+    assert traced_assets(run, "flights", "--since", "2100-01-01") == set()
+    assert traced_assets(run, "flights", "--since", "2013-01-01T10:30") == traced_assets(run, "flights")
+    listed = run("trace", "flights", "--down", "--kind", "model").out
+    assert "delay_model" in listed
+    assert table not in listed
+    assert "came from" not in listed
+
+
+def test_trace_says_what_it_does_not_take(home: Home, run: Run) -> None:
+    wrong = run("trace", "flights", "--kind", "mdoel")
+    assert wrong.code == 2
+    assert "'mdoel' is none of dataset, feature set, model, image" in " ".join(wrong.err.split())
+    large = run("trace", "flights", "--limit", "2")
+    assert large.code == 1
+    assert "more than 2 nodes. Next: narrow it with --up or --down" in large.err
+
+
+def test_the_lineage_index_is_made_anew_on_demand(home: Home, run: Run) -> None:
+    before = run("trace", "flights", "--json").out
+    file = home.folder / "dagster" / "lineage.db"
+    done = run("lineage", "rebuild", "--json")
+    assert json.loads(done.out) == {"place": str(file), "nodes": 6}
+    file.write_bytes(b"broken")
+    again = run("trace", "flights", "--json")
+    assert again.out == before
+    assert re.fullmatch(r"note: the lineage index \(.*\) cannot be read and is made anew: .*\n", again.err)
+
+
 @pytest.mark.parametrize(
     ("reference", "file"),
     [("flights@a", "flights.parquet"), ("notes", "notes"), ("tables/distances", "tables-distances.parquet")],
@@ -390,7 +431,9 @@ def test_update_without_a_registry_says_how_to_name_one(run: Run, project: Path)
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["trace"], ["sweep"], ["data", "get"], ["data", "export"], ["images", "update"]], ids=" ".join
+    "command",
+    [[], ["trace"], ["lineage", "rebuild"], ["sweep"], ["data", "get"], ["data", "export"], ["images", "update"]],
+    ids=" ".join,
 )
 def test_help_teaches_by_examples(run: Run, command: list[str]) -> None:
     done = run(*command, "--help")

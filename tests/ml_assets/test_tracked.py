@@ -14,12 +14,12 @@ import pytest
 from dagster._core.definitions.observe import observe as dagster_observe
 
 from ml_assets.features import feature_set
-from ml_assets.lineage.loader import load_graph
 from ml_assets.storage import STORAGE_KEY, ArtifactStorage
 from ml_assets.tracked import tracked_dataset, tracked_dataset_sensor
 from resources.dvc_tracked import tracked_version
 from resources.errors import DefinitionError, InputError
 from resources.provenance import RECORD_METADATA, ProvenanceRecord
+from tests.ml_assets.lineage.indexed import load_graph
 
 
 @dataclass

@@ -8,9 +8,9 @@ import pandas as pd
 from ml_assets.datasets import dataset
 from ml_assets.features import feature_set
 from ml_assets.images import container_image
-from ml_assets.lineage.graph import LineageGraph, NodeKind
-from ml_assets.lineage.loader import load_graph
+from ml_assets.lineage.graph import NodeKind
 from ml_assets.storage import STORAGE_KEY
+from tests.ml_assets.lineage.indexed import IndexedGraph, load_graph
 
 MONTHS = dg.MonthlyPartitionsDefinition("2013-01-01", end_date="2013-05-01")
 
@@ -46,7 +46,7 @@ def materialize(instance: dg.DagsterInstance, resources: dict[str, Any], *select
     assert result.success
 
 
-def made_of(graph: LineageGraph, asset: str) -> list[str]:
+def made_of(graph: IndexedGraph, asset: str) -> list[str]:
     (made,) = graph.trace(asset).starts
     assert all(node.kind is not NodeKind.MISSING for node in graph.nodes.values())
     return sorted(parent.id.partition("#")[0] for parent in graph.parents(made))

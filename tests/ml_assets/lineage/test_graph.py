@@ -1,12 +1,14 @@
-"""Queries are right on any graph; references find what they name, and nothing else."""
+"""Queries are right on any graph; references find what they name, and nothing else; in the index as by definition."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_assets.lineage.graph import Edge, Event, LineageGraph, Node, NodeKind
+from ml_assets.lineage.graph import Edge, Node, NodeKind
 from resources.errors import AmbiguousReference, UnknownReference
 from resources.provenance import ArtifactKind, InputVersion
+from tests.ml_assets.lineage.indexed import IndexedGraph, index_of
+from tests.ml_assets.lineage.reference import Event, ReferenceGraph
 
 HEX = "0123456789abcdef0123456789abcdef"
 
@@ -31,7 +33,7 @@ def read(source: Node, **changes: object) -> InputVersion:
     return version.model_copy(update=changes)
 
 
-def found(graph: LineageGraph, text: str) -> list[str]:
+def found(graph: IndexedGraph, text: str) -> list[str]:
     return sorted(graph.trace(text).starts)
 
 
@@ -64,7 +66,7 @@ def test_queries_agree_with_naive_reachability(
     history: tuple[list[Event], set[tuple[int, int]]], data: st.DataObject
 ) -> None:
     events, edges = history
-    graph = LineageGraph.of_events(data.draw(st.permutations(events)))
+    graph = ReferenceGraph.of_events(data.draw(st.permutations(events)))
     ids = {event.node.storage_id: event.node.id for event in events}
     starts = data.draw(st.sets(st.sampled_from(sorted(number for number in ids if number)), min_size=1))
     down = {ids[number] for number in naive_reach(starts, edges)}
@@ -80,13 +82,13 @@ def test_queries_agree_with_naive_reachability(
 
 def test_a_reader_keeps_the_version_it_read_when_the_input_is_made_again() -> None:
     old, new = node(1, "flights", md5("a")), node(3, "flights", md5("b"))
-    graph = LineageGraph.of_events([Event(old), Event(node(2, "model"), (read(old),)), Event(new)])
+    graph = index_of([Event(old), Event(node(2, "model"), (read(old),)), Event(new)])
     assert graph.parents("model#2") == (old,)
 
 
 def test_identical_materializations_stay_apart_and_one_version_starts_from_both() -> None:
     first, second = node(1, "flights", md5("a")), node(2, "flights", md5("a"))
-    graph = LineageGraph.of_events([Event(first), Event(second), Event(node(3, "model"), (read(second),))])
+    graph = index_of([Event(first), Event(second), Event(node(3, "model"), (read(second),))])
     assert found(graph, md5("a")) == ["flights#1", "flights#2"]
     assert graph.parents("model#3") == (second,)
 
@@ -95,13 +97,13 @@ def test_a_pinned_input_is_the_last_event_before_its_reader() -> None:
     made = [node(number, "flights", md5("a"), partition="2013-01") for number in (1, 2, 4)]
     other = node(5, "flights", md5("a"), partition="2013-02")
     pinned = read(made[0], storage_id=None, run_id=None)
-    graph = LineageGraph.of_events([*map(Event, [*made, other]), Event(node(3, "model"), (pinned,))])
+    graph = index_of([*map(Event, [*made, other]), Event(node(3, "model"), (pinned,))])
     assert [parent.id for parent in graph.parents("model#3")] == ["flights@2013-01#2"]
 
 
 def test_a_wiped_input_stays_a_node_with_the_id_it_had() -> None:
     gone = node(1, "flights", md5("a"), partition="2013-01", dagster_run="r1")
-    graph = LineageGraph.of_events([Event(node(number, "model"), (read(gone),)) for number in (2, 3)])
+    graph = index_of([Event(node(number, "model"), (read(gone),)) for number in (2, 3)])
     (parent,) = graph.parents("model#2")
     assert (parent.id, parent.kind, parent.data_version) == (gone.id, NodeKind.MISSING, md5("a"))
     assert found(graph, md5("a")) == [gone.id]
@@ -120,7 +122,7 @@ def test_a_wiped_input_stays_a_node_with_the_id_it_had() -> None:
 )
 def test_an_event_that_took_over_a_storage_id_is_not_mistaken_for_the_input(successor: Node) -> None:
     gone = node(1, "flights", md5("a"), dagster_run="r1")
-    graph = LineageGraph.of_events([Event(successor), Event(node(2, "model"), (read(gone),))])
+    graph = index_of([Event(successor), Event(node(2, "model"), (read(gone),))])
     (parent,) = graph.parents("model#2")
     assert parent.kind is NodeKind.MISSING
     assert parent.id == f"flights#{md5('a')}"
@@ -129,13 +131,13 @@ def test_an_event_that_took_over_a_storage_id_is_not_mistaken_for_the_input(succ
 
 def test_two_lost_inputs_that_had_one_storage_id_stay_apart() -> None:
     gone = [node(1, "flights", md5(start)) for start in "ab"]
-    graph = LineageGraph.of_events([Event(node(2 + i, "model"), (read(lost),)) for i, lost in enumerate(gone)])
+    graph = index_of([Event(node(2 + i, "model"), (read(lost),)) for i, lost in enumerate(gone)])
     assert [graph.parents(f"model#{2 + i}")[0].data_version for i in range(2)] == [md5("a"), md5("b")]
 
 
 def test_an_asset_stands_for_the_latest_of_each_partition() -> None:
     made = [node(n, "flights", md5("a"), partition=p) for n, p in [(1, "01"), (2, "02"), (3, "01")]]
-    graph = LineageGraph.of_events(map(Event, made))
+    graph = index_of(map(Event, made))
     assert found(graph, "flights") == ["flights@01#3", "flights@02#2"]
     assert found(graph, "flights@01") == ["flights@01#3"]
     assert found(graph, "flights@01#1") == ["flights@01#1"]
@@ -145,8 +147,8 @@ def test_an_asset_stands_for_a_missing_event_only_if_nothing_else_is_left() -> N
     gone = node(7, "flights", md5("a"))
     kept = Event(node(3, "flights", md5("b")))
     reader = Event(node(9, "model"), (read(gone),))
-    assert found(LineageGraph.of_events([kept, reader]), "flights") == ["flights#3"]
-    assert found(LineageGraph.of_events([reader]), "flights") == ["flights#7"]
+    assert found(index_of([kept, reader]), "flights") == ["flights#3"]
+    assert found(index_of([reader]), "flights") == ["flights#7"]
 
 
 IMAGE = f"registry.example/train@sha256:{'7' * 64}"
@@ -168,14 +170,12 @@ IDENTIFIED = {
 )
 def test_every_identifier_finds_what_carries_it(attribute: str, value: str, text: str) -> None:
     carrier = node(1, "model", md5("a"), **{attribute: value})
-    graph = LineageGraph.of_events([Event(carrier), Event(node(2, "other", md5("b")))])
+    graph = index_of([Event(carrier), Event(node(2, "other", md5("b")))])
     assert found(graph, text) == [carrier.id]
 
 
 def test_a_shortened_digest_that_fits_two_is_refused_with_both() -> None:
-    graph = LineageGraph.of_events(
-        [Event(node(1, "flights", md5("aaaaaa1"))), Event(node(2, "weather", md5("aaaaaa2")))]
-    )
+    graph = index_of([Event(node(1, "flights", md5("aaaaaa1"))), Event(node(2, "weather", md5("aaaaaa2")))])
     with pytest.raises(AmbiguousReference) as refused:
         graph.trace("aaaaaa")
     assert "flights#1" in str(refused.value)
@@ -186,18 +186,18 @@ def test_a_shortened_digest_that_fits_two_is_refused_with_both() -> None:
 def test_digits_that_fit_a_commit_and_a_version_are_refused() -> None:
     both = [Event(node(1, "flights", md5("abcdef0"))), Event(node(2, "weather", md5("1"), commit="abcdef0" + "0" * 33))]
     with pytest.raises(AmbiguousReference, match="commit abcdef0"):
-        LineageGraph.of_events(both).trace("abcdef0")
+        index_of(both).trace("abcdef0")
 
 
 def test_a_whole_name_goes_before_the_start_of_another() -> None:
     events = [Event(node(1, "abcdef01", md5("1"))), Event(node(2, "weather", md5("abcdef01")))]
-    assert found(LineageGraph.of_events(events), "abcdef01") == ["abcdef01#1"]
+    assert found(index_of(events), "abcdef01") == ["abcdef01#1"]
     file, directory = node(1, "flights", md5("a")), node(2, "flights", md5("a", directory=True))
-    assert found(LineageGraph.of_events([Event(file), Event(directory)]), md5("a")) == ["flights#1"]
+    assert found(index_of([Event(file), Event(directory)]), md5("a")) == ["flights#1"]
 
 
 @pytest.mark.parametrize("text", ["flight", "flights@2013-02", "md5:bbbbbb", "models:/delay/9", "flights#2"])
 def test_an_unknown_reference_is_refused(text: str) -> None:
-    graph = LineageGraph.of_events([Event(node(1, "flights", md5("a"), partition="2013-01"))])
+    graph = index_of([Event(node(1, "flights", md5("a"), partition="2013-01"))])
     with pytest.raises(UnknownReference, match=text):
         graph.trace(text)

@@ -2,13 +2,15 @@
 
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from rich.console import Console
 
-from ml_assets.lineage.graph import Event, LineageGraph, Node, NodeKind
+from ml_assets.lineage.graph import Node, NodeKind, Trace
 from ml_assets.lineage.rendering import DEPTH, FEW, MANY, render_trace, to_json
 from resources.provenance import ArtifactKind, InputVersion
+from tests.ml_assets.lineage.reference import Event, ReferenceGraph
 
 MD5 = "md5:0123456789abcdef0123456789abcdef"
 ENVIRONMENT = f"sha256:{'5' * 64}"
@@ -25,17 +27,21 @@ def read(*sources: Node) -> tuple[InputVersion, ...]:
     )
 
 
-def printed(graph: LineageGraph, text: str) -> tuple[str, str]:
+def printed(graph: ReferenceGraph, text: str) -> tuple[str, str]:
     """Both trees of a trace, as text."""
-    console = Console(width=300, color_system=None, record=True, file=io.StringIO())
-    console.print(render_trace(graph.trace(text)))
-    came_from, _, made = console.export_text().partition("\n\n")
+    came_from, _, made = shown(graph.trace(text)).partition("\n\n")
     return came_from, made
 
 
-def chain(length: int) -> LineageGraph:
+def shown(trace: Trace) -> str:
+    console = Console(width=300, color_system=None, record=True, file=io.StringIO())
+    console.print(render_trace(trace))
+    return console.export_text()
+
+
+def chain(length: int) -> ReferenceGraph:
     nodes = [node(number, "state", partition=f"{number:04}") for number in range(1, length + 1)]
-    return LineageGraph.of_events(
+    return ReferenceGraph.of_events(
         Event(made, read(nodes[index - 1]) if index else ()) for index, made in enumerate(nodes)
     )
 
@@ -43,7 +49,7 @@ def chain(length: int) -> LineageGraph:
 def test_both_directions_are_shown_and_nothing_else() -> None:
     flights, model, other = node(1, "flights"), node(2, "model"), node(3, "other")
     predictions = node(4, "predictions")
-    graph = LineageGraph.of_events(
+    graph = ReferenceGraph.of_events(
         [Event(flights), Event(model, read(flights)), Event(other, read(flights)), Event(predictions, read(model))]
     )
     came_from, made = printed(graph, "model")
@@ -54,7 +60,7 @@ def test_both_directions_are_shown_and_nothing_else() -> None:
 
 def test_a_node_that_occurs_twice_is_spelled_out_once() -> None:
     raw, left, right, model = node(1, "raw"), node(2, "left"), node(3, "right"), node(4, "model")
-    graph = LineageGraph.of_events(
+    graph = ReferenceGraph.of_events(
         [Event(raw), Event(left, read(raw)), Event(right, read(raw)), Event(model, read(left, right))]
     )
     came_from, _ = printed(graph, "model")
@@ -66,7 +72,7 @@ def test_digests_are_short_and_dirty_commits_and_missing_containers_are_marked()
     image = f"registry.example/train@sha256:{'7' * 64}"
     dirty = node(1, "dirty", commit="a" * 40, dirty=True)
     clean = node(2, "clean", commit="b" * 40, dirty=False, image=image)
-    graph = LineageGraph.of_events([Event(dirty), Event(clean)])
+    graph = ReferenceGraph.of_events([Event(dirty), Event(clean)])
     first, second = printed(graph, "dirty")[0], printed(graph, "clean")[0]
     assert "md5:0123456789ab " in first
     assert "aaaaaaaaaaaa+dirty" in first
@@ -79,18 +85,18 @@ def test_digests_are_short_and_dirty_commits_and_missing_containers_are_marked()
 
 def test_what_is_unknown_of_a_plain_asset_is_not_made_up() -> None:
     plain = node(1, "plain", kind=NodeKind.ASSET, environment=None)
-    assert "containerized" not in printed(LineageGraph.of_events([Event(plain)]), "plain")[0]
+    assert "containerized" not in printed(ReferenceGraph.of_events([Event(plain)]), "plain")[0]
 
 
 def test_a_wiped_input_is_marked() -> None:
-    graph = LineageGraph.of_events([Event(node(2, "model"), read(node(1, "flights")))])
+    graph = ReferenceGraph.of_events([Event(node(2, "model"), read(node(1, "flights")))])
     assert "flights#1  missing  not in the log" in printed(graph, "model")[0]
 
 
 def test_many_partitions_are_shown_by_the_first_few() -> None:
     months = [node(number, "flights", partition=f"{number:02}") for number in range(1, MANY + 2)]
     model = Event(node(99, "model"), read(*months))
-    came_from, _ = printed(LineageGraph.of_events([*map(Event, months), model]), "model")
+    came_from, _ = printed(ReferenceGraph.of_events([*map(Event, months), model]), "model")
     assert [f"flights@{number:02}#{number}  dataset" in came_from for number in (1, FEW, FEW + 1)] == [
         True,
         True,
@@ -102,7 +108,7 @@ def test_many_partitions_are_shown_by_the_first_few() -> None:
 def test_a_few_partitions_are_all_shown() -> None:
     months = [node(number, "flights", partition=f"{number:02}") for number in range(1, MANY + 1)]
     model = Event(node(99, "model"), read(*months))
-    came_from, _ = printed(LineageGraph.of_events([*map(Event, months), model]), "model")
+    came_from, _ = printed(ReferenceGraph.of_events([*map(Event, months), model]), "model")
     assert came_from.count("flights@") == MANY
 
 
@@ -114,20 +120,32 @@ def test_a_chain_as_long_as_a_history_says_where_to_go_on() -> None:
 
 def test_starts_that_came_from_each_other_are_one_tree() -> None:
     raw, model = node(1, "raw", dagster_run="abcdef01"), node(2, "model", dagster_run="abcdef01")
-    came_from, made = printed(LineageGraph.of_events([Event(raw), Event(model, read(raw))]), "abcdef01")
+    came_from, made = printed(ReferenceGraph.of_events([Event(raw), Event(model, read(raw))]), "abcdef01")
     assert came_from.count("raw#1") == came_from.count("model#2") == made.count("raw#1") == made.count("model#2") == 1
 
 
 def test_markup_in_names_is_printed_as_it_is() -> None:
-    graph = LineageGraph.of_events([Event(node(1, "flights", partition="[red]x[/red]"))])
+    graph = ReferenceGraph.of_events([Event(node(1, "flights", partition="[red]x[/red]"))])
     assert "flights@[red]x[/red]#1" in printed(graph, "flights")[0]
+
+
+def test_what_was_not_asked_is_not_shown() -> None:
+    flights, model = node(1, "flights"), node(2, "model", kind=ArtifactKind.MODEL)
+    trace = ReferenceGraph.of_events([Event(flights), Event(model, read(flights))]).trace("flights")
+    downward = replace(trace, upstream=None)
+    assert "came from" not in shown(downward)
+    assert "model#2" in shown(downward)
+    models = replace(downward, graph=trace.graph.subgraph(["model#2"]), starts=(), is_whole=False)
+    assert "flights" not in shown(models)
+    assert "model#2  model" in shown(models)
+    assert "nothing recorded" in shown(replace(models, graph=trace.graph.subgraph([])))
 
 
 def test_json_has_the_promised_form() -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     flights = node(1, "flights", partition="2013-01", commit="a" * 40, dagster_run="r", timestamp=moment)
     model = node(2, "model", kind=ArtifactKind.MODEL, mlflow_run="m")
-    answer = json.loads(json.dumps(to_json(LineageGraph.of_events([Event(flights), Event(model, read(flights))]))))
+    answer = json.loads(json.dumps(to_json(ReferenceGraph.of_events([Event(flights), Event(model, read(flights))]))))
     assert answer["edges"] == [{"from": "flights@2013-01#1", "to": "model#2"}]
     assert answer["nodes"][0] == {
         "id": "flights@2013-01#1",

@@ -8,7 +8,6 @@ import dagster as dg
 import pytest
 
 from ml_assets.lineage.graph import LineageGraph, NodeKind
-from ml_assets.lineage.loader import load_graph
 from resources.errors import LineageError, UnknownReference
 from resources.identity import Digest
 from resources.provenance import (
@@ -26,6 +25,7 @@ from resources.provenance import (
     RunEnvironment,
     Source,
 )
+from tests.ml_assets.lineage.indexed import load_graph
 
 ENVIRONMENT = str(Digest.of_bytes(b"environment"))
 MONTHS = dg.StaticPartitionsDefinition(["2013-01", "2013-02", "2013-03"])
@@ -294,33 +294,10 @@ def test_a_plain_multi_asset_has_the_edges_of_each_of_its_assets(instance: dg.Da
     }
 
 
-def test_inputs_recorded_while_the_log_was_being_read_are_fetched(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keep(instance, "a_flights", "old")
-    fetch = instance.fetch_materializations
-    late: list[InputVersion] = []
-
-    def fetch_while_others_write(records_filter: Any, **options: Any) -> Any:
-        page = fetch(records_filter, **options)
-        if records_filter == dg.AssetKey("a_flights") and not late:
-            monkeypatch.undo()
-            late.append(keep(instance, "a_flights", "new"))
-            late.append(keep(instance, "b_model", "m", inputs=(late[0],)))
-            monkeypatch.setattr(instance, "fetch_materializations", fetch_while_others_write)
-        return page
-
-    keep(instance, "b_model", "old")
-    monkeypatch.setattr(instance, "fetch_materializations", fetch_while_others_write)
-    graph = load_graph(instance)
-    assert edges(graph) == {(name_of(late[0]), name_of(late[1]))}
-    assert all(node.kind is not NodeKind.MISSING for node in graph.nodes.values())
-
-
 def test_a_history_longer_than_a_page_is_read_whole(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ml_assets.lineage.loader._PAGE", 2)
+    monkeypatch.setattr("ml_assets.lineage.tables._PAGE", 2)
     for number in range(5):
         instance.report_runless_asset_event(
             dg.AssetMaterialization("flights", tags={"dagster/data_version": f"{number}"})

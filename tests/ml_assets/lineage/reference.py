@@ -1,19 +1,23 @@
-"""Reads the lineage graph out of Dagster's event log."""
+"""Lineage as it follows from the definitions alone, which the index must agree with: all of the log is read, by Dagster
+itself, and all of it is linked at once.
+"""
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from functools import cached_property
+from typing import Any, Final, Self
 
 import dagster as dg
 from pydantic import TypeAdapter, ValidationError
 
-from ml_assets.lineage.graph import Event, LineageGraph, Node, NodeKind
+from ml_assets.lineage.graph import Edge, LineageGraph, Node, NodeKind, Trace
 from ml_assets.lineage.pointers import Pointer, resolve_pointer
-from resources.errors import LineageError
-from resources.identity import ImageReference
+from ml_assets.lineage.references import Form, Reading, Reference, parse_reference
+from resources.errors import AmbiguousReference, LineageError, UnknownReference
+from resources.identity import AssetPartition, ImageReference
 from resources.provenance import (
     INPUTS_METADATA,
     RECORD_METADATA,
@@ -23,7 +27,7 @@ from resources.provenance import (
     ProvenanceRecord,
 )
 
-__all__ = ["load_graph"]
+__all__ = ["Event", "ReferenceGraph", "Unlinked", "link_pointers", "load_graph"]
 
 _PAGE: Final = 1000
 _DATA_VERSION_TAG: Final = "dagster/data_version"
@@ -34,7 +38,198 @@ _NO_EVENT: Final = "NULL"
 _INPUT_VERSIONS: Final = TypeAdapter(tuple[InputVersion, ...])
 
 
-def load_graph(instance: dg.DagsterInstance) -> LineageGraph:
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A node of the log and the inputs that were recorded with it."""
+
+    node: Node
+    inputs: tuple[InputVersion, ...] = ()
+
+
+class ReferenceGraph(LineageGraph):
+    """The whole graph, and what references name in it."""
+
+    @classmethod
+    def of_events(cls, events: Iterable[Event]) -> Self:
+        """Link events by the inputs that they recorded.
+
+        An input with a storage id is exactly that event, provided that its asset, partition, version and run agree (a
+        log may give the id of a deleted event to a new one). A pinned input, which has none, is the last event before
+        its reader with that asset, partition and version. An input that is not among the events becomes a node of its
+        own, of kind `NodeKind.MISSING`.
+        """
+        ordered = sorted(events, key=lambda event: event.node.storage_id or 0)
+        log = _Log(event.node for event in ordered)
+        missing: dict[str, Node] = {}
+        edges = []
+        for event in ordered:
+            for read in event.inputs:
+                source = log.find(read, event.node)
+                if source is None:
+                    source = _missing(read, log, missing)
+                edges.append(Edge(source.id, event.node.id))
+        nodes = [*missing.values(), *(event.node for event in ordered)]
+        return cls(sorted(nodes, key=lambda node: node.storage_id or 0), edges)
+
+    def find(self, reference: Reference) -> tuple[Node, ...]:
+        """The nodes that a reference names.
+
+        An asset, or one partition of it, stands for the latest materialization of each of its partitions, which is what
+        one sees of it today; everything else for all nodes that carry it, such as each of the materializations that
+        gave the same data version.
+
+        Raises:
+            UnknownReference: nothing recorded has this name.
+            AmbiguousReference: different things have it, or begin with it.
+        """
+        named = self._exact(reference) or self._beginning(reference)
+        if not named:
+            raise _unknown(reference, [node for node in self.nodes.values() if node.problem])
+        if len(named) > 1:
+            raise _ambiguous(reference, {name: [self.nodes[i].id for i in self._names[name]] for name in named})
+        (name,) = named
+        found = [self.nodes[node_id] for node_id in self._names[name]]
+        return _latest_of_each_partition(found) if name[0] is Form.ASSET else tuple(found)
+
+    def trace(self, text: str) -> Trace:
+        """What a reference came from and what came from it.
+
+        Args:
+            text: any reference that `parse_reference` reads.
+
+        Raises:
+            UnknownReference: nothing recorded has this name.
+            AmbiguousReference: different things have it, or begin with it.
+            LineageError: an event that is part of the answer cannot be read, so the answer may lack inputs.
+        """
+        starts = tuple(node.id for node in self.find(parse_reference(text)))
+        upstream, downstream = self.upstream(starts), self.downstream(starts)
+        answer = self.subgraph(upstream | downstream)
+        for node in answer.nodes.values():
+            if node.problem:
+                raise node.problem
+        return Trace(text, starts, answer, upstream, downstream)
+
+    @cached_property
+    def _names(self) -> dict[tuple[Form, str], list[str]]:
+        names: dict[tuple[Form, str], list[str]] = defaultdict(list)
+        for node in self.nodes.values():
+            for name in _names(node):
+                names[name].append(node.id)
+        return dict(names)
+
+    def _exact(self, reference: Reference) -> list[tuple[Form, str]]:
+        names = dict.fromkeys((reading.form, reading.value) for reading in reference.readings)
+        return [name for name in names if name in self._names]
+
+    def _beginning(self, reference: Reference) -> list[tuple[Form, str]]:
+        readings = [reading for reading in reference.readings if reading.shortened]
+        if not readings:
+            return []
+        return sorted(name for name in self._names if any(_begins(name, reading) for reading in readings))
+
+
+def _names(node: Node) -> frozenset[tuple[Form, str]]:
+    """Everything that identifies this node, alone or together with others."""
+    digest = str(ImageReference.parse(node.image).digest) if node.image else None
+    named = {
+        (Form.EVENT, node.id),
+        (Form.ASSET, node.asset),
+        (Form.ASSET, str(AssetPartition(node.asset, node.partition))),
+        (Form.IMAGE, node.image),
+        (Form.MLFLOW_RUN, node.mlflow_run),
+        (Form.MODEL_VERSION, node.model_version),
+        (Form.DAGSTER_RUN, node.dagster_run),
+        (Form.COMMIT, node.commit),
+    }
+    versions = (node.data_version, node.content_version, node.environment, digest, node.index_digest)
+    named |= {(Form.VERSION, version) for version in versions}
+    return frozenset((form, value) for form, value in named if value)
+
+
+class _Log:
+    """Finds the event that an input version was recorded by."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self.by_storage_id: dict[int, Node] = {}
+        self._by_version: dict[tuple[str, str | None, str], list[Node]] = defaultdict(list)
+        for node in nodes:
+            if node.storage_id is not None:
+                self.by_storage_id[node.storage_id] = node
+            if node.data_version is not None:
+                self._by_version[node.asset, node.partition, node.data_version].append(node)
+
+    def find(self, read: InputVersion, reader: Node) -> Node | None:
+        if read.storage_id is not None:
+            node = self.by_storage_id.get(read.storage_id)
+            return node if node and _agrees(node, read) else None
+        same = self._by_version.get((read.asset, read.partition, read.data_version), [])
+        earlier = [node for node in same if (node.storage_id or 0) < (reader.storage_id or 0)]
+        return max(earlier, key=lambda node: node.storage_id or 0, default=None)
+
+
+def _agrees(node: Node, read: InputVersion) -> bool:
+    return (
+        (node.asset, node.partition) == (read.asset, read.partition)
+        and (node.data_version is None or node.data_version == read.data_version)
+        and (not node.dagster_run or not read.run_id or node.dagster_run == read.run_id)
+    )
+
+
+def _missing(read: InputVersion, log: _Log, missing: dict[str, Node]) -> Node:
+    """A node made from the input version alone, shared by its readers.
+
+    Its storage id is left out where another event has the same one, so that no two events become one node.
+    """
+    node = Node(
+        asset=read.asset,
+        kind=NodeKind.MISSING,
+        partition=read.partition,
+        data_version=read.data_version,
+        storage_id=read.storage_id,
+        dagster_run=read.run_id or None,
+    )
+    if node.storage_id in log.by_storage_id or missing.get(node.id, node) != node:
+        node = replace(node, storage_id=None)
+    return missing.setdefault(node.id, node)
+
+
+def _latest_of_each_partition(nodes: list[Node]) -> tuple[Node, ...]:
+    """The last one of each partition; one that is missing only where nothing else is left of the partition."""
+    latest: dict[str | None, Node] = {}
+    for node in sorted(nodes, key=lambda node: (node.kind is not NodeKind.MISSING, node.storage_id or 0)):
+        latest[node.partition] = node
+    return tuple(latest[partition] for partition in sorted(latest, key=lambda partition: partition or ""))
+
+
+def _begins(name: tuple[Form, str], reading: Reading) -> bool:
+    form, value = name
+    if form is not reading.form:
+        return False
+    return value.startswith(reading.value) or (
+        form is Form.VERSION and value.partition(":")[2].startswith(reading.value)
+    )
+
+
+def _unknown(reference: Reference, unreadable: list[Node]) -> UnknownReference:
+    except_in = f" (unreadable events: {len(unreadable)}, such as {unreadable[-1].id})" if unreadable else ""
+    return UnknownReference(
+        f"nothing recorded is named {reference.text!r}{except_in}",
+        next_step="check its spelling, and that this is the Dagster instance that it was recorded in"
+        + (f"; trace {unreadable[-1].id!r} says why that one cannot be read" if unreadable else ""),
+    )
+
+
+def _ambiguous(reference: Reference, named: Mapping[tuple[Form, str], list[str]]) -> AmbiguousReference:
+    shown = [f"{form} {value} ({ids[-1]})" for (form, value), ids in list(named.items())[:6]]
+    more = f", and {len(named) - len(shown)} more" if len(named) > len(shown) else ""
+    return AmbiguousReference(
+        f"{reference.text!r} may be {' or '.join(shown)}{more}",
+        next_step="write one of them in full, or the id of a materialization, which stands in parentheses",
+    )
+
+
+def load_graph(instance: dg.DagsterInstance) -> ReferenceGraph:
     """Everything that this instance's event log says of what was made of what.
 
     Nodes are all materializations, and the observations that carry a data version. The definitions of today are not
@@ -42,16 +237,16 @@ def load_graph(instance: dg.DagsterInstance) -> LineageGraph:
     malformed, or of a later form than this reads, becomes a node of kind `NodeKind.UNREADABLE`, and only a trace that
     it is part of is refused.
     """
-    found: dict[int, _Recorded] = {}
+    found: dict[int, Unlinked] = {}
     for key in instance.get_asset_keys():
         for record in _pages(instance, key):
             found[record.storage_id] = _parse(record)
     _add_late(instance, found)
-    return LineageGraph.of_events(_events(found))
+    return ReferenceGraph.of_events(link_pointers(found))
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class Unlinked:
     """An event, and its inputs as they were written down: as versions, or as Dagster's pointers."""
 
     event: Event
@@ -73,7 +268,7 @@ def _pages(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[dg.EventL
             cursor, more = page.cursor, page.has_more
 
 
-def _add_late(instance: dg.DagsterInstance, found: dict[int, _Recorded]) -> None:
+def _add_late(instance: dg.DagsterInstance, found: dict[int, Unlinked]) -> None:
     """Fetch inputs that were recorded after their asset had been read, while the log was growing."""
     asked: set[tuple[str, int]] = set()
     while wanted := _unseen(found) - asked:
@@ -86,7 +281,7 @@ def _add_late(instance: dg.DagsterInstance, found: dict[int, _Recorded]) -> None
                 found[record.storage_id] = _parse(record)
 
 
-def _unseen(found: dict[int, _Recorded]) -> set[tuple[str, int]]:
+def _unseen(found: dict[int, Unlinked]) -> set[tuple[str, int]]:
     return {
         (asset, storage_id)
         for recorded in found.values()
@@ -109,7 +304,8 @@ def _is_version(record: dg.EventLogRecord) -> bool:
     return record.asset_materialization is not None or _DATA_VERSION_TAG in _tags(record)
 
 
-def _events(found: dict[int, _Recorded]) -> Iterator[Event]:
+def link_pointers(found: Mapping[int, Unlinked]) -> Iterator[Event]:
+    """The events with their pointers resolved."""
     history: dict[str, list[Node]] = defaultdict(list)
     for storage_id in sorted(found):
         node = found[storage_id].event.node
@@ -121,19 +317,19 @@ def _events(found: dict[int, _Recorded]) -> Iterator[Event]:
         yield Event(node, tuple(inputs))
 
 
-def _parse(record: dg.EventLogRecord) -> _Recorded:
+def _parse(record: dg.EventLogRecord) -> Unlinked:
     try:
         return _read(record)
     except LineageError as error:
         return _unreadable(record, error)
 
 
-def _read(record: dg.EventLogRecord) -> _Recorded:
+def _read(record: dg.EventLogRecord) -> Unlinked:
     payload = _metadata(record, RECORD_METADATA)
     if payload is None:
         return _foreign(record)
     provenance = _provenance(record, payload)
-    return _Recorded(Event(_artifact(record, provenance), _inputs_as_run(provenance)))
+    return Unlinked(Event(_artifact(record, provenance), _inputs_as_run(provenance)))
 
 
 def _provenance(record: dg.EventLogRecord, payload: Any) -> ProvenanceRecord:
@@ -196,7 +392,7 @@ def _inputs_as_run(provenance: ProvenanceRecord) -> tuple[InputVersion, ...]:
     )
 
 
-def _foreign(record: dg.EventLogRecord) -> _Recorded:
+def _foreign(record: dg.EventLogRecord) -> Unlinked:
     """An event of an asset that no factory made, with what Dagster and our IO manager wrote down of it."""
     node = replace(
         _plain(record, NodeKind.ASSET if record.asset_materialization else NodeKind.OBSERVATION),
@@ -208,10 +404,10 @@ def _foreign(record: dg.EventLogRecord) -> _Recorded:
     except ValidationError as error:
         raise _malformed(record, "list of input versions", _explain(error)) from error
     read = {version.asset for version in inputs}
-    return _Recorded(Event(node, inputs), tuple(p for p in _pointers(record) if p.asset not in read))
+    return Unlinked(Event(node, inputs), tuple(p for p in _pointers(record) if p.asset not in read))
 
 
-def _unreadable(record: dg.EventLogRecord, error: LineageError) -> _Recorded:
+def _unreadable(record: dg.EventLogRecord, error: LineageError) -> Unlinked:
     """The event with what Dagster alone wrote down of it."""
     # A new error, for the raised one holds the whole record through its traceback.
     problem = LineageError(error.what, next_step=error.next_step)
@@ -219,7 +415,7 @@ def _unreadable(record: dg.EventLogRecord, error: LineageError) -> _Recorded:
         pointers = tuple(_pointers(record))
     except LineageError:
         pointers = ()
-    return _Recorded(Event(replace(_plain(record, NodeKind.UNREADABLE), problem=problem)), pointers)
+    return Unlinked(Event(replace(_plain(record, NodeKind.UNREADABLE), problem=problem)), pointers)
 
 
 def _plain(record: dg.EventLogRecord, kind: NodeKind) -> Node:

@@ -1,0 +1,140 @@
+"""The lineage index: a projection of Dagster's event log into SQL tables, which can be thrown away at any time.
+
+It is brought up to date whenever something is asked, and made anew by itself where it is missing, broken or of another
+form. It is never the source of truth: what is gone from the log is gone from it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+import dagster as dg
+import sqlalchemy as sql
+from dagster._core.storage.event_log import SqlEventLogStorage
+
+from ml_assets.lineage import tables
+from ml_assets.lineage.databases import Database, FileDatabase, MemoryDatabase, SharedDatabase
+from ml_assets.lineage.filling import FORM, fill, form_of, rebuild
+from ml_assets.lineage.graph import Trace
+from ml_assets.lineage.log import EventLog
+from ml_assets.lineage.walking import Question, answer
+from resources.errors import LineageError
+
+__all__ = ["LineageIndex", "open_index"]
+
+_FILE: Final = "lineage.db"
+
+_Result = TypeVar("_Result")
+
+
+@contextmanager
+def open_index(instance: dg.DagsterInstance, say: Callable[[str], None] = lambda _: None) -> Iterator["LineageIndex"]:
+    """The lineage index of an instance.
+
+    Its tables stand beside the instance's own in PostgreSQL; of an instance with an SQLite log it is the file
+    ``lineage.db`` in the instance's root directory. Until the block ends, other threads that share the instance wait
+    for its SQLite log.
+
+    Args:
+        instance: what is asked about.
+        say: takes a line for people, where the index has to be made anew.
+
+    Raises:
+        LineageError: the instance keeps its event log elsewhere.
+    """
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqlEventLogStorage):
+        raise LineageError(
+            f"lineage is read from event logs in SQL databases, and this instance's is {type(storage).__name__}",
+            next_step="ask on an instance with PostgreSQL or SQLite storage",
+        )
+    with storage.index_connection() as connection:
+        if connection.dialect.name == "postgresql":
+            database: Database = SharedDatabase(connection)
+        elif storage.is_persistent:
+            database = FileDatabase(Path(instance.root_directory) / _FILE)
+        else:
+            database = MemoryDatabase()
+        yield LineageIndex(EventLog(connection), database, say)
+
+
+class LineageIndex:
+    """Answers questions about lineage.
+
+    Args:
+        log: what it is made from.
+        database: where it is kept.
+        say: takes a line for people, where the index has to be made anew.
+    """
+
+    def __init__(self, log: EventLog, database: Database, say: Callable[[str], None]) -> None:
+        self._log, self._database, self._say = log, database, say
+
+    @property
+    def place(self) -> str:
+        """Where it is kept, in words."""
+        return self._database.place
+
+    def trace(self, question: Question) -> Trace:
+        """What something came from and what came from it, by the event log as it is now.
+
+        Raises:
+            UnknownReference: nothing recorded has this name.
+            AmbiguousReference: different things have it, or begin with it.
+            LineageError: the answer is larger than was allowed, lacks something that cannot be read, or cannot be given
+                because the index can be neither read nor made.
+        """
+        return self._asked(lambda connection: answer(connection, question))
+
+    def rebuild(self) -> int:
+        """Throw the index away and make it anew; gives the number of versions and inputs that it has.
+
+        Raises:
+            LineageError: it cannot be written.
+        """
+        try:
+            self._database.discard()
+            with self._database.writing() as connection:
+                rebuild(connection, self._log)
+                return connection.scalar(sql.select(sql.func.count()).select_from(tables.nodes)) or 0
+        except (sql.exc.SQLAlchemyError, OSError) as error:
+            raise self._unusable(error) from error
+
+    def _asked(self, question: Callable[[sql.Connection], _Result]) -> _Result:
+        try:
+            self._catch_up()
+            return self._answered(question)
+        except sql.exc.DatabaseError as error:
+            self._say(f"the lineage index ({self.place}) cannot be read and is made anew: {_cause(error)}")
+        except (sql.exc.SQLAlchemyError, OSError) as error:
+            raise self._unusable(error) from error
+        self.rebuild()
+        try:
+            return self._answered(question)
+        except sql.exc.SQLAlchemyError as error:
+            raise self._unusable(error) from error
+
+    def _answered(self, question: Callable[[sql.Connection], _Result]) -> _Result:
+        with self._database.reading() as connection:
+            return question(connection)
+
+    def _catch_up(self) -> None:
+        with self._database.writing() as connection:
+            form = form_of(connection)
+            if form == FORM:
+                fill(connection, self._log)
+                return
+            if form is not None:
+                self._say(f"the lineage index ({self.place}) is of form {form}, not {FORM}, and is made anew")
+            rebuild(connection, self._log)
+
+    def _unusable(self, error: Exception) -> LineageError:
+        return LineageError(
+            f"the lineage index ({self.place}) cannot be kept: {_cause(error)}",
+            next_step="make its place writable, with room for it; it holds nothing that is not in Dagster's event log",
+        )
+
+
+def _cause(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]

@@ -1,0 +1,180 @@
+"""Which node of the index an input version is.
+
+An input with a storage id is exactly that event, provided that its asset, partition, version and run agree (a log may
+give the id of a deleted event to a new one). A pinned input, which has none, is the last event before its reader with
+that asset, partition and version. An input that is not among the events becomes a node of its own, of kind
+`NodeKind.MISSING`, which its readers share; its storage id is left out where another event has the same one, so that no
+two events become one node.
+"""
+
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import sqlalchemy as sql
+
+from ml_assets.lineage import tables
+from ml_assets.lineage.events import Recorded
+from ml_assets.lineage.graph import Node, NodeKind
+from ml_assets.lineage.pointers import resolve_pointer
+from ml_assets.lineage.rows import NodeWriter, node_query, read_node
+from resources.provenance import InputVersion
+
+__all__ = ["Links"]
+
+
+class _Version(NamedTuple):
+    asset: str
+    partition: str | None
+    data_version: str | None
+    run_id: str | None
+
+
+class Links:
+    """Links events to what they were made of, in the order in which they are given.
+
+    Args:
+        connection: in a transaction that no other writer shares.
+        writer: adds the nodes of what is missing.
+        is_new: whether the tables were empty, so that nothing has to be looked up in them.
+    """
+
+    def __init__(self, connection: sql.Connection, writer: NodeWriter, is_new: bool) -> None:
+        self._connection, self._writer, self._is_new = connection, writer, is_new
+        self._versions: dict[int, _Version | None] = {}
+        self._histories: dict[str, _History] = {}
+        missing = connection.execute(node_query().where(tables.nodes.c.key < 0))
+        self._missing: dict[str, tuple[int, Node]] = {}
+        for row in missing:
+            node = read_node(row)
+            self._missing[node.id] = row.key, node
+        self._last_missing = min((key for key, _ in self._missing.values()), default=0)
+
+    def add(self, nodes: Collection[Node]) -> None:
+        """Take notice of events that are in the index now."""
+        for node in nodes:
+            self._versions[_storage_id(node)] = _version(node)
+            if node.asset in self._histories:
+                self._histories[node.asset].add(node)
+
+    def forget(self, missing: Collection[int]) -> None:
+        """Take notice of nodes of what is missing that are not in the index any more."""
+        gone = set(missing)
+        self._missing = {name: kept for name, kept in self._missing.items() if kept[0] not in gone}
+
+    def link(self, page: Sequence[Recorded]) -> None:
+        """Write down what these events were made of."""
+        self._look_up({read.storage_id for each in page for read in each.inputs if read.storage_id is not None})
+        edges: list[tuple[int, int]] = []
+        claims: set[tuple[int, int]] = set()
+        found: dict[int, Node] = {}
+        for recorded in page:
+            reader, sources = recorded.storage_id, set[int]()
+            for read in self._inputs(recorded):
+                source = self._source(read, reader)
+                if source is None:
+                    source = self._missing_node(read, found)
+                    claims |= {(read.storage_id, reader)} if read.storage_id is not None else set()
+                sources.add(source)
+            edges += [(reader, source) for source in sorted(sources)]
+        self._writer.insert(found)
+        tables.insert_rows(self._connection, tables.edges, edges)
+        tables.insert_rows(self._connection, tables.claims, sorted(claims))
+        pointed = {(each.storage_id, self._writer.asset(p.asset)) for each in page for p in each.pointers}
+        tables.insert_rows(self._connection, tables.pointers, sorted(pointed))
+
+    def _inputs(self, recorded: Recorded) -> Iterable[InputVersion]:
+        inputs = list(recorded.inputs)
+        for pointer in recorded.pointers:
+            inputs += resolve_pointer(pointer, recorded.node, self._history(pointer.asset).nodes)
+        if recorded.pointers:
+            self._look_up({read.storage_id for read in inputs if read.storage_id is not None})
+        return inputs
+
+    def _source(self, read: InputVersion, reader: int) -> int | None:
+        if read.storage_id is None:
+            return self._history(read.asset).last_before(reader, read.partition, read.data_version)
+        version = self._versions.get(read.storage_id)
+        return read.storage_id if version and _agrees(version, read) else None
+
+    def _missing_node(self, read: InputVersion, found: dict[int, Node]) -> int:
+        """Key of the node that is made from the input version alone."""
+        node = Node(
+            asset=read.asset,
+            kind=NodeKind.MISSING,
+            partition=read.partition,
+            data_version=read.data_version,
+            storage_id=read.storage_id,
+            dagster_run=read.run_id or None,
+        )
+        if self._is_taken(node):
+            node = replace(node, storage_id=None)
+        if node.id not in self._missing:
+            self._last_missing -= 1
+            self._missing[node.id] = self._last_missing, node
+            found[self._last_missing] = node
+        return self._missing[node.id][0]
+
+    def _is_taken(self, node: Node) -> bool:
+        if node.storage_id is not None and self._versions.get(node.storage_id):
+            return True
+        known = self._missing.get(node.id)
+        return known is not None and known[1] != node
+
+    def _look_up(self, storage_ids: set[int]) -> None:
+        unknown = () if self._is_new else storage_ids - self._versions.keys()
+        for page in tables.pages(unknown):
+            self._versions.update(dict.fromkeys(page))
+            for row in self._connection.execute(_versions().where(tables.nodes.c.key.in_(page))):
+                self._versions[row.key] = _Version(*row[1:])
+
+    def _history(self, asset: str) -> "_History":
+        if asset not in self._histories:
+            history = self._histories[asset] = _History()
+            of_asset = node_query().where(tables.assets.c.name == asset, tables.nodes.c.key > 0)
+            for row in self._connection.execute(of_asset.order_by(tables.nodes.c.key)):
+                history.add(read_node(row))
+        return self._histories[asset]
+
+
+class _History:
+    """Events of one asset, oldest first."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self._by_version: defaultdict[tuple[str | None, str], list[int]] = defaultdict(list)
+
+    def add(self, node: Node) -> None:
+        insort(self.nodes, node, key=_storage_id)
+        if node.data_version is not None:
+            insort(self._by_version[node.partition, node.data_version], _storage_id(node))
+
+    def last_before(self, reader: int, partition: str | None, version: str) -> int | None:
+        same = self._by_version.get((partition, version), [])
+        earlier = bisect_left(same, reader)
+        return same[earlier - 1] if earlier else None
+
+
+def _storage_id(node: Node) -> int:
+    return node.storage_id or 0
+
+
+def _version(node: Node) -> _Version:
+    return _Version(node.asset, node.partition, node.data_version, node.dagster_run)
+
+
+def _versions() -> "sql.Select[tuple[int, str, str | None, str | None, str | None]]":
+    columns = tables.nodes.c
+    return sql.select(
+        columns.key, tables.assets.c.name, columns.partition, columns.data_version, columns.dagster_run
+    ).join(tables.assets, tables.assets.c.id == columns.asset)
+
+
+def _agrees(version: _Version, read: InputVersion) -> bool:
+    return (
+        (version.asset, version.partition) == (read.asset, read.partition)
+        and (version.data_version is None or version.data_version == read.data_version)
+        and (not version.run_id or not read.run_id or version.run_id == read.run_id)
+    )

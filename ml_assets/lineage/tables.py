@@ -1,0 +1,178 @@
+"""The tables of the lineage index, and how many rows are written at once.
+
+They hold nothing that is not in Dagster's event log. A node's key is the id of its event; that of an input that is
+missing from the log is negative.
+"""
+
+import io
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sql
+from sqlalchemy.dialects import postgresql
+
+__all__ = [
+    "PREFIX",
+    "assets",
+    "carriers",
+    "claims",
+    "create_indexes",
+    "create_tables",
+    "drop_tables",
+    "edges",
+    "events",
+    "insert_rows",
+    "listed",
+    "names",
+    "nodes",
+    "pages",
+    "pointers",
+    "state",
+]
+
+_Item = TypeVar("_Item")
+
+_PAGE: Final = 500
+PREFIX: Final = "ml_assets_lineage_"
+"""All names begin with it, for the tables may stand beside those of others."""
+_METADATA: Final = sql.MetaData()
+# Beginnings are looked up as ranges, which hold in the order of bytes alone.
+_BYTES: Final = sql.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+
+
+def _table(name: str, *columns: Any, **options: Any) -> sql.Table:
+    return sql.Table(PREFIX + name, _METADATA, *columns, **options)
+
+
+def _key(name: str) -> sql.Column[int]:
+    return sql.Column(name, sql.BigInteger, primary_key=True, autoincrement=False)
+
+
+state = _table("state", sql.Column("name", sql.Text, primary_key=True), sql.Column("value", sql.Text, nullable=False))
+"""The form of the tables, and how far the log was read."""
+
+events = _table("events", _key("id"), sql.Column("origin", sql.Text, nullable=False))
+"""Each event of the log that was read, whether or not it is a version of its asset."""
+
+assets = _table("assets", _key("id"), sql.Column("name", sql.Text, nullable=False))
+
+nodes = _table(
+    "nodes",
+    _key("key"),
+    sql.Column("asset", sql.BigInteger, nullable=False),
+    sql.Column("kind", sql.Text, nullable=False),
+    sql.Column("partition", sql.Text),
+    sql.Column("data_version", sql.Text),
+    sql.Column("storage_id", sql.BigInteger),
+    sql.Column("content_version", sql.Text),
+    sql.Column("code_version", sql.Text),
+    sql.Column("image", sql.Text),
+    sql.Column("index_digest", sql.Text),
+    sql.Column("environment", sql.Text),
+    sql.Column("mlflow_run", sql.Text),
+    sql.Column("model_version", sql.Text),
+    sql.Column("commit", sql.Text),
+    sql.Column("dirty", sql.Boolean),
+    sql.Column("dagster_run", sql.Text),
+    sql.Column("timestamp", sql.Double),
+    sql.Column("problem", sql.Text),
+    sql.Column("next_step", sql.Text),
+)
+
+edges = _table("edges", _key("target"), _key("source"), sqlite_with_rowid=False)
+
+pointers = _table("pointers", _key("reader"), _key("asset"), sqlite_with_rowid=False)
+"""Which nodes have inputs that Dagster recorded as pointers, whose meaning hangs on the asset's other events."""
+
+claims = _table("claims", _key("storage_id"), _key("reader"), sqlite_with_rowid=False)
+"""Which events a node read that are not in the log."""
+
+names = _table(
+    "names",
+    _key("id"),
+    sql.Column("form", sql.Text, nullable=False),
+    sql.Column("value", _BYTES, nullable=False),
+    sql.Column("digits", _BYTES),
+)
+"""What identifies nodes; the digits are a version without its algorithm."""
+
+carriers = _table("carriers", _key("name"), _key("node"), sqlite_with_rowid=False)
+"""Which nodes carry a name."""
+
+_INDEXES: Final = (
+    sql.Index(PREFIX + "assets_by_name", assets.c.name),
+    sql.Index(PREFIX + "nodes_by_asset", nodes.c.asset, nodes.c.partition, nodes.c.key),
+    sql.Index(PREFIX + "edges_by_source", edges.c.source, edges.c.target),
+    sql.Index(PREFIX + "pointers_by_asset", pointers.c.asset, pointers.c.reader),
+    sql.Index(PREFIX + "claims_by_reader", claims.c.reader),
+    sql.Index(PREFIX + "names_by_value", names.c.value),
+    sql.Index(PREFIX + "names_by_digits", names.c.digits),
+)
+
+
+def create_tables(connection: sql.Connection) -> None:
+    """Make the tables, without indexes, which are made faster once there are rows."""
+    for table in _METADATA.sorted_tables:
+        connection.execute(sql.schema.CreateTable(table))
+
+
+def create_indexes(connection: sql.Connection) -> None:
+    """Make the indexes, and let the database look at what there is, so that it plans for it."""
+    for index in _INDEXES:
+        connection.execute(sql.schema.CreateIndex(index))
+    for table in _METADATA.sorted_tables:
+        connection.exec_driver_sql(f"ANALYZE {table.name}")
+
+
+def drop_tables(connection: sql.Connection) -> None:
+    """Remove the tables, those of another form of the index too."""
+    for name in sql.inspect(connection).get_table_names():
+        if name.startswith(PREFIX):
+            connection.exec_driver_sql(f'DROP TABLE "{name}"')
+
+
+def pages(items: Collection[_Item]) -> Iterator[list[_Item]]:
+    """Items in portions that one statement can name one by one."""
+    listed = list(items)
+    return (listed[start : start + _PAGE] for start in range(0, len(listed), _PAGE))
+
+
+def listed(connection: sql.Connection, keys: Iterable[int]) -> sql.Subquery:
+    """Any number of keys as a table, whose column is ``key``."""
+    text = json.dumps(list(keys))
+    if connection.dialect.name == "postgresql":
+        each = sql.func.json_array_elements_text(sql.cast(text, sql.JSON)).table_valued("value")
+    else:
+        each = sql.func.json_each(text).table_valued("value")
+    return sql.select(sql.cast(each.c.value, sql.BigInteger).label("key")).subquery()
+
+
+def insert_rows(connection: sql.Connection, table: sql.Table, rows: Sequence[Sequence[Any]]) -> None:
+    """Insert many rows, whose values stand in the order of the table's columns."""
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        _copy(connection, table, rows)
+        return
+    places = ", ".join("?" * len(table.columns))
+    connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({places})", [tuple(row) for row in rows])  # noqa: S608 (our own name)
+
+
+def _copy(connection: sql.Connection, table: sql.Table, rows: Iterable[Sequence[Any]]) -> None:
+    # An INSERT of each row takes ten times as long.
+    lines = io.StringIO("".join("\t".join(map(_text, row)) + "\n" for row in rows))
+    cursor: Any = connection.connection.cursor()
+    try:
+        cursor.copy_expert(f"COPY {table.name} FROM STDIN", lines)
+    finally:
+        cursor.close()
+
+
+_ESCAPED: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return r"\N"
+    return value.translate(_ESCAPED) if isinstance(value, str) else str(value)

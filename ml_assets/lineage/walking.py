@@ -1,0 +1,145 @@
+"""Answers questions from the lineage index: what something came from, and what came from it."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sql
+
+from ml_assets.lineage import tables
+from ml_assets.lineage.graph import Edge, LineageGraph, Node, NodeKind, Trace
+from ml_assets.lineage.naming import find
+from ml_assets.lineage.references import parse_reference
+from ml_assets.lineage.rows import node_query, read_node
+from resources.errors import LineageError
+from resources.provenance import ArtifactKind
+
+__all__ = ["NODE_LIMIT", "Question", "answer", "part"]
+
+NODE_LIMIT: Final = 10_000
+"""So many nodes an answer may have."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the lineage of something.
+
+    Attributes:
+        reference: any reference that `parse_reference` reads.
+        up: whether to ask what it came from.
+        down: whether to ask what came from it.
+        kinds: kinds of the nodes to answer with; all if there are none.
+        since: answer with what was made at this moment or later, of which the time is known.
+        depth: how many edges to follow, counted from what the reference names; all if None.
+        limit: how many nodes the answer may have.
+    """
+
+    reference: str
+    up: bool = True
+    down: bool = True
+    kinds: frozenset[ArtifactKind | NodeKind] = frozenset()
+    since: datetime | None = None
+    depth: int | None = None
+    limit: int = NODE_LIMIT
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it leaves nothing out of what it reaches."""
+        return not self.kinds and self.since is None
+
+
+def answer(connection: sql.Connection, question: Question) -> Trace:
+    """Answer a question.
+
+    Raises:
+        UnknownReference: nothing recorded has this name.
+        AmbiguousReference: different things have it, or begin with it.
+        LineageError: the answer has more nodes than the question allows; or an event that is part of it cannot be read,
+            so that it may lack inputs.
+    """
+    starts = find(connection, parse_reference(question.reference))
+    up = _walk(connection, starts, tables.edges.c.target, tables.edges.c.source, question) if question.up else None
+    down = _walk(connection, starts, tables.edges.c.source, tables.edges.c.target, question) if question.down else None
+    reached = (up or set()) | (down or set())
+    if len(reached) > question.limit:
+        raise _too_large(question)
+    graph, ids = part(connection, reached)
+    return Trace(
+        reference=question.reference,
+        starts=tuple(ids[key] for key in ids if key in starts),
+        graph=graph,
+        upstream=None if up is None else frozenset(ids[key] for key in up),
+        downstream=None if down is None else frozenset(ids[key] for key in down),
+        is_whole=question.is_whole,
+    )
+
+
+def part(connection: sql.Connection, keys: Collection[int]) -> tuple[LineageGraph, dict[int, str]]:
+    """These nodes with the edges between them, in the order of the log, and their ids by key.
+
+    Raises:
+        LineageError: one of the events cannot be read.
+    """
+    wanted = tables.listed(connection, keys)
+    rows = connection.execute(node_query().join(wanted, wanted.c.key == tables.nodes.c.key))
+    nodes = dict(sorted(((row[0], read_node(row)) for row in rows), key=_place))
+    for node in nodes.values():
+        if node.problem:
+            raise node.problem
+    ids = {key: node.id for key, node in nodes.items()}
+    columns = tables.edges.c
+    between = connection.execute(
+        sql.select(columns.source, columns.target).join(wanted, wanted.c.key == columns.target)
+    )
+    edges = [Edge(ids[source], ids[target]) for source, target in between if source in ids]
+    return LineageGraph(nodes.values(), edges), ids
+
+
+def _place(item: tuple[int, Node]) -> tuple[int, int]:
+    key, node = item
+    return node.storage_id or 0, -key
+
+
+def _walk(connection: sql.Connection, starts: Collection[int], here: Any, there: Any, question: Question) -> set[int]:
+    """Keys of what is reached and asked for, but for those beyond the limit."""
+    if question.depth is None:
+        reached: sql.FromClause = _reached(connection, starts, here, there)
+    else:
+        reached = tables.listed(connection, _near(connection, starts, here, there, question))
+    keys = sql.select(reached.c.key)
+    if not question.is_whole:
+        nodes = tables.nodes.c
+        fits: sql.ColumnElement[bool] = sql.true()
+        if question.kinds:
+            fits &= nodes.kind.in_([kind.value for kind in question.kinds])
+        if question.since is not None:
+            fits &= nodes.timestamp >= question.since.timestamp()
+        # What cannot be read may hide some.
+        fits |= nodes.kind == NodeKind.UNREADABLE.value
+        keys = keys.join(tables.nodes, nodes.key == reached.c.key).where(fits)
+    return set(connection.scalars(keys.limit(question.limit + 1)))
+
+
+def _reached(connection: sql.Connection, starts: Collection[int], here: Any, there: Any) -> sql.CTE:
+    reached = sql.select(tables.listed(connection, starts).c.key).cte("reached", recursive=True)
+    return reached.union(sql.select(there).join(reached, reached.c.key == here))
+
+
+def _near(connection: sql.Connection, starts: Collection[int], here: Any, there: Any, question: Question) -> set[int]:
+    """What is so many edges away at most. One statement cannot say so without finding nodes again by longer paths."""
+    reached = frontier = set(starts)
+    for _ in range(question.depth or 0):
+        last = tables.listed(connection, frontier)
+        frontier = set(connection.scalars(sql.select(there).distinct().join(last, last.c.key == here))) - reached
+        reached = reached | frontier
+        if not frontier or (question.is_whole and len(reached) > question.limit):
+            break
+    return reached
+
+
+def _too_large(question: Question) -> LineageError:
+    return LineageError(
+        f"the answer to {question.reference!r} has more than {question.limit:,} nodes",
+        next_step="narrow it with --up or --down, --depth, --kind or --since, or allow more with --limit",
+    )
