@@ -140,11 +140,10 @@ def pages(items: Collection[_Item]) -> Iterator[list[_Item]]:
 
 def listed(connection: sql.Connection, keys: Iterable[int]) -> sql.Subquery:
     """Any number of keys as a table, whose column is ``key``."""
-    text = json.dumps(list(keys))
     if connection.dialect.name == "postgresql":
-        each = sql.func.json_array_elements_text(sql.cast(text, sql.JSON)).table_valued("value")
-    else:
-        each = sql.func.json_each(text).table_valued("value")
+        array = sql.cast(list(keys), postgresql.ARRAY(sql.BigInteger))
+        return sql.select(sql.func.unnest(array).column_valued("listed").label("key")).subquery()
+    each = sql.func.json_each(json.dumps(list(keys))).table_valued("value")
     return sql.select(sql.cast(each.c.value, sql.BigInteger).label("key")).subquery()
 
 
