@@ -9,7 +9,7 @@ GROUPS := --all-groups --no-group serve
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui home test test-containers check format bench bench-containers lock clean
+.PHONY: help setup demo ui home test test-containers check format bench bench-containers bench-lineage lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ bench: setup  ## Measure what the project promises, beside what it is compared w
 bench-containers: setup  ## Measure steps and image builds on the cluster of make test-containers
 	@if [ -z "$$KUBECONFIG" ]; then exports="$$(tests/cluster/kube up)" || exit $$?; eval "$$exports"; fi; \
 		$(BIN)/python -m tests.bench.containers && $(BIN)/python -m tests.bench.images
+
+bench-lineage: setup  ## Measure questions about a history of 100,000 materializations, on SQLite and PostgreSQL
+	@$(BIN)/python -m tests.bench.lineage
 
 lock:  ## Resolve the dependencies and write uv.lock without the index's addresses (LOCK_OPTIONS=--upgrade for newer ones)
 	@$(UV) lock $(LOCK_OPTIONS)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from ml_assets.lineage.references import Form
@@ -103,17 +103,17 @@ class LineageGraph:
 
     Args:
         nodes: in the order in which they are to be listed.
-        edges: between ids of these nodes.
+        edges: source and target of each, ids of these nodes.
     """
 
-    def __init__(self, nodes: Iterable[Node], edges: Iterable[Edge]) -> None:
+    def __init__(self, nodes: Iterable[Node], edges: Iterable[tuple[str, str]]) -> None:
         self.nodes: Mapping[str, Node] = {node.id: node for node in nodes}
-        self.edges = tuple(sorted(set(edges)))
-        self._parents: dict[str, list[str]] = defaultdict(list)
-        self._children: dict[str, list[str]] = defaultdict(list)
-        for edge in self.edges:
-            self._parents[edge.target].append(edge.source)
-            self._children[edge.source].append(edge.target)
+        self._edges = sorted(set(edges))
+
+    @cached_property
+    def edges(self) -> tuple[Edge, ...]:
+        """All edges, sorted."""
+        return tuple(Edge(*edge) for edge in self._edges)
 
     def parents(self, node_id: str) -> tuple[Node, ...]:
         """What a node was made of."""
@@ -138,6 +138,20 @@ class LineageGraph:
             (node for node_id, node in self.nodes.items() if node_id in kept),
             (edge for edge in self.edges if edge.source in kept and edge.target in kept),
         )
+
+    @cached_property
+    def _parents(self) -> dict[str, list[str]]:
+        parents = defaultdict(list)
+        for source, target in self._edges:
+            parents[target].append(source)
+        return parents
+
+    @cached_property
+    def _children(self) -> dict[str, list[str]]:
+        children = defaultdict(list)
+        for source, target in self._edges:
+            children[source].append(target)
+        return children
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sql
 
 from ml_assets.lineage import tables
-from ml_assets.lineage.graph import Edge, LineageGraph, Node, NodeKind, Trace
+from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
 from ml_assets.lineage.naming import find
 from ml_assets.lineage.references import parse_reference
 from ml_assets.lineage.rows import node_query, read_node
@@ -82,17 +82,22 @@ def part(connection: sql.Connection, keys: Collection[int]) -> tuple[LineageGrap
         LineageError: one of the events cannot be read.
     """
     wanted = tables.listed(connection, keys)
-    rows = connection.execute(node_query().join(wanted, wanted.c.key == tables.nodes.c.key))
+    rows = connection.execute(node_query().join(wanted, wanted.c.key == tables.nodes.c.key)).all()
     nodes = dict(sorted(((row[0], read_node(row)) for row in rows), key=_place))
     for node in nodes.values():
         if node.problem:
             raise node.problem
     ids = {key: node.id for key, node in nodes.items()}
     columns = tables.edges.c
-    between = connection.execute(
-        sql.select(columns.source, columns.target).join(wanted, wanted.c.key == columns.target)
-    )
-    edges = [Edge(ids[source], ids[target]) for source, target in between if source in ids]
+    # One row for each target: twenty thousand rows are so many objects that Python would look for garbage among them.
+    sources = sql.func.aggregate_strings(sql.cast(columns.source, sql.Text), ",")
+    inward = sql.select(columns.target, sources).join(wanted, wanted.c.key == columns.target).group_by(columns.target)
+    edges = [
+        (ids[source], ids[target])
+        for target, text in connection.execute(inward)
+        for source in map(int, text.split(","))
+        if source in ids
+    ]
     return LineageGraph(nodes.values(), edges), ids
 
 
@@ -118,7 +123,7 @@ def _walk(connection: sql.Connection, starts: Collection[int], here: Any, there:
         # What cannot be read may hide some.
         fits |= nodes.kind == NodeKind.UNREADABLE.value
         keys = keys.join(tables.nodes, nodes.key == reached.c.key).where(fits)
-    return set(connection.scalars(keys.limit(question.limit + 1)))
+    return set(connection.scalars(keys.limit(question.limit + 1)).all())
 
 
 def _reached(connection: sql.Connection, starts: Collection[int], here: Any, there: Any) -> sql.CTE:

@@ -1,0 +1,329 @@
+"""Questions about a history of 100,000 materializations with 1,000,000 edges: ``python -m tests.bench.lineage``.
+
+On SQLite and on PostgreSQL: a trace of 2,000 nodes and 20,000 edges, beside what can be asked of MLflow
+(``search_runs`` by a tag, which finds one run and none of what it came from or what came from it); keeping the index up
+and making it anew, beside Dagster's own reading of the same events.
+"""
+
+import json
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import md5, sha256
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import dagster as dg
+import sqlalchemy as sql
+from dagster._core.event_api import EventLogCursor
+from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogStorageTable
+
+from ml_assets.lineage.index import open_index
+from ml_assets.lineage.walking import Question
+from resources.provenance import (
+    RECORD_METADATA,
+    ArtifactKind,
+    Hardware,
+    InputVersion,
+    Launch,
+    LaunchKind,
+    ProvenanceRecord,
+    RunEnvironment,
+    Source,
+)
+from tests.bench.report import Measurement, write
+from tests.postgres import postgres
+
+_MATERIALIZATIONS = 100_000
+_INPUTS = 10
+_PROJECT = 2_000
+"""So many materializations are connected with each other: the size of the largest answer."""
+_ASSETS = 20
+"""Assets of a project; each has so many partitions that the project is full."""
+_WINDOW = 40
+"""Inputs are taken from among so many materializations before the reader."""
+_NEW = 1_000
+_QUESTIONS = 200
+_PAGE = 1_000
+_START = 1_700_000_000.0
+
+
+def main(materializations: int = _MATERIALIZATIONS) -> None:
+    """Measure, print and write ``build/bench/lineage.json``."""
+    measured = []
+    for name, opened in {"SQLite": _on_sqlite, "PostgreSQL": _on_postgres}.items():
+        with opened() as home:
+            measured += _measure(name, home, materializations)
+    write("lineage", measured)
+
+
+def _measure(name: str, home: Path, materializations: int) -> list[Measurement]:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        _say(f"{name}: writing {materializations:,} events")
+        _write_history(instance, 0, materializations)
+    _say(f"{name}: Dagster reads them")
+    theirs = _in_process("read", home)
+    _say(f"{name}: the index is made")
+    ours = _in_process("rebuild", home)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        _say(f"{name}: questions")
+        questions = sorted(_ask(instance, materializations))
+        p95 = questions[int(len(questions) * 0.95)]
+        _write_history(instance, materializations, _NEW)
+        upkeep = _seconds(lambda: _catch_up(instance)) / _NEW
+        read = _seconds(lambda: _read_with_dagster(instance, materializations)) / _NEW
+    search = _search_mlflow(materializations)
+    of = f"{name}, {materializations:,} materializations: "
+    return [
+        Measurement(of + "making the index, beside Dagster's reading of the events", ours[0], theirs[0], "s"),
+        Measurement(of + "the memory of both", ours[1], theirs[1], "MB"),
+        Measurement(of + "keeping it up, a materialization, beside reading it", upkeep * 1e3, read * 1e3, "ms"),
+        Measurement(
+            of + f"trace of {_PROJECT:,} nodes, p95, beside MLflow's search of one run", p95 * 1e3, search, "ms"
+        ),
+        Measurement(of + "the same, median", statistics.median(questions) * 1e3, search, "ms"),
+    ]
+
+
+def _in_process(what: str, home: Path) -> tuple[float, float]:
+    """Seconds and MB of a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.lineage", what, str(home)], check=True, capture_output=True, text=True
+    )
+    seconds, memory = json.loads(done.stdout.splitlines()[-1])
+    return seconds, memory
+
+
+def _process(what: str, home: str) -> None:
+    with dg.DagsterInstance.from_config(home) as instance:
+        do = {"read": lambda: _read_with_dagster(instance, 0), "rebuild": lambda: _rebuild(instance)}[what]
+        seconds = _seconds(do)
+    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+
+
+def _rebuild(instance: dg.DagsterInstance) -> None:
+    with open_index(instance) as index:
+        index.rebuild()
+
+
+def _catch_up(instance: dg.DagsterInstance) -> None:
+    with open_index(instance) as index:
+        index.trace(Question(_key(0) + "@0", depth=0))
+
+
+def _read_with_dagster(instance: dg.DagsterInstance, after: int) -> int:
+    count = 0
+    for key in instance.get_asset_keys():
+        cursor, more = EventLogCursor.from_storage_id(after).to_string() if after else None, True
+        while more:
+            page = instance.fetch_materializations(key, limit=_PAGE, cursor=cursor, ascending=True)
+            count += len(page.records)
+            cursor, more = page.cursor, page.has_more
+    return count
+
+
+def _ask(instance: dg.DagsterInstance, materializations: int) -> Iterator[float]:
+    """Seconds that each question takes, from opening the index on."""
+    generator = random.Random(1)
+    _catch_up(instance)
+    for _ in range(_QUESTIONS):
+        number = generator.randrange(materializations)
+        reference = generator.choice([f"{_key(number)}@{_partition(number)}", _version(number), _version(number)[:16]])
+        started = time.perf_counter()
+        with open_index(instance) as index:
+            found = index.trace(Question(reference))
+        yield time.perf_counter() - started
+        assert len(found.graph.nodes) > _PROJECT * 0.9
+
+
+def _write_history(instance: dg.DagsterInstance, first: int, count: int) -> None:
+    storage: Any = instance.event_log_storage
+    template = _template()
+    keys = {_key(number) for number in range(first, first + count)}
+    with storage.index_connection() as connection:
+        if connection.dialect.name == "postgresql":
+            connection = connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                _insert(connection, template, first, count, keys)
+        else:
+            _insert(connection, template, first, count, keys)
+
+
+def _insert(connection: sql.Connection, template: dict[str, Any], first: int, count: int, keys: set[str]) -> None:
+    known = set(connection.scalars(sql.select(AssetKeyTable.c.asset_key)))
+    added = [{"asset_key": json.dumps([key])} for key in sorted(keys) if json.dumps([key]) not in known]
+    if added:
+        connection.execute(AssetKeyTable.insert(), added)
+    for start in range(first, first + count, _PAGE):
+        rows = [_row(template, number) for number in range(start, min(start + _PAGE, first + count))]
+        connection.execute(SqlEventLogStorageTable.insert(), rows)
+
+
+def _template() -> dict[str, Any]:
+    """An event as Dagster writes it."""
+    metadata = {RECORD_METADATA: dg.MetadataValue.json({}), "rows": 1, "preview": dg.MetadataValue.md("| a |")}
+    tags = {"dagster/data_version": _version(0), "dagster/code_version": "code"}
+    with dg.DagsterInstance.ephemeral() as instance:
+        made = dg.AssetMaterialization("template", partition="0", metadata=metadata, tags=tags)
+        instance.report_runless_asset_event(made)
+        storage: Any = instance.event_log_storage
+        with storage.index_connection() as connection:
+            event: dict[str, Any] = json.loads(connection.scalar(sql.select(SqlEventLogStorageTable.c.event)))
+    return event
+
+
+def _row(template: dict[str, Any], number: int) -> dict[str, Any]:
+    key, partition, moment = _key(number), _partition(number), _START + number
+    event = dict(template, run_id=_run(number), timestamp=moment)
+    made = event["dagster_event"]["event_specific_data"]["materialization"]
+    made["asset_key"]["path"], made["partition"] = [key], partition
+    made["tags"]["dagster/data_version"] = _version(number)
+    for entry in made["metadata_entries"]:
+        if entry["label"] == RECORD_METADATA:
+            entry["entry_data"]["data"] = _record(number).model_dump(mode="json")
+    return {
+        "id": number + 1,
+        "run_id": _run(number),
+        "event": json.dumps(event),
+        "dagster_event_type": "ASSET_MATERIALIZATION",
+        "timestamp": datetime.fromtimestamp(moment, UTC).replace(tzinfo=None),
+        "step_key": key,
+        "asset_key": json.dumps([key]),
+        "partition": partition,
+    }
+
+
+def _record(number: int) -> ProvenanceRecord:
+    generator = random.Random(number)
+    place = number % _PROJECT
+    before = range(max(number - _WINDOW, number - place), number)
+    inputs = sorted(generator.sample(before, min(_INPUTS, len(before))))
+    moment = datetime.fromtimestamp(_START + number, UTC)
+    return ProvenanceRecord(
+        kind=list(ArtifactKind)[place % 3],
+        asset=_key(number),
+        partition=_partition(number),
+        data_version=_version(number),
+        inputs=tuple(
+            InputVersion(
+                asset=_key(read),
+                partition=_partition(read),
+                data_version=_version(read),
+                storage_id=read + 1,
+                run_id=_run(read),
+            )
+            for read in inputs
+        ),
+        environment=RunEnvironment(
+            target="kubernetes",
+            image=f"registry.example/train@sha256:{sha256(str(number // 5000).encode()).hexdigest()}",
+            environment_digest=f"sha256:{sha256(b'e' + str(number // 5000).encode()).hexdigest()}",
+            python="CPython 3.11.7",
+            dagster="1.13.27",
+        ),
+        source=Source(commit=sha256(str(number // 500).encode()).hexdigest()[:40], dirty=False),
+        code_version="code",
+        dagster_run=_run(number),
+        dagster_step=_key(number),
+        attempt=0,
+        job="__ASSET_JOB",
+        launch=Launch(kind=LaunchKind.SCHEDULE, name="nightly"),
+        parameters={"rounds": 200, "depth": 6},
+        hardware=Hardware(architecture="x86_64", system="Linux", processor="x", cpus=8, memory_bytes=1 << 34),
+        started_at=moment,
+        ended_at=moment,
+        reproducible=True,
+    )
+
+
+def _key(number: int) -> str:
+    return f"project_{number // _PROJECT}_asset_{number % _ASSETS}"
+
+
+def _partition(number: int) -> str:
+    return str(number % _PROJECT // _ASSETS)
+
+
+def _version(number: int) -> str:
+    return f"md5:{md5(str(number).encode()).hexdigest()}"
+
+
+def _run(number: int) -> str:
+    return str(UUID(int=number // _ASSETS + (1 << 100)))
+
+
+def _search_mlflow(runs: int) -> float:
+    """Milliseconds, the median, that MLflow takes to find the run of a data version among so many."""
+    from mlflow import MlflowClient
+
+    from resources.provenance import RunTags
+
+    with tempfile.TemporaryDirectory() as folder:
+        client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+        experiment = client.create_experiment("bench")
+        run = client.create_run(experiment, tags={RunTags.DATA_VERSION: "template"})
+        engine = sql.create_engine(f"sqlite:///{folder}/mlflow.db")
+        tables = sql.MetaData()
+        tables.reflect(engine, only=["runs", "tags"])
+        _copy_run(engine, tables, run.info.run_id, runs, RunTags.DATA_VERSION)
+        taken = []
+        for number in range(0, runs, max(runs // 20, 1)):
+            wanted = f"tags.`{RunTags.DATA_VERSION}` = '{_version(number)}'"
+            started = time.perf_counter()
+            found = client.search_runs([experiment], wanted)
+            taken.append(time.perf_counter() - started)
+            assert len(found) == 1
+        return statistics.median(taken) * 1e3
+
+
+def _copy_run(engine: sql.Engine, tables: sql.MetaData, run_id: str, count: int, tag: str) -> None:
+    runs, tags = tables.tables["runs"], tables.tables["tags"]
+    with engine.begin() as connection:
+        row = dict(connection.execute(sql.select(runs).where(runs.c.run_uuid == run_id)).mappings().one())
+        for start in range(0, count, _PAGE):
+            numbers = range(start, min(start + _PAGE, count))
+            connection.execute(runs.insert(), [row | {"run_uuid": UUID(int=number).hex} for number in numbers])
+            named = [{"run_uuid": UUID(int=number).hex, "key": tag, "value": _version(number)} for number in numbers]
+            connection.execute(tags.insert(), named)
+
+
+@contextmanager
+def _on_sqlite() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield _home(Path(folder), "")
+
+
+@contextmanager
+def _on_postgres() -> Iterator[Path]:
+    with postgres() as server, tempfile.TemporaryDirectory() as folder:
+        yield _home(Path(folder), f"storage: {{postgres: {{postgres_url: '{server.url}'}}}}\n")
+
+
+def _home(folder: Path, storage: str) -> Path:
+    (folder / "dagster.yaml").write_text(f"telemetry: {{enabled: false}}\n{storage}")
+    return folder
+
+
+def _seconds(do: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    do()
+    return time.perf_counter() - started
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        _process(*sys.argv[1:])
+    else:
+        main(*map(int, sys.argv[1:]))
