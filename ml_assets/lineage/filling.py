@@ -26,7 +26,7 @@ FORM: Final = f"1.{SCHEMA_VERSION}"
 """Form of the tables, and of the records that they are made from. Its first number is raised with any change of what is
 written."""
 
-_LOOKBACK: Final = 1000
+_LOOKBACK: Final = 500
 """So many ids below the highest are compared one by one, because events become visible out of order. Of those below,
 count and sum are compared."""
 

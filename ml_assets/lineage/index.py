@@ -4,6 +4,7 @@ It is brought up to date whenever something is asked, and made anew by itself wh
 form. It is never the source of truth: what is gone from the log is gone from it.
 """
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,7 +96,7 @@ class LineageIndex:
         """
         try:
             self._database.discard()
-            with self._database.writing() as connection:
+            with _garbage_left_alone(), self._database.writing() as connection:
                 rebuild(connection, self._log)
                 return connection.scalar(sql.select(sql.func.count()).select_from(tables.nodes)) or 0
         except (sql.exc.SQLAlchemyError, OSError) as error:
@@ -116,11 +117,11 @@ class LineageIndex:
             raise self._unusable(error) from error
 
     def _answered(self, question: Callable[[sql.Connection], _Result]) -> _Result:
-        with self._database.reading() as connection:
+        with _garbage_left_alone(), self._database.reading() as connection:
             return question(connection)
 
     def _catch_up(self) -> None:
-        with self._database.writing() as connection:
+        with _garbage_left_alone(), self._database.writing() as connection:
             form = form_of(connection)
             if form == FORM:
                 fill(connection, self._log)
@@ -134,6 +135,18 @@ class LineageIndex:
             f"the lineage index ({self.place}) cannot be kept: {_cause(error)}",
             next_step="make its place writable, with room for it; it holds nothing that is not in Dagster's event log",
         )
+
+
+@contextmanager
+def _garbage_left_alone() -> Iterator[None]:
+    # So many objects come and go, none in cycles, that looking for garbage among them takes longer than the rest.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _cause(error: Exception) -> str:
