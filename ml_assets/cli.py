@@ -2,38 +2,28 @@
 
 import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.markup import escape
 
+from ml_assets.console import Json, examples, say
+from ml_assets.lineage.commands import lineage_commands
 from resources.errors import AmbiguousReference, MlAssetsError, SettingsError, StoreError, UnknownReference
 
 if TYPE_CHECKING:
     from ml_assets.data import StoredArtifact
     from ml_assets.executors.sweep import Leftover
-    from ml_assets.lineage.graph import NodeKind
-    from resources.provenance import ArtifactKind
 
 __all__ = ["main", "run_app"]
-
-_PIPE_WIDTH = 200
-_TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
-
-
-def _examples(*lines: str) -> str:
-    # Typer joins the lines of a paragraph, so each is one of its own.
-    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
-
 
 _app = typer.Typer(
     name="ml-assets",
     help="Trace, fetch and export what Dagster materialized. Settings are those of the target that ML_ASSETS_TARGET "
     "names (local without it).",
-    epilog=_examples(
+    epilog=examples(
         "ml-assets trace delay_model@2013-05-01",
         "ml-assets data get flights@2013-01-01 /tmp/flights",
         "ml-assets images update --registry mirror.example:5000",
@@ -46,20 +36,10 @@ _app = typer.Typer(
 )
 _data = typer.Typer(no_args_is_help=True, help="Fetch the content of artifacts by version.")
 _images = typer.Typer(no_args_is_help=True, help="Make images, and look up what they are based on.")
-_lineage = typer.Typer(no_args_is_help=True, help="Care for the index from which lineage is answered.")
 _app.add_typer(_data, name="data")
 _app.add_typer(_images, name="images")
-_app.add_typer(_lineage, name="lineage")
+_app.add_typer(lineage_commands)
 
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-_Reference = Annotated[
-    str,
-    typer.Argument(
-        metavar="REF",
-        help="Asset key (with @partition), data version, image digest, MLflow run id, models:/name/version, "
-        "Dagster run id or commit.",
-    ),
-]
 _DataReference = Annotated[
     str,
     typer.Argument(
@@ -83,75 +63,10 @@ def run_app(application: typer.Typer) -> None:
         sys.exit(2 if isinstance(error, UnknownReference | AmbiguousReference | SettingsError) else 1)
 
 
-@_app.command(
-    "trace",
-    epilog=_examples(
-        "ml-assets trace delay_model@2013-05-01",
-        "ml-assets trace md5:5f2a66 --down --kind model",
-        "ml-assets trace images/train --down --since 2013-05-01 --depth 2",
-        "ml-assets trace models:/flight-delay/3 --json",
-    ),
-)
-def _trace(
-    reference: _Reference,
-    up: Annotated[bool, typer.Option("--up", help="Only what REF came from.")] = False,
-    down: Annotated[bool, typer.Option("--down", help="Only what came from REF.")] = False,
-    kinds: Annotated[
-        list[str] | None, typer.Option("--kind", metavar="KIND", help="Only nodes of this kind; may be repeated.")
-    ] = None,
-    since: Annotated[
-        datetime | None, typer.Option(help="Only what was made since then (UTC).", formats=_TIMES, metavar="DATE")
-    ] = None,
-    depth: Annotated[int | None, typer.Option(min=0, help="How many edges to follow; all when left out.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many nodes the answer may have.")] = 10_000,
-    as_json: _Json = False,
-) -> None:
-    """Show what REF came from and what came from it.
-
-    Every edge is one that a materialization recorded when it ran. With --kind
-    or --since, what lies between is left out.
-    """
-    from ml_assets.definitions import open_instance, settings
-    from ml_assets.lineage.index import open_index
-    from ml_assets.lineage.rendering import render_trace, to_json
-    from ml_assets.lineage.walking import Question
-
-    question = Question(
-        reference,
-        up=up or not down,
-        down=down or not up,
-        kinds=_kinds(kinds or []),
-        since=since and since.replace(tzinfo=UTC),
-        depth=depth,
-        limit=limit,
-    )
-    with open_instance(settings()) as instance, open_index(instance, _warn) as index:
-        found = index.trace(question)
-    if as_json:
-        typer.echo(json.dumps(to_json(found.graph), indent=2))
-    else:
-        _print(render_trace(found))
-
-
-@_lineage.command("rebuild", epilog=_examples("ml-assets lineage rebuild", "ml-assets lineage rebuild --json"))
-def _rebuild(as_json: _Json = False) -> None:
-    """Throw the lineage index away and make it anew from Dagster's event log.
-
-    It is brought up to date whenever something is asked, so this is needed
-    only where an answer is doubted. The log is left as it is.
-    """
-    from ml_assets.definitions import open_instance, settings
-    from ml_assets.lineage.index import open_index
-
-    with open_instance(settings()) as instance, open_index(instance) as index:
-        nodes, place = index.rebuild(), index.place
-    _say(as_json, f"{place}: {nodes} nodes", {"place": place, "nodes": nodes})
-
-
-@_app.command("sweep", epilog=_examples("ml-assets sweep --dry-run", "ML_ASSETS_TARGET=docker ml-assets sweep --json"))
+@_app.command("sweep", epilog=examples("ml-assets sweep --dry-run", "ML_ASSETS_TARGET=docker ml-assets sweep --json"))
 def _sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """End and remove the containers of runs that have ended.
 
@@ -191,7 +106,7 @@ def _sweep(
 
 @_data.command(
     "get",
-    epilog=_examples(
+    epilog=examples(
         "ml-assets data get flights@2013-01-01 /tmp/flights",
         "ml-assets data get delay_model@5f2a66 /tmp/model",
     ),
@@ -199,7 +114,7 @@ def _sweep(
 def _get(
     reference: _DataReference,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to write into; made if needed.")],
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Fetch content by version into a directory, verified on arrival.
 
@@ -217,12 +132,12 @@ def _get(
         found.store(content_store(chosen)).checkout(Digest.parse(content.version), path)
     except MlAssetsError as error:
         raise error.for_asset(str(found.artifact)) from error.__cause__
-    _say(as_json, f"{found.artifact} {content.version} → {path}", _payload(found, path))
+    say(as_json, f"{found.artifact} {content.version} → {path}", _payload(found, path))
 
 
 @_data.command(
     "export",
-    epilog=_examples(
+    epilog=examples(
         "ml-assets data export flights@2013-01-01",
         "ml-assets data export delay_model@2013-05-01 --output models/delay.dvc",
         "dvc pull models/delay.dvc",
@@ -233,7 +148,7 @@ def _export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write, NAME.dvc (ASSET.dvc when left out).")
     ] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Write a .dvc file with which plain `dvc pull` restores the content.
 
@@ -255,7 +170,7 @@ def _export(
         file.write_text(text)
     except OSError as error:
         raise StoreError(f"{file} cannot be written: {error.strerror}", next_step="name another file") from error
-    _say(
+    say(
         as_json,
         f"wrote {file}\nin a DVC repository: dvc remote add --default origin {store.remote} && dvc pull {file.name}",
         _payload(found, file) | {"remote": store.remote},
@@ -264,14 +179,14 @@ def _export(
 
 @_images.command(
     "update",
-    epilog=_examples("ml-assets images update", "ml-assets images update --registry mirror.example:5000 --json"),
+    epilog=examples("ml-assets images update", "ml-assets images update --registry mirror.example:5000 --json"),
 )
 def _update(
     registry: Annotated[
         str | None,
         typer.Option(help="Registry to ask, as host[:port]; the one in the settings (images.registry) when left out."),
     ] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Resolve the base images' tags to digests and write them to images.lock.
 
@@ -302,13 +217,13 @@ def _update(
 
 
 @_images.command(
-    "bootstrap", epilog=_examples("ml-assets images bootstrap", "ml-assets images bootstrap builder train --json")
+    "bootstrap", epilog=examples("ml-assets images bootstrap", "ml-assets images bootstrap builder train --json")
 )
 def _bootstrap(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Images to make, such as train; all when left out.")
     ] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Make images on this machine, so that steps have images to run in.
 
@@ -337,26 +252,6 @@ def _bootstrap(
         typer.echo(f"{each.asset}: {each.made_image or NOT_CONTAINERIZED}")
 
 
-def _kinds(names: list[str]) -> "frozenset[ArtifactKind | NodeKind]":
-    from ml_assets.lineage.graph import NodeKind
-    from resources.provenance import ArtifactKind
-
-    kinds: dict[str, ArtifactKind | NodeKind] = {kind.value: kind for kind in (*ArtifactKind, *NodeKind)}
-    unknown = [name for name in names if name not in kinds]
-    if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(kinds)}", param_hint="--kind")
-    return frozenset(kinds[name] for name in names)
-
-
-def _print(answer: RenderableType) -> None:
-    # A pipe has no width of its own, and a tree is cut at the console's.
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(answer)
-
-
-def _warn(line: str) -> None:
-    typer.echo(f"note: {line}", err=True)
-
-
 def _payload(found: "StoredArtifact", path: Path) -> dict[str, Any]:
     """What `data` commands say to machines."""
     artifact = {"asset": found.artifact.asset, "partition": found.artifact.partition, "path": str(path)}
@@ -378,10 +273,6 @@ def _swept(leftover: "Leftover") -> str:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
-
-
-def _say(as_json: bool, text: str, payload: dict[str, Any]) -> None:
-    typer.echo(json.dumps(payload, indent=2) if as_json else text)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,8 @@ class MlflowSettings(_Section):
     """Where a new experiment keeps its artifacts; the tracking server decides when left out."""
     ui_url: str | None = None
     """Address of the MLflow UI as people's browsers see it."""
+    deployed_alias: str = "champion"
+    """Alias of the version of a registered model that serves."""
 
 
 class ImageSettings(_Section):

@@ -1,11 +1,13 @@
 """What was made of what: questions about lineage, answered from what was recorded when it was made.
 
 - `references`: what a person may write to name something.
+- `questions`: what may be asked; `commands`: the same for people at a shell.
 - `graph`: nodes and edges; pure.
 - `events`: what one event of Dagster's log says; pure.
 - `pointers`: the inputs that Dagster itself records, for assets that no factory of this project made; pure.
 - `log`: Dagster's event log.
 - `index`: a projection of it into SQL tables, which can be thrown away. `databases` says where it is kept, `tables` in
   what, `filling` brings it up to the log (`changes`, `links` and `rows` serve it), `naming` and `walking` ask it.
+- `impact`: what must be made again if something is bad; pure.
 - `rendering`: graph → tree for people, JSON for machines.
 """

@@ -17,9 +17,10 @@ from dagster._core.storage.event_log import SqlEventLogStorage
 from ml_assets.lineage import tables
 from ml_assets.lineage.databases import Database, FileDatabase, MemoryDatabase, SharedDatabase
 from ml_assets.lineage.filling import FORM, fill, form_of, rebuild
-from ml_assets.lineage.graph import Trace
+from ml_assets.lineage.graph import LineageGraph, Trace
 from ml_assets.lineage.log import EventLog
-from ml_assets.lineage.walking import Question, answer
+from ml_assets.lineage.questions import Question
+from ml_assets.lineage.walking import answer, current
 from resources.errors import LineageError
 
 __all__ = ["LineageIndex", "open_index"]
@@ -87,6 +88,10 @@ class LineageIndex:
                 because the index can be neither read nor made.
         """
         return self._asked(lambda connection: answer(connection, question))
+
+    def current(self, graph: LineageGraph) -> frozenset[str]:
+        """Ids of the nodes of a graph that are the latest event of their asset's partition."""
+        return self._asked(lambda connection: current(connection, graph))
 
     def rebuild(self) -> int:
         """Throw the index away and make it anew; gives the number of versions and inputs that it has.

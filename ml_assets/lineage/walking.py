@@ -1,52 +1,19 @@
 """Answers questions from the lineage index: what something came from, and what came from it."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sql
 
 from ml_assets.lineage import tables
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
 from ml_assets.lineage.naming import find
+from ml_assets.lineage.questions import Question
 from ml_assets.lineage.references import parse_reference
 from ml_assets.lineage.rows import node_query, read_node
 from resources.errors import LineageError
-from resources.provenance import ArtifactKind
 
-__all__ = ["NODE_LIMIT", "Question", "answer", "part"]
-
-NODE_LIMIT: Final = 10_000
-"""So many nodes an answer may have."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of the lineage of something.
-
-    Attributes:
-        reference: any reference that `parse_reference` reads.
-        up: whether to ask what it came from.
-        down: whether to ask what came from it.
-        kinds: kinds of the nodes to answer with; all if there are none.
-        since: answer with what was made at this moment or later, of which the time is known.
-        depth: how many edges to follow, counted from what the reference names; all if None.
-        limit: how many nodes the answer may have.
-    """
-
-    reference: str
-    up: bool = True
-    down: bool = True
-    kinds: frozenset[ArtifactKind | NodeKind] = frozenset()
-    since: datetime | None = None
-    depth: int | None = None
-    limit: int = NODE_LIMIT
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it leaves nothing out of what it reaches."""
-        return not self.kinds and self.since is None
+__all__ = ["answer", "current", "part"]
 
 
 def answer(connection: sql.Connection, question: Question) -> Trace:
@@ -99,6 +66,21 @@ def part(connection: sql.Connection, keys: Collection[int]) -> tuple[LineageGrap
         if source in ids
     ]
     return LineageGraph(nodes.values(), edges), ids
+
+
+def current(connection: sql.Connection, graph: LineageGraph) -> frozenset[str]:
+    """Ids of the nodes of a graph that are the latest event of their asset's partition."""
+    columns, names = tables.nodes.c, sorted({node.asset for node in graph.nodes.values()})
+    latest = set[int]()
+    for page in tables.pages(names):
+        last = sql.select(sql.func.max(columns.key)).join(tables.assets, tables.assets.c.id == columns.asset)
+        last = last.where(tables.assets.c.name.in_(page), columns.key > 0)
+        latest |= set(connection.scalars(last.group_by(columns.asset, columns.partition)).all())
+    return frozenset(node_id for node_id, node in graph.nodes.items() if node.storage_id in latest and _is_there(node))
+
+
+def _is_there(node: Node) -> bool:
+    return node.kind is not NodeKind.MISSING
 
 
 def _place(item: tuple[int, Node]) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from dagster._core.event_api import EventLogCursor
 from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogStorageTable
 
 from ml_assets.lineage.index import open_index
-from ml_assets.lineage.walking import Question
+from ml_assets.lineage.questions import Question
 from resources.provenance import (
     RECORD_METADATA,
     ArtifactKind,

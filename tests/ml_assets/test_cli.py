@@ -13,6 +13,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from ml_assets import cli
 from ml_assets.datasets import dataset
@@ -235,6 +236,33 @@ def test_trace_says_what_it_does_not_take(home: Home, run: Run) -> None:
     assert "more than 2 nodes. Next: narrow it with --up or --down" in large.err
 
 
+def test_impact_names_what_must_be_made_again_models_first(home: Home, run: Run) -> None:
+    before = json.loads(run("impact", "flights", "--json").out)
+    assert before["superseded"] == 0
+    assert [(each["asset"], each["urgency"]) for each in before["affected"]] == [
+        ("delay_model", "registered"),
+        ("flights", "current"),
+        ("flights", "current"),
+        ("tables/distances", "current"),
+    ]
+    client = MlflowClient(f"sqlite:///{home.folder}/mlflow/mlflow.db")
+    client.set_registered_model_alias("delay", "champion", "1")
+    try:
+        done = run("impact", "images/train")
+        assert (
+            done.out.index("deployed models") < done.out.index("models:/delay/1") < done.out.index("to be made again")
+        )
+    finally:
+        client.delete_registered_model_alias("delay", "champion")
+
+
+def test_impact_is_answered_where_mlflow_is_not(home: Home, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ML_ASSETS__MLFLOW__TRACKING_URI", "http://127.0.0.1:1")
+    done = run("impact", "flights", "--json")
+    assert json.loads(done.out)["affected"][0]["urgency"] == "registered"
+    assert done.err.startswith("note: which models are deployed is not known. the MLflow server http://127.0.0.1:1 ")
+
+
 def test_the_lineage_index_is_made_anew_on_demand(home: Home, run: Run) -> None:
     before = run("trace", "flights", "--json").out
     file = home.folder / "dagster" / "lineage.db"
@@ -432,7 +460,16 @@ def test_update_without_a_registry_says_how_to_name_one(run: Run, project: Path)
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["trace"], ["lineage", "rebuild"], ["sweep"], ["data", "get"], ["data", "export"], ["images", "update"]],
+    [
+        [],
+        ["trace"],
+        ["impact"],
+        ["lineage", "rebuild"],
+        ["sweep"],
+        ["data", "get"],
+        ["data", "export"],
+        ["images", "update"],
+    ],
     ids=" ".join,
 )
 def test_help_teaches_by_examples(run: Run, command: list[str]) -> None:

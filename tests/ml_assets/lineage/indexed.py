@@ -13,8 +13,8 @@ from ml_assets.lineage.events import Recorded
 from ml_assets.lineage.graph import Edge, LineageGraph, Trace
 from ml_assets.lineage.index import LineageIndex, open_index
 from ml_assets.lineage.log import EventLog, ReadEvent
+from ml_assets.lineage.questions import Question
 from ml_assets.lineage.rows import node_query, read_node
-from ml_assets.lineage.walking import Question
 from tests.ml_assets.lineage import reference
 from tests.ml_assets.lineage.reference import Event, ReferenceGraph, Unlinked
 

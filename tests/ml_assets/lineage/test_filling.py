@@ -16,7 +16,7 @@ from ml_assets.lineage.events import Recorded
 from ml_assets.lineage.graph import Node, NodeKind
 from ml_assets.lineage.index import LineageIndex
 from ml_assets.lineage.pointers import Pointer
-from ml_assets.lineage.walking import Question
+from ml_assets.lineage.questions import Question
 from resources.errors import LineageError
 from resources.provenance import ArtifactKind, InputVersion
 from tests.ml_assets.lineage.indexed import MadeUpLog, require_equal, whole_graph

@@ -15,7 +15,7 @@ from ml_assets.lineage.databases import FileDatabase, MemoryDatabase
 from ml_assets.lineage.events import Recorded
 from ml_assets.lineage.graph import Node, NodeKind, Trace
 from ml_assets.lineage.index import LineageIndex, open_index
-from ml_assets.lineage.walking import Question
+from ml_assets.lineage.questions import Question
 from resources.errors import LineageError
 from resources.provenance import ArtifactKind, InputVersion
 from tests.ml_assets.lineage.indexed import MadeUpLog, load_graph, require_equal, whole_graph
@@ -185,7 +185,7 @@ def test_processes_that_ask_at_once_all_get_the_answer(tmp_path: Path) -> None:
             instance.report_runless_asset_event(dg.AssetMaterialization("flights", tags=tags))
     code = (
         "import sys, dagster as dg; from ml_assets.lineage.index import open_index;"
-        "from ml_assets.lineage.walking import Question\n"
+        "from ml_assets.lineage.questions import Question\n"
         "with dg.DagsterInstance.local_temp(sys.argv[1]) as instance, open_index(instance, print) as index:\n"
         "    print(*index.trace(Question('v7')).starts)"
     )

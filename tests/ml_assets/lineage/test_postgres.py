@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 
 from ml_assets.lineage.index import open_index
-from ml_assets.lineage.walking import Question
+from ml_assets.lineage.questions import Question
 from tests.ml_assets.lineage.indexed import load_graph, require_equal
 from tests.postgres import Postgres, postgres
 
@@ -122,7 +122,7 @@ def test_processes_that_ask_at_once_all_get_the_answer(instance: dg.DagsterInsta
     asked_for = report(instance, "asked_for", "a")
     code = (
         "import sys, dagster as dg; from ml_assets.lineage.index import open_index;"
-        "from ml_assets.lineage.walking import Question\n"
+        "from ml_assets.lineage.questions import Question\n"
         "with dg.DagsterInstance.from_config(sys.argv[1]) as instance, open_index(instance, print) as index:\n"
         "    print(*index.trace(Question('asked_for')).starts)"
     )

@@ -1,0 +1,150 @@
+"""The commands of ``ml-assets`` that answer about lineage."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ml_assets.console import Json, examples, say, warn
+from ml_assets.lineage.graph import NodeKind, Trace
+from ml_assets.lineage.questions import NODE_LIMIT, Question
+from resources.errors import TrackingError
+from resources.provenance import ArtifactKind
+
+if TYPE_CHECKING:
+    from resources.settings import Settings
+
+__all__ = ["lineage_commands"]
+
+_TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+
+lineage_commands = typer.Typer()
+_care = typer.Typer(no_args_is_help=True, help="Care for the index from which lineage is answered.")
+lineage_commands.add_typer(_care, name="lineage")
+
+_Reference = Annotated[
+    str,
+    typer.Argument(
+        metavar="REF",
+        help="Asset key (with @partition), data version, image digest, MLflow run id, models:/name/version, "
+        "Dagster run id or commit.",
+    ),
+]
+_Limit = Annotated[int, typer.Option(min=1, help="How many nodes the answer may have.")]
+
+
+@lineage_commands.command(
+    "trace",
+    epilog=examples(
+        "ml-assets trace delay_model@2013-05-01",
+        "ml-assets trace md5:5f2a66 --down --kind model",
+        "ml-assets trace images/train --down --since 2013-05-01 --depth 2",
+        "ml-assets trace models:/flight-delay/3 --json",
+    ),
+)
+def _trace(
+    reference: _Reference,
+    up: Annotated[bool, typer.Option("--up", help="Only what REF came from.")] = False,
+    down: Annotated[bool, typer.Option("--down", help="Only what came from REF.")] = False,
+    kinds: Annotated[
+        list[str] | None, typer.Option("--kind", metavar="KIND", help="Only nodes of this kind; may be repeated.")
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="Only what was made since then (UTC).", formats=_TIMES, metavar="DATE")
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=0, help="How many edges to follow; all when left out.")] = None,
+    limit: _Limit = NODE_LIMIT,
+    as_json: Json = False,
+) -> None:
+    """Show what REF came from and what came from it.
+
+    Every edge is one that a materialization recorded when it ran. With --kind
+    or --since, what lies between is left out.
+    """
+    from ml_assets.definitions import open_instance, settings
+    from ml_assets.lineage.index import open_index
+    from ml_assets.lineage.rendering import render_trace, to_json
+
+    question = Question(
+        reference,
+        up=up or not down,
+        down=down or not up,
+        kinds=_kinds(kinds or []),
+        since=since and since.replace(tzinfo=UTC),
+        depth=depth,
+        limit=limit,
+    )
+    with open_instance(settings()) as instance, open_index(instance, warn) as index:
+        found = index.trace(question)
+    say(as_json, render_trace(found), to_json(found.graph))
+
+
+@lineage_commands.command(
+    "impact",
+    epilog=examples(
+        "ml-assets impact flights@2013-01-01",
+        "ml-assets impact sha256:5f2a66",
+        "ml-assets impact images/train --json",
+    ),
+)
+def _impact(
+    reference: _Reference,
+    limit: _Limit = NODE_LIMIT,
+    as_json: Json = False,
+) -> None:
+    """Show what must be made again if REF is bad: deployed models first, then registered ones.
+
+    A model is deployed if the MLflow alias that settings name
+    (mlflow.deployed_alias) is its version's. What newer materializations have
+    replaced is counted, and not shown.
+    """
+    from ml_assets.definitions import open_instance, settings
+    from ml_assets.lineage.impact import impact_of, impact_to_json, render_impact
+    from ml_assets.lineage.index import open_index
+
+    chosen = settings()
+    with open_instance(chosen) as instance, open_index(instance, warn) as index:
+        trace = index.trace(Question(reference, up=False, limit=limit))
+        current = index.current(trace.graph)
+    found = impact_of(trace, current, _deployed(chosen, trace))
+    say(as_json, render_impact(found), impact_to_json(found))
+
+
+@_care.command("rebuild", epilog=examples("ml-assets lineage rebuild", "ml-assets lineage rebuild --json"))
+def _rebuild(as_json: Json = False) -> None:
+    """Throw the lineage index away and make it anew from Dagster's event log.
+
+    It is brought up to date whenever something is asked, so this is needed
+    only where an answer is doubted. The log is left as it is.
+    """
+    from ml_assets.definitions import open_instance, settings
+    from ml_assets.lineage.index import open_index
+
+    with open_instance(settings()) as instance, open_index(instance) as index:
+        nodes, place = index.rebuild(), index.place
+    say(as_json, f"{place}: {nodes} nodes", {"place": place, "nodes": nodes})
+
+
+def _kinds(names: list[str]) -> frozenset[ArtifactKind | NodeKind]:
+    kinds: dict[str, ArtifactKind | NodeKind] = {kind.value: kind for kind in (*ArtifactKind, *NodeKind)}
+    unknown = [name for name in names if name not in kinds]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(kinds)}", param_hint="--kind")
+    return frozenset(kinds[name] for name in names)
+
+
+def _deployed(chosen: "Settings", trace: Trace) -> frozenset[str]:
+    """The deployed versions of the registered models in a trace; none, with a note, if MLflow does not say."""
+    from ml_assets.lineage.impact import model_name
+    from resources.model_registry import deployed_versions
+
+    names = {model_name(node.model_version) for node in trace.graph.nodes.values() if node.model_version}
+    if not names:
+        return frozenset()
+    mlflow = chosen.mlflow
+    try:
+        uri = chosen.location(mlflow.tracking_uri)
+        return deployed_versions(uri, mlflow.experiment, sorted(names), mlflow.deployed_alias)
+    except TrackingError as error:
+        warn(f"which models are deployed is not known. {error}")
+        return frozenset()

@@ -1,0 +1,120 @@
+"""What must be made again if something is bad: a corrupt dataset version, an image with a vulnerability. Pure."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+from rich.tree import Tree
+
+from ml_assets.lineage.graph import Node, Trace
+from ml_assets.lineage.rendering import describe
+
+__all__ = ["Affected", "Impact", "Urgency", "impact_of", "impact_to_json", "model_name", "render_impact"]
+
+
+class Urgency(IntEnum):
+    """Why something that came from what is bad still matters; the most urgent first."""
+
+    DEPLOYED = 0
+    """A version of a registered model that serves."""
+    REGISTERED = 1
+    """Another version of a registered model, which somebody may fetch."""
+    CURRENT = 2
+    """The latest materialization of its asset's partition, which the next reader takes."""
+
+
+@dataclass(frozen=True)
+class Affected:
+    """A node that must be made again."""
+
+    node: Node
+    urgency: Urgency
+
+
+@dataclass(frozen=True)
+class Impact:
+    """All that is affected.
+
+    Attributes:
+        affected: the most urgent first; those that are equally urgent in the order in which they have to be made again.
+        superseded: how many others came from it that nobody takes any more.
+    """
+
+    reference: str
+    affected: tuple[Affected, ...]
+    superseded: int
+
+
+def impact_of(trace: Trace, current: Collection[str], deployed: Collection[str]) -> Impact:
+    """What must be made again if what a trace starts from is bad, itself included.
+
+    Args:
+        trace: what came from it.
+        current: ids of the nodes that are the latest of their asset's partition.
+        deployed: the models that serve, each as ``models:/name/version``.
+    """
+    reached = [node for node in trace.graph.nodes.values() if node.id in (trace.downstream or ())]
+    judged = [(node, _urgency(node, frozenset(current), frozenset(deployed))) for node in reached]
+    # A stable sort: what is equally urgent stays in the order of the log, in which inputs come before their readers.
+    affected = sorted((Affected(node, urgency) for node, urgency in judged if urgency is not None), key=_by_urgency)
+    return Impact(trace.reference, tuple(affected), len(reached) - len(affected))
+
+
+def model_name(model_version: str) -> str:
+    """The name in ``models:/name/version``."""
+    return model_version.removeprefix("models:/").rpartition("/")[0]
+
+
+def render_impact(impact: Impact) -> RenderableType:
+    """A list for each urgency."""
+    titles = {
+        Urgency.DEPLOYED: "deployed models",
+        Urgency.REGISTERED: "registered models",
+        Urgency.CURRENT: "to be made again, in this order",
+    }
+    parts: list[RenderableType] = []
+    for urgency, title in titles.items():
+        tree = Tree(Text(title, style="bold"))
+        for each in impact.affected:
+            if each.urgency is urgency:
+                tree.add(describe(each.node))
+        if tree.children:
+            parts.append(tree)
+    if not parts:
+        parts.append(Text("nothing that is current, registered or deployed came from it"))
+    if impact.superseded:
+        parts.append(Text(f"and {impact.superseded} that newer materializations have replaced", style="dim"))
+    return Group(*parts)
+
+
+def impact_to_json(impact: Impact) -> dict[str, Any]:
+    """The same as plain values."""
+    return {
+        "reference": impact.reference,
+        "affected": [
+            {
+                "id": each.node.id,
+                "urgency": each.urgency.name.lower(),
+                "kind": each.node.kind.value,
+                "asset": each.node.asset,
+                "partition": each.node.partition,
+                "data_version": each.node.data_version,
+                "model_version": each.node.model_version,
+            }
+            for each in impact.affected
+        ],
+        "superseded": impact.superseded,
+    }
+
+
+def _urgency(node: Node, current: frozenset[str], deployed: frozenset[str]) -> Urgency | None:
+    if node.model_version is not None:
+        return Urgency.DEPLOYED if node.model_version in deployed else Urgency.REGISTERED
+    return Urgency.CURRENT if node.id in current else None
+
+
+def _by_urgency(affected: Affected) -> Urgency:
+    return affected.urgency
