@@ -9,5 +9,6 @@
 - `index`: a projection of it into SQL tables, which can be thrown away. `databases` says where it is kept, `tables` in
   what, `filling` brings it up to the log (`changes`, `links` and `rows` serve it), `naming` and `walking` ask it.
 - `impact`: what must be made again if something is bad; pure.
+- `difference`: what differs between the origins of two artifacts; pure.
 - `rendering`: graph → tree for people, JSON for machines.
 """

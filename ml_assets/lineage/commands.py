@@ -110,6 +110,35 @@ def _impact(
     say(as_json, render_impact(found), impact_to_json(found))
 
 
+@lineage_commands.command(
+    "diff",
+    epilog=examples(
+        "ml-assets diff delay_model@2013-04-01 delay_model@2013-05-01",
+        "ml-assets diff models:/flight-delay/2 models:/flight-delay/3 --json",
+    ),
+)
+def _diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="Any reference to one materialization.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    limit: _Limit = NODE_LIMIT,
+    as_json: Json = False,
+) -> None:
+    """Show what differs between the origins of A and B, the most likely cause first.
+
+    Data, parameters, code, environment, seeds, hardware and commit, as they
+    were recorded. Of the data only what differs by itself is shown, and not
+    what was made of it.
+    """
+    from ml_assets.definitions import open_instance, settings
+    from ml_assets.lineage.difference import differences, differences_to_json, render_differences
+    from ml_assets.lineage.index import open_index
+
+    with open_instance(settings()) as instance, open_index(instance, warn) as index:
+        origins = index.origin(first, limit), index.origin(second, limit)
+    found = differences(*origins)
+    say(as_json, render_differences(found, *origins), differences_to_json(found, *origins))
+
+
 @_care.command("rebuild", epilog=examples("ml-assets lineage rebuild", "ml-assets lineage rebuild --json"))
 def _rebuild(as_json: Json = False) -> None:
     """Throw the lineage index away and make it anew from Dagster's event log.

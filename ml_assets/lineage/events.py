@@ -31,7 +31,7 @@ from resources.provenance import (
     ProvenanceRecord,
 )
 
-__all__ = ["Recorded", "read_event"]
+__all__ = ["Recorded", "read_event", "read_record"]
 
 _DATA_VERSION_TAG: Final = "dagster/data_version"
 _CODE_VERSION_TAG: Final = "dagster/code_version"
@@ -75,6 +75,21 @@ def read_event(storage_id: int, serialized: str) -> Recorded | None:
         return _read(record)
     except LineageError as error:
         return _unreadable(record, error)
+
+
+def read_record(storage_id: int, serialized: str) -> ProvenanceRecord | None:
+    """The whole provenance record of an event; None if it carries none.
+
+    Args:
+        storage_id: the event's id in Dagster's log.
+        serialized: the event as the log holds it.
+
+    Raises:
+        LineageError: the record is malformed, or of a later form than this reads.
+    """
+    event = _Event.of_json(storage_id, serialized) or _Event.of_dagster(storage_id, serialized)
+    payload = _metadata(event, RECORD_METADATA) if event else None
+    return _provenance(event, payload) if event and payload is not None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,18 @@ from dagster._core.storage.event_log import SqlEventLogStorage
 
 from ml_assets.lineage import tables
 from ml_assets.lineage.databases import Database, FileDatabase, MemoryDatabase, SharedDatabase
+from ml_assets.lineage.difference import Origin
 from ml_assets.lineage.filling import FORM, fill, form_of, rebuild
-from ml_assets.lineage.graph import LineageGraph, Trace
+from ml_assets.lineage.graph import LineageGraph, NodeKind, Trace
 from ml_assets.lineage.log import EventLog
-from ml_assets.lineage.questions import Question
+from ml_assets.lineage.questions import NODE_LIMIT, Question
 from ml_assets.lineage.walking import answer, current
-from resources.errors import LineageError
+from resources.errors import AmbiguousReference, LineageError
 
 __all__ = ["LineageIndex", "open_index"]
 
 _FILE: Final = "lineage.db"
+_SHOWN: Final = 6
 
 _Result = TypeVar("_Result")
 
@@ -88,6 +90,23 @@ class LineageIndex:
                 because the index can be neither read nor made.
         """
         return self._asked(lambda connection: answer(connection, question))
+
+    def origin(self, reference: str, limit: int = NODE_LIMIT) -> Origin:
+        """Where one artifact came from.
+
+        Raises:
+            AmbiguousReference: the reference names several.
+            LineageError: as `trace` does.
+        """
+        trace = self.trace(Question(reference, down=False, limit=limit))
+        if len(trace.starts) > 1:
+            shown = ", ".join(trace.starts[:_SHOWN]) + (" …" if len(trace.starts) > _SHOWN else "")
+            raise AmbiguousReference(
+                f"{reference!r} names {len(trace.starts)} materializations: {shown}", next_step="name one of them"
+            )
+        node = trace.graph.nodes[trace.starts[0]]
+        is_there = node.kind is not NodeKind.MISSING and node.storage_id is not None
+        return Origin(node, trace.graph, self._log.record(node.storage_id or 0) if is_there else None)
 
     def current(self, graph: LineageGraph) -> frozenset[str]:
         """Ids of the nodes of a graph that are the latest event of their asset's partition."""

@@ -14,8 +14,9 @@ import sqlalchemy as sql
 from dagster._core.events import DagsterEventType
 from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogStorageTable
 
-from ml_assets.lineage.events import Recorded, read_event
+from ml_assets.lineage.events import Recorded, read_event, read_record
 from ml_assets.lineage.tables import pages
+from resources.provenance import ProvenanceRecord
 
 __all__ = ["EventLog", "ReadEvent"]
 
@@ -91,6 +92,16 @@ class EventLog:
             wanted = wanted.where(columns.id.in_(page), _is_version()).order_by(columns.id)
             for storage_id, run_id, moment, serialized in self._connection.execute(wanted):
                 yield ReadEvent(storage_id, _origin(run_id, moment), read_event(storage_id, serialized))
+
+    def record(self, storage_id: int) -> ProvenanceRecord | None:
+        """The provenance record of an event; None if it is not there, or carries none.
+
+        Raises:
+            LineageError: the record is malformed, or of a later form than this reads.
+        """
+        columns = SqlEventLogStorageTable.c
+        text = self._connection.scalar(sql.select(columns.event).where(columns.id == storage_id, _is_version()))
+        return read_record(storage_id, text) if text else None
 
     def _mark(self, which: sql.ColumnElement[bool]) -> str | None:
         columns = SqlEventLogStorageTable.c

@@ -25,7 +25,8 @@ import sqlalchemy as sql
 from dagster._core.event_api import EventLogCursor
 from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogStorageTable
 
-from ml_assets.lineage.index import open_index
+from ml_assets.lineage.impact import impact_of
+from ml_assets.lineage.index import LineageIndex, open_index
 from ml_assets.lineage.questions import Question
 from resources.provenance import (
     RECORD_METADATA,
@@ -74,21 +75,21 @@ def _measure(name: str, home: Path, materializations: int) -> list[Measurement]:
     ours = _in_process("rebuild", home)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         _say(f"{name}: questions")
-        questions = sorted(_ask(instance, materializations))
-        p95 = questions[int(len(questions) * 0.95)]
+        traces = sorted(_ask(instance, materializations, _trace))
+        impacts = sorted(_ask(instance, materializations, _impact))
         _write_history(instance, materializations, _NEW)
         upkeep = _seconds(lambda: _catch_up(instance)) / _NEW
         read = _seconds(lambda: _read_with_dagster(instance, materializations)) / _NEW
     search = _search_mlflow(materializations)
     of = f"{name}, {materializations:,} materializations: "
+    beside = "beside MLflow's search of one run"
     return [
         Measurement(of + "making the index, beside Dagster's reading of the events", ours[0], theirs[0], "s"),
         Measurement(of + "the memory of both", ours[1], theirs[1], "MB"),
         Measurement(of + "keeping it up, a materialization, beside reading it", upkeep * 1e3, read * 1e3, "ms"),
-        Measurement(
-            of + f"trace of {_PROJECT:,} nodes, p95, beside MLflow's search of one run", p95 * 1e3, search, "ms"
-        ),
-        Measurement(of + "the same, median", statistics.median(questions) * 1e3, search, "ms"),
+        Measurement(of + f"trace of {_PROJECT:,} nodes, p95, {beside}", _p95(traces), search, "ms"),
+        Measurement(of + "the same, median", statistics.median(traces) * 1e3, search, "ms"),
+        Measurement(of + f"impact on up to {_PROJECT:,} nodes, p95, {beside}", _p95(impacts), search, "ms"),
     ]
 
 
@@ -131,7 +132,9 @@ def _read_with_dagster(instance: dg.DagsterInstance, after: int) -> int:
     return count
 
 
-def _ask(instance: dg.DagsterInstance, materializations: int) -> Iterator[float]:
+def _ask(
+    instance: dg.DagsterInstance, materializations: int, ask: Callable[[LineageIndex, str], None]
+) -> Iterator[float]:
     """Seconds that each question takes, from opening the index on."""
     generator = random.Random(1)
     _catch_up(instance)
@@ -140,9 +143,22 @@ def _ask(instance: dg.DagsterInstance, materializations: int) -> Iterator[float]
         reference = generator.choice([f"{_key(number)}@{_partition(number)}", _version(number), _version(number)[:16]])
         started = time.perf_counter()
         with open_index(instance) as index:
-            found = index.trace(Question(reference))
+            ask(index, reference)
         yield time.perf_counter() - started
-        assert len(found.graph.nodes) > _PROJECT * 0.9
+
+
+def _trace(index: LineageIndex, reference: str) -> None:
+    assert len(index.trace(Question(reference)).graph.nodes) > _PROJECT * 0.9
+
+
+def _impact(index: LineageIndex, reference: str) -> None:
+    trace = index.trace(Question(reference, up=False))
+    assert impact_of(trace, index.current(trace.graph), ()).affected
+
+
+def _p95(seconds: list[float]) -> float:
+    """Of sorted seconds, in milliseconds."""
+    return seconds[int(len(seconds) * 0.95)] * 1e3
 
 
 def _write_history(instance: dg.DagsterInstance, first: int, count: int) -> None:

@@ -263,6 +263,18 @@ def test_impact_is_answered_where_mlflow_is_not(home: Home, run: Run, monkeypatc
     assert done.err.startswith("note: which models are deployed is not known. the MLflow server http://127.0.0.1:1 ")
 
 
+def test_diff_names_what_differs_between_two_origins(home: Home, run: Run) -> None:
+    same = json.loads(run("diff", "delay_model", "models:/delay/1", "--json").out)
+    assert same["differences"] == []
+    assert "no difference is recorded" in run("diff", "notes", "notes").out
+    found = json.loads(run("diff", "tables/distances", "flights@a", "--json").out)["differences"]
+    assert {"aspect": "data", "what": "flights@b", "before": home.versions["flights@b"], "after": None} in found
+    assert found[0]["aspect"] == "data"
+    several = run("diff", "flights", "notes")
+    assert several.code == 2
+    assert "'flights' names 2 materializations: flights@a#" in several.err
+
+
 def test_the_lineage_index_is_made_anew_on_demand(home: Home, run: Run) -> None:
     before = run("trace", "flights", "--json").out
     file = home.folder / "dagster" / "lineage.db"
