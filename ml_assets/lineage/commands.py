@@ -104,8 +104,7 @@ def _impact(
 
     chosen = settings()
     with open_instance(chosen) as instance, open_index(instance, warn) as index:
-        trace = index.trace(Question(reference, up=False, limit=limit))
-        current = index.current(trace.graph)
+        trace, current = index.affected(reference, limit)
     found = impact_of(trace, current, _deployed(chosen, trace))
     say(as_json, render_impact(found), impact_to_json(found))
 

@@ -76,25 +76,31 @@ class _Filling:
         wiped = [asset for asset, moment in wipes.items() if known.get(asset) != moment]
         highest = self._connection.scalar(sql.select(sql.func.max(tables.events.c.id))) or 0
         settled = max(highest - _LOOKBACK, 0)
-        if wiped or not self._is_settled(state, settled):
-            settled = 0
-        there, here = self._log.origins(settled), self._origins(settled)
+        here = self._origins(settled)
+        if wiped or not self._is_settled(state, settled, here):
+            settled, here = 0, self._origins(0)
+        there = self._log.origins(settled)
         gone = {storage_id for storage_id, origin in here.items() if there.get(storage_id) != origin}
         gone |= self._recorded_before_wipe(wiped)
         new = sorted(there.keys() - (here.keys() - gone))
         if gone or new:
             self._apply(gone, new, highest)
         if gone or new or wiped or mark != state.get("mark"):
-            _write_state(self._connection, mark=mark or "", wipes=json.dumps(wipes))
+            totals = json.dumps(self._totals())
+            _write_state(self._connection, mark=mark or "", wipes=json.dumps(wipes), totals=totals)
 
-    def _is_settled(self, state: Mapping[str, str], upto: int) -> bool:
-        """Whether all events up to an id are those that were read."""
+    def _is_settled(self, state: Mapping[str, str], upto: int, later: Collection[int]) -> bool:
+        """Whether all events up to an id are those that were read, given the ids of those later ones that were."""
         if state.get("mark") and not self._log.holds(state["mark"]):
             return False
+        count, total = json.loads(state.get("totals", "[0, 0]"))
+        return upto == 0 or self._log.totals(upto) == (count - len(later), total - sum(later))
+
+    def _totals(self) -> tuple[int, int]:
+        """Count and sum of the ids of all events that were read."""
         ids = tables.events.c.id
-        counted = sql.select(sql.func.count(), sql.func.sum(ids)).where(ids <= upto)
-        count, total = self._connection.execute(counted).one()
-        return upto == 0 or self._log.totals(upto) == (count, int(total or 0))
+        count, total = self._connection.execute(sql.select(sql.func.count(), sql.func.sum(ids))).one()
+        return count, int(total or 0)
 
     def _origins(self, after: int) -> dict[int, str]:
         columns = tables.events.c

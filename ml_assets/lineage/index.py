@@ -18,7 +18,7 @@ from ml_assets.lineage import tables
 from ml_assets.lineage.databases import Database, FileDatabase, MemoryDatabase, SharedDatabase
 from ml_assets.lineage.difference import Origin
 from ml_assets.lineage.filling import FORM, fill, form_of, rebuild
-from ml_assets.lineage.graph import LineageGraph, NodeKind, Trace
+from ml_assets.lineage.graph import NodeKind, Trace
 from ml_assets.lineage.log import EventLog
 from ml_assets.lineage.questions import NODE_LIMIT, Question
 from ml_assets.lineage.walking import answer, current
@@ -108,9 +108,19 @@ class LineageIndex:
         is_there = node.kind is not NodeKind.MISSING and node.storage_id is not None
         return Origin(node, trace.graph, self._log.record(node.storage_id or 0) if is_there else None)
 
-    def current(self, graph: LineageGraph) -> frozenset[str]:
-        """Ids of the nodes of a graph that are the latest event of their asset's partition."""
-        return self._asked(lambda connection: current(connection, graph))
+    def affected(self, reference: str, limit: int = NODE_LIMIT) -> tuple[Trace, frozenset[str]]:
+        """What came from something, and the ids of those that are the latest event of their asset's partition.
+
+        Raises:
+            LineageError: as `trace` does.
+        """
+        question = Question(reference, up=False, limit=limit)
+
+        def ask(connection: sql.Connection) -> tuple[Trace, frozenset[str]]:
+            trace = answer(connection, question)
+            return trace, current(connection, trace.graph)
+
+        return self._asked(ask)
 
     def rebuild(self) -> int:
         """Throw the index away and make it anew; gives the number of versions and inputs that it has.
