@@ -40,7 +40,7 @@ from resources.errors import DefinitionError
 
 __all__ = ["STORAGE_FORMAT", "code_version", "reached"]
 
-STORAGE_FORMAT = 1
+STORAGE_FORMAT = 2
 """Stands for this project's own code in every code version. Raised by hand when the same function would be stored
 differently, which makes every asset stale."""
 

@@ -26,6 +26,7 @@ def model(
     registered_name: str | None = None,
     window: Mapping[str, int] | None = None,
     seed: int | None = 0,
+    served: bool = True,
     **options: Any,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Declare a model: what training made, with the figures that judge it.
@@ -40,6 +41,7 @@ def model(
         registered_name: name in the model registry; not registered when left out.
         window: upstream partitions to give for a parameter: how many before and up to the asset's own.
         seed: planted in Python's and NumPy's global random generators.
+        served: whether the model server is to run it; it is then written as ONNX too, and refused where it cannot be.
         options: every keyword of `dagster.asset`.
 
     Raises:
@@ -48,7 +50,7 @@ def model(
     return functools.partial(
         define_artifact,
         kind=ArtifactKind.MODEL,
-        keep=functools.partial(_keep_model, registered_name=registered_name),
+        keep=functools.partial(_keep_model, registered_name=registered_name, served=served),
         image=image,
         pool=pool,
         window=window,
@@ -58,7 +60,7 @@ def model(
     )
 
 
-def _keep_model(value: Any, step: Step, registered_name: str | None) -> Kept:
+def _keep_model(value: Any, step: Step, registered_name: str | None, served: bool) -> Kept:
     from resources.model_flavors import save_model
 
     if not isinstance(value, TrainedModel):
@@ -75,16 +77,20 @@ def _keep_model(value: Any, step: Step, registered_name: str | None) -> Kept:
     if run is None:
         raise RuntimeError("a model is always tracked")
     with tempfile.TemporaryDirectory(prefix="ml-assets-model-") as scratch:
-        saved = save_model(value.estimator, Path(scratch) / "model", input_example=value.input_example)
+        saved = save_model(value.estimator, Path(scratch) / "model", input_example=value.input_example, served=served)
         content = step.storage.store.put(saved.directory).model_copy(update={"format": "model"})
         run.set_tags({RunTags.DATA_VERSION: content.version})
-        run.log_metrics(value.metrics)
+        run.log_metrics({**value.metrics, **_served(saved.largest_difference)})
         run.log_parameters(value.parameters)
         run.log_figures(value.figures)
         name, version = run.log_model(saved, registered_name)
     return Kept(
         Digest.parse(content.version),
         content,
-        model_metadata(value.metrics, value.figures),
+        model_metadata({**value.metrics, **_served(saved.largest_difference)}, value.figures),
         (name, version) if name and version else None,
     )
+
+
+def _served(difference: float | None) -> dict[str, float]:
+    return {} if difference is None else {"onnx_largest_difference": difference}

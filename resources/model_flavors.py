@@ -3,14 +3,16 @@
 A directory holds ``model.json`` (which library and class), ``signature.json`` and the weights in the library's own
 format: ``model.ubj`` for XGBoost; ``model.skops`` for scikit-learn, because skops is the one of MLflow's formats that
 runs no code of the file's choosing when it is read, and because it can be written without memory addresses and times.
+What is to be served is there as well: ``model.onnx``, and in ``example.json`` a few rows to warm it up with. MLflow's
+directory has these files and the listing whose digest is the data version under ``servable/``, so that a server can
+check them one by one and needs no others.
 """
 
+import hashlib
 import importlib.metadata
-import io
 import json
 import math
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,36 +22,57 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from resources.canonical_skops import canonical_skops
+from resources.dvc_scan import listing
 from resources.errors import AcceleratorUnavailable, DefinitionError, InputError
+from resources.onnx_export import ONNX_FILE, export_onnx
 
 __all__ = ["SavedModel", "load_model", "log_model", "save_model"]
 
 _DESCRIPTION = "model.json"
 _SIGNATURE = "signature.json"
+_EXAMPLE = "example.json"
 _EXAMPLE_ROWS = 5
+_COMPARED_ROWS = 1000
+_SERVABLE = "servable"
+_LISTING = "listing.json"
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A model in its canonical directory, with a few rows that it was seen to predict."""
+    """A model in its canonical directory, with a few rows that it was seen to predict.
+
+    Attributes:
+        largest_difference: between its predictions and those of its ONNX form; None if it has no such form.
+    """
 
     directory: Path
     flavor: str
     input_example: pd.DataFrame
+    largest_difference: float | None
+
+    @property
+    def listing(self) -> bytes:
+        """The bytes whose MD5 is the directory's DVC hash: names and MD5 of its files."""
+        files = sorted(self.directory.iterdir())
+        return listing({file.name: hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() for file in files})
 
 
-def save_model(estimator: Any, destination: Path, *, input_example: pd.DataFrame, signature: Any = None) -> SavedModel:
+def save_model(
+    estimator: Any, destination: Path, *, input_example: pd.DataFrame, signature: Any = None, served: bool = True
+) -> SavedModel:
     """Write a fitted estimator as a canonical directory and check that it predicts the same when it is read back.
 
     Args:
         estimator: an XGBoost ``Booster`` or estimator, or a scikit-learn estimator that predicts.
         destination: the directory, made if it does not exist.
-        input_example: rows as ``predict`` takes them; the first five are used.
+        input_example: rows as ``predict`` takes them; the first five are kept, and up to a thousand are compared.
         signature: an MLflow ``ModelSignature``; inferred from the example and its prediction when left out.
+        served: whether it is written as ONNX too.
 
     Raises:
-        DefinitionError: the estimator is of no accepted type, cannot predict the example, or would not come back the
-            same.
+        DefinitionError: the estimator is of no accepted type, cannot predict the example, would not come back the
+            same, or is to be served and cannot be expressed in ONNX.
     """
     flavor = _flavor_of(estimator)
     example = input_example.head(_EXAMPLE_ROWS).reset_index(drop=True)
@@ -58,12 +81,18 @@ def save_model(estimator: Any, destination: Path, *, input_example: pd.DataFrame
     flavor.write(estimator, destination / flavor.file)
     _write_json(destination / _DESCRIPTION, {"flavor": flavor.name, "class": _class_name(estimator)})
     _write_json(destination / _SIGNATURE, _signature_tree(signature or _infer_signature(example, predicted)))
-    if not _equal(predicted, _predict(flavor, load_model(destination), example)):
+    loaded = load_model(destination)
+    if not _equal(predicted, _predict(flavor, loaded, example)):
         raise DefinitionError(
             f"{_class_name(estimator)} predicts other values after it was saved and loaded",
             next_step="use settings that the library's own file format keeps",
         )
-    return SavedModel(destination, flavor.name, example)
+    difference = None
+    if served:
+        rows = input_example.head(_COMPARED_ROWS)
+        difference = export_onnx(loaded, destination / ONNX_FILE, rows, _predict(flavor, estimator, rows))
+        _write_json(destination / _EXAMPLE, _rows(example))
+    return SavedModel(destination, flavor.name, example, difference)
 
 
 def load_model(directory: Path) -> Any:
@@ -97,6 +126,8 @@ def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]
     def write(path: str, **options: Any) -> None:
         flavor.write_for_mlflow(estimator, path, **options)
         (Path(path) / flavor.file).write_bytes((saved.directory / flavor.file).read_bytes())
+        if saved.largest_difference is not None:
+            _write_servable(saved, Path(path) / _SERVABLE)
 
     with _without_integer_hint(), _without_map_of_all_packages():
         information = Model.log(
@@ -201,7 +232,7 @@ class _ScikitLearn:
                 f"{_class_name(estimator)} holds something that skops cannot write: {error}",
                 next_step=f"use {self.accepts}, with functions that have a name at the top of their module",
             ) from error
-        file.write_bytes(_canonical_skops(content))
+        file.write_bytes(canonical_skops(content))
         self._trusted(file)
 
     def read(self, file: Path, class_name: str) -> Any:
@@ -319,55 +350,21 @@ def _requirements(flavor: _Flavor) -> list[str]:
     return found
 
 
+def _write_servable(saved: SavedModel, folder: Path) -> None:
+    folder.mkdir()
+    for name in (ONNX_FILE, _SIGNATURE, _EXAMPLE):
+        (folder / name).write_bytes((saved.directory / name).read_bytes())
+    (folder / _LISTING).write_bytes(saved.listing)
+
+
+def _rows(frame: pd.DataFrame) -> dict[str, Any]:
+    """Columns and rows as JSON has them; what is missing is null."""
+    columns = [
+        [None if missing else value for value, missing in zip(frame[name].tolist(), frame[name].isna(), strict=True)]
+        for name in frame
+    ]
+    return {"columns": list(map(str, frame.columns)), "data": [list(row) for row in zip(*columns, strict=True)]}
+
+
 def _write_json(file: Path, tree: dict[str, Any]) -> None:
     file.write_text(json.dumps(tree, indent=1, sort_keys=True) + "\n")
-
-
-def _canonical_skops(content: bytes) -> bytes:
-    """The same skops file with objects numbered in order of appearance, no times and no version of skops."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    schema = json.loads(members.pop("schema.json"))
-    del schema["_skops_version"]
-    names = _Renumbering()
-    names.apply(schema)
-    members = {names.file(name): member for name, member in members.items()}
-    members["schema.json"] = json.dumps(schema, separators=(",", ":")).encode()
-    canonical = io.BytesIO()
-    with zipfile.ZipFile(canonical, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(members):
-            archive.writestr(zipfile.ZipInfo(name), members[name])
-    return canonical.getvalue()
-
-
-class _Renumbering:
-    """Replaces memory addresses, by which skops names objects and files, with 1, 2, 3, … in order of appearance."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-
-    def file(self, name: str) -> str:
-        address, dot, suffix = name.partition(".")
-        return f"{self._number(address)}{dot}{suffix}"
-
-    def apply(self, node: Any) -> None:
-        if isinstance(node, list):
-            for item in node:
-                self.apply(item)
-        if not isinstance(node, dict):
-            return
-        loader = node.get("__loader__")
-        if "__id__" in node and loader == "JsonNode":
-            # Whether two equal constants are one object is Python's affair and no part of the model.
-            del node["__id__"]
-        elif "__id__" in node:
-            node["__id__"] = self._number(str(node["__id__"]))
-        if isinstance(node.get("file"), str) and loader:
-            node["file"] = self.file(node["file"])
-        if loader == "SetNode":
-            node["content"].sort(key=lambda item: str(item.get("content")))
-        for value in node.values():
-            self.apply(value)
-
-    def _number(self, address: str) -> int:
-        return self._numbers.setdefault(address, len(self._numbers) + 1)

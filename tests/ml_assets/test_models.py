@@ -1,5 +1,6 @@
 """The model factory on a real MLflow store and a real content store, with a small XGBoost model."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,6 +130,8 @@ def test_mlflow_run_has_parameters_metrics_and_figures(made: Made) -> None:
     run_id = made.record(0).mlflow.run_id  # type: ignore[union-attr]
     data = made.client.get_run(run_id).data
     assert data.params == {"rounds": "3", "seed": "5", "best_round": "2"}
+    difference = data.metrics.pop("onnx_largest_difference")
+    assert 0 <= difference < 1e-4
     assert data.metrics == {"mae": 1.25}
     figures = {artifact.path for artifact in made.client.list_artifacts(run_id, "figures")}
     assert figures == {"figures/importance.png", "figures/residuals.png"}
@@ -179,6 +182,22 @@ def test_logged_model_has_signature_and_example_and_predicts_the_same(made: Made
     assert info.saved_input_example_info is not None
     frame = made.storage.store.read_frame(Digest.parse(made.record(0, "predictions").data_version))
     np.testing.assert_array_equal(predicted, frame["predicted"])
+
+
+def test_logged_model_has_what_a_server_needs_and_can_check(made: Made, tmp_path: Path) -> None:
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(made.storage.tracking.tracking_uri)
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts("models:/delay/1/servable", dst_path=str(tmp_path)))
+    finally:
+        mlflow.set_tracking_uri(before)
+    listed = (folder / "listing.json").read_bytes()
+    assert made.record(0).data_version == f"md5:{hashlib.md5(listed, usedforsecurity=False).hexdigest()}.dir"
+    hashes = {entry["relpath"]: entry["md5"] for entry in json.loads(listed)}
+    for name in ("model.onnx", "signature.json", "example.json"):
+        assert hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest() == hashes[name]
 
 
 def test_equal_training_gives_one_data_version_and_other_training_another(made: Made) -> None:

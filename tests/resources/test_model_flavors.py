@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from resources.dvc import DvcStore
 from resources.errors import AcceleratorUnavailable, DefinitionError, InputError
 from resources.model_flavors import load_model, save_model
 
@@ -91,9 +93,13 @@ def test_model_trained_on_other_data_has_other_bytes(tmp_path: Path) -> None:
     assert contents(tmp_path / "first")["model.skops"] != contents(tmp_path / "second")["model.skops"]
 
 
-def test_directory_holds_weights_signature_and_class_alone(tmp_path: Path) -> None:
+def test_directory_holds_weights_signature_class_and_what_is_served(tmp_path: Path) -> None:
     saved = save_model(fitted("xgboost"), tmp_path, input_example=frame())
-    assert sorted(contents(tmp_path)) == ["model.json", "model.ubj", "signature.json"]
+    assert sorted(contents(tmp_path)) == ["example.json", "model.json", "model.onnx", "model.ubj", "signature.json"]
+    assert json.loads((tmp_path / "example.json").read_text()) == {
+        "columns": ["distance", "wind", "delay"],
+        "data": frame().head(5).astype(object).to_numpy().tolist(),
+    }
     assert json.loads((tmp_path / "model.json").read_text()) == {
         "flavor": "xgboost",
         "class": "xgboost.sklearn.XGBRegressor",
@@ -105,6 +111,25 @@ def test_directory_holds_weights_signature_and_class_alone(tmp_path: Path) -> No
         ("delay", "double"),
     ]
     assert len(saved.input_example) == 5
+
+
+def test_model_that_is_not_served_is_kept_without_what_is(tmp_path: Path) -> None:
+    saved = save_model(fitted("forest"), tmp_path, input_example=frame(), served=False)
+    assert sorted(contents(tmp_path)) == ["model.json", "model.skops", "signature.json"]
+    assert saved.largest_difference is None
+
+
+def test_missing_values_of_the_example_are_null(tmp_path: Path) -> None:
+    rows = frame().assign(wind=np.nan)
+    save_model(fitted("xgboost"), tmp_path, input_example=rows)
+    assert {row[1] for row in json.loads((tmp_path / "example.json").read_text())["data"]} == {None}
+
+
+def test_listing_is_what_the_data_version_is_the_digest_of(tmp_path: Path) -> None:
+    saved = save_model(fitted("boosting"), tmp_path / "model", input_example=frame())
+    store = DvcStore(remote=str(tmp_path / "remote"), cache=str(tmp_path / "cache"))
+    digest = hashlib.md5(saved.listing, usedforsecurity=False).hexdigest()
+    assert store.put(saved.directory).version == f"md5:{digest}.dir"
 
 
 def test_unknown_type_is_refused_naming_what_is_accepted(tmp_path: Path) -> None:
