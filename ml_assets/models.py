@@ -80,17 +80,18 @@ def _keep_model(value: Any, step: Step, registered_name: str | None, served: boo
         saved = save_model(value.estimator, Path(scratch) / "model", input_example=value.input_example, served=served)
         content = step.storage.store.put(saved.directory).model_copy(update={"format": "model"})
         run.set_tags({RunTags.DATA_VERSION: content.version})
-        run.log_metrics({**value.metrics, **_served(saved.largest_difference)})
+        details: dict[str, Any] = {}
+        if saved.largest_difference is not None:
+            # No metric: it says nothing of the model, and more threads add in another order.
+            run.set_tags({RunTags.ONNX_DIFFERENCE: str(saved.largest_difference)})
+            details["largest difference as ONNX"] = dg.MetadataValue.float(saved.largest_difference)
+        run.log_metrics(value.metrics)
         run.log_parameters(value.parameters)
         run.log_figures(value.figures)
         name, version = run.log_model(saved, registered_name)
     return Kept(
         Digest.parse(content.version),
         content,
-        model_metadata({**value.metrics, **_served(saved.largest_difference)}, value.figures),
+        {**model_metadata(value.metrics, value.figures), **details},
         (name, version) if name and version else None,
     )
-
-
-def _served(difference: float | None) -> dict[str, float]:
-    return {} if difference is None else {"onnx_largest_difference": difference}

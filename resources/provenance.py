@@ -78,6 +78,7 @@ class RunTags:
     DAGSTER_URL = "ml_assets.dagster_url"
     LAUNCHED_BY = "ml_assets.launched_by"
     PROCESS = "ml_assets.process"
+    ONNX_DIFFERENCE = "ml_assets.onnx_difference"
 
 
 class ImageLabels:
