@@ -17,7 +17,7 @@ from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.execution.plan.outputs import StepOutputHandle
 
 from ml_assets.automation import ignoring_images, on_new_data
-from ml_assets.code_version import code_version
+from ml_assets.code_version import Code, code_of
 from ml_assets.containers import ContainerSpec, ImageAsset, image_key, placed_image
 from ml_assets.executors.placement import current_placement
 from ml_assets.inputs import input_tags, resolve_inputs
@@ -121,13 +121,14 @@ def define_artifact(
     """
     _refuse(function, options)
     spec = ContainerSpec(image_key(image).to_user_string() if image is not None else None, pool)
-    version = options.pop("code_version", None) or code_version(function)
+    given = options.pop("code_version", None)
+    code = Code(given, {}) if given else code_of(function)
     condition = options.pop("automation_condition", _BY_DEFAULT)
     own_kinds = {options.pop("compute_kind", None), *(options.get("kinds") or ())} - {None}
-    wrapper = _recording(function, _Recipe(kind, keep, spec, version, seed, tracked))
+    wrapper = _recording(function, _Recipe(kind, keep, spec, code, seed, tracked))
     options |= {
         # Of an image asset it is the build key, which is added later, and which an op that has one would not give up.
-        "code_version": None if kind is ArtifactKind.IMAGE else version,
+        "code_version": None if kind is ArtifactKind.IMAGE else code.version,
         "automation_condition": on_new_data() if condition is _BY_DEFAULT else condition and ignoring_images(condition),
         "deps": [*(options.get("deps") or ()), *([image_key(image)] if image is not None else [])],
         "ins": _ins(options.get("ins") or {}, window or {}),
@@ -149,7 +150,7 @@ class _Recipe:
     kind: ArtifactKind
     keep: Keep
     container: ContainerSpec
-    code_version: str
+    code: Code
     seed: int | None
     tracked: bool
 
@@ -352,7 +353,8 @@ class _Attempt:
             made_image=kept.image,
             made_index_digest=kept.index_digest,
             source=self.source,
-            code_version=self.recipe.code_version,
+            code_version=self.recipe.code.version,
+            code=self.recipe.code.parts,
             dagster_run=self.step.run_id,
             dagster_step=self.step.step.key,
             attempt=self.step.previous_attempt_count,
@@ -381,7 +383,7 @@ class _Attempt:
             RunTags.ASSET: self.artifact.asset,
             RunTags.PARTITION: self.artifact.partition,
             RunTags.ATTEMPT: str(self.step.previous_attempt_count),
-            RunTags.CODE_VERSION: self.recipe.code_version,
+            RunTags.CODE_VERSION: self.recipe.code.version,
             RunTags.COMMIT: self.source.commit,
             RunTags.DIRTY: str(self.source.dirty).lower(),
             RunTags.ENVIRONMENT: self.environment.environment_digest,

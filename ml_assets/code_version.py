@@ -31,14 +31,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from ml_assets.code.captured import captured_values
 from ml_assets.code.modules import SyntaxModule, read_module
 from ml_assets.code.statements import Import, Reference, Statement
 from resources.errors import DefinitionError
 
-__all__ = ["STORAGE_FORMAT", "code_version", "reached"]
+__all__ = ["STORAGE_FORMAT", "Code", "code_of", "code_version", "reached"]
 
 STORAGE_FORMAT = 2
 """Stands for this project's own code in every code version. Raised by hand when the same function would be stored
@@ -51,8 +51,32 @@ _INSTALLED = {"site-packages", "dist-packages"}
 _WHOLE = "*"
 _EFFECTS = "<statements>"
 
+_PART_DIGITS: Final = 12
+
 _Symbol = tuple[str, str]
 """A module's name and a symbol in it, `_WHOLE` or `_EFFECTS`."""
+
+
+class Code(NamedTuple):
+    """A code version, and what it was made of.
+
+    Attributes:
+        parts: the beginning of the digest of each symbol that counts, as ``module:symbol``, without the name of the
+            function's own module; ``module:*`` and ``module:<statements>`` as for `reached`.
+    """
+
+    version: str
+    parts: dict[str, str]
+
+
+def code_of(function: Callable[..., Any]) -> Code:
+    """The code version of a function with its parts, by which one can say later what has changed.
+
+    Raises:
+        DefinitionError: as for `code_version`.
+    """
+    search = _search(function)
+    return Code(search.digest(), search.parts())
 
 
 def code_version(function: Callable[..., Any]) -> str:
@@ -131,6 +155,14 @@ class _Search:
         parts += [label.encode() + b"=" + content for label, content in labelled]
         # Each part is hashed first, so that no two lists of parts read the same.
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+    def parts(self) -> dict[str, str]:
+        """The beginning of each symbol's digest by its label, and of all captured values together."""
+        parts = {self._label(symbol): content.hex()[:_PART_DIGITS] for symbol, content in sorted(self.found.items())}
+        if self._captured:
+            captured = hashlib.sha256(repr(self._captured).encode()).hexdigest()
+            parts[":<captured values>"] = captured[:_PART_DIGITS]
+        return parts
 
     def _label(self, symbol: _Symbol) -> str:
         """The symbol's name, without that of the function's own module, which depends on how it was loaded."""

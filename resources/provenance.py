@@ -235,6 +235,9 @@ class ProvenanceRecord(_Part):
     made_index_digest: str | None = None
     """Digest of the index that stands above it, if any."""
     code_version: str
+    code: dict[str, str] = {}
+    """What the code version was made of: the beginning of each symbol's digest, by ``module:symbol``, or ``:symbol`` in
+    the function's own module. Empty where the author gave the code version."""
     dagster_run: str
     dagster_step: str
     attempt: int

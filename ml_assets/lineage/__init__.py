@@ -10,5 +10,7 @@
   what, `filling` brings it up to the log (`changes`, `links` and `rows` serve it), `naming` and `walking` ask it.
 - `impact`: what must be made again if something is bad; pure.
 - `difference`: what differs between the origins of two artifacts; pure.
+- `why`: why something is stale, and why it ran; pure. `staleness` collects what Dagster says of it,
+  `code_location` how it is defined today; `explaining` tells it.
 - `rendering`: graph → tree for people, JSON for machines.
 """

@@ -1,5 +1,6 @@
 """The commands of ``ml-assets`` that answer about lineage."""
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -136,6 +137,56 @@ def _diff(
         origins = index.origin(first, limit), index.origin(second, limit)
     found = differences(*origins)
     say(as_json, render_differences(found, *origins), differences_to_json(found, *origins))
+
+
+@lineage_commands.command(
+    "why",
+    epilog=examples(
+        "ml-assets why delay_model@2013-05-01",
+        "ml-assets why departures",
+        "ml-assets why delay_model@2013-05-01 --module my_project.definitions --json",
+    ),
+)
+def _why(
+    asset: Annotated[str, typer.Argument(metavar="ASSET[@PARTITION]", help="Asset key, with a partition.")],
+    module: Annotated[
+        str, typer.Option("--module", "-m", help="Module of the definitions, as for dagster -m.")
+    ] = "ml_assets.definitions",
+    as_json: Json = False,
+) -> None:
+    """Show why ASSET is stale, missing or failed, and what made it run last.
+
+    Whether it is stale is what Dagster's UI says. Each cause comes with what
+    was recorded: functions that changed, versions of inputs before and now.
+    Of a partitioned asset without a partition, the causes are counted.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from ml_assets.definitions import open_instance, settings
+    from ml_assets.lineage.code_location import CodeLocation
+    from ml_assets.lineage.explaining import render_summary, render_why, summary_to_json, why_to_json
+    from ml_assets.lineage.staleness import Staleness
+    from ml_assets.lineage.why import explain, summarize
+
+    with open_instance(settings()) as instance:
+        staleness = Staleness(instance, CodeLocation.of_module(module, "."))
+        artifact = staleness.find(asset)
+        partitions = staleness.partitions(artifact.asset) if artifact.partition is None else ()
+        if not partitions:
+            found = explain(staleness.facts(artifact))
+            say(as_json, render_why(found), why_to_json(found))
+            return
+        every = track(
+            staleness.every(artifact.asset),
+            f"partitions of {artifact.asset}",
+            total=len(partitions),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        summary = summarize(artifact.asset, every)
+    say(as_json, render_summary(summary), summary_to_json(summary))
 
 
 @_care.command("rebuild", epilog=examples("ml-assets lineage rebuild", "ml-assets lineage rebuild --json"))

@@ -155,6 +155,8 @@ def _facts(first: Node, second: Node) -> Iterator[Difference]:
 def _recorded(first: ProvenanceRecord, second: ProvenanceRecord) -> Iterator[Difference]:
     parts: list[tuple[Aspect, Mapping[str, Any], Mapping[str, Any]]] = [
         (Aspect.PARAMETERS, first.parameters, second.parameters),
+        # One of them may be from before the parts were recorded.
+        (Aspect.CODE, first.code if second.code else {}, second.code if first.code else {}),
         (Aspect.SEEDS, first.seeds, second.seeds),
         (Aspect.HARDWARE, first.hardware.model_dump(), second.hardware.model_dump()),
         (Aspect.HARDWARE, first.threads.variables, second.threads.variables),

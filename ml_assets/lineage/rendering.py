@@ -13,7 +13,7 @@ from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
 from ml_assets.presentation import NOT_CONTAINERIZED, describe_commit
 from resources.identity import Digest, ImageReference
 
-__all__ = ["describe", "render_trace", "to_json"]
+__all__ = ["describe", "render_trace", "shorten", "to_json"]
 
 MANY: Final = 12
 """More than this many materializations of one asset, side by side, are shown by the first few."""
@@ -86,9 +86,9 @@ def _facts(node: Node) -> Iterator[str]:
     if node.kind is NodeKind.MISSING:
         yield "not in the log (any more)"
     if node.data_version:
-        yield _short(node.data_version)
+        yield shorten(node.data_version)
     if node.image:
-        yield f"image {_short(str(ImageReference.parse(node.image).digest))}"
+        yield f"image {shorten(str(ImageReference.parse(node.image).digest))}"
     elif node.environment:
         yield NOT_CONTAINERIZED
     if node.commit or node.environment:
@@ -103,7 +103,8 @@ def _facts(node: Node) -> Iterator[str]:
         yield f"{node.timestamp:%Y-%m-%d %H:%M}Z"
 
 
-def _short(version: str) -> str:
+def shorten(version: str) -> str:
+    """A version for people, its digest shortened."""
     try:
         digest = Digest.parse(version)
     except ValueError:

@@ -21,6 +21,7 @@ from ml_assets.definitions import open_instance, resources_for, settings
 from ml_assets.features import feature_set
 from ml_assets.images import container_image
 from ml_assets.models import TrainedModel, model
+from ml_assets.storage import STORAGE_KEY
 from resources.base_images import LOCK_FILE
 from resources.identity import Digest
 from resources.model_flavors import load_model
@@ -56,6 +57,13 @@ def delay_model(distances: pd.DataFrame) -> TrainedModel:
     estimator = XGBRegressor(n_estimators=2, max_depth=2, n_jobs=1)
     estimator.fit(distances[["distance"]], distances["delay"])
     return TrainedModel(estimator, distances[["distance"]], {"mae": 1.0})
+
+
+definitions = dg.Definitions(
+    assets=[train_image, flights, notes, distances, delay_model],
+    # Nothing is made by these, which have to be whole all the same.
+    resources={STORAGE_KEY: dg.mem_io_manager},
+)
 
 
 @dataclass(frozen=True)
@@ -275,6 +283,30 @@ def test_diff_names_what_differs_between_two_origins(home: Home, run: Run) -> No
     assert "'flights' names 2 materializations: flights@a#" in several.err
 
 
+WHY = ("--module", "tests.ml_assets.test_cli")
+
+
+def test_why_says_what_changed_and_what_made_it_run(home: Home, run: Run) -> None:
+    done = run("why", "delay_model", "--json", *WHY)
+    assert done.code == 0, done.err
+    fresh = json.loads(done.out)
+    assert (fresh["status"], fresh["causes"], fresh["launch"]["kind"]) == ("fresh", [], "user")
+    assert fresh["made"]["data_version"] == home.versions["delay_model"]
+    assert "why it ran" in run("why", "flights@a", *WHY).out
+    counted = json.loads(run("why", "flights", "--json", *WHY).out)
+    assert counted["statuses"] == {"fresh": 2, "stale": 0, "missing": 0}
+    assert "2 partitions: 2 fresh" in run("why", "flights", *WHY).out
+
+
+def test_why_names_the_assets_that_there_are(home: Home, run: Run) -> None:
+    unknown = run("why", "flihgts", *WHY)
+    assert unknown.code == 2
+    assert "no asset 'flihgts' is defined. Next: take one of: delay_model, " in unknown.err
+    lost = run("why", "flights", "--module", "no_such_module")
+    assert lost.code == 2
+    assert "the code location no_such_module cannot be loaded" in lost.err
+
+
 def test_the_lineage_index_is_made_anew_on_demand(home: Home, run: Run) -> None:
     before = run("trace", "flights", "--json").out
     file = home.folder / "dagster" / "lineage.db"
@@ -476,6 +508,7 @@ def test_update_without_a_registry_says_how_to_name_one(run: Run, project: Path)
         [],
         ["trace"],
         ["impact"],
+        ["why"],
         ["lineage", "rebuild"],
         ["sweep"],
         ["data", "get"],

@@ -1,0 +1,82 @@
+"""Definitions as they are today, for questions that need them beside what was recorded."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.reconstruct import repository_def_from_target_def
+from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
+
+from ml_assets.code_version import code_of
+from ml_assets.storage import KIND_METADATA
+from resources.errors import DefinitionError, MlAssetsError, SettingsError
+from resources.provenance import ArtifactKind
+
+__all__ = ["CodeLocation"]
+
+
+class CodeLocation:
+    """The assets of one code location.
+
+    Args:
+        definitions: all of them.
+    """
+
+    def __init__(self, definitions: dg.Definitions | dg.RepositoryDefinition) -> None:
+        if isinstance(definitions, dg.Definitions):
+            definitions = definitions.get_repository_def()
+        self._repository: dg.RepositoryDefinition = definitions
+
+    @classmethod
+    def of_module(cls, module: str, folder: str | None = None) -> "CodeLocation":
+        """What a module defines, as ``dagster -m`` finds it.
+
+        Args:
+            module: its dotted name.
+            folder: looked into for modules too.
+
+        Raises:
+            SettingsError: it cannot be imported, or defines no assets.
+        """
+        try:
+            (target, *_) = loadable_targets_from_python_module(module, folder)
+            repository = repository_def_from_target_def(target.target_definition)
+        except MlAssetsError:
+            raise
+        except Exception as error:
+            cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise SettingsError(
+                f"the code location {module} cannot be loaded: {cause}",
+                next_step="name the module of your definitions with --module, as for dagster -m",
+            ) from error
+        if repository is None:
+            raise SettingsError(
+                f"{module} holds no definitions", next_step="name the module of your definitions with --module"
+            )
+        return cls(repository)
+
+    @property
+    def graph(self) -> BaseAssetGraph:  # type: ignore[type-arg]
+        """Dagster's graph of the assets."""
+        return self._repository.asset_graph
+
+    @property
+    def images(self) -> frozenset[str]:
+        """The assets that are images."""
+        nodes = self._repository.asset_graph.asset_nodes
+        return frozenset(
+            node.key.to_user_string() for node in nodes if node.metadata.get(KIND_METADATA) == ArtifactKind.IMAGE
+        )
+
+    def code(self, key: dg.AssetKey) -> Mapping[str, str] | None:
+        """Parts of an asset's code version; None where no factory computed it."""
+        definition = self._repository.assets_defs_by_key.get(key)
+        if definition is None or not definition.is_executable or KIND_METADATA not in definition.metadata_by_key[key]:
+            return None
+        wrapper = getattr(definition.op.compute_fn, "decorated_fn", None)
+        try:
+            code = code_of(wrapper.__wrapped__) if wrapper else None
+        except DefinitionError:
+            return None
+        # An author may have given another.
+        return code.parts if code and code.version == self.graph.get(key).code_version else None

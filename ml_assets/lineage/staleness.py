@@ -1,0 +1,262 @@
+"""What Dagster says of assets today: whether they are stale, what was to make them, and what asked for that."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import dagster as dg
+from dagster._core.definitions.data_version import (
+    CachingStaleStatusResolver,
+    StaleStatus,
+    extract_data_version_from_entry,
+)
+from dagster._core.definitions.declarative_automation.serialized_objects import get_expanded_label
+from dagster._core.loader import LoadingContext
+from dagster._core.storage.tags import ASSET_EVALUATION_ID_TAG, USER_TAG
+from dagster._serdes import serialize_value
+
+from ml_assets.inputs import resolve
+from ml_assets.lineage.code_location import CodeLocation
+from ml_assets.lineage.events import read_record
+from ml_assets.lineage.why import Attempt, Facts, Made, Reason, Status
+from ml_assets.recording import launch_of
+from resources.errors import AmbiguousReference, UnknownReference
+from resources.identity import AssetPartition
+from resources.provenance import Launch, LaunchKind
+
+__all__ = ["Staleness"]
+
+_STATUSES: Final = {
+    StaleStatus.FRESH: Status.FRESH,
+    StaleStatus.STALE: Status.STALE,
+    StaleStatus.MISSING: Status.MISSING,
+}
+_CODE_VERSION_TAG: Final = "dagster/code_version"
+_SHOWN: Final = 6
+
+
+class Staleness:
+    """Collects what is known about assets, as of one moment, by the resolver that Dagster's UI uses.
+
+    Args:
+        instance: where they are recorded.
+        location: how they are defined today.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, location: CodeLocation) -> None:
+        self._instance, self._location = instance, location
+        self._resolver = CachingStaleStatusResolver(instance, location.graph, _Loading(instance))
+        self._runs: dict[str, dg.DagsterRun | None] = {}
+
+    def find(self, reference: str) -> AssetPartition:
+        """The asset, or partition of one, that is written ``key`` or ``key@partition``.
+
+        Raises:
+            UnknownReference: no such asset is defined, or it has no such partition.
+        """
+        try:
+            artifact = AssetPartition.parse(reference)
+        except ValueError as error:
+            raise UnknownReference(str(error), next_step="write ASSET or ASSET@PARTITION") from error
+        key = dg.AssetKey.from_user_string(artifact.asset)
+        if not self._location.graph.has(key):
+            known = sorted(each.to_user_string() for each in self._location.graph.get_all_asset_keys())
+            raise UnknownReference(
+                f"no asset {artifact.asset!r} is defined",
+                next_step=f"take one of: {_several(known)}; or name the module of your definitions with --module",
+            )
+        partitions = self._location.graph.get(key).partitions_def
+        if artifact.partition is None:
+            return artifact
+        if partitions is None:
+            raise UnknownReference(f"{artifact.asset} has no partitions", next_step=f"write {artifact.asset}")
+        if artifact.partition not in self.partitions(artifact.asset):
+            raise UnknownReference(
+                f"{artifact.asset} has no partition {artifact.partition!r}",
+                next_step=f"take one of: {_several(self.partitions(artifact.asset))}",
+            )
+        return artifact
+
+    def partitions(self, asset: str) -> tuple[str, ...]:
+        """The partitions of an asset; none if it is not partitioned."""
+        partitions = self._location.graph.get(dg.AssetKey.from_user_string(asset)).partitions_def
+        return (
+            () if partitions is None else tuple(partitions.get_partition_keys(dynamic_partitions_store=self._instance))
+        )
+
+    def facts(self, artifact: AssetPartition) -> Facts:
+        """All that is known about an asset that is not partitioned, or about one partition.
+
+        Raises:
+            AmbiguousReference: the asset is partitioned, and no partition is named.
+            LineageError: its record is malformed, or of a later form than this reads.
+        """
+        key = dg.AssetKey.from_user_string(artifact.asset)
+        if artifact.partition is None and self.partitions(artifact.asset):
+            raise AmbiguousReference(f"{artifact.asset} is partitioned", next_step="name a partition, or summarize it")
+        reasons = self._reasons(key, artifact.partition)
+        made = self._made(key, artifact)
+        planned = self._instance.event_log_storage.get_latest_planned_materialization_info(key, artifact.partition)
+        is_newer = planned is not None and (made is None or planned.storage_id > int(made.id.rpartition("#")[2]))
+        run = self._run(made.run_id) if made else None
+        return Facts(
+            artifact=artifact,
+            status=self._status(key, artifact.partition),
+            reasons=reasons,
+            made=made,
+            attempt=self._attempt(planned.run_id, key) if planned and is_newer else None,
+            code_version=self._location.graph.get(key).code_version,
+            code=self._location.code(key),
+            current=self._current(reasons, made),
+            images=self._location.images,
+            launch=made.record.launch if made and made.record else _launch(run),
+            conditions=self._conditions(run, key, artifact.partition) if run else (),
+        )
+
+    def every(self, asset: str) -> Iterator[Facts]:
+        """What Dagster says of each partition of an asset, without what was recorded with it."""
+        key = dg.AssetKey.from_user_string(asset)
+        storage = self._instance.event_log_storage
+        planned = storage.get_latest_asset_partition_materialization_attempts_without_materializations(key)
+        for partition in self.partitions(asset):
+            reasons = self._reasons(key, partition)
+            yield Facts(
+                artifact=AssetPartition(asset, partition),
+                status=self._status(key, partition),
+                reasons=reasons,
+                attempt=self._attempt(planned[partition][0], None) if partition in planned else None,
+                images=self._location.images,
+            )
+
+    def _status(self, key: dg.AssetKey, partition: str | None) -> Status:
+        return _STATUSES[self._resolver.get_status(key, partition)]
+
+    def _reasons(self, key: dg.AssetKey, partition: str | None) -> tuple[Reason, ...]:
+        return tuple(
+            Reason(
+                cause.category.value,
+                cause.reason,
+                AssetPartition(cause.dependency.asset_key.to_user_string(), cause.dependency.partition_key)
+                if cause.dependency
+                else None,
+            )
+            for cause in self._resolver.get_stale_causes(key, partition)
+        )
+
+    def _made(self, key: dg.AssetKey, artifact: AssetPartition) -> Made | None:
+        record = self._instance.get_latest_data_version_record(
+            key, self._location.graph.get(key).is_external, artifact.partition
+        )
+        if record is None or record.asset_event is None:
+            return None
+        version = extract_data_version_from_entry(record.event_log_entry)
+        return Made(
+            id=f"{artifact}#{record.storage_id}",
+            moment=datetime.fromtimestamp(record.timestamp, UTC),
+            run_id=record.run_id,
+            data_version=version.value if version else None,
+            code_version=(record.asset_event.tags or {}).get(_CODE_VERSION_TAG),
+            record=read_record(record.storage_id, serialize_value(record.event_log_entry)),
+        )
+
+    def _current(self, reasons: Sequence[Reason], made: Made | None) -> Mapping[AssetPartition, str | None]:
+        wanted = {reason.dependency for reason in reasons if reason.dependency}
+        wanted |= {
+            AssetPartition(read.asset, read.partition) for read in (made.record.inputs if made and made.record else ())
+        }
+        current: dict[AssetPartition, str | None] = {}
+        for asset in sorted({artifact.asset for artifact in wanted}):
+            partitions = sorted({each.partition for each in wanted if each.asset == asset}, key=lambda name: name or "")
+            for entry in resolve(self._instance, dg.AssetKey.from_user_string(asset), partitions):
+                current[entry.artifact] = entry.data_version
+        return current
+
+    def _run(self, run_id: str) -> dg.DagsterRun | None:
+        if run_id not in self._runs:
+            self._runs[run_id] = self._instance.get_run_by_id(run_id) if run_id else None
+        return self._runs[run_id]
+
+    def _attempt(self, run_id: str, key: dg.AssetKey | None) -> Attempt | None:
+        """What a run that was to make something came to, with its error if the asset is named."""
+        run = self._run(run_id)
+        if run is None or run.status is dg.DagsterRunStatus.SUCCESS:
+            return None
+        error = self._error(run_id, key) if key and run.is_finished else None
+        return Attempt(run_id, run.status.value, run.is_finished, error)
+
+    def _error(self, run_id: str, key: dg.AssetKey) -> str | None:
+        """The error of the asset's step; of the first step that failed, if its own did not run."""
+        planned = self._events(run_id, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+        steps = {event.step_key for event in planned if event.asset_key == key}
+        failed = self._events(run_id, dg.DagsterEventType.STEP_FAILURE)
+        failed.sort(key=lambda event: event.step_key not in steps)
+        for event in failed:
+            error = event.step_failure_data.error
+            cause = error.cause or error if error else None
+            line = cause.message.strip().splitlines()[0] if cause and cause.message.strip() else "failed"
+            return f"step {event.step_key}: {line}"
+        return None
+
+    def _events(self, run_id: str, kind: dg.DagsterEventType) -> list[dg.DagsterEvent]:
+        records = self._instance.get_records_for_run(run_id, of_type=kind).records
+        return [event for record in records if (event := record.event_log_entry.dagster_event)]
+
+    def _conditions(self, run: dg.DagsterRun, key: dg.AssetKey, partition: str | None) -> tuple[str, ...]:
+        """What the automation condition that asked for a run had found true."""
+        evaluation = run.tags.get(ASSET_EVALUATION_ID_TAG)
+        storage = self._instance.schedule_storage
+        if storage is None or evaluation is None or not evaluation.isdecimal():
+            return ()
+        for record in storage.get_auto_materialize_evaluations_for_evaluation_id(int(evaluation)):
+            if record.key == key:
+                whole = record.get_evaluation_with_run_ids().evaluation
+                return tuple(dict.fromkeys(_true_conditions(whole, key, partition)))
+        return ()
+
+
+class _Loading(LoadingContext):
+    """What Dagster's caches belong to."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+        self._loaders: dict[type, Any] = {}
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        return self._instance
+
+    @property
+    def loaders(self) -> dict[type, Any]:
+        return self._loaders
+
+
+def _launch(run: dg.DagsterRun | None) -> Launch | None:
+    """What launched a run; its user only where Dagster recorded one, for now it is another person who asks."""
+    if run is None:
+        return None
+    launch = launch_of(run.tags)
+    is_known = launch.kind is not LaunchKind.USER or USER_TAG in run.tags
+    return launch if is_known else launch.model_copy(update={"name": None})
+
+
+def _true_conditions(evaluation: Any, key: dg.AssetKey, partition: str | None) -> Iterator[str]:
+    """The innermost conditions that held; those that only had to be absent are left out."""
+    true = [child for child in evaluation.child_evaluations if _holds(child, key, partition)]
+    inner = [child for child in true if child.condition_snapshot.operator_type != "not"]
+    for child in inner:
+        yield from _true_conditions(child, key, partition)
+    if not true:
+        about = f" ({evaluation.key.to_user_string()})" if evaluation.key != key else ""
+        yield " ".join(get_expanded_label(evaluation, use_label=True)) + about
+
+
+def _holds(evaluation: Any, key: dg.AssetKey, partition: str | None) -> bool:
+    subset = evaluation.true_subset
+    if subset.is_empty or partition is None or subset.key != key:
+        return not subset.is_empty
+    return partition in subset.value
+
+
+def _several(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (", ".join(names[:_SHOWN]) or "(there is none)") + more

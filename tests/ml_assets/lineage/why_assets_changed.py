@@ -1,0 +1,15 @@
+"""What has become of an asset of `why_assets`: the function was changed, and calls another one."""
+
+import pandas as pd
+
+from ml_assets.features import feature_set
+from tests.ml_assets.lineage.why_assets import MONTHS, train
+
+
+@feature_set(image=train, partitions_def=MONTHS)
+def departures(flights: pd.DataFrame) -> pd.DataFrame:
+    return added(flights)
+
+
+def added(flights: pd.DataFrame) -> pd.DataFrame:
+    return flights.assign(three_times=flights["value"] * 3)
