@@ -29,6 +29,7 @@ from resources.tracking import MlflowTracking
 if TYPE_CHECKING:
     from ml_assets.executors.engine import ContainerEngine
     from resources.image_builders.interface import ImageBuilder
+    from resources.model_registry import ModelRegistry
     from resources.registry import RegistryClient
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "defs",
     "engine",
     "image_builder",
+    "model_registry",
     "on_target",
     "open_instance",
     "registry_client",
@@ -99,6 +101,14 @@ def registry_client(chosen: Settings) -> "RegistryClient":
     return RegistryClient(
         plain_http=chosen.images.plain_http, docker_config=chosen.path(credentials) if credentials else None
     )
+
+
+def model_registry(chosen: Settings) -> "ModelRegistry":
+    """MLflow's registry of models."""
+    from resources.model_registry import ModelRegistry
+
+    mlflow = chosen.mlflow
+    return ModelRegistry(chosen.location(mlflow.tracking_uri), mlflow.experiment, mlflow.deployed_alias)
 
 
 def image_builder(chosen: Settings) -> "ImageBuilder":

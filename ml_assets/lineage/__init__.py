@@ -1,5 +1,12 @@
 """What was made of what: questions about lineage, answered from what was recorded when it was made.
 
+`Lineage` answers them all::
+
+    from ml_assets.lineage import Lineage
+
+    Lineage(DagsterInstance.get()).trace("delay_model@2013-05-01", down=False).graph.nodes
+
+- `lineage`: that class. What it answers with is in the modules below.
 - `references`: what a person may write to name something.
 - `questions`: what may be asked; `commands`: the same for people at a shell.
 - `graph`: nodes and edges; pure.
@@ -14,3 +21,19 @@
   `code_location` how it is defined today; `explaining` tells it.
 - `rendering`: graph → tree for people, JSON for machines.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ml_assets.lineage.lineage import Lineage
+
+__all__ = ["Lineage"]
+
+
+def __getattr__(name: str) -> Any:
+    # Not imported with the package: steps need some modules of it, and not those that this one needs.
+    if name == "Lineage":
+        from ml_assets.lineage.lineage import Lineage
+
+        return Lineage
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

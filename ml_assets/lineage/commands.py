@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ml_assets.console import Json, examples, say, warn
-from ml_assets.lineage.graph import NodeKind, Trace
-from ml_assets.lineage.questions import NODE_LIMIT, Question
-from resources.errors import TrackingError
+from ml_assets.lineage.graph import NodeKind
+from ml_assets.lineage.questions import NODE_LIMIT
 from resources.provenance import ArtifactKind
 
 if TYPE_CHECKING:
-    from resources.settings import Settings
+    pass
 
 __all__ = ["lineage_commands"]
 
@@ -27,8 +26,8 @@ _Reference = Annotated[
     str,
     typer.Argument(
         metavar="REF",
-        help="Asset key (with @partition), data version, image digest, MLflow run id, models:/name/version, "
-        "Dagster run id or commit.",
+        help="Asset key (with @partition), data version, image digest, MLflow run id, models:/name/version or "
+        "models:/name@alias, Dagster run id or commit.",
     ),
 ]
 _Limit = Annotated[int, typer.Option(min=1, help="How many nodes the answer may have.")]
@@ -40,7 +39,7 @@ _Limit = Annotated[int, typer.Option(min=1, help="How many nodes the answer may 
         "ml-assets trace delay_model@2013-05-01",
         "ml-assets trace md5:5f2a66 --down --kind model",
         "ml-assets trace images/train --down --since 2013-05-01 --depth 2",
-        "ml-assets trace models:/flight-delay/3 --json",
+        "ml-assets trace models:/flight-delay@champion --up --json",
     ),
 )
 def _trace(
@@ -55,28 +54,33 @@ def _trace(
     ] = None,
     depth: Annotated[int | None, typer.Option(min=0, help="How many edges to follow; all when left out.")] = None,
     limit: _Limit = NODE_LIMIT,
+    aliases: Annotated[
+        bool, typer.Option(help="Ask MLflow for the aliases of models, and so for what is deployed.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Show what REF came from and what came from it.
 
     Every edge is one that a materialization recorded when it ran. With --kind
-    or --since, what lies between is left out.
+    or --since, what lies between is left out. Model versions are shown with
+    the aliases that they have now.
     """
-    from ml_assets.definitions import open_instance, settings
-    from ml_assets.lineage.index import open_index
+    from ml_assets.definitions import model_registry, open_instance, settings
+    from ml_assets.lineage.lineage import Lineage
     from ml_assets.lineage.rendering import render_trace, to_json
 
-    question = Question(
-        reference,
-        up=up or not down,
-        down=down or not up,
-        kinds=_kinds(kinds or []),
-        since=since and since.replace(tzinfo=UTC),
-        depth=depth,
-        limit=limit,
-    )
-    with open_instance(settings()) as instance, open_index(instance, warn) as index:
-        found = index.trace(question)
+    chosen = settings()
+    with open_instance(chosen) as instance:
+        found = Lineage(instance, model_registry(chosen), warn).trace(
+            reference,
+            up=up or not down,
+            down=down or not up,
+            kinds=_kinds(kinds or []),
+            since=since and since.replace(tzinfo=UTC),
+            depth=depth,
+            limit=limit,
+            aliases=aliases,
+        )
     say(as_json, render_trace(found), to_json(found.graph))
 
 
@@ -99,14 +103,13 @@ def _impact(
     (mlflow.deployed_alias) is its version's. What newer materializations have
     replaced is counted, and not shown.
     """
-    from ml_assets.definitions import open_instance, settings
-    from ml_assets.lineage.impact import impact_of, impact_to_json, render_impact
-    from ml_assets.lineage.index import open_index
+    from ml_assets.definitions import model_registry, open_instance, settings
+    from ml_assets.lineage.impact import impact_to_json, render_impact
+    from ml_assets.lineage.lineage import Lineage
 
     chosen = settings()
-    with open_instance(chosen) as instance, open_index(instance, warn) as index:
-        trace, current = index.affected(reference, limit)
-    found = impact_of(trace, current, _deployed(chosen, trace))
+    with open_instance(chosen) as instance:
+        found = Lineage(instance, model_registry(chosen), warn).impact(reference, limit=limit)
     say(as_json, render_impact(found), impact_to_json(found))
 
 
@@ -114,7 +117,7 @@ def _impact(
     "diff",
     epilog=examples(
         "ml-assets diff delay_model@2013-04-01 delay_model@2013-05-01",
-        "ml-assets diff models:/flight-delay/2 models:/flight-delay/3 --json",
+        "ml-assets diff models:/flight-delay/2 models:/flight-delay@champion --json",
     ),
 )
 def _diff(
@@ -129,12 +132,14 @@ def _diff(
     were recorded. Of the data only what differs by itself is shown, and not
     what was made of it.
     """
-    from ml_assets.definitions import open_instance, settings
+    from ml_assets.definitions import model_registry, open_instance, settings
     from ml_assets.lineage.difference import differences, differences_to_json, render_differences
-    from ml_assets.lineage.index import open_index
+    from ml_assets.lineage.lineage import Lineage
 
-    with open_instance(settings()) as instance, open_index(instance, warn) as index:
-        origins = index.origin(first, limit), index.origin(second, limit)
+    chosen = settings()
+    with open_instance(chosen) as instance:
+        lineage = Lineage(instance, model_registry(chosen), warn)
+        origins = lineage.origin(first, limit=limit), lineage.origin(second, limit=limit)
     found = differences(*origins)
     say(as_json, render_differences(found, *origins), differences_to_json(found, *origins))
 
@@ -210,20 +215,3 @@ def _kinds(names: list[str]) -> frozenset[ArtifactKind | NodeKind]:
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(kinds)}", param_hint="--kind")
     return frozenset(kinds[name] for name in names)
-
-
-def _deployed(chosen: "Settings", trace: Trace) -> frozenset[str]:
-    """The deployed versions of the registered models in a trace; none, with a note, if MLflow does not say."""
-    from ml_assets.lineage.impact import model_name
-    from resources.model_registry import deployed_versions
-
-    names = {model_name(node.model_version) for node in trace.graph.nodes.values() if node.model_version}
-    if not names:
-        return frozenset()
-    mlflow = chosen.mlflow
-    try:
-        uri = chosen.location(mlflow.tracking_uri)
-        return deployed_versions(uri, mlflow.experiment, sorted(names), mlflow.deployed_alias)
-    except TrackingError as error:
-        warn(f"which models are deployed is not known. {error}")
-        return frozenset()

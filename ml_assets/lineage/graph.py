@@ -44,6 +44,8 @@ class Node:
         content_version: DVC hash of the content, where it is not the data version.
         commit: full commit id; `dirty` says whether the code differed from it.
         problem: of an unreadable one, the event, why it cannot be read, and what to do.
+        aliases: of its model version, as MLflow has them now; empty where it was not asked.
+        is_deployed: whether its model version serves, as far as MLflow was asked.
     """
 
     asset: str
@@ -63,6 +65,8 @@ class Node:
     dagster_run: str | None = None
     timestamp: datetime | None = None
     problem: LineageError | None = field(default=None, compare=False)
+    aliases: tuple[str, ...] = field(default=(), compare=False)
+    is_deployed: bool = field(default=False, compare=False)
 
     @property
     def id(self) -> str:

@@ -12,7 +12,7 @@ from rich.tree import Tree
 from ml_assets.lineage.graph import Node, Trace
 from ml_assets.lineage.rendering import describe
 
-__all__ = ["Affected", "Impact", "Urgency", "impact_of", "impact_to_json", "model_name", "render_impact"]
+__all__ = ["Affected", "Impact", "Urgency", "impact_of", "impact_to_json", "render_impact"]
 
 
 class Urgency(IntEnum):
@@ -48,24 +48,18 @@ class Impact:
     superseded: int
 
 
-def impact_of(trace: Trace, current: Collection[str], deployed: Collection[str]) -> Impact:
+def impact_of(trace: Trace, current: Collection[str]) -> Impact:
     """What must be made again if what a trace starts from is bad, itself included.
 
     Args:
-        trace: what came from it.
+        trace: what came from it; its nodes say which models are deployed.
         current: ids of the nodes that are the latest of their asset's partition.
-        deployed: the models that serve, each as ``models:/name/version``.
     """
     reached = [node for node in trace.graph.nodes.values() if node.id in (trace.downstream or ())]
-    judged = [(node, _urgency(node, frozenset(current), frozenset(deployed))) for node in reached]
+    judged = [(node, _urgency(node, frozenset(current))) for node in reached]
     # A stable sort: what is equally urgent stays in the order of the log, in which inputs come before their readers.
     affected = sorted((Affected(node, urgency) for node, urgency in judged if urgency is not None), key=_by_urgency)
     return Impact(trace.reference, tuple(affected), len(reached) - len(affected))
-
-
-def model_name(model_version: str) -> str:
-    """The name in ``models:/name/version``."""
-    return model_version.removeprefix("models:/").rpartition("/")[0]
 
 
 def render_impact(impact: Impact) -> RenderableType:
@@ -110,9 +104,9 @@ def impact_to_json(impact: Impact) -> dict[str, Any]:
     }
 
 
-def _urgency(node: Node, current: frozenset[str], deployed: frozenset[str]) -> Urgency | None:
+def _urgency(node: Node, current: frozenset[str]) -> Urgency | None:
     if node.model_version is not None:
-        return Urgency.DEPLOYED if node.model_version in deployed else Urgency.REGISTERED
+        return Urgency.DEPLOYED if node.is_deployed else Urgency.REGISTERED
     return Urgency.CURRENT if node.id in current else None
 
 

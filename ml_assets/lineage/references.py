@@ -83,7 +83,9 @@ def parse_reference(text: str) -> Reference:
 
 def _model_version(text: str) -> Reading:
     if not _MODEL_VERSION.fullmatch(text):
-        raise _malformed(f"{text!r} names no version of a registered model", "write it as models:/name/version")
+        raise _malformed(
+            f"{text!r} names no version of a registered model", "write it as models:/name/version or models:/name@alias"
+        )
     return Reading(Form.MODEL_VERSION, text)
 
 

@@ -39,6 +39,9 @@ def to_json(graph: LineageGraph) -> dict[str, Any]:
                 "image": node.image,
                 "environment": node.environment,
                 "mlflow_run": node.mlflow_run,
+                "model_version": node.model_version,
+                "aliases": list(node.aliases),
+                "is_deployed": node.is_deployed,
                 "commit": node.commit,
                 "dagster_run": node.dagster_run,
                 "timestamp": node.timestamp.isoformat() if node.timestamp else None,
@@ -94,7 +97,9 @@ def _facts(node: Node) -> Iterator[str]:
     if node.commit or node.environment:
         yield f"commit {describe_commit(node.commit, node.dirty)}" if node.commit else describe_commit(None, None)
     if node.model_version:
-        yield node.model_version
+        yield " ".join([node.model_version, *(f"@{alias}" for alias in node.aliases)])
+    if node.is_deployed:
+        yield "deployed"
     if node.mlflow_run:
         yield f"MLflow {node.mlflow_run[:8]}"
     if node.dagster_run:

@@ -166,6 +166,9 @@ def test_trace_for_machines_has_the_promised_form(home: Home, run: Run) -> None:
             "image",
             "environment",
             "mlflow_run",
+            "model_version",
+            "aliases",
+            "is_deployed",
             "commit",
             "dagster_run",
             "timestamp",
@@ -262,6 +265,23 @@ def test_impact_names_what_must_be_made_again_models_first(home: Home, run: Run)
         )
     finally:
         client.delete_registered_model_alias("delay", "champion")
+
+
+def test_models_are_traced_by_alias_and_shown_with_their_aliases(home: Home, run: Run) -> None:
+    client = MlflowClient(f"sqlite:///{home.folder}/mlflow/mlflow.db")
+    client.set_registered_model_alias("delay", "champion", "1")
+    try:
+        for command in ("trace", "impact"):
+            assert "models:/delay/1 @champion  deployed" in run(command, "models:/delay@champion").out
+        (made,) = json.loads(run("trace", "models:/delay@champion", "--depth", "0", "--json").out)["nodes"]
+        assert (made["model_version"], made["aliases"], made["is_deployed"]) == ("models:/delay/1", ["champion"], True)
+        assert json.loads(run("diff", "models:/delay@champion", "delay_model", "--json").out)["differences"] == []
+        assert "@champion" not in run("trace", "delay_model", "--no-aliases").out
+    finally:
+        client.delete_registered_model_alias("delay", "champion")
+    gone = run("trace", "models:/delay@champion")
+    assert gone.code == 2
+    assert "no version of the registered model delay has the alias 'champion'" in gone.err
 
 
 def test_impact_is_answered_where_mlflow_is_not(home: Home, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from resources.errors import TrackingError
-from resources.model_registry import deployed_versions
+from resources.errors import TrackingError, UnknownReference
+from resources.model_registry import ModelRegistry, model_name
 from resources.tracking_store import open_store
 
 
@@ -25,12 +25,34 @@ def client(uri: str) -> MlflowClient:
     return client
 
 
-def test_the_version_that_carries_the_alias_is_deployed(uri: str, client: MlflowClient) -> None:
+def test_aliases_are_told_by_version(uri: str, client: MlflowClient) -> None:
     client.set_registered_model_alias("delay", "champion", "2")
-    assert deployed_versions(uri, "tests", ["delay", "other", "unknown"], "champion") == {"models:/delay/2"}
-    assert deployed_versions(uri, "tests", ["delay"], "challenger") == set()
+    client.set_registered_model_alias("delay", "blue", "2")
+    client.set_registered_model_alias("other", "champion", "1")
+    found = ModelRegistry(uri, "tests").aliases(["delay", "other", "unknown"])
+    assert found == {"models:/delay/2": ("blue", "champion"), "models:/other/1": ("champion",)}
+
+
+def test_an_alias_stands_for_the_version_that_carries_it_now(uri: str, client: MlflowClient) -> None:
+    registry = ModelRegistry(uri, "tests")
+    for version in ("1", "2"):
+        client.set_registered_model_alias("delay", "champion", version)
+        assert registry.version("delay", "champion") == f"models:/delay/{version}"
+
+
+def test_an_alias_that_nobody_carries_is_unknown(uri: str, client: MlflowClient) -> None:
+    client.set_registered_model_alias("delay", "champion", "2")
+    with pytest.raises(UnknownReference, match=r"'challenger'\. Next: take one of its aliases .*delay@champion"):
+        ModelRegistry(uri, "tests").version("delay", "challenger")
+    with pytest.raises(UnknownReference, match="no registered model 'unknown'"):
+        ModelRegistry(uri, "tests").version("unknown", "champion")
 
 
 def test_a_server_that_does_not_answer_is_named() -> None:
     with pytest.raises(TrackingError, match=r"http://127.0.0.1:1 does not answer"):
-        deployed_versions("http://127.0.0.1:1", "tests", ["delay"], "champion")
+        ModelRegistry("http://127.0.0.1:1", "tests").aliases(["delay"])
+
+
+@pytest.mark.parametrize(("version", "name"), [("models:/m/1", "m"), ("models:/a b/12", "a b")])
+def test_a_model_version_names_its_model(version: str, name: str) -> None:
+    assert model_name(version) == name

@@ -1,12 +1,12 @@
 """What is affected is what somebody may still take, the most urgent first, in the order of making."""
 
 import io
+from dataclasses import replace
 
-import pytest
 from rich.console import Console
 
-from ml_assets.lineage.graph import Node
-from ml_assets.lineage.impact import Impact, Urgency, impact_of, impact_to_json, model_name, render_impact
+from ml_assets.lineage.graph import LineageGraph, Node
+from ml_assets.lineage.impact import Impact, Urgency, impact_of, impact_to_json, render_impact
 from resources.provenance import ArtifactKind, InputVersion
 from tests.ml_assets.lineage.reference import Event, ReferenceGraph
 
@@ -33,7 +33,9 @@ CURRENT = {"raw#1", "table#4", "model#5", "report#6", "other#7"}
 
 
 def impact(reference: str, *deployed: str) -> Impact:
-    return impact_of(ReferenceGraph.of_events(EVENTS).trace(reference), CURRENT, deployed)
+    trace = ReferenceGraph.of_events(EVENTS).trace(reference)
+    nodes = [replace(node, is_deployed=node.model_version in deployed) for node in trace.graph.nodes.values()]
+    return impact_of(replace(trace, graph=LineageGraph(nodes, trace.graph.edges)), CURRENT)
 
 
 def listed(found: Impact) -> list[tuple[str, Urgency]]:
@@ -57,7 +59,7 @@ def test_what_lies_upstream_or_beside_is_not_affected() -> None:
 
 
 def test_what_was_replaced_is_counted_and_not_listed() -> None:
-    found = impact_of(ReferenceGraph.of_events([RAW, OLD_TABLE]).trace("table#2"), CURRENT, ())
+    found = impact_of(ReferenceGraph.of_events([RAW, OLD_TABLE]).trace("table#2"), CURRENT)
     assert (found.affected, found.superseded) == ((), 1)
     assert "nothing that is current, registered or deployed" in printed(found)
     assert "1 that newer materializations have replaced" in printed(found)
@@ -82,8 +84,3 @@ def test_machines_read_the_same() -> None:
         ("table#4", "current"),
         ("report#6", "current"),
     ]
-
-
-@pytest.mark.parametrize(("version", "name"), [("models:/m/1", "m"), ("models:/a b/12", "a b")])
-def test_a_model_version_names_its_model(version: str, name: str) -> None:
-    assert model_name(version) == name

@@ -144,7 +144,8 @@ def test_what_was_not_asked_is_not_shown() -> None:
 def test_json_has_the_promised_form() -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     flights = node(1, "flights", partition="2013-01", commit="a" * 40, dagster_run="r", timestamp=moment)
-    model = node(2, "model", kind=ArtifactKind.MODEL, mlflow_run="m")
+    model = node(2, "model", kind=ArtifactKind.MODEL, mlflow_run="m", model_version="models:/m/1")
+    model = replace(model, aliases=("champion",), is_deployed=True)
     answer = json.loads(json.dumps(to_json(ReferenceGraph.of_events([Event(flights), Event(model, read(flights))]))))
     assert answer["edges"] == [{"from": "flights@2013-01#1", "to": "model#2"}]
     assert answer["nodes"][0] == {
@@ -156,9 +157,14 @@ def test_json_has_the_promised_form() -> None:
         "image": None,
         "environment": ENVIRONMENT,
         "mlflow_run": None,
+        "model_version": None,
+        "aliases": [],
+        "is_deployed": False,
         "commit": "a" * 40,
         "dagster_run": "r",
         "timestamp": "2026-01-02T03:04:05+00:00",
     }
     assert answer["nodes"][1]["kind"] == "model"
     assert answer["nodes"][1]["mlflow_run"] == "m"
+    assert (answer["nodes"][1]["model_version"], answer["nodes"][1]["aliases"]) == ("models:/m/1", ["champion"])
+    assert answer["nodes"][1]["is_deployed"]

@@ -1,0 +1,148 @@
+"""All questions about the lineage of a Dagster instance in one place, for Python and for the command line."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+import dagster as dg
+
+from ml_assets.lineage.code_location import CodeLocation
+from ml_assets.lineage.difference import Difference, Origin, differences
+from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
+from ml_assets.lineage.impact import Impact, impact_of
+from ml_assets.lineage.index import open_index
+from ml_assets.lineage.questions import NODE_LIMIT, Question
+from ml_assets.lineage.staleness import Staleness
+from ml_assets.lineage.why import Summary, Why, explain, summarize
+from resources.errors import TrackingError
+from resources.model_registry import ModelRegistry, model_name
+from resources.provenance import ArtifactKind
+
+__all__ = ["Lineage"]
+
+_ALIAS: Final = re.compile(r"models:/([^/@]+)@([^/@]+)")
+
+
+class Lineage:
+    """Answers questions about what an instance has recorded.
+
+    Every reference is one that ``ml-assets trace`` takes: an asset key (``key@partition``), data version, image digest,
+    MLflow run id, ``models:/name/version``, ``models:/name@alias``, Dagster run id or commit.
+
+    Args:
+        instance: what is asked about.
+        models: MLflow's model registry, for aliases and for what is deployed; None leaves them out.
+        note: takes a line for people, such as that MLflow does not answer.
+    """
+
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        models: ModelRegistry | None = None,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._instance, self._models, self._note = instance, models, note
+
+    def trace(
+        self,
+        reference: str,
+        *,
+        up: bool = True,
+        down: bool = True,
+        kinds: Iterable[ArtifactKind | NodeKind] = (),
+        since: datetime | None = None,
+        depth: int | None = None,
+        limit: int = NODE_LIMIT,
+        aliases: bool = True,
+    ) -> Trace:
+        """What something came from and what came from it.
+
+        Args:
+            reference: what is asked about.
+            up: whether to ask what it came from.
+            down: whether to ask what came from it.
+            kinds: kinds of the nodes to answer with; all if there are none.
+            since: answer with what was made at this moment or later.
+            depth: how many edges to follow; all if None.
+            limit: how many nodes the answer may have.
+            aliases: whether to ask MLflow for the aliases of models, which needs its import and a server.
+
+        Raises:
+            UnknownReference: nothing recorded has this name.
+            AmbiguousReference: different things have it, or begin with it.
+            LineageError: the answer is larger than was allowed, or lacks something that cannot be read.
+            TrackingError: the reference is an alias, and MLflow does not answer.
+        """
+        question = Question(self._resolved(reference), up, down, frozenset(kinds), since, depth, limit)
+        with open_index(self._instance, self._note) as index:
+            found = index.trace(question)
+        found = replace(found, reference=reference)
+        return self._with_aliases(found) if aliases else found
+
+    def impact(self, reference: str, *, limit: int = NODE_LIMIT) -> Impact:
+        """What must be made again if something is bad, deployed models first; raises as `trace`."""
+        with open_index(self._instance, self._note) as index:
+            found, current = index.affected(self._resolved(reference), limit)
+        return impact_of(self._with_aliases(replace(found, reference=reference)), current)
+
+    def origin(self, reference: str, *, limit: int = NODE_LIMIT) -> Origin:
+        """Where one artifact came from, with its provenance record.
+
+        Raises:
+            AmbiguousReference: the reference names several.
+            LineageError: as `trace` does.
+        """
+        with open_index(self._instance, self._note) as index:
+            return index.origin(self._resolved(reference), limit)
+
+    def diff(self, first: str, second: str, *, limit: int = NODE_LIMIT) -> tuple[Difference, ...]:
+        """What differs between the origins of two artifacts, the most likely cause first; raises as `origin`."""
+        return differences(self.origin(first, limit=limit), self.origin(second, limit=limit))
+
+    def why(self, asset: str, definitions: dg.Definitions) -> Why | Summary:
+        """Why an asset is stale, missing or failed, and what made it run last.
+
+        Args:
+            asset: ``key`` or ``key@partition``.
+            definitions: the code location as it is today.
+
+        Returns:
+            Of a partitioned asset without a partition, a summary of all partitions.
+
+        Raises:
+            UnknownReference: no such asset or partition is defined.
+            LineageError: its record is malformed, or of a later form than this reads.
+        """
+        staleness = Staleness(self._instance, CodeLocation(definitions))
+        artifact = staleness.find(asset)
+        if artifact.partition is None and staleness.partitions(artifact.asset):
+            return summarize(artifact.asset, staleness.every(artifact.asset))
+        return explain(staleness.facts(artifact))
+
+    def _resolved(self, reference: str) -> str:
+        """The reference with an alias replaced by the version that carries it now."""
+        alias = _ALIAS.fullmatch(reference.strip())
+        if alias is None or self._models is None:
+            return reference
+        return self._models.version(alias[1], alias[2])
+
+    def _with_aliases(self, trace: Trace) -> Trace:
+        """The trace with what MLflow says of the model versions in it; without, and a note, if it does not answer."""
+        nodes = trace.graph.nodes.values()
+        names = sorted({model_name(node.model_version) for node in nodes if node.model_version})
+        if self._models is None or not names:
+            return trace
+        try:
+            aliases = self._models.aliases(names)
+        except TrackingError as error:
+            self._note(f"which models are deployed is not known. {error}")
+            return trace
+        told = [_with_aliases(node, aliases, self._models.deployed_alias) for node in nodes]
+        return replace(trace, graph=LineageGraph(told, trace.graph.edges))
+
+
+def _with_aliases(node: Node, aliases: Mapping[str, tuple[str, ...]], deployed_alias: str) -> Node:
+    found = aliases.get(node.model_version or "", ())
+    return replace(node, aliases=found, is_deployed=deployed_alias in found) if found else node
