@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from ml_assets.console import Json, examples, say
 from ml_assets.lineage.commands import lineage_commands
+from ml_assets.retention.commands import retention_commands
 from resources.errors import AmbiguousReference, MlAssetsError, SettingsError, StoreError, UnknownReference
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _images = typer.Typer(no_args_is_help=True, help="Make images, and look up what 
 _app.add_typer(_data, name="data")
 _app.add_typer(_images, name="images")
 _app.add_typer(lineage_commands)
+_app.add_typer(retention_commands)
 
 _DataReference = Annotated[
     str,
@@ -122,16 +124,18 @@ def _get(
     """
     from ml_assets.data import find_artifact
     from ml_assets.definitions import content_store, open_instance, settings
+    from ml_assets.retention.ledger import explain_missing
     from resources.identity import Digest
 
     chosen = settings()
     with open_instance(chosen) as instance:
         found = find_artifact(instance, reference)
-    content, path = found.stored(), directory / found.file_name
-    try:
-        found.store(content_store(chosen)).checkout(Digest.parse(content.version), path)
-    except MlAssetsError as error:
-        raise error.for_asset(str(found.artifact)) from error.__cause__
+        content, path = found.stored(), directory / found.file_name
+        try:
+            found.store(content_store(chosen)).checkout(Digest.parse(content.version), path)
+        except MlAssetsError as error:
+            explained = explain_missing(error, content.version, instance)
+            raise explained.for_asset(str(found.artifact)) from error.__cause__
     say(as_json, f"{found.artifact} {content.version} → {path}", _payload(found, path))
 
 

@@ -11,6 +11,7 @@ what ``dvc push`` stored can be fetched here.
     dvc_deposit.py      copying files into such a directory, in several processes
     dvc_scan.py         what a directory consists of, and which of its hashes are known
     dvc_frames.py       tables as Parquet
+    dvc_lease.py        nobody stores while somebody deletes
     dvc_tracked.py      content that people track with DVC and git
 """
 
@@ -26,8 +27,9 @@ import pandas as pd
 from dagster import ConfigurableResource
 from pydantic import Field, PrivateAttr
 
-from resources.dvc_directory import ObjectDirectory, disk_errors, is_intact
+from resources.dvc_directory import HeldObject, ObjectDirectory, disk_errors, is_intact
 from resources.dvc_frames import read_parquet, write_parquet
+from resources.dvc_lease import wait_for_collection
 from resources.dvc_remote import Remote, open_remote
 from resources.dvc_scan import RememberedHashes, listing, read_listing, scan
 from resources.errors import ContentCorrupt, SettingsError, StoreError
@@ -73,6 +75,7 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
             RemoteUnreachable: the remote does not answer.
         """
         remote = self._open()
+        wait_for_collection(remote)
         with disk_errors(f"path {path}", path):
             files = scan(path)
         memory = RememberedHashes(Path(self.cache), path)
@@ -176,6 +179,34 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
             return True
         self._bring([value])
         return not remote.missing(self._members(value).values())
+
+    def opened(self) -> Remote:
+        """The remote itself, for those who look after what is in it.
+
+        Raises:
+            RemoteUnreachable: it does not answer.
+        """
+        return self._open()
+
+    def members(self, values: Iterable[str]) -> dict[str, frozenset[str]]:
+        """The objects that directories consist of, by the directories' DVC hashes; of those whose listing is held."""
+        wanted = {value for value in values if value.endswith(".dir")}
+        there = wanted - self._open().missing(wanted)
+        self._bring(there)
+        return {value: frozenset(self._members(value).values()) for value in there}
+
+    def cached(self) -> dict[str, HeldObject]:
+        """What the local cache holds."""
+        with disk_errors(f"cache {self.cache}"):
+            return self._objects().held()
+
+    def forget(self, values: Iterable[str]) -> None:
+        """Delete objects from the local cache, and the directories that were put together from them there."""
+        with disk_errors(f"cache {self.cache}"):
+            self._objects().remove(values := list(values))
+            for value in values:
+                if value.endswith(".dir"):
+                    shutil.rmtree(Path(self.cache) / "trees" / value.removesuffix(".dir"), ignore_errors=True)
 
     def dvc_file(self, content: Content, name: str, meta: dict[str, str]) -> str:
         """Text of the ``.dvc`` file with which ``dvc pull`` restores the content as `name`.

@@ -10,18 +10,29 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from resources import dvc_deposit
 from resources.dvc_deposit import STAMP_NS, Deposit
 from resources.errors import StoreError, StoreFull
 
-__all__ = ["ObjectDirectory", "disk_errors", "is_intact"]
+__all__ = ["HeldObject", "ObjectDirectory", "disk_errors", "is_intact"]
 
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 _SECONDS_PER_FILE, _SECONDS_PER_BYTE = 6e-5, 4e-9
 _WORTH_A_PROCESS = 0.25
 _MOST_PROCESSES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class HeldObject:
+    """An object that is kept."""
+
+    size: int
+    """Bytes."""
+    written: float | None
+    """When, in seconds since 1970; None where the server does not say."""
 
 
 class ObjectDirectory:
@@ -106,6 +117,24 @@ class ObjectDirectory:
             shutil.copyfile(source, destination)
             os.chmod(destination, 0o444)
             os.utime(destination, ns=(STAMP_NS, STAMP_NS))
+
+    def held(self) -> dict[str, HeldObject]:
+        """Every object that is here, by its DVC hash."""
+        found = {}
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._objects) as folders:
+            for folder in folders:
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder.path) as objects:
+                    for each in objects:
+                        state = each.stat(follow_symlinks=False)
+                        # The modification time is a stamp; that of the inode is when the object came here.
+                        found[folder.name + each.name] = HeldObject(state.st_size, state.st_ctime)
+        return found
+
+    def remove(self, values: Iterable[str]) -> None:
+        """Delete objects; those that are not here are left out."""
+        for value in values:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(dvc_deposit.object_path(self._objects, value))
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:

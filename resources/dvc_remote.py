@@ -2,13 +2,16 @@
 
 import contextlib
 import errno
+import re
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from resources.dvc_directory import ObjectDirectory, disk_errors
+from resources.dvc_directory import HeldObject, ObjectDirectory, disk_errors
 from resources.errors import ContentCorrupt, ContentMissing, MlAssetsError, RemoteUnreachable, SettingsError, StoreFull
 
 __all__ = ["Remote", "open_remote"]
@@ -16,6 +19,11 @@ __all__ = ["Remote", "open_remote"]
 _CONTACT_SECONDS = 20.0
 _MOST_ASKED_FOR_SIZE = 256
 _PLAIN_BOOLEANS = {"cache_regions"}
+_NOTES = "ml-assets"
+"""Folder of a remote for what is no object."""
+_OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
+_WRITTEN = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
+"""What the libraries for different servers call the time at which an object was written."""
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -44,6 +52,21 @@ class Remote(Protocol):
             ContentMissing: the remote does not hold one.
             ContentCorrupt: one has not the hash that it is filed under.
         """
+
+    def held(self) -> dict[str, HeldObject]:
+        """Every object that is kept, by its DVC hash."""
+
+    def remove(self, values: Sequence[str]) -> None:
+        """Delete objects; those that are not there (any more) are left out."""
+
+    def read_note(self, name: str) -> bytes | None:
+        """A small file beside the objects, which DVC does not see; None if it is not there."""
+
+    def write_note(self, name: str, content: bytes | None) -> None:
+        """Write such a file, or delete it."""
+
+    def notes(self, folder: str) -> list[str]:
+        """Names of such files, in a folder of them."""
 
 
 def open_remote(url: str, options: Mapping[str, Any], cache: ObjectDirectory) -> Remote:
@@ -90,6 +113,38 @@ class _Directory:
         for suffix in ("", ".dir"):
             self._copy([value for value in values if value.endswith(".dir") == bool(suffix)], suffix)
 
+    def held(self) -> dict[str, HeldObject]:
+        self._require()
+        with disk_errors(self.name):
+            return self._objects.held()
+
+    def remove(self, values: Sequence[str]) -> None:
+        with disk_errors(self.name):
+            self._objects.remove(values)
+
+    def read_note(self, name: str) -> bytes | None:
+        with disk_errors(self.name):
+            try:
+                return (self._path / _NOTES / name).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def write_note(self, name: str, content: bytes | None) -> None:
+        place = self._path / _NOTES / name
+        with disk_errors(self.name):
+            if content is None:
+                place.unlink(missing_ok=True)
+                return
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=place.parent, prefix=".", delete=False) as whole:
+                whole.write(content)
+            Path(whole.name).replace(place)
+
+    def notes(self, folder: str) -> list[str]:
+        with disk_errors(self.name):
+            place = self._path / _NOTES / folder
+            return sorted(file.name for file in place.iterdir() if file.name[0] != ".") if place.is_dir() else []
+
     def _require(self) -> None:
         if not self._path.is_dir():
             raise RemoteUnreachable(
@@ -126,6 +181,7 @@ class _Server:
         if filesystem.protocol == "s3":
             # Two libraries retry, one inside the other: without this, a dead address takes 25 attempts.
             filesystem.fs_args.setdefault("config_kwargs", {})["retries"] = {"total_max_attempts": 1}
+        self._root = path
         self._objects = get_odb(filesystem, filesystem.join(path, "files", "md5"), hash_name="md5", **config)
         with self._errors():
             _within(_CONTACT_SECONDS, lambda: filesystem.exists(path))
@@ -183,6 +239,54 @@ class _Server:
                 if not self._cache.adopt(Path(arrival), value):
                     raise _corrupt(value, place, self.name)
 
+    def held(self) -> dict[str, HeldObject]:
+        filesystem, root = self._objects.fs, self._objects.path
+        with self._errors():
+            filesystem.fs.invalidate_cache()
+            found = filesystem.fs.find(root, detail=True) if filesystem.exists(root) else {}
+            filesystem.fs.invalidate_cache()
+        held = {}
+        for path, info in found.items():
+            value = "".join(path.rstrip("/").rsplit("/", 2)[-2:])
+            if _OBJECT.fullmatch(value):
+                held[value] = HeldObject(int(info.get("size") or 0), _written(info))
+        return held
+
+    def remove(self, values: Sequence[str]) -> None:
+        there = sorted(set(values) - self.missing(values))
+        with self._errors():
+            if there:
+                self._objects.fs.remove([self._objects.oid_to_path(value) for value in there])
+
+    def read_note(self, name: str) -> bytes | None:
+        with self._errors():
+            try:
+                content: bytes = self._objects.fs.cat_file(self._note(name))
+            except FileNotFoundError:
+                return None
+            return content
+
+    def write_note(self, name: str, content: bytes | None) -> None:
+        filesystem, place = self._objects.fs, self._note(name)
+        with self._errors():
+            if content is not None:
+                filesystem.makedirs(filesystem.parent(place), exist_ok=True)
+                filesystem.pipe_file(place, content)
+            elif filesystem.exists(place):
+                filesystem.remove(place)
+
+    def notes(self, folder: str) -> list[str]:
+        filesystem, place = self._objects.fs, self._note(folder)
+        with self._errors():
+            filesystem.fs.invalidate_cache()
+            return (
+                sorted(path.rsplit("/", 1)[-1] for path in filesystem.find(place)) if filesystem.exists(place) else []
+            )
+
+    def _note(self, name: str) -> str:
+        place: str = self._objects.fs.join(self._root, _NOTES, name)
+        return place
+
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         try:
@@ -199,6 +303,16 @@ class _Server:
                 f"the {self.name} did not answer, or refused: {type(error).__name__}: {error}",
                 next_step="see that the server runs, and that its address, bucket and credentials are right; run again",
             ) from error
+
+
+def _written(info: Mapping[str, Any]) -> float | None:
+    for name in _WRITTEN:
+        value = info.get(name)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return None
 
 
 def _dvc_settings(url: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any], str]:

@@ -23,6 +23,7 @@
     ├── DatabaseUnreachable       Dagster's database did not answer for longer than a short outage
     ├── AlertError                an alert could not be delivered
     ├── SourceError               the commit that the code is at could not be read
+    ├── RetentionError            something cannot be collected now
     └── LineageError              a question about lineage has no answer
         ├── UnknownReference      nothing recorded has this name
         └── AmbiguousReference    several recorded things have this name
@@ -51,6 +52,7 @@ __all__ = [
     "PlacementError",
     "RegistryError",
     "RemoteUnreachable",
+    "RetentionError",
     "SchemaError",
     "SettingsError",
     "SourceError",
@@ -169,6 +171,10 @@ class AlertError(MlAssetsError):
 
 class SourceError(MlAssetsError):
     """The commit that the code is at could not be read."""
+
+
+class RetentionError(MlAssetsError):
+    """Something cannot be collected now."""
 
 
 class LineageError(MlAssetsError):

@@ -57,6 +57,22 @@ class ModelRegistry:
             )
         return f"models:/{name}/{found[alias]}"
 
+    def versions(self, names: Iterable[str]) -> frozenset[str]:
+        """All versions that the registry has of registered models, as ``models:/name/version``; raises as `aliases`."""
+        client, _ = open_store(self.uri, self.experiment, None)
+        found = set()
+        for name in names:
+            quoted = name.replace("'", "''")
+            token = None
+            while True:
+                with tracking_errors(self.uri):
+                    page = client.search_model_versions(f"name = '{quoted}'", page_token=token)
+                found |= {f"models:/{name}/{each.version}" for each in page}
+                token = page.token
+                if not token:
+                    break
+        return frozenset(found)
+
     def _by_alias(self, names: Iterable[str]) -> dict[str, Mapping[str, str]]:
         """Version by alias, of each registered model that there is."""
         from mlflow.exceptions import MlflowException

@@ -1,4 +1,4 @@
-"""Reads of an OCI registry: a tag's digest and platforms, an image's configuration and labels, referrers.
+"""What an OCI registry holds: a tag's digest and platforms, an image's configuration and labels, referrers.
 
 A tag is resolved here, once, and what leaves is a digest. Everything that arrives is checked against the digest that
 it was asked for or announced with. Source: the OCI image and distribution specifications 1.1.
@@ -17,7 +17,7 @@ from resources.errors import RegistryError
 from resources.identity import Digest, ImageReference
 from resources.registry_auth import Answer, RegistrySession
 
-__all__ = ["ImageConfiguration", "PublishedImage", "Referrer", "RegistryClient", "ResolvedImage"]
+__all__ = ["ImageConfiguration", "ManifestParts", "PublishedImage", "Referrer", "RegistryClient", "ResolvedImage"]
 
 DEFAULT_PLATFORM = "linux/amd64"
 _INDEX_TYPES = (
@@ -71,6 +71,16 @@ class Referrer:
     artifact_type: str
     size: int
     annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestParts:
+    """What a manifest or index is made of."""
+
+    manifests: tuple[Digest, ...]
+    """Of an index, those that it lists, attestations among them."""
+    blobs: Mapping[Digest, int]
+    """Configuration and layers of a manifest, and their bytes."""
 
 
 class RegistryClient:
@@ -172,6 +182,29 @@ class RegistryClient:
             if artifact_type in (None, entry.artifact_type)
         )
 
+    def parts(self, reference: ImageReference) -> ManifestParts | None:
+        """What an image or index is made of; None where the registry holds no such manifest. Raises as `find`."""
+        found = self._manifest(reference.registry, reference.repository, str(reference.digest))
+        if found is None:
+            return None
+        manifest = found[1]
+        blobs = [*([manifest.config] if manifest.config else []), *manifest.layers]
+        return ManifestParts(
+            tuple(_digest(each.digest) for each in manifest.manifests or ()),
+            {_digest(each.digest): each.size for each in blobs},
+        )
+
+    def delete(self, reference: ImageReference) -> bool:
+        """Delete a manifest or index by its digest, with all its tags; False where the registry holds none.
+
+        The registry frees the space of its layers when it collects garbage.
+
+        Raises:
+            RegistryError: the registry did not answer or refused, or deletes nothing.
+        """
+        path = f"/v2/{reference.repository}/manifests/{reference.digest}"
+        return self._session(reference.registry).delete(path, repository=reference.repository)
+
     def _manifest(self, registry: str, repository: str, version: str) -> "tuple[Digest, _Manifest] | None":
         path = f"/v2/{repository}/manifests/{version}"
         answer = self._get(registry, repository, path, accept=", ".join((*_INDEX_TYPES, *_MANIFEST_TYPES)))
@@ -198,6 +231,9 @@ class RegistryClient:
         return ImageConfiguration(digest, _platform(content), (content.config and content.config.labels) or {})
 
     def _get(self, registry: str, repository: str, path: str, *, accept: str) -> Answer:
+        return self._session(registry).get(path, repository=repository, accept=accept)
+
+    def _session(self, registry: str) -> RegistrySession:
         session = self._sessions.get(registry)
         if session is None:
             session = self._sessions[registry] = RegistrySession(
@@ -206,7 +242,7 @@ class RegistryClient:
                 docker_config=self._docker_config,
                 timeout=self._timeout,
             )
-        return session.get(path, repository=repository, accept=accept)
+        return session
 
 
 class _Platform(BaseModel):
@@ -227,6 +263,7 @@ class _Manifest(BaseModel):
     """An image manifest (which has a configuration) or an index (which has manifests)."""
 
     config: _Descriptor | None = None
+    layers: list[_Descriptor] = []
     manifests: list[_Descriptor] | None = None
 
 

@@ -1,7 +1,7 @@
 """HTTP to an OCI registry: plain or TLS, credentials from Docker's configuration, bearer tokens, errors as ours.
 
 Sources: the OCI distribution specification 1.1 and the token authentication specification of the Distribution
-project. Only reads are made, so every request may be repeated.
+project. Every request may be repeated: reads, and deletions by digest.
 """
 
 import base64
@@ -52,7 +52,7 @@ class Answer:
 
 
 class RegistrySession:
-    """GET requests to one registry, authenticated as it asks.
+    """Requests to one registry, authenticated as it asks.
 
     Args:
         registry: host with an optional port.
@@ -67,7 +67,7 @@ class RegistrySession:
         self._timeout = timeout
         self._loopback = is_loopback(registry)
         self._scheme = "http" if plain_http or self._loopback else "https"
-        self._authorizations: dict[str, str] = {}
+        self._authorizations: dict[tuple[str, str], str] = {}
         self._http: requests.Session | None = None
 
     def get(self, path: str, *, repository: str, accept: str) -> Answer:
@@ -77,32 +77,54 @@ class RegistrySession:
             RegistryError: no connection, no trust in its certificate, refused, too busy, or broken. A 404 is an
                 answer like any other, since only the caller knows what it means.
         """
-        url = f"{self._scheme}://{self.registry}{path}"
-        headers = {"Accept": accept}
-        answer = self._request("GET", url, headers | self._authorization(repository))
-        if answer.status == 401:
-            self._authorizations[repository] = self._authorize(answer, repository)
-            answer = self._request("GET", url, headers | self._authorization(repository))
+        answer = self._authorized("GET", path, repository, "pull", {"Accept": accept})
         if answer.status in (200, 404):
             return answer
         raise self._refusal(answer, f"GET {path}")
 
-    def _authorization(self, repository: str) -> dict[str, str]:
-        value = self._authorizations.get(repository)
+    def delete(self, path: str, *, repository: str) -> bool:
+        """Delete what is at ``path``, with the right to delete from ``repository``; False if it was not there.
+
+        Raises:
+            RegistryError: as `get`, and where the registry deletes nothing.
+        """
+        answer = self._authorized("DELETE", path, repository, "pull,delete", {})
+        if answer.status in (200, 202, 204):
+            return True
+        if answer.status == 404:
+            return False
+        if answer.status == 405 or "UNSUPPORTED" in _error_message(answer.body):
+            raise RegistryError(
+                f"the registry {self.registry} deletes nothing",
+                next_step="let it (storage.delete.enabled of the Distribution registry), or leave images out",
+            )
+        raise self._refusal(answer, f"DELETE {path}")
+
+    def _authorized(self, method: str, path: str, repository: str, actions: str, headers: Mapping[str, str]) -> Answer:
+        url = f"{self._scheme}://{self.registry}{path}"
+        key = (repository, actions)
+        answer = self._request(method, url, {**headers, **self._authorization(key)})
+        if answer.status == 401:
+            self._authorizations[key] = self._authorize(answer, repository, actions)
+            answer = self._request(method, url, {**headers, **self._authorization(key)})
+        return answer
+
+    def _authorization(self, key: tuple[str, str]) -> dict[str, str]:
+        value = self._authorizations.get(key)
         return {"Authorization": value} if value else {}
 
-    def _authorize(self, refusal: Answer, repository: str) -> str:
+    def _authorize(self, refusal: Answer, repository: str, actions: str) -> str:
         challenge = refusal.headers.get("www-authenticate", "")
         credentials = read_credentials(self._docker_config, self.registry)
         bearer = re.search(r"\bbearer\s+(.*)", challenge, re.IGNORECASE)
         if bearer:
             parameters = dict(re.findall(r'(\w+)="([^"]*)"', bearer[1]))
-            return f"Bearer {self._token(parameters, repository, credentials)}"
+            return f"Bearer {self._token(parameters, f'repository:{repository}:{actions}', credentials)}"
         if re.match(r"\s*basic\b", challenge, re.IGNORECASE) and credentials and not credentials.is_identity_token:
             return _basic(credentials)
-        raise self._refusal(refusal, f"pulling from {repository}")
+        raise self._refusal(refusal, f"{'pulling' if actions == 'pull' else 'deleting'} from {repository}")
 
-    def _token(self, challenge: Mapping[str, str], repository: str, credentials: Credentials | None) -> str:
+    def _token(self, challenge: Mapping[str, str], scope: str, credentials: Credentials | None) -> str:
         realm = challenge.get("realm", "")
         address = urlsplit(realm)
         if address.scheme != "https" and not (address.scheme == "http" and self._scheme == "http"):
@@ -110,7 +132,7 @@ class RegistrySession:
                 f"{self.registry} sends clients to {realm!r} for a token, which is not safe to send credentials to",
                 next_step="ask who runs the registry to serve its token service over https",
             )
-        query = {"service": challenge.get("service", ""), "scope": f"repository:{repository}:pull"}
+        query = {"service": challenge.get("service", ""), "scope": scope}
         if credentials and credentials.is_identity_token:
             form = {"grant_type": "refresh_token", "client_id": "ml-assets", "refresh_token": credentials.password}
             answer = self._request("POST", realm, {}, data=query | form)
@@ -118,7 +140,7 @@ class RegistrySession:
             headers = {"Authorization": _basic(credentials)} if credentials else {}
             answer = self._request("GET", realm, headers, params=query)
         if answer.status != 200:
-            raise self._refusal(answer, f"a token for {repository}")
+            raise self._refusal(answer, f"a token for {scope}")
         try:
             tree = json.loads(answer.body)
             return str(tree.get("token") or tree["access_token"])

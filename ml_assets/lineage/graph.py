@@ -46,6 +46,7 @@ class Node:
         problem: of an unreadable one, the event, why it cannot be read, and what to do.
         aliases: of its model version, as MLflow has them now; empty where it was not asked.
         is_deployed: whether its model version serves, as far as MLflow was asked.
+        collected: when `ml-assets gc` deleted its content, or the image; None as long as it is there.
     """
 
     asset: str
@@ -67,6 +68,7 @@ class Node:
     problem: LineageError | None = field(default=None, compare=False)
     aliases: tuple[str, ...] = field(default=(), compare=False)
     is_deployed: bool = field(default=False, compare=False)
+    collected: datetime | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:

@@ -18,11 +18,12 @@ from ml_assets.lineage import tables
 from ml_assets.lineage.databases import Database, FileDatabase, MemoryDatabase, SharedDatabase
 from ml_assets.lineage.difference import Origin
 from ml_assets.lineage.filling import FORM, fill, form_of, rebuild
-from ml_assets.lineage.graph import NodeKind, Trace
+from ml_assets.lineage.graph import LineageGraph, NodeKind, Trace
 from ml_assets.lineage.log import EventLog
 from ml_assets.lineage.questions import NODE_LIMIT, Question
-from ml_assets.lineage.walking import answer, current
+from ml_assets.lineage.walking import answer, current, part
 from resources.errors import AmbiguousReference, LineageError
+from resources.provenance import ProvenanceRecord
 
 __all__ = ["LineageIndex", "open_index"]
 
@@ -121,6 +122,26 @@ class LineageIndex:
             return trace, current(connection, trace.graph)
 
         return self._asked(ask)
+
+    def whole(self) -> LineageGraph:
+        """All that is recorded.
+
+        Raises:
+            LineageError: an event cannot be read, or as `trace` does.
+        """
+
+        def ask(connection: sql.Connection) -> LineageGraph:
+            return part(connection, connection.scalars(sql.select(tables.nodes.c.key)).all())[0]
+
+        return self._asked(ask)
+
+    def record(self, storage_id: int) -> ProvenanceRecord | None:
+        """The provenance record of an event; None if it is not there, or carries none.
+
+        Raises:
+            LineageError: the record is malformed, or of a later form than this reads.
+        """
+        return self._log.record(storage_id)
 
     def rebuild(self) -> int:
         """Throw the index away and make it anew; gives the number of versions and inputs that it has.

@@ -45,6 +45,11 @@ def notes() -> Path:
     return file
 
 
+@dataset()
+def noted() -> Path:
+    return Path(settings().home).parent / "new.txt"
+
+
 @feature_set(key_prefix="tables", image=train_image)
 def distances(flights: pd.DataFrame) -> pd.DataFrame:
     return flights
@@ -169,6 +174,7 @@ def test_trace_for_machines_has_the_promised_form(home: Home, run: Run) -> None:
             "model_version",
             "aliases",
             "is_deployed",
+            "collected",
             "commit",
             "dagster_run",
             "timestamp",
@@ -301,6 +307,38 @@ def test_diff_names_what_differs_between_two_origins(home: Home, run: Run) -> No
     several = run("diff", "flights", "notes")
     assert several.code == 2
     assert "'flights' names 2 materializations: flights@a#" in several.err
+
+
+def test_gc_says_what_would_go_and_asks_before_it_does(home: Home, run: Run) -> None:
+    everything = json.loads(run("gc", "--grace", "0", "--json").out)
+    assert (everything["dry_run"], everything["kept"], everything["materializations"]) == (True, 6, 6)
+    assert (everything["size"], everything["data"], everything["mlflow"]) == (0, [], [])
+    assert "there is nothing to collect" in run("gc").out
+    wrong = run("gc", "--only", "dta")
+    assert wrong.code == 2
+    assert "'dta' is none of data, images, mlflow, cache" in " ".join(wrong.err.split())
+
+
+def test_gc_deletes_what_was_replaced_and_whoever_asks_is_told(home: Home, run: Run, tmp_path: Path) -> None:
+    before = home.versions["notes"]
+    with open_instance(settings()) as instance:
+        (home.folder / "new.txt").write_text("newer notes")
+        dg.materialize([noted], instance=instance, resources=resources_for(settings()))
+        (home.folder / "new.txt").write_text("newest notes")
+        dg.materialize([noted], instance=instance, resources=resources_for(settings()))
+    choice = ("gc", "--keep-last", "1", "--grace", "0", "--only", "data", "--only", "cache", "--apply")
+    refused = run(*choice)
+    assert refused.code == 1
+    assert "nobody is there to confirm that this is to be deleted. Next: give --yes." in refused.err
+    (gone,) = json.loads(run(*choice[:-1], "--json").out)["data"]
+    done = run(*choice, "--yes")
+    assert done.code == 0, done.err
+    assert f"deleted {gone['version']}" in done.err
+    lost = run("data", "get", f"noted@{gone['version']}", tmp_path)
+    assert lost.code == 1
+    assert f"noted: the content {gone['version']} was collected on " in lost.err
+    assert "collected 20" in run("trace", gone["of"][0], "--no-aliases").out
+    assert run("data", "get", f"notes@{before}", tmp_path).code == 0
 
 
 WHY = ("--module", "tests.ml_assets.test_cli")
@@ -529,6 +567,7 @@ def test_update_without_a_registry_says_how_to_name_one(run: Run, project: Path)
         ["trace"],
         ["impact"],
         ["why"],
+        ["gc"],
         ["lineage", "rebuild"],
         ["sweep"],
         ["data", "get"],

@@ -160,6 +160,7 @@ def test_json_has_the_promised_form() -> None:
         "model_version": None,
         "aliases": [],
         "is_deployed": False,
+        "collected": None,
         "commit": "a" * 40,
         "dagster_run": "r",
         "timestamp": "2026-01-02T03:04:05+00:00",

@@ -1,0 +1,74 @@
+"""Which materializations are kept. Pure."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Final
+
+from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
+
+__all__ = ["GRACE", "Policy", "kept_nodes"]
+
+GRACE: Final = timedelta(days=1)
+"""What is younger is never collected: content is stored before its materialization is recorded."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is to be kept.
+
+    Attributes:
+        last: so many materializations of each asset, or of each of its partitions; at least one.
+        since: what was made at this moment or later.
+        registered: the models that MLflow's registry has.
+        deployed: those of them that serve.
+        whole_origin: also all that a kept materialization came from, without which it cannot be reproduced.
+        grace: what is younger, or was the latest until so recently, is kept.
+    """
+
+    last: int = 3
+    since: datetime | None = None
+    registered: bool = True
+    deployed: bool = True
+    whole_origin: bool = True
+    grace: timedelta = GRACE
+
+    def __post_init__(self) -> None:
+        if self.last < 1:
+            raise ValueError(f"the latest materialization is always kept, so that last cannot be {self.last}")
+
+
+def kept_nodes(graph: LineageGraph, policy: Policy, registered: Collection[str], cutoff: datetime) -> frozenset[str]:
+    """Ids of the nodes whose content, image and MLflow artifacts are kept.
+
+    Args:
+        graph: all that is recorded; its nodes say which models are deployed.
+        policy: what to keep.
+        registered: the model versions that the registry has, each as ``models:/name/version``.
+        cutoff: what is younger, or was replaced later, is kept whatever the policy says.
+    """
+    roots = {node.id for node in _roots(graph.nodes.values(), policy, frozenset(registered), cutoff)}
+    return graph.upstream(roots) if policy.whole_origin else frozenset(roots)
+
+
+def _roots(nodes: Iterable[Node], policy: Policy, registered: frozenset[str], cutoff: datetime) -> Iterator[Node]:
+    since = min(cutoff, policy.since) if policy.since else cutoff
+    versions = defaultdict[tuple[str, str | None], list[Node]](list)
+    for node in nodes:
+        if node.kind is NodeKind.MISSING:
+            continue
+        versions[node.asset, node.partition].append(node)
+        is_young = node.timestamp is None or node.timestamp >= since
+        is_registered = policy.registered and node.model_version in registered
+        # Content that people track themselves is not ours to judge.
+        if is_young or is_registered or (policy.deployed and node.is_deployed) or node.kind is NodeKind.OBSERVATION:
+            yield node
+    for made in versions.values():
+        made.sort(key=lambda node: node.storage_id or 0)
+        yield from made[-policy.last :]
+        for node, successor in pairwise(made):
+            # A step that started before then may be reading it.
+            if successor.timestamp is None or successor.timestamp >= cutoff:
+                yield node

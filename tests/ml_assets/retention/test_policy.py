@@ -1,0 +1,74 @@
+"""Kept are the latest, what is young or was the latest until lately, registered models, and all that they came from."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
+from ml_assets.retention.policy import Policy, kept_nodes
+from resources.provenance import ArtifactKind
+
+NOW = datetime(2026, 1, 31, tzinfo=UTC)
+CUTOFF = NOW - timedelta(days=1)
+
+
+def node(storage_id: int, asset: str, day: int = 1, **fields: Any) -> Node:
+    moment = datetime(2026, 1, day, tzinfo=UTC)
+    kind = fields.pop("kind", ArtifactKind.DATASET)
+    return Node(asset, kind, data_version=f"md5:{storage_id:032}", storage_id=storage_id, timestamp=moment, **fields)
+
+
+def kept(nodes: list[Node], policy: Policy, *registered: str, edges: tuple[tuple[str, str], ...] = ()) -> set[str]:
+    return {name.partition("#")[2] for name in kept_nodes(LineageGraph(nodes, edges), policy, registered, CUTOFF)}
+
+
+HISTORY = [node(number, "data", number) for number in range(1, 6)]
+
+
+@pytest.mark.parametrize(("last", "expected"), [(1, {"5"}), (2, {"4", "5"}), (9, {"1", "2", "3", "4", "5"})])
+def test_the_latest_of_each_asset_are_kept(last: int, expected: set[str]) -> None:
+    assert kept(HISTORY, Policy(last=last)) == expected
+
+
+def test_partitions_are_counted_apart() -> None:
+    nodes = [node(1, "data", partition="a"), node(2, "data", partition="b"), node(3, "data", partition="a")]
+    assert kept(nodes, Policy(last=1)) == {"2", "3"}
+
+
+def test_at_least_one_is_kept() -> None:
+    with pytest.raises(ValueError, match="the latest materialization is always kept"):
+        Policy(last=0)
+
+
+def test_what_is_younger_than_a_date_is_kept() -> None:
+    assert kept(HISTORY, Policy(last=1, since=datetime(2026, 1, 4, tzinfo=UTC))) == {"4", "5"}
+
+
+def test_what_was_the_latest_until_lately_may_be_read_still() -> None:
+    nodes = [node(1, "data", 1), node(2, "data", 2), node(3, "data", 31)]
+    assert kept(nodes, Policy(last=1)) == {"2", "3"}
+
+
+def test_registered_and_deployed_models_are_kept_with_all_that_they_came_from() -> None:
+    nodes = [
+        node(1, "data"),
+        node(2, "model", kind=ArtifactKind.MODEL, model_version="models:/m/1"),
+        node(3, "data"),
+        node(4, "model", kind=ArtifactKind.MODEL, model_version="models:/m/2", is_deployed=True),
+        node(5, "data"),
+        node(6, "model", kind=ArtifactKind.MODEL),
+    ]
+    edges = (("data#1", "model#2"), ("data#3", "model#4"), ("data#5", "model#6"))
+    both = ("models:/m/1", "models:/m/2")
+    assert kept(nodes, Policy(last=1), *both, edges=edges) == {"1", "2", "3", "4", "5", "6"}
+    # The registry has forgotten the first.
+    assert kept(nodes, Policy(last=1), "models:/m/2", edges=edges) == {"3", "4", "5", "6"}
+    assert kept(nodes, Policy(last=1, registered=False), *both, edges=edges) == {"3", "4", "5", "6"}
+    assert kept(nodes, Policy(last=1, registered=False, deployed=False), *both, edges=edges) == {"5", "6"}
+    assert kept(nodes, Policy(last=1, whole_origin=False), *both, edges=edges) == {"2", "4", "5", "6"}
+
+
+def test_what_people_track_themselves_is_kept() -> None:
+    nodes = [node(number, "labels", kind=NodeKind.OBSERVATION) for number in (1, 2)]
+    assert kept(nodes, Policy(last=1)) == {"1", "2"}
