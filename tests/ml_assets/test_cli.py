@@ -309,38 +309,6 @@ def test_diff_names_what_differs_between_two_origins(home: Home, run: Run) -> No
     assert "'flights' names 2 materializations: flights@a#" in several.err
 
 
-def test_gc_says_what_would_go_and_asks_before_it_does(home: Home, run: Run) -> None:
-    everything = json.loads(run("gc", "--grace", "0", "--json").out)
-    assert (everything["dry_run"], everything["kept"], everything["materializations"]) == (True, 6, 6)
-    assert (everything["size"], everything["data"], everything["mlflow"]) == (0, [], [])
-    assert "there is nothing to collect" in run("gc").out
-    wrong = run("gc", "--only", "dta")
-    assert wrong.code == 2
-    assert "'dta' is none of data, images, mlflow, cache" in " ".join(wrong.err.split())
-
-
-def test_gc_deletes_what_was_replaced_and_whoever_asks_is_told(home: Home, run: Run, tmp_path: Path) -> None:
-    before = home.versions["notes"]
-    with open_instance(settings()) as instance:
-        (home.folder / "new.txt").write_text("newer notes")
-        dg.materialize([noted], instance=instance, resources=resources_for(settings()))
-        (home.folder / "new.txt").write_text("newest notes")
-        dg.materialize([noted], instance=instance, resources=resources_for(settings()))
-    choice = ("gc", "--keep-last", "1", "--grace", "0", "--only", "data", "--only", "cache", "--apply")
-    refused = run(*choice)
-    assert refused.code == 1
-    assert "nobody is there to confirm that this is to be deleted. Next: give --yes." in refused.err
-    (gone,) = json.loads(run(*choice[:-1], "--json").out)["data"]
-    done = run(*choice, "--yes")
-    assert done.code == 0, done.err
-    assert f"deleted {gone['version']}" in done.err
-    lost = run("data", "get", f"noted@{gone['version']}", tmp_path)
-    assert lost.code == 1
-    assert f"noted: the content {gone['version']} was collected on " in lost.err
-    assert "collected 20" in run("trace", gone["of"][0], "--no-aliases").out
-    assert run("data", "get", f"notes@{before}", tmp_path).code == 0
-
-
 WHY = ("--module", "tests.ml_assets.test_cli")
 
 
@@ -374,6 +342,38 @@ def test_the_lineage_index_is_made_anew_on_demand(home: Home, run: Run) -> None:
     again = run("trace", "flights", "--json")
     assert again.out == before
     assert re.fullmatch(r"note: the lineage index \(.*\) cannot be read and is made anew: .*\n", again.err)
+
+
+def test_gc_says_what_would_go_and_asks_before_it_does(home: Home, run: Run) -> None:
+    everything = json.loads(run("gc", "--grace", "0", "--json").out)
+    assert (everything["dry_run"], everything["kept"], everything["materializations"]) == (True, 6, 6)
+    assert (everything["size"], everything["data"], everything["mlflow"]) == (0, [], [])
+    assert "there is nothing to collect" in run("gc").out
+    wrong = run("gc", "--only", "dta")
+    assert wrong.code == 2
+    assert "'dta' is none of data, images, mlflow, cache" in " ".join(wrong.err.split())
+
+
+def test_gc_deletes_what_was_replaced_and_whoever_asks_is_told(home: Home, run: Run, tmp_path: Path) -> None:
+    before = home.versions["notes"]
+    with open_instance(settings()) as instance:
+        (home.folder / "new.txt").write_text("newer notes")
+        dg.materialize([noted], instance=instance, resources=resources_for(settings()))
+        (home.folder / "new.txt").write_text("newest notes")
+        dg.materialize([noted], instance=instance, resources=resources_for(settings()))
+    choice = ("gc", "--keep-last", "1", "--grace", "0", "--only", "data", "--only", "cache", "--apply")
+    refused = run(*choice)
+    assert refused.code == 1
+    assert "nobody is there to confirm that this is to be deleted. Next: give --yes." in refused.err
+    (gone,) = json.loads(run(*choice[:-1], "--json").out)["data"]
+    done = run(*choice, "--yes")
+    assert done.code == 0, done.err
+    assert f"deleted {gone['version']}" in done.err
+    lost = run("data", "get", f"noted@{gone['version']}", tmp_path)
+    assert lost.code == 1
+    assert f"noted: the content {gone['version']} was collected on " in lost.err
+    assert "collected 20" in run("trace", gone["of"][0], "--no-aliases").out
+    assert run("data", "get", f"notes@{before}", tmp_path).code == 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -12,6 +13,12 @@ from ml_assets.lineage.impact import Urgency
 from ml_assets.lineage.why import Status, Summary, Why
 from resources.errors import UnknownReference
 from tests.ml_assets.lineage.why_assets import ASSETS, definitions, departures, flights
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as found:
+        yield found
 
 
 def test_every_question_is_answered_on_an_instance(instance: dg.DagsterInstance, resources: dict[str, Any]) -> None:
