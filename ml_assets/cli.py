@@ -11,14 +11,24 @@ from rich.markup import escape
 
 from ml_assets.console import Json, examples, say
 from ml_assets.lineage.commands import lineage_commands
+from ml_assets.reproduction.command import reproduction_commands
 from ml_assets.retention.commands import retention_commands
-from resources.errors import AmbiguousReference, MlAssetsError, SettingsError, StoreError, UnknownReference
+from resources.errors import (
+    AmbiguousReference,
+    MlAssetsError,
+    ReproductionRefused,
+    SettingsError,
+    StoreError,
+    UnknownReference,
+)
 
 if TYPE_CHECKING:
     from ml_assets.data import StoredArtifact
     from ml_assets.executors.sweep import Leftover
 
 __all__ = ["main", "run_app"]
+
+_NO_ANSWER = (UnknownReference, AmbiguousReference, SettingsError, ReproductionRefused)
 
 _app = typer.Typer(
     name="ml-assets",
@@ -41,6 +51,7 @@ _app.add_typer(_data, name="data")
 _app.add_typer(_images, name="images")
 _app.add_typer(lineage_commands)
 _app.add_typer(retention_commands)
+_app.add_typer(reproduction_commands)
 
 _DataReference = Annotated[
     str,
@@ -62,7 +73,7 @@ def run_app(application: typer.Typer) -> None:
         application()
     except MlAssetsError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2 if isinstance(error, UnknownReference | AmbiguousReference | SettingsError) else 1)
+        sys.exit(2 if isinstance(error, _NO_ANSWER) else 1)
 
 
 @_app.command("sweep", epilog=examples("ml-assets sweep --dry-run", "ML_ASSETS_TARGET=docker ml-assets sweep --json"))

@@ -10,6 +10,7 @@ import dagster as dg
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.executors.pools import check_placements
 from ml_assets.images import with_build_keys
+from ml_assets.reproduction.job import reproduction_job
 from ml_assets.sensors import (
     ALERTS_KEY,
     alert_on_failed_tick,
@@ -178,7 +179,7 @@ def defs() -> dg.Definitions:
 
 
 def on_target(definitions: dg.Definitions, chosen: Settings) -> dg.Definitions:
-    """Definitions with what their target adds: resources, executor, sensors, and links to source code.
+    """Definitions with what their target adds: resources, executor, sensors, a job that reproduces, and links to code.
 
     Raises:
         SettingsError: an asset or a setting names a pool or an image that is not there.
@@ -186,7 +187,9 @@ def on_target(definitions: dg.Definitions, chosen: Settings) -> dg.Definitions:
     sensors = [alert_on_failure(chosen.ui_url), alert_on_failed_tick, close_abandoned_runs]
     if chosen.containers.executor != "processes":
         sensors.append(remove_leftover_containers(lambda: engine(chosen)))
-    target = dg.Definitions(resources=resources_for(chosen), sensors=sensors, executor=_executor(chosen))
+    target = dg.Definitions(
+        jobs=[reproduction_job()], resources=resources_for(chosen), sensors=sensors, executor=_executor(chosen)
+    )
     whole = dg.Definitions.merge(definitions, target)
     check_placements(whole, chosen)
     return with_source_links(with_build_keys(whole, image_builder(chosen)), chosen.root)

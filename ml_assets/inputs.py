@@ -17,7 +17,7 @@ from dagster._core.execution.context.system import StepExecutionContext
 from resources.identity import AssetPartition
 from resources.provenance import InputVersion
 
-__all__ = ["ResolvedInput", "input_tags", "resolve", "resolve_inputs"]
+__all__ = ["ResolvedInput", "events_by_id", "input_tags", "resolve", "resolve_inputs"]
 
 _PAGE: Final = 1000
 """Partitions, or events, asked for at once: Dagster's own limit."""
@@ -88,6 +88,19 @@ def resolve(
 ) -> list[ResolvedInput]:
     """The latest version of each partition, as of one moment, for readers outside a step."""
     return _resolve_key(instance, key, partitions, loaded, None)
+
+
+def events_by_id(
+    instance: dg.DagsterInstance, key: dg.AssetKey, storage_ids: Sequence[int]
+) -> dict[int, dg.EventLogRecord]:
+    """Materializations and observations of an asset by their ids; those that are not in the log are left out."""
+    found: dict[int, dg.EventLogRecord] = {}
+    for fetch in (instance.fetch_materializations, instance.fetch_observations):
+        missing = [storage_id for storage_id in storage_ids if storage_id not in found]
+        for start in range(0, len(missing), _PAGE):
+            wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=missing[start : start + _PAGE])
+            found.update((record.storage_id, record) for record in fetch(wanted, limit=_PAGE).records)
+    return found
 
 
 def input_tags(inputs: dict[dg.AssetKey, list[ResolvedInput]], instance: dg.DagsterInstance) -> dict[str, str]:
@@ -194,7 +207,7 @@ def _as_of_one_moment(
     # Asked twice: a partition may have changed while the others were being looked up.
     horizon = max(_latest_ids(instance, key, partitions).values(), default=0)
     ids = _latest_ids(instance, key, partitions)
-    records = _records(instance, key, [storage_id for storage_id in ids.values() if storage_id <= horizon])
+    records = events_by_id(instance, key, [storage_id for storage_id in ids.values() if storage_id <= horizon])
     return {
         partition: (records.get(ids[partition]) or _latest(instance, key, partition, before=horizon + 1))
         if partition in ids
@@ -213,18 +226,6 @@ def _latest_ids(
         for start in range(0, len(missing), _PAGE):
             page = set(missing[start : start + _PAGE])
             found.update(instance.get_latest_storage_id_by_partition(key, kind, page))
-    return found
-
-
-def _records(
-    instance: dg.DagsterInstance, key: dg.AssetKey, storage_ids: Sequence[int]
-) -> dict[int, dg.EventLogRecord]:
-    found: dict[int, dg.EventLogRecord] = {}
-    for fetch in (instance.fetch_materializations, instance.fetch_observations):
-        missing = [storage_id for storage_id in storage_ids if storage_id not in found]
-        for start in range(0, len(missing), _PAGE):
-            wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=missing[start : start + _PAGE])
-            found.update((record.storage_id, record) for record in fetch(wanted, limit=_PAGE).records)
     return found
 
 

@@ -24,6 +24,7 @@
     ├── AlertError                an alert could not be delivered
     ├── SourceError               the commit that the code is at could not be read
     ├── RetentionError            something cannot be collected now
+    ├── ReproductionRefused       a past materialization cannot be run again as it was
     └── LineageError              a question about lineage has no answer
         ├── UnknownReference      nothing recorded has this name
         └── AmbiguousReference    several recorded things have this name
@@ -52,6 +53,7 @@ __all__ = [
     "PlacementError",
     "RegistryError",
     "RemoteUnreachable",
+    "ReproductionRefused",
     "RetentionError",
     "SchemaError",
     "SettingsError",
@@ -175,6 +177,10 @@ class SourceError(MlAssetsError):
 
 class RetentionError(MlAssetsError):
     """Something cannot be collected now."""
+
+
+class ReproductionRefused(MlAssetsError):
+    """A past materialization cannot be run again as it was."""
 
 
 class LineageError(MlAssetsError):

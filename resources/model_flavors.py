@@ -27,7 +27,7 @@ from resources.dvc_scan import listing
 from resources.errors import AcceleratorUnavailable, DefinitionError, InputError
 from resources.onnx_export import ONNX_FILE, export_onnx
 
-__all__ = ["SavedModel", "load_model", "log_model", "save_model"]
+__all__ = ["SavedModel", "load_model", "log_model", "predict_with", "save_model"]
 
 _DESCRIPTION = "model.json"
 _SIGNATURE = "signature.json"
@@ -110,6 +110,19 @@ def load_model(directory: Path) -> Any:
             f"{directory} does not hold a model that can be read: {type(error).__name__}: {error}",
             next_step=f"materialize the model again, or read it with a version that knows {_accepted()}",
         ) from error
+
+
+def predict_with(directory: Path, frame: pd.DataFrame) -> Any:
+    """What the model of a canonical directory predicts, one value or row of values a row.
+
+    Raises:
+        InputError: the directory is not one, or the model does not take the frame.
+    """
+    estimator = load_model(directory)
+    try:
+        return _predict(_flavor_of(estimator), estimator, frame)
+    except DefinitionError as error:
+        raise InputError(error.what, next_step="give the columns that it was fitted on") from error
 
 
 def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]) -> str:

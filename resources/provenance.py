@@ -17,6 +17,8 @@ __all__ = [
     "OVERRIDES_TAG",
     "PLACEMENT_METADATA",
     "RECORD_METADATA",
+    "REPRODUCTION_METADATA",
+    "REPRODUCTION_VERSION",
     "SCHEMA_VERSION",
     "TRACKED_METADATA",
     "ArtifactKind",
@@ -37,6 +39,9 @@ __all__ = [
 SCHEMA_VERSION = 1
 """Version of the record's form. Raised when a field changes its meaning; readers refuse versions above their own."""
 
+REPRODUCTION_VERSION = 1
+"""Version of the form of a request to reproduce, and of its verdict. Readers refuse every other one."""
+
 RECORD_METADATA = "ml_assets/provenance"
 """Metadata entry of a materialization: the record, as JSON."""
 
@@ -54,6 +59,9 @@ OVERRIDES_TAG = "ml_assets/overrides"
 
 LAUNCH_EVENT_TAG = "ml_assets/launch"
 """Logging tag of every event that a step's container writes: which launch of the step it belongs to."""
+
+REPRODUCTION_METADATA = "ml_assets/reproduction"
+"""Metadata entry of an observation: what running a materialization again gave, as JSON."""
 
 TRACKED_METADATA = "ml_assets/tracked"
 """Metadata entry of an observation: where people track a dataset with DVC in git, as JSON."""
@@ -79,6 +87,10 @@ class RunTags:
     LAUNCHED_BY = "ml_assets.launched_by"
     PROCESS = "ml_assets.process"
     ONNX_DIFFERENCE = "ml_assets.onnx_difference"
+    REPRODUCTION = "ml_assets.reproduction"
+    REPRODUCTION_DIFFERENCE = "ml_assets.reproduction_difference"
+    REPRODUCTION_TIME = "ml_assets.reproduction_time"
+    REPRODUCTION_RUN = "ml_assets.reproduction_run"
 
 
 class ImageLabels:
@@ -87,6 +99,8 @@ class ImageLabels:
     ENVIRONMENT = "ml_assets.environment"
     LOCK = "ml_assets.lock"
     BUILD_KEY = "ml_assets.build_key"
+    REPRODUCES = "ml_assets.reproduces"
+    """Latest form of a request to reproduce that the code in the image reads."""
 
 
 class ArtifactKind(StrEnum):

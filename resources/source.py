@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from resources.errors import SourceError
 from resources.provenance import Source
 
-__all__ = ["BAKED_SOURCE", "read_source"]
+__all__ = ["BAKED_SOURCE", "read_source", "run_git"]
 
 BAKED_SOURCE = "source.json"
 """File at the root of an image's code: a `Source` as JSON."""
@@ -56,13 +56,13 @@ def read_source(path: Path) -> Source:
 
 
 def _read_repository(folder: Path) -> Source:
-    listing = _git(folder, "status", "--porcelain=v2", "--branch", "-z", *_EVERYTHING)
+    listing = run_git(folder, "status", "--porcelain=v2", "--branch", "-z", *_EVERYTHING)
     commit, changed = _parse_status(listing)
     return Source(
         commit=commit,
         dirty=bool(changed),
         diff_digest=f"sha256:{_digest(folder, changed)}" if changed else None,
-        repository=_without_credentials(_git(folder, "config", "--get", "remote.origin.url", may_fail=True)),
+        repository=_without_credentials(run_git(folder, "config", "--get", "remote.origin.url", may_fail=True)),
     )
 
 
@@ -115,7 +115,21 @@ def _state(path: Path) -> bytes:
         ) from error
 
 
-def _git(folder: Path, command: str, *arguments: str, may_fail: bool = False) -> bytes:
+def run_git(
+    folder: Path, command: str, *arguments: str | Path, may_fail: bool = False, seconds: float = _TIMEOUT
+) -> bytes:
+    """What git prints in a folder.
+
+    Args:
+        folder: where it works.
+        command: git's, such as ``status``.
+        arguments: of the command.
+        may_fail: whether what it printed is taken also where it fails.
+        seconds: how long it may take.
+
+    Raises:
+        SourceError: there is no git, or it fails, or takes longer.
+    """
     program = shutil.which("git")
     if program is None:
         raise SourceError(
@@ -129,7 +143,7 @@ def _git(folder: Path, command: str, *arguments: str, may_fail: bool = False) ->
             env=_environment(program),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_TIMEOUT,
+            timeout=seconds,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -14,7 +14,15 @@ from ml_assets.lineage.graph import LineageGraph, Node
 from resources.identity import AssetPartition
 from resources.provenance import ArtifactKind, ProvenanceRecord
 
-__all__ = ["Aspect", "Difference", "Origin", "differences", "differences_to_json", "render_differences"]
+__all__ = [
+    "Aspect",
+    "Difference",
+    "Origin",
+    "differences",
+    "differences_to_json",
+    "recorded_differences",
+    "render_differences",
+]
 
 
 class Aspect(IntEnum):
@@ -70,9 +78,27 @@ def differences(first: Origin, second: Origin) -> tuple[Difference, ...]:
     """
     found = [*_data(first, second), *_facts(first.node, second.node)]
     if first.record and second.record:
-        found += _recorded(first.record, second.record)
+        found += recorded_differences(first.record, second.record)
     # A stable sort keeps the order of the log among the data.
     return tuple(sorted(found, key=lambda difference: difference.aspect))
+
+
+def recorded_differences(first: ProvenanceRecord, second: ProvenanceRecord) -> Iterator[Difference]:
+    """What two records say differently of how things were made; inputs and code version are left out."""
+    parts: list[tuple[Aspect, Mapping[str, Any], Mapping[str, Any]]] = [
+        (Aspect.PARAMETERS, first.parameters, second.parameters),
+        # One of them may be from before the parts were recorded.
+        (Aspect.CODE, first.code if second.code else {}, second.code if first.code else {}),
+        (Aspect.SEEDS, first.seeds, second.seeds),
+        (Aspect.HARDWARE, first.hardware.model_dump(), second.hardware.model_dump()),
+        (Aspect.HARDWARE, first.threads.variables, second.threads.variables),
+        (Aspect.HARDWARE, first.threads.libraries, second.threads.libraries),
+        (Aspect.ENVIRONMENT, first.environment.model_dump(include=_RAN), second.environment.model_dump(include=_RAN)),
+        (Aspect.COMMIT, {"diff": first.source.diff_digest}, {"diff": second.source.diff_digest}),
+    ]
+    for aspect, before, after in parts:
+        for name in dict.fromkeys([*before, *after]):
+            yield from _pair(aspect, name, before.get(name), after.get(name))
 
 
 def render_differences(found: tuple[Difference, ...], first: Origin, second: Origin) -> RenderableType:
@@ -150,23 +176,6 @@ def _facts(first: Node, second: Node) -> Iterator[Difference]:
     yield from _pair(Aspect.ENVIRONMENT, "image", first.image, second.image)
     yield from _pair(Aspect.COMMIT, "commit", first.commit, second.commit)
     yield from _pair(Aspect.COMMIT, "uncommitted changes", first.dirty, second.dirty)
-
-
-def _recorded(first: ProvenanceRecord, second: ProvenanceRecord) -> Iterator[Difference]:
-    parts: list[tuple[Aspect, Mapping[str, Any], Mapping[str, Any]]] = [
-        (Aspect.PARAMETERS, first.parameters, second.parameters),
-        # One of them may be from before the parts were recorded.
-        (Aspect.CODE, first.code if second.code else {}, second.code if first.code else {}),
-        (Aspect.SEEDS, first.seeds, second.seeds),
-        (Aspect.HARDWARE, first.hardware.model_dump(), second.hardware.model_dump()),
-        (Aspect.HARDWARE, first.threads.variables, second.threads.variables),
-        (Aspect.HARDWARE, first.threads.libraries, second.threads.libraries),
-        (Aspect.ENVIRONMENT, first.environment.model_dump(include=_RAN), second.environment.model_dump(include=_RAN)),
-        (Aspect.COMMIT, {"diff": first.source.diff_digest}, {"diff": second.source.diff_digest}),
-    ]
-    for aspect, before, after in parts:
-        for name in dict.fromkeys([*before, *after]):
-            yield from _pair(aspect, name, before.get(name), after.get(name))
 
 
 _RAN = {"python", "dagster", "pool", "target"}

@@ -21,7 +21,7 @@ from resources.image_builders.environment_digest import EnvironmentRecipe
 from resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
 from resources.image_builders.progress import BuildProgress
 from resources.image_builders.secret_values import secret_values
-from resources.provenance import ImageLabels, Source
+from resources.provenance import REPRODUCTION_VERSION, ImageLabels, Source
 from resources.registry import PublishedImage, RegistryClient
 from resources.source import read_source
 
@@ -255,6 +255,7 @@ class _Build:
             ImageLabels.ENVIRONMENT: str(environment),
             ImageLabels.LOCK: str(Digest.of_bytes(lock.read_bytes())),
             ImageLabels.BUILD_KEY: str(key),
+            ImageLabels.REPRODUCES: str(REPRODUCTION_VERSION),
         }
         bases = list(self._bases.values())
         if len(bases) == 1:

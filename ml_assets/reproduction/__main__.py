@@ -1,0 +1,96 @@
+"""The process that reproduces at a past commit: an `Order` on standard input, an `Answer` on standard output."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.code_pointer import CodePointer
+from dagster._core.definitions.reconstruct import repository_def_from_target_def
+from dagster._core.instance.ref import InstanceRef
+from dagster._grpc.utils import get_loadable_targets
+from dagster_shared.serdes import deserialize_value
+
+from ml_assets.reproduction.local import Answer, Order, Target
+from ml_assets.reproduction.reproduce import reproduce
+from ml_assets.reproduction.request import parse_request
+from ml_assets.reproduction.verdict import Verdict
+from ml_assets.storage import ArtifactStorage
+from resources.dvc import DvcStore
+from resources.errors import MlAssetsError, ReproductionRefused
+from resources.image_builders.environment import InterpreterEnvironment
+from resources.tracking import MlflowTracking
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Answer the order."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # clean up, then end
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the project prints is no part of the answer
+    order = Order.model_validate_json(sys.stdin.buffer.read())
+    try:
+        answer = Answer(verdict=_reproduced(order))
+    except MlAssetsError as error:
+        answer = Answer(what=error.what, next_step=error.next_step, asset=error.asset)
+    with answers:
+        answers.write(answer.model_dump_json())
+
+
+def _reproduced(order: Order) -> Verdict:
+    request = parse_request(order.request)
+    storage = ArtifactStorage(
+        store=DvcStore(**order.store),
+        tracking=MlflowTracking(**order.tracking),
+        image_builder=InterpreterEnvironment(Path.cwd()),
+        target=order.deployment,
+        thread_variables=order.thread_variables,
+    )
+    with dg.DagsterInstance.from_ref(deserialize_value(order.instance, InstanceRef)) as instance:
+        return reproduce(request, _repository(order.target), instance, storage, _say)
+
+
+def _repository(target: Target) -> dg.RepositoryDefinition:
+    sys.path.insert(0, str(Path.cwd() / "src"))
+    try:
+        attribute = target.attribute or _only_attribute(target)
+        if target.file:
+            pointer: CodePointer = CodePointer.from_python_file(target.file, attribute, str(Path.cwd()))
+        else:
+            pointer = CodePointer.from_module(target.module or "", attribute, str(Path.cwd()))
+        repository = repository_def_from_target_def(pointer.load_target())
+    except Exception as error:
+        where = target.module or target.file
+        raise ReproductionRefused(
+            f"its definitions cannot be loaded from {where} at its commit: {type(error).__name__}: {error}",
+            next_step="run in the environment that it was made in, or mend what it misses",
+        ) from error
+    if repository is None:
+        raise ReproductionRefused(
+            f"{attribute} of {target.module or target.file} holds no definitions",
+            next_step="name the code location in workspace.yaml",
+        )
+    return repository
+
+
+def _only_attribute(target: Target) -> str:
+    (found,) = get_loadable_targets(
+        python_file=target.file,
+        module_name=target.module,
+        package_name=None,
+        autoload_defs_module_name=None,
+        working_directory=str(Path.cwd()),
+        attribute=None,
+        resolve_lazy_defs=False,
+    )
+    return str(found.attribute)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    main()

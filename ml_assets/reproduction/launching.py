@@ -1,0 +1,243 @@
+"""Reproducing with containers: a run of the job, launched as any is, whose step is placed in the recorded image."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.events.log import EventLogEntry
+from dagster._core.origin import JobPythonOrigin
+from dagster._core.remote_origin import RemoteJobOrigin
+from dagster._core.storage.tags import MAX_RETRIES_TAG, REPOSITORY_LABEL_TAG
+
+from ml_assets.executors.events import EventTail
+from ml_assets.executors.outages import ride_out_outages
+from ml_assets.executors.placement import Placement
+from ml_assets.executors.replay import placement_of
+from ml_assets.reproduction.job import JOB_NAME, OP_NAME, REFUSAL_METADATA, reproduction_job
+from ml_assets.reproduction.request import ReproductionRequest
+from ml_assets.reproduction.verdict import Verdict
+from resources.errors import RegistryError, ReproductionRefused
+from resources.identity import ImageReference
+from resources.provenance import OVERRIDES_TAG, REPRODUCTION_METADATA, ImageLabels, ProvenanceRecord
+
+if TYPE_CHECKING:
+    from resources.pools import Pool
+    from resources.registry import RegistryClient
+
+__all__ = ["Launch", "reproduce_in_image", "require_image"]
+
+_LOOK_SECONDS = 1.0
+_RUNS = 20
+_TOLD = {
+    dg.DagsterEventType.PIPELINE_ENQUEUED,
+    dg.DagsterEventType.PIPELINE_STARTING,
+    dg.DagsterEventType.PIPELINE_START,
+    dg.DagsterEventType.STEP_WORKER_STARTING,
+    dg.DagsterEventType.STEP_START,
+}
+
+
+def reproduce_in_image(
+    request: ReproductionRequest,
+    record: ProvenanceRecord,
+    instance: dg.DagsterInstance,
+    pools: Mapping[str, "Pool"],
+    pool: str | None,
+    say: Callable[[str], None],
+) -> Verdict:
+    """Launch a run that runs a record's materialization again in its image, and wait for the verdict.
+
+    The run is launched by the instance's own run launcher, from the code location that the past run was of, as of the
+    newest run there; it alone logs the verdict. Whoever interrupts this cancels the run.
+
+    Args:
+        request: what is asked.
+        record: what it names.
+        instance: of the record; gets the run.
+        pools: those there are today.
+        pool: where to run; left out, on the recorded pool with what the step was given there.
+        say: takes a line for people.
+
+    Raises:
+        ReproductionRefused: the pool is gone, no code location is known, or the run gives no verdict.
+    """
+    ride_out_outages(instance)
+    launch = Launch.of(request, record, instance, pools, pool)
+    run = launch.create(instance)
+    say(f"run {run.run_id} of job {JOB_NAME} is launched in {record.environment.image}")
+    try:
+        instance.submit_run(run.run_id, workspace=None)  # type: ignore[arg-type]  # no coordinator or launcher of ours reads it
+        ended = _wait(instance, run.run_id, say)
+    except BaseException:
+        instance.run_coordinator.cancel_run(run.run_id)
+        say(f"run {run.run_id} is canceled")
+        raise
+    return _verdict(instance, ended, request)
+
+
+def require_image(
+    image: str, request: ReproductionRequest, registry: "RegistryClient", say: Callable[[str], None]
+) -> None:
+    """Refuse an image that is gone, or whose code cannot read the request.
+
+    Raises:
+        ReproductionRefused: it is, or cannot.
+    """
+    try:
+        labels = registry.labels(ImageReference.parse(image)) if registry.find(image) else None
+    except RegistryError as error:
+        say(f"whether the image is still there is not known from here: {error.what}")
+        return
+    if labels is None:
+        raise ReproductionRefused(
+            f"its image {image} is gone from the registry",
+            next_step="push it again from wherever it still is; an image that is built anew has another digest",
+            asset=str(request.artifact),
+        )
+    reads = labels.get(ImageLabels.REPRODUCES)
+    if reads != str(request.version) and ImageLabels.BUILD_KEY in labels:
+        why = f"reads requests of form {reads}" if reads else "is from before ml-assets could reproduce"
+        raise ReproductionRefused(
+            f"its image {image} {why}, and this is form {request.version}",
+            next_step="ask with the version of ml-assets that fits, or materialize it in a later image",
+            asset=str(request.artifact),
+        )
+
+
+class Launch:
+    """How a run of the job is launched.
+
+    Args:
+        request: what it is told.
+        placement: override of where its step runs.
+        code: where a run worker finds the job.
+        location: the job as code locations have it.
+        label: tag that names the code location, if any.
+    """
+
+    def __init__(
+        self,
+        request: ReproductionRequest,
+        placement: Mapping[str, Any],
+        code: JobPythonOrigin,
+        location: RemoteJobOrigin,
+        label: str | None,
+    ) -> None:
+        self.request, self.placement = request, placement
+        self._code, self._location, self._label = code, location, label
+
+    @classmethod
+    def of(
+        cls,
+        request: ReproductionRequest,
+        record: ProvenanceRecord,
+        instance: dg.DagsterInstance,
+        pools: Mapping[str, "Pool"],
+        pool: str | None,
+    ) -> "Launch":
+        """As a record needs it."""
+        placement = {"image": record.environment.image, **_place(record, instance, pool)}
+        if placement["pool"] not in pools:
+            raise ReproductionRefused(
+                f"it ran on pool {placement['pool']!r}, and there is no such pool now",
+                next_step=f"name another one with --pool: {', '.join(sorted(pools)) or '(there is none)'}",
+                asset=str(request.artifact),
+            )
+        like = _newest_run(record, instance)
+        if like is None or like.job_code_origin is None or like.remote_job_origin is None:
+            raise ReproductionRefused(
+                "no run of its code location is in Dagster's database, by which another could be launched",
+                next_step="launch any run of that code location from the UI, then this again",
+                asset=str(request.artifact),
+            )
+        code = JobPythonOrigin(JOB_NAME, like.job_code_origin.repository_origin)
+        location = RemoteJobOrigin(like.remote_job_origin.repository_origin, JOB_NAME)
+        return cls(request, placement, code, location, like.tags.get(REPOSITORY_LABEL_TAG))
+
+    def create(self, instance: dg.DagsterInstance) -> dg.DagsterRun:
+        """The run, not submitted yet."""
+        from ml_assets.storage import STORAGE_KEY
+
+        # Only a likeness of the job in the code location, for Dagster's pages: the run worker loads that one.
+        likeness = dg.Definitions(
+            jobs=[reproduction_job()], resources={STORAGE_KEY: dg.ResourceDefinition.none_resource()}
+        ).resolve_job_def(JOB_NAME)
+        tags = {OVERRIDES_TAG: json.dumps({OP_NAME: dict(self.placement)}), MAX_RETRIES_TAG: "0"}
+        return instance.create_run_for_job(
+            likeness,
+            run_config={"ops": {OP_NAME: {"config": {"request": self.request.model_dump_json()}}}},
+            tags=tags | ({REPOSITORY_LABEL_TAG: self._label} if self._label else {}),
+            remote_job_origin=self._location,
+            job_code_origin=self._code,
+        )
+
+
+def _place(record: ProvenanceRecord, instance: dg.DagsterInstance, pool: str | None) -> dict[str, Any]:
+    """Pool and resources: the number of cores bounds threads, and so decides about bits."""
+    if pool is not None:
+        return {"pool": pool}
+    placements = [placement for placement in _placements(record, instance) if placement.pool == record.environment.pool]
+    if not placements:
+        return {"pool": record.environment.pool}
+    last = placements[-1]
+    return {"pool": last.pool, "cpus": last.cpus, "memory": last.memory, "accelerators": last.accelerators}
+
+
+def _placements(record: ProvenanceRecord, instance: dg.DagsterInstance) -> Iterator[Placement]:
+    """Where the step was launched; nothing where its run is gone."""
+    starting = dg.DagsterEventType.STEP_WORKER_STARTING
+    for each in instance.get_records_for_run(record.dagster_run, of_type=starting).records:
+        event = each.event_log_entry.dagster_event
+        placement = placement_of(event) if event else None
+        if placement is not None and placement.step == record.dagster_step:
+            yield placement
+
+
+def _newest_run(record: ProvenanceRecord, instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    """The newest run of the past run's code location, which says what run workers start from today."""
+    past = instance.get_run_by_id(record.dagster_run)
+    label = past.tags.get(REPOSITORY_LABEL_TAG) if past else None
+    tags = {REPOSITORY_LABEL_TAG: label} if label else {}
+    runs = [*instance.get_runs(dg.RunsFilter(tags=tags), limit=_RUNS), *([past] if past else [])]
+    return next((run for run in runs if run.remote_job_origin and run.job_code_origin), None)
+
+
+def _wait(instance: dg.DagsterInstance, run_id: str, say: Callable[[str], None]) -> dg.DagsterRun:
+    tail = EventTail(instance, run_id)
+    while True:
+        run = instance.get_run_by_id(run_id)
+        for record in tail.new():
+            _tell(record.event_log_entry, say)
+        if run is None or run.is_finished:
+            return run or dg.DagsterRun(JOB_NAME, run_id, status=dg.DagsterRunStatus.CANCELED)
+        time.sleep(_LOOK_SECONDS)
+
+
+def _tell(entry: EventLogEntry, say: Callable[[str], None]) -> None:
+    event = entry.dagster_event
+    if event is None or event.event_type in _TOLD:
+        say(entry.user_message or (event.message if event else None) or entry.message)
+
+
+def _verdict(instance: dg.DagsterInstance, run: dg.DagsterRun, request: ReproductionRequest) -> Verdict:
+    records = instance.get_records_for_run(
+        run.run_id, of_type={dg.DagsterEventType.ASSET_OBSERVATION, dg.DagsterEventType.STEP_FAILURE}
+    ).records
+    why = f"its run {run.run_id} ended as {run.status.value}"
+    for event in (record.event_log_entry.get_dagster_event() for record in records):
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            entry = (failure.user_failure_data.metadata if failure.user_failure_data else {}).get(REFUSAL_METADATA)
+            if entry is not None:
+                said: Any = entry.value
+                raise ReproductionRefused(said["what"], next_step=said["next_step"], asset=said["asset"])
+            why += f": {failure.error.message.strip()}" if failure.error else ""
+            continue
+        observation = event.asset_observation_data.asset_observation
+        if REPRODUCTION_METADATA in observation.metadata:
+            return Verdict.model_validate(observation.metadata[REPRODUCTION_METADATA].value)
+    raise ReproductionRefused(
+        why, next_step="see the run in the Dagster UI, and run again", asset=str(request.artifact)
+    )

@@ -1,0 +1,212 @@
+"""Reproducing without containers: a process of its own, in a folder that holds the recorded commit.
+
+The process imports the project from there; whether that is the code and the environment of the record, it finds out
+itself.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.code_pointer import FileCodePointer
+from dagster_shared.serdes import serialize_value
+from pydantic import BaseModel, ConfigDict, Field
+
+from ml_assets.reproduction.request import ReproductionRequest
+from ml_assets.reproduction.verdict import Verdict
+from resources.checkout import checked_out, repository_of
+from resources.dvc import DvcStore
+from resources.errors import ReproductionRefused, SourceError
+from resources.provenance import ProvenanceRecord
+from resources.settings import OVERRIDE_PREFIX, Settings
+from resources.tracking import MlflowTracking
+
+__all__ = ["Answer", "Order", "Target", "reproduce_at_commit"]
+
+_WORKER = "ml_assets.reproduction"
+_WORKSPACE = "workspace.yaml"
+_PATIENCE_SECONDS = 20
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Target(_Message):
+    """Where the definitions are: a module, or a file in the checked-out folder."""
+
+    module: str | None = None
+    file: str | None = None
+    attribute: str | None = None
+
+
+class Order(_Message):
+    """What the process is told on its standard input."""
+
+    request: str
+    target: Target
+    instance: str = Field(repr=False)
+    """Reference to the Dagster instance, as Dagster serializes it."""
+    store: dict[str, Any] = Field(repr=False)
+    tracking: dict[str, Any] = Field(repr=False)
+    deployment: str
+    """Name of the deployment target."""
+    thread_variables: dict[str, str] = {}
+
+
+class Answer(_Message):
+    """What the process writes to its standard output."""
+
+    verdict: Verdict | None = None
+    what: str | None = None
+    next_step: str | None = None
+    asset: str | None = None
+
+
+def reproduce_at_commit(
+    request: ReproductionRequest,
+    record: ProvenanceRecord,
+    instance: dg.DagsterInstance,
+    chosen: Settings,
+    artifacts: tuple[DvcStore, MlflowTracking],
+    say: Callable[[str], None],
+) -> Verdict:
+    """Run again what a record is of, at its commit, and log the verdict as an observation.
+
+    Args:
+        request: what is asked.
+        record: what it names.
+        instance: of the record; the observation is all that is written to it.
+        chosen: settings of the target, whose root is in the project's git repository.
+        artifacts: content store and tracking of the target.
+        say: takes a line for people.
+
+    Raises:
+        ReproductionRefused: the commit is not there, or the process refuses.
+    """
+    if record.source.commit is None:
+        raise _refused(
+            request, "no commit of its code was recorded", "commit the project's code, and materialize it anew"
+        )
+    try:
+        repository = repository_of(chosen.root)
+        with checked_out(repository, record.source.commit) as copy:
+            say(f"commit {record.source.commit[:12]} is checked out in {copy}")
+            folder = copy / chosen.root.resolve().relative_to(repository.resolve())
+            _require_worker(request, folder)
+            order = Order(
+                request=request.model_dump_json(),
+                target=_target(record, instance, folder, chosen.root),
+                instance=serialize_value(instance.get_ref()),
+                store=artifacts[0].model_dump(),
+                tracking=artifacts[1].model_dump(),
+                deployment=chosen.target,
+                thread_variables=record.threads.variables,
+            )
+            answer = _answered(request, order, _command(chosen, record, artifacts), folder)
+    except SourceError as error:
+        raise _refused(request, error.what, error.next_step) from error
+    if answer.verdict is None:
+        what, next_step = answer.what or "the process did not say why", answer.next_step or "see what it printed"
+        raise ReproductionRefused(what, next_step=next_step, asset=answer.asset or str(request.artifact))
+    instance.report_runless_asset_event(answer.verdict.observation())
+    return answer.verdict
+
+
+def _require_worker(request: ReproductionRequest, folder: Path) -> None:
+    """Refuse a commit of ml-assets itself that has no code for this; elsewhere ml-assets is part of the environment."""
+    package, *parts = _WORKER.split(".")
+    if (folder / package).is_dir() and not (folder / package / Path(*parts) / "__main__.py").exists():
+        raise _refused(
+            request,
+            "its commit is from before ml-assets could reproduce",
+            "materialize it at a later commit: what is made from then on can be reproduced",
+        )
+
+
+def _target(record: ProvenanceRecord, instance: dg.DagsterInstance, folder: Path, root: Path) -> Target:
+    """Where the definitions are: as the past run was told, else as the commit's ``workspace.yaml`` says."""
+    run = instance.get_run_by_id(record.dagster_run)
+    pointer = run.job_code_origin.repository_origin.code_pointer if run and run.job_code_origin else None
+    if isinstance(pointer, FileCodePointer):
+        file = Path(pointer.working_directory or root) / pointer.python_file
+        if file.is_relative_to(root):
+            return Target(file=str(file.relative_to(root)), attribute=pointer.fn_name)
+    elif pointer is not None and hasattr(pointer, "module"):
+        return Target(module=pointer.module, attribute=getattr(pointer, "fn_name", None))
+    return _target_of_workspace(folder)
+
+
+def _target_of_workspace(folder: Path) -> Target:
+    import yaml
+
+    try:
+        (entry,) = yaml.safe_load((folder / _WORKSPACE).read_text())["load_from"]
+        ((kind, place),) = entry.items()
+        said = place if isinstance(place, dict) else {}
+        if kind in ("python_module", "python_package"):
+            return Target(module=said.get("module_name") or said.get("package_name") or place, **_attribute(said))
+        if kind == "python_file":
+            return Target(file=said.get("relative_path") or place, **_attribute(said))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        raise ReproductionRefused(
+            f"where its definitions were is not known: its run does not say, and {_WORKSPACE} of that commit names no"
+            f" single code location ({error})",
+            next_step="materialize with `dagster … -m MODULE`, or commit such a file",
+        ) from error
+    raise ReproductionRefused(
+        f"{_WORKSPACE} of that commit leads to {kind}, not to a module or a file",
+        next_step="materialize with `dagster … -m MODULE`",
+    )
+
+
+def _attribute(said: dict[str, Any]) -> dict[str, Any]:
+    return {"attribute": said["attribute"]} if "attribute" in said else {}
+
+
+def _command(chosen: Settings, record: ProvenanceRecord, artifacts: tuple[DvcStore, MlflowTracking]) -> list[str]:
+    """The process's command: with the threads of the record, and with the places that settings name from the root.
+
+    A past commit reads its own settings, in which relative paths would lead into its folder.
+    """
+    store, tracking = artifacts
+    places = {
+        "DVC__REMOTE": (chosen.dvc.remote, store.remote),
+        "DVC__CACHE": (chosen.dvc.cache, store.cache),
+        "MLFLOW__TRACKING_URI": (chosen.mlflow.tracking_uri, tracking.tracking_uri),
+        "MLFLOW__ARTIFACT_LOCATION": (chosen.mlflow.artifact_location, tracking.artifact_location),
+        "HOME": (chosen.home, str(chosen.path(chosen.home))),
+    }
+    variables = {f"{OVERRIDE_PREFIX}{name}": place for name, (said, place) in places.items() if place and said != place}
+    unset = [part for name in chosen.thread_variables for part in ("-u", name)]
+    own = [f"{name}={value}" for name, value in {**variables, **record.threads.variables}.items()]
+    return ["env", *unset, *own, sys.executable, "-m", _WORKER]
+
+
+def _answered(request: ReproductionRequest, order: Order, command: list[str], folder: Path) -> Answer:
+    with subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            out, _ = process.communicate(order.model_dump_json().encode())
+        finally:
+            _end(process)
+    if process.returncode != 0:
+        what = f"the process at its commit ended with status {process.returncode}"
+        raise _refused(request, what, "see what it printed, and run again")
+    return Answer.model_validate_json(out)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Let nothing go on in a folder that is about to go."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _refused(request: ReproductionRequest, what: str, next_step: str) -> ReproductionRefused:
+    return ReproductionRefused(what, next_step=next_step, asset=str(request.artifact))

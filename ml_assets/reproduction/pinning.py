@@ -1,0 +1,112 @@
+"""The inputs of a past materialization, as they were read then: their events alone, on an instance of their own."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from ml_assets.inputs import events_by_id
+from ml_assets.retention.ledger import explain_missing
+from resources.dvc import DvcStore
+from resources.dvc_tracked import store_of
+from resources.errors import MlAssetsError, ReproductionRefused
+from resources.identity import AssetPartition, Digest
+from resources.provenance import RECORD_METADATA, TRACKED_METADATA, InputVersion, ProvenanceRecord
+
+__all__ = ["fetch_inputs", "past_inputs", "seed"]
+
+
+def past_inputs(instance: dg.DagsterInstance, record: ProvenanceRecord) -> dict[InputVersion, dg.EventLogRecord]:
+    """The event of each input that a record names. What was not loaded may be gone, and is then left out.
+
+    Raises:
+        ReproductionRefused: the event of one that was loaded is gone, or says nothing of where its content is.
+    """
+    by_asset: dict[str, list[InputVersion]] = defaultdict(list)
+    for version in record.inputs:
+        by_asset[version.asset].append(version)
+    found = {}
+    for asset, versions in by_asset.items():
+        ids = [version.storage_id for version in versions if version.storage_id is not None]
+        events = events_by_id(instance, dg.AssetKey.from_user_string(asset), ids)
+        for version in versions:
+            event = events.get(version.storage_id or 0)
+            if event is not None and _is_of(event, version):
+                found[version] = event
+            elif version.loaded:
+                raise _gone(version)
+    for version, event in found.items():
+        if version.loaded and not {RECORD_METADATA, TRACKED_METADATA} & _metadata(event).keys():
+            raise ReproductionRefused(
+                f"its input {_named(version)} is kept by an IO manager of its own, which keeps no versions",
+                next_step="declare that asset with a factory of ml_assets, so that later ones can be reproduced",
+            )
+    return found
+
+
+def fetch_inputs(
+    inputs: Mapping[InputVersion, dg.EventLogRecord], store: DvcStore, instance: dg.DagsterInstance
+) -> None:
+    """Bring the content of all inputs that were loaded into the cache, before anything is run.
+
+    Args:
+        inputs: versions and their events.
+        store: what fetches; it keeps them in its cache.
+        instance: knows what `ml-assets gc` collected.
+
+    Raises:
+        ReproductionRefused: content of one is gone, or cannot be had.
+    """
+    for version, event in inputs.items():
+        if version.loaded:
+            try:
+                _fetch(_metadata(event), store)
+            except MlAssetsError as error:
+                explained = explain_missing(error, version.data_version, instance)
+                raise ReproductionRefused(
+                    f"the content of its input {_named(version)} cannot be had: {explained.what}",
+                    next_step=explained.next_step,
+                ) from error
+
+
+def seed(instance: dg.DagsterInstance, events: Iterable[dg.EventLogRecord]) -> None:
+    """Write copies of events to another instance, so that there they are the latest of their assets and partitions."""
+    for record in sorted(events, key=lambda each: each.storage_id):
+        event = record.asset_materialization or record.event_log_entry.asset_observation
+        if event is not None:
+            instance.report_runless_asset_event(event)
+
+
+def _fetch(metadata: Mapping[str, Any], store: DvcStore) -> None:
+    if RECORD_METADATA not in metadata:
+        place = metadata[TRACKED_METADATA]
+        store_of(Path(place["repository"]), place["remote"], store.cache).fetch(Digest.parse(place["version"]))
+        return
+    content = ProvenanceRecord.model_validate(metadata[RECORD_METADATA]).content
+    if content is not None:
+        store.fetch(Digest.parse(content.version))
+
+
+def _metadata(event: dg.EventLogRecord) -> dict[str, Any]:
+    recorded = event.asset_event
+    return {name: value.value for name, value in recorded.metadata.items()} if recorded else {}
+
+
+def _is_of(event: dg.EventLogRecord, version: InputVersion) -> bool:
+    """Whether an event is still the one that was read; SQLite may give the id of a deleted one to another."""
+    tags = (event.asset_event.tags if event.asset_event else None) or {}
+    return event.partition_key == version.partition and tags.get("dagster/data_version") == version.data_version
+
+
+def _gone(version: InputVersion) -> ReproductionRefused:
+    return ReproductionRefused(
+        f"the event that recorded its input {_named(version)} is gone from Dagster's log (its asset was wiped, or its"
+        " run deleted)",
+        next_step="materialize it anew from what there is; without the event nobody knows where its content is",
+    )
+
+
+def _named(version: InputVersion) -> str:
+    return f"{AssetPartition(version.asset, version.partition)} ({version.data_version})"

@@ -1,0 +1,145 @@
+"""A request answered: the record is looked up, run again with the definitions at hand, compared and judged."""
+
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+from pydantic import ValidationError
+
+from ml_assets.lineage.difference import Aspect, recorded_differences
+from ml_assets.reproduction.comparison import compare
+from ml_assets.reproduction.request import ReproductionRequest
+from ml_assets.reproduction.rerun import Workplace, rerun, what_is_other
+from ml_assets.reproduction.verdict import Verdict
+from ml_assets.storage import ArtifactStorage
+from resources.errors import MlAssetsError, ReproductionRefused, TrackingError
+from resources.provenance import RECORD_METADATA, ArtifactKind, ProvenanceRecord
+
+__all__ = ["past_record", "reproduce"]
+
+
+def reproduce(
+    request: ReproductionRequest,
+    repository: dg.RepositoryDefinition,
+    instance: dg.DagsterInstance,
+    storage: ArtifactStorage,
+    say: Callable[[str], None],
+    dagster_run: str | None = None,
+) -> Verdict:
+    """Run again what a request names, with the definitions at hand, and judge the result.
+
+    The verdict is put on the MLflow run as tags; it is not logged.
+
+    Args:
+        request: what to run, and how to judge.
+        repository: all definitions, as they are here.
+        instance: knows the past; it is only read.
+        storage: the artifacts of the past.
+        say: takes a line for people.
+        dagster_run: id of the run that this is part of.
+
+    Raises:
+        ReproductionRefused: something that it was made from is gone, cannot be pinned, or fails.
+    """
+    started_at = datetime.now(UTC)
+    try:
+        record = past_record(instance, request)
+        with tempfile.TemporaryDirectory(prefix="ml-assets-reproduction-") as folder:
+            place = Workplace(repository, instance, storage, Path(folder).resolve(), say)
+            other = what_is_other(record, place)
+            if other and not request.allow_unpinned:
+                raise _unpinned(other)
+            made = rerun(record, place)
+            say("what it gave is compared")
+            found = compare(record, made, storage, request.tolerance)
+    except MlAssetsError as error:
+        raise error.for_asset(str(request.artifact)) from error.__cause__
+    verdict = Verdict(
+        outcome=found.outcome,
+        asset=record.asset,
+        partition=record.partition,
+        storage_id=request.storage_id,
+        data_version=record.data_version,
+        reproduced_version=made.record.data_version,
+        difference=found.difference,
+        tolerance=request.tolerance,
+        conditions=_conditions(record, made.record),
+        warnings=(*(f"not pinned: {each}" for each in other), *found.warnings),
+        image=made.record.environment.image,
+        commit=made.record.source.commit,
+        dagster_run=dagster_run,
+        started_at=started_at,
+        ended_at=datetime.now(UTC),
+    )
+    return _tracked(verdict, record, storage)
+
+
+def past_record(instance: dg.DagsterInstance, request: ReproductionRequest) -> ProvenanceRecord:
+    """The record that a request names.
+
+    Raises:
+        ReproductionRefused: it is gone, cannot be read, or is of an image.
+    """
+    key = dg.AssetKey.from_user_string(request.asset)
+    wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=[request.storage_id])
+    for event in instance.fetch_materializations(wanted, limit=1).records:
+        materialization = event.asset_materialization
+        entry = materialization.metadata.get(RECORD_METADATA) if materialization else None
+        try:
+            record = ProvenanceRecord.model_validate(entry.value) if entry else None
+        except ValidationError as error:
+            raise ReproductionRefused(
+                f"its provenance record cannot be read here: {error.errors()[0]['msg']}",
+                next_step="use the version of ml-assets that wrote it, or a later one",
+                asset=str(request.artifact),
+            ) from error
+        if record is not None and record.data_version == request.data_version:
+            return _reproducible_kind(record)
+    raise ReproductionRefused(
+        f"event {request.storage_id} of Dagster's log is no materialization of it with data version"
+        f" {request.data_version} (any more)",
+        next_step="see what there is with ml-assets trace",
+        asset=str(request.artifact),
+    )
+
+
+def _reproducible_kind(record: ProvenanceRecord) -> ProvenanceRecord:
+    if record.kind is ArtifactKind.IMAGE:
+        raise ReproductionRefused(
+            "it is an image, and images are built, not run",
+            next_step="check out its commit and run ml-assets images bootstrap there; its digest is that of its layers",
+            asset=record.asset,
+        )
+    return record
+
+
+def _unpinned(other: tuple[str, ...]) -> ReproductionRefused:
+    return ReproductionRefused(
+        f"it would not run as it did: {'; '.join(other)}",
+        next_step="run it where these are the same, or allow it with --allow-unpinned: the verdict then says so",
+    )
+
+
+def _conditions(then: ProvenanceRecord, now: ProvenanceRecord) -> tuple[str, ...]:
+    found = sorted(recorded_differences(then, now), key=lambda each: each.aspect)
+    return tuple(
+        f"{each.aspect.name.lower()} {each.what}: {each.before or 'none'} → {each.after or 'none'}"
+        for each in found
+        if each.aspect is not Aspect.COMMIT
+    )
+
+
+def _tracked(verdict: Verdict, record: ProvenanceRecord, storage: ArtifactStorage) -> Verdict:
+    if record.mlflow is None:
+        return verdict
+    from resources.tracked_model import set_run_tags
+
+    tracking = storage.tracking
+    try:
+        set_run_tags(tracking.tracking_uri, tracking.experiment, record.mlflow.run_id, verdict.run_tags())
+    except TrackingError as error:
+        note = f"the MLflow run {record.mlflow.run_id} could not be tagged: {error.what}"
+        return verdict.model_copy(update={"warnings": (*verdict.warnings, note)})
+    return verdict

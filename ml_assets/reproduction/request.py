@@ -1,0 +1,67 @@
+"""What is asked of a reproduction. Written by one version of this project and read by another, in a past image."""
+
+import json
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from resources.errors import ReproductionRefused
+from resources.identity import AssetPartition
+from resources.provenance import REPRODUCTION_VERSION
+
+__all__ = ["DEFAULT_TOLERANCE", "ReproductionRequest", "parse_request"]
+
+DEFAULT_TOLERANCE = 1e-6
+
+
+class ReproductionRequest(BaseModel):
+    """One materialization, and how it is judged.
+
+    A field that is added to this form must be one that older readers may leave out; anything else is another form.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: int = REPRODUCTION_VERSION
+    asset: str
+    partition: str | None = None
+    storage_id: int
+    """Event of Dagster's log that carries the record."""
+    data_version: str
+    """That the event recorded: an id that was given to another event since then is noticed."""
+    tolerance: float = Field(default=DEFAULT_TOLERANCE, ge=0, allow_inf_nan=False)
+    """How far numbers may be apart and count as equal: relative to the recorded one, absolute where that is below 1."""
+    allow_unpinned: bool = False
+    """Whether to go on where code or environment are not those of the record, with warnings in the verdict."""
+
+    @property
+    def artifact(self) -> AssetPartition:
+        """The asset and its partition."""
+        return AssetPartition(self.asset, self.partition)
+
+
+def parse_request(text: str) -> ReproductionRequest:
+    """Read a request.
+
+    Raises:
+        ReproductionRefused: it is of another form than this version reads, or malformed.
+    """
+    try:
+        tree = json.loads(text)
+        version = tree["version"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise _malformed(f"the request to reproduce is no JSON object with a version: {text!r}") from error
+    if version != REPRODUCTION_VERSION:
+        raise ReproductionRefused(
+            f"the request to reproduce is of form {version}, and the code that ran then reads form"
+            f" {REPRODUCTION_VERSION}",
+            next_step=f"ask with a version of ml-assets that writes form {REPRODUCTION_VERSION}",
+        )
+    try:
+        return ReproductionRequest.model_validate(tree)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise _malformed(f"the request to reproduce is malformed: {problems}") from error
+
+
+def _malformed(what: str) -> ReproductionRefused:
+    return ReproductionRefused(what, next_step="ask with ml-assets reproduce, which writes it")

@@ -1,0 +1,41 @@
+"""A code location as it was when a model was made; where `reproduced_now` is at hand, as it became since then."""
+
+import importlib.util
+
+import dagster as dg
+import pandas as pd
+
+from ml_assets.datasets import dataset
+from ml_assets.definitions import on_target, settings
+from ml_assets.models import TrainedModel, model
+
+letters = dg.StaticPartitionsDefinition(["a", "b"])
+
+
+@dataset(pool="cpu", partitions_def=letters)
+def numbers() -> pd.DataFrame:
+    """What the model learned from."""
+    return pd.DataFrame({"x": [1.0, 2.0, 3.0]})
+
+
+@model(pool="cpu", registered_name="line", partitions_def=letters)
+def line(numbers: pd.DataFrame) -> TrainedModel:
+    """Twice the number."""
+    from sklearn.linear_model import LinearRegression
+
+    estimator = LinearRegression().fit(numbers[["x"]], numbers["x"] * 2)
+    return TrainedModel(estimator, numbers[["x"]], {"slope": float(estimator.coef_[0])})
+
+
+def then() -> dg.Definitions:
+    """The definitions that the model was made with."""
+    return on_target(dg.Definitions(assets=[numbers, line]), settings())
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    if importlib.util.find_spec("tests.containers.reproduced_now") is None:
+        return then()
+    from tests.containers.reproduced_now import figures, line
+
+    return on_target(dg.Definitions(assets=[figures, line]), settings())

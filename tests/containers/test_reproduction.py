@@ -1,0 +1,25 @@
+"""`ml-assets reproduce` on a real Docker engine, where the definitions have changed since the image was made."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+
+from mlflow import MlflowClient
+
+from resources.provenance import OVERRIDES_TAG, RunTags
+from tests.containers.fixtures import OpenDocker
+from tests.contracts.reproduction import MODULE, NOW, SECONDS, require_reproduction
+
+
+def test_past_image_gives_the_same_model_and_nothing_is_published(
+    open_docker: OpenDocker, image_with: Callable[..., str]
+) -> None:
+    past, today = image_with(MODULE), image_with(MODULE, [NOW])
+    with open_docker(MODULE, image=today, variables={"ML_ASSETS__CONTAINERS__IMAGE": past}) as deployment:
+        # The newest run is then one of today's definitions in today's image, and so is the next run worker.
+        newer = {OVERRIDES_TAG: json.dumps({"*": {"image": today}})}
+        meanwhile = partial(deployment.run, "figures", partition="2026-01-01", tags=newer, seconds=SECONDS)
+        require_reproduction(deployment, past, ["numbers", "line"], meanwhile)
+        client = MlflowClient(deployment.servers.mlflow)
+        (run,) = client.search_runs(["0", "1"], f"tags.`{RunTags.REPRODUCTION}` = 'bit-identical'")
+        assert run.data.tags[RunTags.IMAGE] == past

@@ -1,0 +1,43 @@
+"""What is asked: read by the code of another time."""
+
+import json
+
+import pytest
+
+from ml_assets.reproduction.request import ReproductionRequest, parse_request
+from resources.errors import ReproductionRefused
+
+REQUEST = ReproductionRequest(asset="a/b", partition="x", storage_id=7, data_version="md5:1", tolerance=0.5)
+WRITTEN = (
+    '{"version":1,"asset":"a/b","partition":"x","storage_id":7,"data_version":"md5:1","tolerance":0.5,'
+    '"allow_unpinned":false}'
+)
+"""Frozen: images that read this form are there for good."""
+
+
+def test_form_is_the_one_that_past_images_read() -> None:
+    assert REQUEST.model_dump_json() == WRITTEN
+    assert parse_request(WRITTEN) == REQUEST
+
+
+def test_field_that_a_later_version_added_is_passed_over() -> None:
+    assert parse_request(json.dumps(json.loads(WRITTEN) | {"added": 1})) == REQUEST
+
+
+def test_another_form_is_refused_by_name() -> None:
+    with pytest.raises(ReproductionRefused, match=r"is of form 2, and the code that ran then reads form 1"):
+        parse_request(WRITTEN.replace('"version":1', '"version":2'))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "no JSON object with a version"),
+        ("[]", "no JSON object with a version"),
+        (WRITTEN.replace('"storage_id":7,', ""), "storage_id: Field required"),
+        (WRITTEN.replace("0.5", "-1"), "tolerance: Input should be greater than or equal to 0"),
+    ],
+)
+def test_malformed_request_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(ReproductionRefused, match=problem):
+        parse_request(text)
