@@ -4,7 +4,7 @@ UV_VERSION := 0.13.8
 VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PROJECT_ENVIRONMENT=$(VENV) VIRTUAL_ENV=$(VENV) $(BIN)/uv
-EXTRAS := --extra cpu --extra deployment --extra flight-delays --extra s3
+EXTRAS := --extra cpu --extra deployment --extra flight-delays --extra openlineage --extra s3
 GROUPS := --all-groups --no-group serve
 INSTALLED := $(VENV)/.installed
 
@@ -36,11 +36,12 @@ export DAGSTER_HOME ?= $(CURDIR)/$(HOME_LOCAL)
 demo: setup  ## Materialize the reference pipeline on this machine and show what was recorded (about a minute)
 	@MLFLOW_LOGGING_LEVEL=WARNING $(BIN)/python -m ml_assets.flight_delays.demo
 
-ui: setup home  ## Dagster on http://127.0.0.1:3000 and MLflow on http://127.0.0.1:5000, on what the demo made
-	@echo "Dagster: http://127.0.0.1:3000   MLflow: http://127.0.0.1:5000   (Ctrl-C stops both)"
+ui: setup home  ## Dagster on http://127.0.0.1:3000, MLflow on :5000 and trace pages on :3001, on what the demo made
+	@echo "Dagster: http://127.0.0.1:3000   MLflow: http://127.0.0.1:5000   Lineage: http://127.0.0.1:3001   (Ctrl-C stops all)"
 	@trap 'kill 0' EXIT; \
 		$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///var/local/mlflow/mlflow.db \
 			--default-artifact-root var/local/mlflow/artifacts >var/local/mlflow/server.log 2>&1 & \
+		$(BIN)/ml-assets lineage serve 2>var/local/lineage.log & \
 		$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
 
 home:
@@ -80,7 +81,7 @@ bench-lineage: setup  ## Measure questions about a history of 100,000 materializ
 
 lock:  ## Resolve the dependencies and write uv.lock without the index's addresses (LOCK_OPTIONS=--upgrade for newer ones)
 	@$(UV) lock $(LOCK_OPTIONS)
-	@sed -i.bak -E 's|registry = "https?://[^"]*"|registry = "index"|; s|url = "https?://[^"]*/([^/"]+)"|path = "\1"|' uv.lock && rm uv.lock.bak
+	@sed -i.bak -E 's|registry = "https?://[^"]*"|registry = "index"|; s|url = "https?://[^"]*/([^/"]+)"|path = "\1"|; s/, size = [0-9]+//' uv.lock && rm uv.lock.bak
 
 clean:  ## Remove the environment and build products; what was materialized stays in var/
 	@rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache

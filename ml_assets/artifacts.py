@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ from ml_assets.automation import ignoring_images, on_new_data
 from ml_assets.code_version import Code, code_of
 from ml_assets.containers import ContainerSpec, ImageAsset, image_key, placed_image
 from ml_assets.executors.placement import current_placement
-from ml_assets.inputs import input_tags, resolve_inputs
+from ml_assets.inputs import input_tags, resolve_inputs, windowed_ins
+from ml_assets.lineage.statement import provenance_statement
 from ml_assets.presentation import shown
 from ml_assets.recording import (
     interpreter,
@@ -131,7 +131,7 @@ def define_artifact(
         "code_version": None if kind is ArtifactKind.IMAGE else code.version,
         "automation_condition": on_new_data() if condition is _BY_DEFAULT else condition and ignoring_images(condition),
         "deps": [*(options.get("deps") or ()), *([image_key(image)] if image is not None else [])],
-        "ins": _ins(options.get("ins") or {}, window or {}),
+        "ins": windowed_ins(options.get("ins") or {}, window or {}),
         "kinds": {kind.value.replace(" ", "_"), *own_kinds},
         "metadata": {KIND_METADATA: kind.value, **(options.get("metadata") or {})},
         "op_tags": {**spec.to_tags(), **(options.get("op_tags") or {})},
@@ -174,23 +174,6 @@ def _refuse(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
             next_step="use BackfillPolicy.multi_run(1), or leave backfill_policy out",
             asset=name,
         )
-
-
-def _ins(ins: Mapping[str, dg.AssetIn], window: Mapping[str, int]) -> dict[str, dg.AssetIn]:
-    result = dict(ins)
-    for parameter, length in window.items():
-        if length < 1:
-            raise DefinitionError(
-                f"window[{parameter!r}] is {length}", next_step="give the number of partitions, at least 1"
-            )
-        with warnings.catch_warnings():
-            # Beta only in name: Dagster's documentation has it for just this.
-            warnings.simplefilter("ignore", dg.BetaWarning)
-            mapping = dg.TimeWindowPartitionMapping(
-                start_offset=1 - length, end_offset=0, allow_nonexistent_upstream_partitions=True
-            )
-        result[parameter] = result.get(parameter, dg.AssetIn())._replace(partition_mapping=mapping)
-    return result
 
 
 def _recording(function: Callable[..., Any], recipe: _Recipe) -> Callable[..., Any]:
@@ -249,18 +232,21 @@ def _materialize(
     attempt = _Attempt(recipe, step, artifact, parameters, read_source(_file_of(function)))
     with attempt.tracking() as tracked:
         if tracked is not None:
+            if pages := attempt.storage.addresses.about(artifact, step.run_id, tracked.identity.run_id):
+                tracked.describe(pages)
             tracked.log_inputs([version for version in attempt.inputs if version.loaded])
         result = function(*args, **kwargs)
         returned = _returned(result)
         kept = recipe.keep(returned.value, Step(artifact, attempt.storage, tracked, step.log.info))
+        record = attempt.record(kept, tracked.identity if tracked is not None else None)
         if tracked is not None:
-            tracked.set_tags({RunTags.DATA_VERSION: str(kept.data_version)})
-    record = attempt.record(kept, tracked.identity if tracked is not None else None)
+            tracked.set_tags({RunTags.DATA_VERSION: record.data_version})
+            tracked.log_provenance(provenance_statement(record))
     output = step.op_def.output_defs[0]
     return dg.MaterializeResult(
         check_results=returned.check_results,
         data_version=dg.DataVersion(record.data_version),
-        metadata=shown(record, {**kept.metadata, **(returned.metadata or {})}),
+        metadata=shown(record, {**kept.metadata, **(returned.metadata or {})}, attempt.storage.addresses),
         tags={**attempt.input_tags(), **(returned.tags or {})},
         # A function annotated to return MaterializeResult has an output that takes no value.
         **({} if output.dagster_type.is_nothing else {"value": returned.value}),
@@ -378,7 +364,6 @@ class _Attempt:
         return hardware().model_copy(update={"accelerators_checked": placement.check_accelerators})
 
     def _run_tags(self) -> dict[str, str]:
-        run_page = f"{self.storage.ui_url}/runs/{self.step.run_id}" if self.storage.ui_url else None
         tags = {
             RunTags.ASSET: self.artifact.asset,
             RunTags.PARTITION: self.artifact.partition,
@@ -391,7 +376,7 @@ class _Attempt:
             RunTags.DAGSTER_RUN: self.step.run_id,
             RunTags.DAGSTER_PARENT_RUN: self.step.dagster_run.parent_run_id,
             RunTags.DAGSTER_STEP: self.step.step.key,
-            RunTags.DAGSTER_URL: run_page,
+            RunTags.DAGSTER_URL: self.storage.addresses.run(self.step.run_id),
             RunTags.LAUNCHED_BY: self.launch.described(),
         }
         return {name: value for name, value in tags.items() if value}

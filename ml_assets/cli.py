@@ -9,18 +9,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ml_assets.console import Json, examples, say
+from ml_assets.console import Json, examples, say, write_file
 from ml_assets.lineage.commands import lineage_commands
 from ml_assets.reproduction.command import reproduction_commands
 from ml_assets.retention.commands import retention_commands
-from resources.errors import (
-    AmbiguousReference,
-    MlAssetsError,
-    ReproductionRefused,
-    SettingsError,
-    StoreError,
-    UnknownReference,
-)
+from resources.errors import AmbiguousReference, MlAssetsError, ReproductionRefused, SettingsError, UnknownReference
 
 if TYPE_CHECKING:
     from ml_assets.data import StoredArtifact
@@ -167,7 +160,9 @@ def _export(
 ) -> None:
     """Write a .dvc file with which plain `dvc pull` restores the content.
 
-    It works in any DVC repository that has the same remote; pulled, the content is named NAME.
+    It works in any DVC repository that has the same remote; pulled, the
+    content is named NAME. Its meta says what made it, in names that
+    `ml-assets trace` takes.
     """
     from ml_assets.data import find_artifact
     from ml_assets.definitions import content_store, open_instance, settings
@@ -179,12 +174,7 @@ def _export(
     if file.suffix != ".dvc":
         raise typer.BadParameter(f"{file} does not end in .dvc, as DVC wants it", param_hint="--output")
     store = found.store(content_store(chosen))
-    meta = {"asset": found.artifact.asset, "partition": found.artifact.partition, "dagster_run": found.dagster_run}
-    text = store.dvc_file(found.stored(), file.stem, {name: value for name, value in meta.items() if value})
-    try:
-        file.write_text(text)
-    except OSError as error:
-        raise StoreError(f"{file} cannot be written: {error.strerror}", next_step="name another file") from error
+    write_file(file, store.dvc_file(found.stored(), file.stem, found.origin))
     say(
         as_json,
         f"wrote {file}\nin a DVC repository: dvc remote add --default origin {store.remote} && dvc pull {file.name}",

@@ -2,12 +2,15 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
 
-__all__ = ["Json", "examples", "say", "warn"]
+from resources.errors import StoreError
+
+__all__ = ["Json", "examples", "say", "warn", "write_file"]
 
 _PIPE_WIDTH = 200
 
@@ -34,6 +37,21 @@ def say(as_json: bool, answer: str | RenderableType, payload: dict[str, Any]) ->
 def warn(line: str) -> None:
     """Say something beside the answer."""
     typer.echo(f"note: {line}", err=True)
+
+
+def write_file(file: Path, text: str) -> None:
+    """Write a file whole, or leave what was there.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(file)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise StoreError(f"{file} cannot be written: {error.strerror}", next_step="name another file") from error
 
 
 def _print(answer: RenderableType) -> None:

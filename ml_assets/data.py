@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from ml_assets.lineage.references import DIRTY_MARK
 from resources.dvc import DvcStore
 from resources.dvc_tracked import store_of
 from resources.errors import AmbiguousReference, InputError, UnknownReference
@@ -31,8 +32,33 @@ class StoredArtifact:
     dagster_run: str
     content: Content | None
     """None for an image, which is in a registry."""
+    storage_id: int
+    """Event of Dagster's log that recorded it."""
+    record: ProvenanceRecord | None = None
+    """None for an observed dataset."""
     tracked: dict[str, Any] | None = None
     """Where people track it with DVC in git, for an observed dataset."""
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What made it, by names that ``ml-assets trace`` takes, beside asset and partition."""
+        recorded = {
+            "materialization": f"{self.artifact}#{self.storage_id}",
+            "asset": self.artifact.asset,
+            "partition": self.artifact.partition,
+            "data_version": self.data_version,
+            "dagster_run": self.dagster_run,
+        }
+        if self.record is not None:
+            source, mlflow, ran = self.record.source, self.record.mlflow, self.record.environment
+            recorded |= {
+                "commit": source.commit and f"{source.commit}{DIRTY_MARK if source.dirty else ''}",
+                "image": ran.image,
+                "environment": ran.environment_digest,
+                "mlflow_run": mlflow.run_id if mlflow else None,
+                "model_version": mlflow.registered_version if mlflow else None,
+            }
+        return {name: value for name, value in recorded.items() if value}
 
     @property
     def file_name(self) -> str:
@@ -147,7 +173,9 @@ def _artifact(event: dg.EventLogRecord) -> StoredArtifact | None:
     if RECORD_METADATA in metadata:
         record = ProvenanceRecord.model_validate(metadata[RECORD_METADATA])
         artifact = AssetPartition(record.asset, record.partition)
-        return StoredArtifact(artifact, record.data_version, record.dagster_run, record.content)
+        return StoredArtifact(
+            artifact, record.data_version, record.dagster_run, record.content, event.storage_id, record
+        )
     version = (recorded.tags or {}).get(DATA_VERSION_TAG)
     if TRACKED_METADATA not in metadata or version is None:
         return None
@@ -159,5 +187,6 @@ def _artifact(event: dg.EventLogRecord) -> StoredArtifact | None:
         version,
         event.run_id,
         content,
-        tracked,
+        event.storage_id,
+        tracked=tracked,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from ml_assets.addresses import Addresses
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.executors.pools import check_placements
 from ml_assets.images import with_build_keys
@@ -160,7 +161,7 @@ def resources_for(chosen: Settings) -> dict[str, Any]:
             ),
             image_builder=image_builder(chosen),
             target=chosen.target,
-            ui_url=chosen.ui_url,
+            addresses=Addresses.of(chosen),
             thread_variables=chosen.thread_variables,
         ),
         ALERTS_KEY: Alerts(webhook=chosen.alerts.webhook, command=list(chosen.alerts.command)),

@@ -1,5 +1,6 @@
 """Which versions a step reads: resolved once, loaded by content, recorded exactly."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,10 +15,11 @@ from dagster._core.definitions.data_version import (
 )
 from dagster._core.execution.context.system import StepExecutionContext
 
+from resources.errors import DefinitionError
 from resources.identity import AssetPartition
 from resources.provenance import InputVersion
 
-__all__ = ["ResolvedInput", "events_by_id", "input_tags", "resolve", "resolve_inputs"]
+__all__ = ["ResolvedInput", "events_by_id", "input_tags", "resolve", "resolve_inputs", "windowed_ins"]
 
 _PAGE: Final = 1000
 """Partitions, or events, asked for at once: Dagster's own limit."""
@@ -124,6 +126,32 @@ def input_tags(inputs: dict[dg.AssetKey, list[ResolvedInput]], instance: dg.Dags
             tags[get_input_data_version_tag(key)] = version
             tags[get_input_event_pointer_tag(key)] = str(pointer)
     return tags
+
+
+def windowed_ins(ins: Mapping[str, dg.AssetIn], window: Mapping[str, int]) -> dict[str, dg.AssetIn]:
+    """The inputs of an asset, some of them with the partitions before and up to its own.
+
+    Args:
+        ins: as the author gave them.
+        window: how many partitions to give, by parameter.
+
+    Raises:
+        DefinitionError: a window is empty.
+    """
+    result = dict(ins)
+    for parameter, length in window.items():
+        if length < 1:
+            raise DefinitionError(
+                f"window[{parameter!r}] is {length}", next_step="give the number of partitions, at least 1"
+            )
+        with warnings.catch_warnings():
+            # Beta only in name: Dagster's documentation has it for just this.
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            mapping = dg.TimeWindowPartitionMapping(
+                start_offset=1 - length, end_offset=0, allow_nonexistent_upstream_partitions=True
+            )
+        result[parameter] = result.get(parameter, dg.AssetIn())._replace(partition_mapping=mapping)
+    return result
 
 
 def _dependencies(step: StepExecutionContext) -> list[tuple[dg.AssetKey, list[str | None], bool]]:

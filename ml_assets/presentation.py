@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from ml_assets.addresses import Addresses
 from resources.identity import AssetPartition
 from resources.provenance import RECORD_METADATA, InputVersion, ProvenanceRecord, Source
 
@@ -34,20 +35,23 @@ _SIGNIFICANT_DIGITS = 6
 _SSH = re.compile(r"(?:ssh://)?[^@/]+@(?P<host>[^:/]+)(?::\d+/|[:/])(?P<path>.+)")
 
 
-def shown(record: ProvenanceRecord, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def shown(
+    record: ProvenanceRecord, details: Mapping[str, Any] | None = None, addresses: Addresses | None = None
+) -> dict[str, Any]:
     """The record, and those of its fields that people look for, each where it can be seen.
 
     Args:
         record: what the materialization writes down.
         details: what is worth showing of the artifact itself, such as metrics or a preview. It comes after what
             identifies the artifact and before how it was made, and wins where names are equal.
+        addresses: of the UIs to link to, if any.
     """
     details = details or {}
-    entries = {**_identity(record), **details, **_making(record), **details}
+    entries = {**_identity(record, addresses or Addresses()), **details, **_making(record), **details}
     return {**entries, RECORD_METADATA: dg.MetadataValue.json(record.model_dump(mode="json"))}
 
 
-def _identity(record: ProvenanceRecord) -> dict[str, dg.MetadataValue[Any]]:
+def _identity(record: ProvenanceRecord, addresses: Addresses) -> dict[str, dg.MetadataValue[Any]]:
     entries: dict[str, dg.MetadataValue[Any]] = {
         "data version": dg.MetadataValue.text(record.data_version),
         "image": dg.MetadataValue.text(record.made_image or record.environment.image or NOT_CONTAINERIZED),
@@ -56,10 +60,18 @@ def _identity(record: ProvenanceRecord) -> dict[str, dg.MetadataValue[Any]]:
     if record.mlflow is not None:
         url = record.mlflow.url
         entries["MLflow run"] = dg.MetadataValue.url(url) if url else dg.MetadataValue.text(record.mlflow.run_id)
-        if record.mlflow.registered_model:
-            reference = f"models:/{record.mlflow.registered_model}/{record.mlflow.model_version}"
+        if reference := record.mlflow.registered_version:
             entries["registered model"] = dg.MetadataValue.text(reference)
+            if page := addresses.model_version(reference):
+                entries["registered model in MLflow"] = dg.MetadataValue.url(page)
+    if page := addresses.trace(_most_exact(record)):
+        entries["lineage"] = dg.MetadataValue.url(page)
     return entries
+
+
+def _most_exact(record: ProvenanceRecord) -> str:
+    """The reference that names the materialization and as few others as possible, as far as it is known by now."""
+    return record.mlflow.run_id if record.mlflow else record.made_image or record.data_version
 
 
 def _making(record: ProvenanceRecord) -> dict[str, dg.MetadataValue[Any]]:

@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin
 import dagster as dg
 import pandas as pd
 
+from ml_assets.addresses import Addresses
 from ml_assets.inputs import ResolvedInput, resolve, resolve_inputs
 from ml_assets.trained_model import TrainedModel
 from resources.dvc import DvcStore
@@ -44,7 +45,7 @@ class ArtifactStorage(dg.IOManager):
     tracking: MlflowTracking
     image_builder: ImageBuilder
     target: str
-    ui_url: str | None = None
+    addresses: Addresses = field(default_factory=Addresses)
     thread_variables: Mapping[str, str] = field(default_factory=dict)
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:

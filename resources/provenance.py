@@ -230,6 +230,12 @@ class MlflowRun(_Part):
     registered_model: str | None = None
     model_version: str | None = None
 
+    @property
+    def registered_version(self) -> str | None:
+        """``models:/name/version``, where the model was registered."""
+        is_registered = self.registered_model and self.model_version
+        return f"models:/{self.registered_model}/{self.model_version}" if is_registered else None
+
 
 class ProvenanceRecord(_Part):
     """Everything about one materialization that cannot be found out later."""

@@ -30,6 +30,7 @@ __all__ = [
     "DvcSettings",
     "FlightDelaySettings",
     "ImageSettings",
+    "LineageSettings",
     "MlflowSettings",
     "Settings",
     "load_settings",
@@ -168,6 +169,17 @@ class ContainerSettings(_Section):
     """Kubernetes: seconds for which a step's failed Job stays to be looked at; one that succeeded goes at once."""
 
 
+class LineageSettings(_Section):
+    """Where lineage is shown."""
+
+    ui_url: str | None = None
+    """Address of the trace pages (``ml-assets lineage serve``) as people's browsers see it."""
+    openlineage_namespace: str = "ml-assets"
+    """Namespace of jobs and datasets in OpenLineage events."""
+    openlineage_api_key: str | None = Field(default=None, repr=False)
+    """Sent with events to an OpenLineage server. A secret: give it as a variable."""
+
+
 class AlertSettings(_Section):
     """Who hears of a failed run. Both may be set; neither means that failures are only logged."""
 
@@ -203,6 +215,7 @@ class _File(_Section):
     pools: dict[str, Pool] = {}
     placement: dict[str, Override] = {}
     """Where an asset (or check, or op) runs on this target, by its key, over what its definition says."""
+    lineage: LineageSettings = LineageSettings()
     alerts: AlertSettings = AlertSettings()
     flight_delays: FlightDelaySettings = FlightDelaySettings()
 

@@ -16,7 +16,10 @@ from resources.model_flavors import SavedModel, log_model
 from resources.provenance import InputVersion, MlflowRun
 from resources.tracking_store import tracking_errors
 
-__all__ = ["TrackedRun"]
+__all__ = ["DESCRIPTION_TAG", "PROVENANCE_FILE", "TrackedRun"]
+
+DESCRIPTION_TAG = "mlflow.note.content"
+"""MLflow's own tag of a run's description."""
 
 # Limits of MLflow's stores (mlflow.utils.validation).
 _PARAMETERS_PER_BATCH = 100
@@ -28,6 +31,7 @@ _INPUTS_PER_BATCH = 500
 _DATASET_DIGEST_LENGTH = 36
 _DATASET_NAME_LENGTH = 500
 
+PROVENANCE_FILE = "provenance.json"
 _PARAMETERS_FILE = "parameters.json"
 _TAG_PREFIX = "ml_assets."
 
@@ -52,6 +56,10 @@ class TrackedRun:
             for batch in _slices([RunTag(name, value) for name, value in tags.items()], _PARAMETERS_PER_BATCH):
                 self.client.log_batch(self.identity.run_id, tags=batch)
         self.tags.update(tags)
+
+    def describe(self, text: str) -> None:
+        """Give the run a description, in Markdown, which its models' registered versions get too."""
+        self.set_tags({DESCRIPTION_TAG: text})
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Record parameters; nested mappings become dotted names. May be called again with more.
@@ -93,6 +101,11 @@ class TrackedRun:
             for batch in _slices([_dataset_input(item) for item in entries.values()], _INPUTS_PER_BATCH):
                 self.client.log_inputs(self.identity.run_id, datasets=batch)
 
+    def log_provenance(self, statement: Mapping[str, Any]) -> None:
+        """Record what made the artifact, an in-toto statement, as the artifact ``provenance.json``."""
+        with tracking_errors(self.uri):
+            self.client.log_text(self.identity.run_id, json.dumps(statement, default=str, indent=1), PROVENANCE_FILE)
+
     def log_figures(self, figures: Mapping[str, Any]) -> None:
         """Record pictures, each a Matplotlib figure or the bytes of a PNG, as artifacts ``figures/NAME.png``."""
         with TemporaryDirectory() as folder:
@@ -121,6 +134,8 @@ class TrackedRun:
             if registered_name is None:
                 return None, None
             version = mlflow.register_model(f"models:/{model_id}", registered_name, tags=tags)
+            if text := self.tags.get(DESCRIPTION_TAG):
+                self.client.update_model_version(registered_name, version.version, text)
         return registered_name, str(version.version)
 
 

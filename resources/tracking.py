@@ -15,13 +15,12 @@ from pydantic import field_validator
 from resources.errors import TrackingError
 from resources.processes import ProcessIdentity
 from resources.provenance import MlflowRun, RunTags
-from resources.tracked_run import TrackedRun
+from resources.tracked_run import DESCRIPTION_TAG, TrackedRun
 from resources.tracking_store import check_server, check_uri, open_store, public_uri, sqlite_file, tracking_errors
 
 __all__ = ["MlflowTracking"]
 
 _logger = logging.getLogger(__name__)
-_NOTE = "mlflow.note.content"
 _NOTE_LENGTH = 5000
 
 
@@ -120,7 +119,7 @@ class MlflowTracking(ConfigurableResource[None]):
             if sqlite_file(self.tracking_uri) is None:
                 check_server(self.tracking_uri, self.experiment)
             with tracking_errors(self.tracking_uri):
-                tracked.client.set_tag(tracked.identity.run_id, _NOTE, _described(error))
+                tracked.client.set_tag(tracked.identity.run_id, DESCRIPTION_TAG, _described(error, tracked.tags))
                 _end(tracked, status)
         except TrackingError as unreachable:
             note = (
@@ -144,8 +143,10 @@ def _columns(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in columns.items() if value}
 
 
-def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:_NOTE_LENGTH]
+def _described(error: BaseException, tags: Mapping[str, str]) -> str:
+    """The error, above what the run was described with."""
+    told = f"{type(error).__name__}: {error}"[:_NOTE_LENGTH]
+    return "\n\n".join(text for text in (told, tags.get(DESCRIPTION_TAG)) if text)
 
 
 def _close_earlier_attempts(client: Any, experiment_id: str, tags: Mapping[str, str]) -> str | None:
@@ -200,7 +201,7 @@ def _kill(client: Any, run_id: str, reason: str) -> bool:
     """End a run as KILLED unless it has ended meanwhile."""
     if client.get_run(run_id).info.status != "RUNNING":
         return False
-    client.set_tag(run_id, _NOTE, f"Closed as killed: {reason}.")
+    client.set_tag(run_id, DESCRIPTION_TAG, f"Closed as killed: {reason}.")
     with _quiet():
         client.set_terminated(run_id, "KILLED")
     return True

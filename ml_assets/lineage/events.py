@@ -206,7 +206,6 @@ def _require_reference(image: str) -> None:
 
 def _artifact(record: _Event, provenance: ProvenanceRecord) -> Node:
     content, mlflow, ran = provenance.content, provenance.mlflow, provenance.environment
-    registered = mlflow is not None and mlflow.registered_model and mlflow.model_version
     return Node(
         asset=provenance.asset,
         kind=provenance.kind,
@@ -216,10 +215,10 @@ def _artifact(record: _Event, provenance: ProvenanceRecord) -> Node:
         content_version=content.version if content and content.version != provenance.data_version else None,
         code_version=provenance.code_version,
         image=provenance.made_image or ran.image,
-        index_digest=None if provenance.made_image else ran.index_digest,
+        index_digest=provenance.made_index_digest if provenance.made_image else ran.index_digest,
         environment=ran.environment_digest,
         mlflow_run=mlflow.run_id if mlflow else None,
-        model_version=f"models:/{mlflow.registered_model}/{mlflow.model_version}" if mlflow and registered else None,
+        model_version=mlflow.registered_version if mlflow else None,
         commit=provenance.source.commit,
         dirty=provenance.source.dirty,
         dagster_run=provenance.dagster_run,

@@ -5,7 +5,7 @@ form. It is never the source of truth: what is gone from the log is gone from it
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -18,7 +18,7 @@ from ml_assets.lineage import tables
 from ml_assets.lineage.databases import Database, FileDatabase, MemoryDatabase, SharedDatabase
 from ml_assets.lineage.difference import Origin
 from ml_assets.lineage.filling import FORM, fill, form_of, rebuild
-from ml_assets.lineage.graph import LineageGraph, NodeKind, Trace
+from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
 from ml_assets.lineage.log import EventLog
 from ml_assets.lineage.questions import NODE_LIMIT, Question
 from ml_assets.lineage.walking import answer, current, part
@@ -106,8 +106,17 @@ class LineageIndex:
                 f"{reference!r} names {len(trace.starts)} materializations: {shown}", next_step="name one of them"
             )
         node = trace.graph.nodes[trace.starts[0]]
-        is_there = node.kind is not NodeKind.MISSING and node.storage_id is not None
-        return Origin(node, trace.graph, self._log.record(node.storage_id or 0) if is_there else None)
+        return Origin(node, trace.graph, self.records([node]).get(node.id))
+
+    def records(self, nodes: Iterable[Node]) -> dict[str, ProvenanceRecord]:
+        """The provenance records of nodes by their ids, of those that a factory of this project made.
+
+        Raises:
+            LineageError: a record cannot be read.
+        """
+        ids = {node.storage_id: node.id for node in nodes if node.storage_id and node.kind is not NodeKind.MISSING}
+        with _garbage_left_alone():
+            return {ids[storage_id]: record for storage_id, record in self._log.records(ids).items()}
 
     def affected(self, reference: str, limit: int = NODE_LIMIT) -> tuple[Trace, frozenset[str]]:
         """What came from something, and the ids of those that are the latest event of their asset's partition.
@@ -134,14 +143,6 @@ class LineageIndex:
             return part(connection, connection.scalars(sql.select(tables.nodes.c.key)).all())[0]
 
         return self._asked(ask)
-
-    def record(self, storage_id: int) -> ProvenanceRecord | None:
-        """The provenance record of an event; None if it is not there, or carries none.
-
-        Raises:
-            LineageError: the record is malformed, or of a later form than this reads.
-        """
-        return self._log.record(storage_id)
 
     def rebuild(self) -> int:
         """Throw the index away and make it anew; gives the number of versions and inputs that it has.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 
@@ -15,11 +15,12 @@ from ml_assets.lineage.impact import Impact, impact_of
 from ml_assets.lineage.index import LineageIndex, open_index
 from ml_assets.lineage.questions import NODE_LIMIT, Question
 from ml_assets.lineage.staleness import Staleness
+from ml_assets.lineage.statement import provenance_statement
 from ml_assets.lineage.why import Summary, Why, explain, summarize
 from ml_assets.retention.ledger import Ledger, kept_version
-from resources.errors import TrackingError
+from resources.errors import LineageError, TrackingError
 from resources.model_registry import ModelRegistry, model_name
-from resources.provenance import ArtifactKind
+from resources.provenance import ArtifactKind, ProvenanceRecord
 
 __all__ = ["Lineage", "with_aliases"]
 
@@ -97,6 +98,30 @@ class Lineage:
         """
         with open_index(self._instance, self._note) as index:
             return index.origin(self._resolved(reference), limit)
+
+    def records(self, graph: LineageGraph) -> dict[str, ProvenanceRecord]:
+        """The provenance records of a graph's nodes by their ids, of those that a factory of this project made.
+
+        Raises:
+            LineageError: a record cannot be read.
+        """
+        with open_index(self._instance, self._note) as index:
+            return index.records(graph.nodes.values())
+
+    def provenance(self, reference: str, *, limit: int = NODE_LIMIT) -> dict[str, Any]:
+        """What made one artifact, and all that it came from, as an in-toto statement with a SLSA provenance predicate.
+
+        Raises:
+            LineageError: it carries no provenance record; or as `origin` does.
+        """
+        origin = self.origin(reference, limit=limit)
+        if origin.record is None:
+            raise LineageError(
+                f"{origin.node.id} carries no provenance record: no factory of ml-assets made it, or it is gone",
+                next_step=f"see what it came from: ml-assets trace '{origin.node.id}' --up",
+            )
+        upstream = [node for node in origin.upstream.nodes.values() if node.id != origin.node.id]
+        return provenance_statement(origin.record, upstream)
 
     def diff(self, first: str, second: str, *, limit: int = NODE_LIMIT) -> tuple[Difference, ...]:
         """What differs between the origins of two artifacts, the most likely cause first; raises as `origin`."""

@@ -5,7 +5,7 @@ of assets in one place, on SQLite (where each run also has a file of its own, wi
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -93,15 +93,20 @@ class EventLog:
             for storage_id, run_id, moment, serialized in self._connection.execute(wanted):
                 yield ReadEvent(storage_id, _origin(run_id, moment), read_event(storage_id, serialized))
 
-    def record(self, storage_id: int) -> ProvenanceRecord | None:
-        """The provenance record of an event; None if it is not there, or carries none.
+    def records(self, storage_ids: Collection[int]) -> dict[int, ProvenanceRecord]:
+        """The provenance records of events by their ids; of those that are not there, or carry none, nothing.
 
         Raises:
-            LineageError: the record is malformed, or of a later form than this reads.
+            LineageError: a record is malformed, or of a later form than this reads.
         """
-        columns = SqlEventLogStorageTable.c
-        text = self._connection.scalar(sql.select(columns.event).where(columns.id == storage_id, _is_version()))
-        return read_record(storage_id, text) if text else None
+        columns, found = SqlEventLogStorageTable.c, {}
+        for page in pages(storage_ids):
+            wanted = sql.select(columns.id, columns.event).where(columns.id.in_(page), _is_version())
+            for storage_id, text in self._connection.execute(wanted):
+                record = read_record(storage_id, text)
+                if record is not None:
+                    found[storage_id] = record
+        return found
 
     def _mark(self, which: sql.ColumnElement[bool]) -> str | None:
         columns = SqlEventLogStorageTable.c

@@ -13,7 +13,7 @@ from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
 from ml_assets.presentation import NOT_CONTAINERIZED, describe_commit
 from resources.identity import Digest, ImageReference
 
-__all__ = ["describe", "render_trace", "shorten", "to_json"]
+__all__ = ["describe", "facts", "render_trace", "shorten", "to_json"]
 
 MANY: Final = 12
 """More than this many materializations of one asset, side by side, are shown by the first few."""
@@ -77,7 +77,7 @@ def render_trace(trace: Trace) -> RenderableType:
 def describe(node: Node) -> Text:
     """One line about a node: its id, version, image, commit and runs, digests shortened."""
     text = Text(node.id, style="bold").append(f"  {node.kind}", style="cyan not bold")
-    for part in _facts(node):
+    for part in facts(node):
         text.append(f"  {part}", style="not bold")
     return text
 
@@ -86,7 +86,8 @@ _Neighbours = Callable[[str], tuple[Node, ...]]
 _Reach = Callable[[Iterable[str]], frozenset[str]]
 
 
-def _facts(node: Node) -> Iterator[str]:
+def facts(node: Node) -> Iterator[str]:
+    """What there is to say about a node beside its name and kind, in short words."""
     if node.kind is NodeKind.MISSING:
         yield "not in the log (any more)"
     if node.data_version:

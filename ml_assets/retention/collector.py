@@ -12,7 +12,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
-from ml_assets.lineage.index import LineageIndex, open_index
+from ml_assets.lineage.index import open_index
 from ml_assets.lineage.lineage import with_aliases
 from ml_assets.retention.ledger import Ledger
 from ml_assets.retention.plan import CollectedContent, CollectedImage, CollectedRun, Plan, plan_data, unkept_images
@@ -79,7 +79,7 @@ class Collector:
         with open_index(self.instance, self.note) as index:
             graph, registered = self._judged(index.whole(), policy)
             kept = kept_nodes(graph, policy, registered, cutoff)
-            images = self._images(graph, kept, index) if Place.IMAGES in places else ()
+            images = self._images(graph, kept) if Place.IMAGES in places else ()
         there = {node.id for node in graph.nodes.values() if node.kind is not NodeKind.MISSING}
         found = Plan(len(there), len(there & kept), images=images)
         if Place.DATA in places or Place.CACHE in places:
@@ -180,7 +180,7 @@ class Collector:
             self.note(f"all models that were ever registered are kept, for it is not known which still are. {error}")
             return graph, recorded
 
-    def _images(self, graph: LineageGraph, kept: Collection[str], index: LineageIndex) -> tuple[CollectedImage, ...]:
+    def _images(self, graph: LineageGraph, kept: Collection[str]) -> tuple[CollectedImage, ...]:
         going = unkept_images(graph, kept)
         stay = {node.image for node in graph.nodes.values() if node.id in kept and node.image}
         stay |= {
@@ -188,7 +188,7 @@ class Collector:
             for node in graph.nodes.values()
             if node.id in kept and node.image and node.index_digest
         }
-        stay |= {above for image in stay & _made(graph) for above in _above(image, graph, index)}
+        stay |= {above for image in stay & _made(graph) for above in _above(image, graph)}
         needed_manifests, needed_blobs = set[str](), set[Digest]()
         for image in sorted(stay) if going else ():
             for reference, parts in self._tree(image):
@@ -196,7 +196,7 @@ class Collector:
                 needed_blobs.update(parts.blobs)
         found = []
         for image, nodes in going.items():
-            above = sorted({name for node in nodes for name in _above(image, graph, index)})
+            above = sorted({name for node in nodes for name in _above(image, graph)})
             tree = {reference: parts for name in (*above, image) for reference, parts in self._tree(name)}
             manifests = [reference for reference in tree if reference not in needed_manifests]
             blobs = {blob: size for each in manifests for blob, size in tree[each].blobs.items()}
@@ -250,12 +250,11 @@ def _made(graph: LineageGraph) -> set[str]:
     return {node.image for node in graph.nodes.values() if node.image}
 
 
-def _above(image: str, graph: LineageGraph, index: LineageIndex) -> Iterator[str]:
+def _above(image: str, graph: LineageGraph) -> Iterator[str]:
     """The indexes above an image, as the materializations that made it recorded them."""
     for node in _makers(image, graph):
-        record = index.record(node.storage_id or 0)
-        if record and record.made_index_digest:
-            yield _with_digest(image, record.made_index_digest)
+        if node.index_digest:
+            yield _with_digest(image, node.index_digest)
 
 
 def _makers(image: str, graph: LineageGraph) -> list[Node]:

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from ml_assets.addresses import Addresses
 from ml_assets.storage import STORAGE_KEY, ArtifactStorage
 from resources.dvc import DvcStore
 from resources.image_builders.environment import InterpreterEnvironment
@@ -22,7 +23,7 @@ def storage(tmp_path: Path) -> ArtifactStorage:
         tracking=MlflowTracking(tracking_uri=f"sqlite:///{tmp_path}/mlflow/mlflow.db", experiment="tests"),
         image_builder=InterpreterEnvironment(PROJECT),
         target="local",
-        ui_url="http://dagster.example",
+        addresses=Addresses("http://dagster.example"),
     )
 
 

@@ -13,6 +13,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from mlflow import MlflowClient
 
 from ml_assets import cli
@@ -242,6 +243,44 @@ def test_trace_answers_with_what_is_asked_for(home: Home, run: Run) -> None:
     assert "delay_model" in listed
     assert table not in listed
     assert "came from" not in listed
+
+
+def test_provenance_of_a_model_names_all_that_made_it(home: Home, run: Run) -> None:
+    statement = json.loads(run("provenance", "models:/delay/1", "--json").out)
+    (subject,) = statement["subject"]
+    assert subject["name"] == "delay_model"
+    assert home.versions["delay_model"] == f"md5:{subject['digest']['dvcDirectoryMd5']}.dir"
+    found = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    direct = {each["name"]: each["annotations"].get("direct") for each in found if "/" in each["name"]}
+    assert direct == {"tables/distances": True, "images/train": False}
+    assert {each["name"] for each in found} >= {"flights@a", "flights@b", "source"}
+    told = run("provenance", "models:/delay/1").out
+    assert told.index("models:/delay/1") < told.index("made of") < told.index("tables/distances")
+    assert told.index("which came from") < told.index("flights@a")
+    several = run("provenance", "flights")
+    assert several.code == 2
+    assert "names 2 materializations" in several.err
+
+
+def test_trace_is_a_page_and_a_flowchart(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "lineage.html"
+    done = run("trace", "delay_model", "--html", str(file))
+    assert (done.out, done.err) == ("", f"note: wrote {file}\n")
+    page = file.read_text()
+    assert '"name":"tables/distances"' in page
+    assert '"parameters":' in page
+    drawn = run("trace", "delay_model", "--up", "--mermaid").out
+    assert drawn.startswith("flowchart LR\n")
+    assert drawn.count(" --> ") == len(json.loads(run("trace", "delay_model", "--up", "--json").out)["edges"])
+    events = tmp_path / "events.jsonl"
+    told = run("trace", "delay_model", "--up", "--openlineage", events)
+    assert (told.out, told.err) == (
+        "",
+        f"note: wrote {len(events.read_text().splitlines())} OpenLineage events to {events}\n",
+    )
+    failed = run("trace", "delay_model", "--html", str(tmp_path / "nowhere" / "lineage.html"))
+    assert failed.code == 1
+    assert "cannot be written: No such file or directory. Next:" in failed.err
 
 
 def test_trace_says_what_it_does_not_take(home: Home, run: Run) -> None:
@@ -504,6 +543,18 @@ def test_exported_file_is_pulled_by_plain_dvc(home: Home, run: Run, tmp_path: Pa
     assert np.isfinite(predicted).all()
 
 
+def test_exported_file_says_what_made_it(home: Home, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "delay_model.dvc"
+    assert run("data", "export", "delay_model", "-o", file).code == 0
+    meta = yaml.safe_load(file.read_text())["meta"]
+    assert (meta["asset"], meta["dagster_run"]) == ("delay_model", home.run_id)
+    assert meta["data_version"] == home.versions["delay_model"]
+    assert meta["model_version"] == "models:/delay/1"
+    for name in ("materialization", "data_version", "mlflow_run", "model_version"):
+        starts = json.loads(run("trace", meta[name], "--depth", "0", "--json").out)["nodes"]
+        assert [node["id"] for node in starts] == [meta["materialization"]]
+
+
 def test_export_goes_where_it_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ML_ASSETS_TARGET", "local")
@@ -568,6 +619,7 @@ def test_update_without_a_registry_says_how_to_name_one(run: Run, project: Path)
         ["impact"],
         ["why"],
         ["gc"],
+        ["provenance"],
         ["lineage", "rebuild"],
         ["sweep"],
         ["data", "get"],

@@ -115,7 +115,7 @@ def test_known_versions_are_listed_up_to_a_dozen(instance: dg.DagsterInstance) -
 
 
 def test_image_has_no_content(storage: ArtifactStorage) -> None:
-    image = StoredArtifact(AssetPartition("images/train"), "sha256:0", "run", None)
+    image = StoredArtifact(AssetPartition("images/train"), "sha256:0", "run", None, 1)
     with pytest.raises(InputError, match="images/train: it is an image"):
         image.stored()
     assert image.store(storage.store) is storage.store

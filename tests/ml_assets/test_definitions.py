@@ -44,7 +44,7 @@ def test_settings_reach_the_resources(chosen: Settings, tmp_path: Path) -> None:
     assert artifacts.store.cache == str(tmp_path / "cache")
     assert artifacts.tracking.tracking_uri == "https://mlflow.example"
     assert artifacts.tracking.artifact_location == "s3://bucket/runs"
-    assert (artifacts.target, artifacts.ui_url) == ("local", "https://dagster.example")
+    assert (artifacts.target, artifacts.addresses.dagster) == ("local", "https://dagster.example")
     assert artifacts.thread_variables == {"OMP_NUM_THREADS": "2"}
     assert resources[ALERTS_KEY].webhook == "https://chat.example/hook"
     assert source.landing == str(PROJECT / "arrivals")

@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from ml_assets.addresses import Addresses
 from ml_assets.datasets import dataset
+from ml_assets.lineage.statement import provenance_statement
 from ml_assets.models import TrainedModel, model
 from ml_assets.storage import STORAGE_KEY, ArtifactStorage
 from resources.dvc import DvcStore
@@ -103,8 +105,12 @@ def storage_in(folder: Path, tracking_uri: str) -> ArtifactStorage:
         tracking=MlflowTracking(tracking_uri=tracking_uri, experiment="tests", ui_url="http://mlflow.example"),
         image_builder=InterpreterEnvironment(PROJECT),
         target="local",
-        ui_url="http://dagster.example",
+        addresses=Addresses("http://dagster.example", "http://mlflow.example", "http://lineage.example"),
     )
+
+
+def mlflow_text(made: Made, run_id: str, path: str) -> str:
+    return Path(made.client.download_artifacts(run_id, path)).read_text()
 
 
 def test_calling_the_function_returns_the_trained_model() -> None:
@@ -145,6 +151,33 @@ def test_mlflow_run_is_linked_to_versions_commit_and_dagster_run(made: Made) -> 
     assert tags[RunTags.DAGSTER_URL] == f"http://dagster.example/runs/{result.run_id}"
     assert tags[RunTags.ENVIRONMENT] == record.environment.environment_digest
     assert tags[RunTags.CODE_VERSION] == record.code_version
+
+
+def test_mlflow_run_and_registered_version_lead_back_to_dagster_and_lineage(made: Made) -> None:
+    run = made.client.get_run(made.record(0).mlflow.run_id)  # type: ignore[union-attr]
+    assert run.data.tags["mlflow.note.content"] == (
+        "[Asset in Dagster](http://dagster.example/assets/delay_model)"
+        f" · [Run in Dagster](http://dagster.example/runs/{made.results[0].run_id})"
+        f" · [Lineage](http://lineage.example/trace?ref={run.info.run_id})"
+    )
+    assert made.client.get_model_version("delay", "1").description == run.data.tags["mlflow.note.content"]
+
+
+def test_dagster_leads_to_mlflow_and_lineage(made: Made) -> None:
+    entries, run = made.metadata(0), made.record(0).mlflow
+    assert run
+    assert entries["MLflow run"].value == run.url
+    assert entries["registered model in MLflow"].value == "http://mlflow.example/#/models/delay/versions/1"
+    assert entries["lineage"].value == f"http://lineage.example/trace?ref={run.run_id}"
+    data = made.metadata(0, "departures")
+    assert data["lineage"].value == f"http://lineage.example/trace?ref=md5%3A{data['data version'].value[4:]}"
+
+
+def test_mlflow_run_keeps_the_statement_of_what_made_the_model(made: Made) -> None:
+    record = made.record(0)
+    assert record.mlflow
+    statement = mlflow_text(made, record.mlflow.run_id, "provenance.json")
+    assert json.loads(statement) == provenance_statement(record)
 
 
 def test_registered_version_bears_the_same_tags(made: Made) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import requests
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from resources.provenance import RECORD_METADATA, ProvenanceRecord
 from tests.conftest import require_program
@@ -25,6 +25,7 @@ SCREENSHOTS = PROJECT / "build" / "screenshots"
 DEADLINE_SECONDS = 120
 _BIN = Path(sys.executable).parent
 _POLL_SECONDS = 0.2
+_PATIENCE_MILLISECONDS = 30_000
 _BROWSER_OPTIONS = (
     "--headless",
     "--no-sandbox",
@@ -45,6 +46,7 @@ class Deployment:
 
     dagster: str
     mlflow: str
+    lineage: str
     instance: dg.DagsterInstance
 
     def materialization(self, asset: str, partition: str) -> dg.AssetMaterialization:
@@ -72,6 +74,7 @@ class Deployment:
 def browser() -> Iterator[Browser]:
     """Ends with these tests: Playwright's event loop would be in the way of others that start one."""
     program = require_program("chromium", "chromium")
+    expect.set_options(timeout=_PATIENCE_MILLISECONDS)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=program, args=list(_BROWSER_OPTIONS))
         yield started
@@ -82,8 +85,8 @@ def browser() -> Iterator[Browser]:
 def deployment(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """Depends on the browser, so that nothing is materialized where there is none."""
     folder = tmp_path_factory.mktemp("deployment")
-    dagster, mlflow = _free_ports(2)
-    environment = _environment(folder, f"http://127.0.0.1:{dagster}", f"http://127.0.0.1:{mlflow}")
+    ports = dagster, mlflow, lineage = _free_ports(3)
+    environment = _environment(folder, *(f"http://127.0.0.1:{port}" for port in ports))
     home = Path(environment["DAGSTER_HOME"])
     home.mkdir()
     template = (PROJECT / "deployments" / "local" / "dagster.yaml").read_text()
@@ -93,13 +96,14 @@ def deployment(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> It
     with ExitStack() as stack:
         waits = [
             stack.enter_context(_server(command, environment, folder / f"{name}.log", ready))
-            for name, command, ready in _servers(environment, dagster, mlflow)
+            for name, command, ready in _servers(environment, dagster, mlflow, lineage)
         ]
         for wait in waits:
             wait()
         yield Deployment(
             environment["ML_ASSETS__UI_URL"],
             environment["ML_ASSETS__MLFLOW__UI_URL"],
+            environment["ML_ASSETS__LINEAGE__UI_URL"],
             stack.enter_context(dg.DagsterInstance.from_config(str(home))),
         )
 
@@ -108,7 +112,7 @@ def deployment(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> It
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """An empty page. What it shows at the end, or at the failure, is kept as a screenshot."""
     context = browser.new_context(viewport={"width": 1440, "height": 2000})
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(_PATIENCE_MILLISECONDS)
     shown = context.new_page()
     yield shown
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -118,7 +122,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     context.close()
 
 
-def _environment(folder: Path, dagster: str, mlflow: str) -> dict[str, str]:
+def _environment(folder: Path, dagster: str, mlflow: str, lineage: str) -> dict[str, str]:
     own = {
         "ML_ASSETS__HOME": f"{folder}/dagster",
         "ML_ASSETS__UI_URL": dagster,
@@ -127,6 +131,7 @@ def _environment(folder: Path, dagster: str, mlflow: str) -> dict[str, str]:
         "ML_ASSETS__MLFLOW__TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "ML_ASSETS__MLFLOW__ARTIFACT_LOCATION": f"{folder}/mlflow",
         "ML_ASSETS__MLFLOW__UI_URL": mlflow,
+        "ML_ASSETS__LINEAGE__UI_URL": lineage,
         "DAGSTER_HOME": f"{folder}/dagster",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -135,7 +140,7 @@ def _environment(folder: Path, dagster: str, mlflow: str) -> dict[str, str]:
 
 
 def _servers(
-    environment: Mapping[str, str], dagster: int, mlflow: int
+    environment: Mapping[str, str], dagster: int, mlflow: int, lineage: int
 ) -> Iterator[tuple[str, list[str], Callable[[], bool]]]:
     """Name, command and sign of readiness of each server."""
     address, workspace = ("--host", "127.0.0.1", "--port"), ("--workspace", str(PROJECT / "workspace.yaml"))
@@ -148,6 +153,11 @@ def _servers(
         "webserver",
         [f"{_BIN}/dagster-webserver", *workspace, *address, str(dagster)],
         lambda: _answers(f"http://127.0.0.1:{dagster}/server_info"),
+    )
+    yield (
+        "lineage",
+        [sys.executable, "-m", "ml_assets.cli", "lineage", "serve", "--port", str(lineage)],
+        lambda: _answers(f"http://127.0.0.1:{lineage}/health"),
     )
     # Queued runs are started by the daemon; nothing has to wait for it.
     yield "daemon", [f"{_BIN}/dagster-daemon", "run", *workspace], lambda: True

@@ -91,6 +91,45 @@ def test_model_links_to_its_run_in_mlflow(page: Page, deployment: Deployment) ->
     expect(shown.get_by_text("flight-delay").first).to_be_visible()
 
 
+def test_model_links_to_its_trace_page(page: Page, deployment: Deployment) -> None:
+    open_partition(page, deployment, "delay_model", FEBRUARY)
+    with page.context.expect_page() as opened:
+        row(page, "lineage").get_by_role("link").first.click()
+    shown = opened.value
+    heading = shown.locator("#record h2")
+    expect(heading).to_have_text(re.compile(rf"^delay_model@{FEBRUARY}#\d+$"))
+    expect(shown.locator("#summary")).to_contain_text(re.compile(r"[1-9]\d* made from it"))
+    with shown.context.expect_page() as back:
+        shown.get_by_role("link", name="run in MLflow").click(modifiers=["ControlOrMeta"])
+    expect(back.value.get_by_text(f"delay_model@{FEBRUARY}").first).to_be_visible()
+    shown.get_by_role("searchbox").fill(f"flights@{JANUARY}")
+    shown.keyboard.press("Enter")
+    expect(heading).to_have_text(re.compile(rf"^flights@{JANUARY}#\d+$"))
+    shown.get_by_role("link", name="trace from here").click()
+    expect(shown).to_have_title(re.compile(f"Lineage of flights@{JANUARY}"))
+    expect(shown.locator("#summary")).to_contain_text("came from 1 ·")
+    shown.get_by_role("searchbox").fill("nothing of the kind")
+    shown.get_by_role("button", name="Trace", exact=True).click()
+    expect(shown.get_by_role("status")).to_contain_text("nothing recorded is named 'nothing of the kind'")
+    shown.get_by_role("searchbox").fill("models:/flight-delay/1")
+    shown.keyboard.press("Enter")
+    expect(heading).to_have_text(re.compile(rf"^delay_model@{JANUARY}#\d+$"))
+
+
+def test_run_and_registered_model_in_mlflow_link_back(page: Page, deployment: Deployment) -> None:
+    run = deployment.record("delay_model", FEBRUARY).mlflow
+    assert run
+    assert run.url
+    for shown in (run.url, f"{deployment.mlflow}/#/models/flight-delay/versions/{run.model_version}"):
+        page.goto(shown)
+        for address in (
+            f"{deployment.dagster}/assets/delay_model?view=partitions&partition={FEBRUARY}",
+            f"{deployment.dagster}/runs/{deployment.record('delay_model', FEBRUARY).dagster_run}",
+            f"{deployment.lineage}/trace?ref={run.run_id}",
+        ):
+            expect(page.locator(f'a[href="{address}"]')).to_be_visible()
+
+
 def test_model_links_to_its_authors_function(page: Page, deployment: Deployment) -> None:
     page.goto(f"{deployment.dagster}/assets/delay_model")
     expect(page.get_by_text("Source code", exact=True)).to_be_visible()

@@ -366,7 +366,7 @@ def _artifact(record: dg.EventLogRecord, provenance: ProvenanceRecord) -> Node:
         content_version=content.version if content and content.version != provenance.data_version else None,
         code_version=provenance.code_version,
         image=provenance.made_image or ran.image,
-        index_digest=None if provenance.made_image else ran.index_digest,
+        index_digest=provenance.made_index_digest if provenance.made_image else ran.index_digest,
         environment=ran.environment_digest,
         mlflow_run=mlflow.run_id if mlflow else None,
         model_version=f"models:/{mlflow.registered_model}/{mlflow.model_version}" if mlflow and registered else None,

@@ -181,6 +181,12 @@ def test_an_image_is_found_by_the_reference_that_was_built(instance: dg.DagsterI
     assert graph.nodes[name_of(image)].index_digest is None
 
 
+def test_an_image_is_found_by_the_index_that_stands_above_it(instance: dg.DagsterInstance) -> None:
+    built, index = f"registry.example/train@{version('built')}", version("index")
+    image = keep(instance, "train", "environment", kind=ArtifactKind.IMAGE, made_image=built, made_index_digest=index)
+    assert load_graph(instance).trace(index).starts == (name_of(image),)
+
+
 def test_the_image_is_the_input_of_what_was_made_in_it(instance: dg.DagsterInstance) -> None:
     image = keep(instance, "train", "environment", kind=ArtifactKind.IMAGE)
     assert image.data_version == ENVIRONMENT

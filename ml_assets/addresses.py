@@ -1,0 +1,63 @@
+"""Addresses of the pages that people's browsers see: of Dagster, of MLflow and of lineage."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from resources.identity import AssetPartition
+    from resources.settings import Settings
+
+__all__ = ["Addresses"]
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the three UIs are. Of one that has no address every page is None.
+
+    Attributes:
+        dagster: address of the Dagster UI.
+        mlflow: address of the MLflow UI.
+        lineage: address of the trace pages (``ml-assets lineage serve``).
+    """
+
+    dagster: str | None = None
+    mlflow: str | None = None
+    lineage: str | None = None
+
+    @classmethod
+    def of(cls, chosen: "Settings") -> Self:
+        """Those that the settings name."""
+        return cls(chosen.ui_url, chosen.mlflow.ui_url, chosen.lineage.ui_url)
+
+    def run(self, run_id: str) -> str | None:
+        """Page of a Dagster run."""
+        return _page(self.dagster, f"/runs/{quote(run_id, safe='')}")
+
+    def asset(self, artifact: "AssetPartition") -> str | None:
+        """Page of an asset, or of one of its partitions, in Dagster."""
+        partition = artifact.partition
+        shown = f"?view=partitions&partition={quote(partition, safe='')}" if partition is not None else ""
+        return _page(self.dagster, f"/assets/{quote(artifact.asset)}{shown}")
+
+    def model_version(self, reference: str) -> str | None:
+        """Page of ``models:/name/version`` in MLflow."""
+        name, _, version = reference.removeprefix("models:/").rpartition("/")
+        return _page(self.mlflow, f"/#/models/{quote(name, safe='')}/versions/{quote(version, safe='')}")
+
+    def trace(self, reference: str) -> str | None:
+        """Page that shows what a reference came from, and what came from it."""
+        return _page(self.lineage, f"/trace?ref={quote(reference, safe='')}")
+
+    def about(self, artifact: "AssetPartition", dagster_run: str, mlflow_run: str) -> str:
+        """Markdown that leads from an MLflow run to what the other UIs say of it; empty where they have no address."""
+        pages = {
+            "Asset in Dagster": self.asset(artifact),
+            "Run in Dagster": self.run(dagster_run),
+            "Lineage": self.trace(mlflow_run),
+        }
+        return " · ".join(f"[{name}]({page})" for name, page in pages.items() if page)
+
+
+def _page(base: str | None, path: str) -> str | None:
+    return f"{base.rstrip('/')}{path}" if base else None
