@@ -22,7 +22,7 @@ from resources.provenance import SCHEMA_VERSION
 
 __all__ = ["FORM", "fill", "form_of", "rebuild"]
 
-FORM: Final = f"1.{SCHEMA_VERSION}"
+FORM: Final = f"2.{SCHEMA_VERSION}"
 """Form of the tables, and of the records that they are made from. Its first number is raised with any change of what is
 written."""
 

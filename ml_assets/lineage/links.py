@@ -2,9 +2,10 @@
 
 An input with a storage id is exactly that event, provided that its asset, partition, version and run agree (a log may
 give the id of a deleted event to a new one). A pinned input, which has none, is the last event before its reader with
-that asset, partition and version. An input that is not among the events becomes a node of its own, of kind
-`NodeKind.MISSING`, which its readers share; its storage id is left out where another event has the same one, so that no
-two events become one node.
+that asset, partition and version. The image that a step ran in is the last event before it that made just that image,
+for the step was given one that need not be the latest. An input that is not among the events becomes a node of its own,
+of kind `NodeKind.MISSING`, which its readers share; its storage id is left out where another event has the same one, so
+that no two events become one node.
 """
 
 from bisect import bisect_left, insort
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import sqlalchemy as sql
 
 from ml_assets.lineage import tables
-from ml_assets.lineage.events import Recorded
+from ml_assets.lineage.events import RanImage, Recorded
 from ml_assets.lineage.graph import Node, NodeKind
 from ml_assets.lineage.pointers import resolve_pointer
 from ml_assets.lineage.rows import NodeWriter, node_query, read_node
@@ -73,7 +74,7 @@ class Links:
         for recorded in page:
             reader, sources = recorded.storage_id, set[int]()
             for read in self._inputs(recorded):
-                source = self._source(read, reader)
+                source = self._source(read, recorded)
                 if source is None:
                     source = self._missing_node(read, found)
                     claims |= {(read.storage_id, reader)} if read.storage_id is not None else set()
@@ -93,10 +94,13 @@ class Links:
             self._look_up({read.storage_id for read in inputs if read.storage_id is not None})
         return inputs
 
-    def _source(self, read: InputVersion, reader: int) -> int | None:
+    def _source(self, read: InputVersion, reader: Recorded) -> int | None:
+        if reader.ran_in and read.asset == reader.ran_in.asset:
+            return self._history(read.asset).image_before(reader.storage_id, reader.ran_in)
         if read.storage_id is None:
-            return self._history(read.asset).last_before(reader, read.partition, read.data_version)
-        version = self._versions.get(read.storage_id)
+            return self._history(read.asset).last_before(reader.storage_id, read.partition, read.data_version)
+        # Nothing is made of what is recorded after it, whatever a record says: the graph has no cycles.
+        version = self._versions.get(read.storage_id) if read.storage_id < reader.storage_id else None
         return read.storage_id if version and _agrees(version, read) else None
 
     def _missing_node(self, read: InputVersion, found: dict[int, Node]) -> int:
@@ -155,6 +159,10 @@ class _History:
         same = self._by_version.get((partition, version), [])
         earlier = bisect_left(same, reader)
         return same[earlier - 1] if earlier else None
+
+    def image_before(self, reader: int, image: RanImage) -> int | None:
+        earlier = self.nodes[: bisect_left(self.nodes, reader, key=_storage_id)]
+        return next((_storage_id(node) for node in reversed(earlier) if image.is_made_by(node)), None)
 
 
 def _storage_id(node: Node) -> int:
