@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import dagster as dg
 from dagster._core.events.log import EventLogEntry
@@ -51,6 +51,13 @@ _JSON_FORM: Final = ("JsonMetadataEntryData", "data")
 _TEXT_FORM: Final = ("TextMetadataEntryData", "text")
 
 
+class _Made(Protocol):
+    @property
+    def asset(self) -> str: ...
+    @property
+    def image(self) -> str | None: ...
+
+
 class RanImage(NamedTuple):
     """The image that a step ran in.
 
@@ -62,9 +69,9 @@ class RanImage(NamedTuple):
     asset: str
     digests: frozenset[str]
 
-    def is_made_by(self, node: Node) -> bool:
+    def is_made_by(self, made: "_Made") -> bool:
         """Whether this is what a materialization of the image asset made."""
-        return node.asset == self.asset and node.image is not None and image_digest(node.image) in self.digests
+        return made.asset == self.asset and made.image is not None and image_digest(made.image) in self.digests
 
 
 @dataclass(frozen=True, slots=True)

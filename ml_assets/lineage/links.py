@@ -3,9 +3,9 @@
 An input with a storage id is exactly that event, provided that its asset, partition, version and run agree (a log may
 give the id of a deleted event to a new one). A pinned input, which has none, is the last event before its reader with
 that asset, partition and version. The image that a step ran in is the last event before it that made just that image,
-for the step was given one that need not be the latest. An input that is not among the events becomes a node of its own,
-of kind `NodeKind.MISSING`, which its readers share; its storage id is left out where another event has the same one, so
-that no two events become one node.
+if what it took for its image made another: it may have been given one that is not the latest. An input that is not
+among the events becomes a node of its own, of kind `NodeKind.MISSING`, which its readers share; its storage id is left
+out where another event has the same one, so that no two events become one node.
 """
 
 from bisect import bisect_left, insort
@@ -31,6 +31,7 @@ class _Version(NamedTuple):
     partition: str | None
     data_version: str | None
     run_id: str | None
+    image: str | None
 
 
 class Links:
@@ -95,13 +96,17 @@ class Links:
         return inputs
 
     def _source(self, read: InputVersion, reader: Recorded) -> int | None:
-        if reader.ran_in and read.asset == reader.ran_in.asset:
-            return self._history(read.asset).image_before(reader.storage_id, reader.ran_in)
+        image = reader.ran_in if reader.ran_in and reader.ran_in.asset == read.asset else None
+        # Nothing is made of what is recorded after it, whatever a record says: the graph has no cycles.
+        if read.storage_id is not None and read.storage_id < reader.storage_id:
+            version = self._versions.get(read.storage_id)
+            if version and _agrees(version, read) and (image is None or image.is_made_by(version)):
+                return read.storage_id
+        if image:
+            return self._history(read.asset).image_before(reader.storage_id, image)
         if read.storage_id is None:
             return self._history(read.asset).last_before(reader.storage_id, read.partition, read.data_version)
-        # Nothing is made of what is recorded after it, whatever a record says: the graph has no cycles.
-        version = self._versions.get(read.storage_id) if read.storage_id < reader.storage_id else None
-        return read.storage_id if version and _agrees(version, read) else None
+        return None
 
     def _missing_node(self, read: InputVersion, found: dict[int, Node]) -> int:
         """Key of the node that is made from the input version alone."""
@@ -161,8 +166,8 @@ class _History:
         return same[earlier - 1] if earlier else None
 
     def image_before(self, reader: int, image: RanImage) -> int | None:
-        earlier = self.nodes[: bisect_left(self.nodes, reader, key=_storage_id)]
-        return next((_storage_id(node) for node in reversed(earlier) if image.is_made_by(node)), None)
+        places = range(bisect_left(self.nodes, reader, key=_storage_id) - 1, -1, -1)
+        return next((_storage_id(self.nodes[at]) for at in places if image.is_made_by(self.nodes[at])), None)
 
 
 def _storage_id(node: Node) -> int:
@@ -170,13 +175,13 @@ def _storage_id(node: Node) -> int:
 
 
 def _version(node: Node) -> _Version:
-    return _Version(node.asset, node.partition, node.data_version, node.dagster_run)
+    return _Version(node.asset, node.partition, node.data_version, node.dagster_run, node.image)
 
 
-def _versions() -> "sql.Select[tuple[int, str, str | None, str | None, str | None]]":
+def _versions() -> "sql.Select[tuple[int, str, str | None, str | None, str | None, str | None]]":
     columns = tables.nodes.c
     return sql.select(
-        columns.key, tables.assets.c.name, columns.partition, columns.data_version, columns.dagster_run
+        columns.key, tables.assets.c.name, columns.partition, columns.data_version, columns.dagster_run, columns.image
     ).join(tables.assets, tables.assets.c.id == columns.asset)
 
 

@@ -62,8 +62,8 @@ class ReferenceGraph(LineageGraph):
         An input with a storage id is exactly that event, provided that its asset, partition, version and run agree (a
         log may give the id of a deleted event to a new one). A pinned input, which has none, is the last event before
         its reader with that asset, partition and version. The image that a step ran in is the last event before it
-        that made just that image. An input that is not among the events becomes a node of its
-        own, of kind `NodeKind.MISSING`.
+        that made just that image, if what it took for its image made another. An input that is not among the events
+        becomes a node of its own, of kind `NodeKind.MISSING`.
         """
         ordered = sorted(events, key=lambda event: event.node.storage_id or 0)
         log = _Log(event.node for event in ordered)
@@ -168,12 +168,14 @@ class _Log:
 
     def find(self, read: InputVersion, reader: Event) -> Node | None:
         image = reader.ran_in if reader.ran_in and reader.ran_in.asset == read.asset else None
+        recorded = self.by_storage_id.get(read.storage_id or 0)
+        is_earlier = recorded is not None and (recorded.storage_id or 0) < (reader.node.storage_id or 0)
+        if recorded and is_earlier and _agrees(recorded, read) and (image is None or image.is_made_by(recorded)):
+            return recorded
         if image:
             same = [node for node in self.by_storage_id.values() if image.is_made_by(node)]
         elif read.storage_id is not None:
-            node = self.by_storage_id.get(read.storage_id)
-            is_earlier = read.storage_id < (reader.node.storage_id or 0)
-            return node if node and is_earlier and _agrees(node, read) else None
+            return None
         else:
             same = self._by_version.get((read.asset, read.partition, read.data_version), [])
         earlier = [node for node in same if (node.storage_id or 0) < (reader.node.storage_id or 0)]
