@@ -182,7 +182,7 @@ def _trace(index: LineageIndex, reference: str, generator: random.Random) -> int
 
 
 def _impact(index: LineageIndex, reference: str, _: random.Random) -> int:
-    return len(impact_of(*index.affected(reference), ()).affected)
+    return len(impact_of(*index.affected(reference)).affected)
 
 
 def _ask_graphql(instance: dg.DagsterInstance, materializations: int) -> float:

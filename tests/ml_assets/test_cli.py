@@ -425,7 +425,7 @@ def test_nothing_is_overwritten(run: Run, tmp_path: Path) -> None:
         (["diff", "notes", "nothing"], "nothing recorded is named 'nothing'"),
         (["trace", "00000000-0000-4000-8000-000000000000"], "nothing recorded is named '00000000-"),
         (["trace", "md5:12"], "'md5:12' is too short. Next: write at least 6 digits of the digest."),
-        (["trace", "models:/delay/latest"], "Next: write it as models:/name/version."),
+        (["trace", "models:/delay/latest"], "Next: write it as models:/name/version or models:/name@alias."),
         (["trace", " "], "the reference is empty. Next: name an asset, a version, an image"),
         (["trace", b"flights\xff".decode(errors="surrogateescape")], "is no text that anything could be named by"),
         (["data", "get", "nothing", "x"], "nothing is recorded of an asset 'nothing'"),
