@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Protocol
 
 import dagster as dg
@@ -23,10 +22,11 @@ from ml_assets.inputs import input_tags, resolve_inputs, windowed_ins
 from ml_assets.lineage.statement import provenance_statement
 from ml_assets.presentation import shown
 from ml_assets.recording import (
-    interpreter,
     launch_of,
     parameters_of,
     plant_seeds,
+    run_environment,
+    source_file,
     why_not_reproducible,
     without_secrets,
 )
@@ -40,7 +40,6 @@ from resources.provenance import (
     Hardware,
     MlflowRun,
     ProvenanceRecord,
-    RunEnvironment,
     RunTags,
     Source,
 )
@@ -229,7 +228,7 @@ def _materialize(
     artifact: AssetPartition,
 ) -> dg.MaterializeResult[Any]:
     parameters = parameters_of(inspect.signature(function).bind(*args, **kwargs).arguments, step)
-    attempt = _Attempt(recipe, step, artifact, parameters, read_source(_file_of(function)))
+    attempt = _Attempt(recipe, step, artifact, parameters, read_source(source_file(function)))
     with attempt.tracking() as tracked:
         if tracked is not None:
             if pages := attempt.storage.addresses.about(artifact, step.run_id, tracked.identity.run_id):
@@ -269,10 +268,6 @@ def _returned(result: Any) -> dg.MaterializeResult[Any]:
     return result
 
 
-def _file_of(function: Callable[..., Any]) -> Path:
-    return Path(inspect.getsourcefile(inspect.unwrap(function)) or ".")
-
-
 class _Attempt:
     """One attempt of a step: what is known before the function runs, and the record that is made of it after."""
 
@@ -294,17 +289,8 @@ class _Attempt:
         self.image = placed_image(recipe.container, step.assets_def) if step.assets_def else None
         self.launch = launch_of(step.dagster_run.tags)
         self.seeds = plant_seeds(recipe.seed, parameters)
-        placement = current_placement()
-        environment = placement.environment_digest if placement else None
-        self.environment = RunEnvironment(
-            target=self.storage.target,
-            pool=placement.pool if placement else recipe.container.pool,
-            image_asset=self.image.to_user_string() if self.image else None,
-            image=placement.image if placement else None,
-            index_digest=placement.index_digest if placement else None,
-            environment_digest=environment or str(self.storage.image_builder.environment_digest()),
-            python=interpreter(),
-            dagster=dg.__version__,
+        self.environment = run_environment(
+            recipe.container, self.image, self.storage.target, self.storage.image_builder
         )
 
     def tracking(self) -> AbstractContextManager[TrackedRun | None]:

@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import dagster as dg
 from dagster._core.definitions.assets.definition.assets_definition import stringify_asset_key_to_input_name
@@ -102,12 +102,25 @@ def runs_in(image: ImageAsset | None = None, pool: str | None = None) -> Callabl
                 next_step="put runs_in above @asset, @multi_asset, @asset_check or @op; in a graph, on each of its ops",
             )
         attributes = definition.get_attributes_dict() | {"node_def": _placed_op(definition.node_def, spec)}
-        placed = type(definition).dagster_internal_init(**attributes)
-        if key is not None and placed.keys:
-            placed = placed.map_asset_specs(lambda asset: asset.replace_attributes(deps=[*asset.deps, key]))
-        return cast("_Definition", placed)
+        if key is not None and definition.keys:
+            attributes |= _depending_on(key, definition, attributes["node_def"])
+        return cast("_Definition", type(definition).dagster_internal_init(**attributes))
 
     return place
+
+
+def _depending_on(image: dg.AssetKey, definition: dg.AssetsDefinition, op: dg.OpDefinition) -> dict[str, Any]:
+    """The attributes in which an asset with one dependency more differs.
+
+    Dagster's own ``map_asset_specs`` refuses to add one where the function takes the value of another.
+    """
+    name = stringify_asset_key_to_input_name(image)
+    ins = {each.name: dg.In.from_definition(each) for each in op.input_defs}
+    return {
+        "node_def": op.with_replaced_properties(op.name, ins={**ins, name: dg.In(dg.Nothing)}),
+        "keys_by_input_name": {**definition.node_keys_by_input_name, name: image},
+        "specs": [spec.replace_attributes(deps=[*spec.deps, image]) for spec in definition.specs],
+    }
 
 
 def _placed_op(op: dg.OpDefinition, spec: ContainerSpec) -> dg.OpDefinition:

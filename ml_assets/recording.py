@@ -1,9 +1,11 @@
 """The parts of the provenance record that the running step knows by itself."""
 
+import inspect
 import platform
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -20,10 +22,21 @@ from dagster._core.storage.tags import (
     USER_TAG,
 )
 
-from resources.provenance import Launch, LaunchKind, Source
+from ml_assets.containers import ContainerSpec
+from ml_assets.executors.placement import current_placement
+from resources.image_builders.interface import ImageBuilder
+from resources.provenance import Launch, LaunchKind, RunEnvironment, Source
 from resources.settings import operating_system_user
 
-__all__ = ["interpreter", "launch_of", "parameters_of", "plant_seeds", "why_not_reproducible", "without_secrets"]
+__all__ = [
+    "launch_of",
+    "parameters_of",
+    "plant_seeds",
+    "run_environment",
+    "source_file",
+    "why_not_reproducible",
+    "without_secrets",
+]
 
 
 def launch_of(tags: Mapping[str, str]) -> Launch:
@@ -108,6 +121,35 @@ def why_not_reproducible(source: Source) -> tuple[str, ...]:
     return ()
 
 
-def interpreter() -> str:
-    """Implementation and version of the interpreter, such as ``CPython 3.11.7``."""
+def run_environment(
+    container: ContainerSpec, image_asset: dg.AssetKey | None, target: str, builder: ImageBuilder
+) -> RunEnvironment:
+    """What the running step runs in.
+
+    Args:
+        container: where its asset says that it runs.
+        image_asset: key of the image asset that it depends on, if any.
+        target: name of the deployment target.
+        builder: names the environment of a step that nobody placed.
+    """
+    placement = current_placement()
+    environment = placement.environment_digest if placement else None
+    return RunEnvironment(
+        target=target,
+        pool=placement.pool if placement else container.pool,
+        image_asset=image_asset.to_user_string() if image_asset else None,
+        image=placement.image if placement else None,
+        index_digest=placement.index_digest if placement else None,
+        environment_digest=environment or str(builder.environment_digest()),
+        python=_interpreter(),
+        dagster=dg.__version__,
+    )
+
+
+def source_file(function: Callable[..., Any]) -> Path:
+    """The file that a function is written in; the folder of the process where it has none."""
+    return Path(inspect.getsourcefile(inspect.unwrap(function)) or ".")
+
+
+def _interpreter() -> str:
     return f"{platform.python_implementation()} {'.'.join(str(part) for part in sys.version_info[:3])}"

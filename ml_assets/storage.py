@@ -5,19 +5,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
+from weakref import WeakSet
 
 import dagster as dg
 import pandas as pd
+from dagster._core.execution.context.system import StepExecutionContext
 
 from ml_assets.addresses import Addresses
+from ml_assets.containers import ContainerSpec, placed_image
 from ml_assets.inputs import ResolvedInput, resolve, resolve_inputs
+from ml_assets.recording import run_environment, source_file
 from ml_assets.trained_model import TrainedModel
 from resources.dvc import DvcStore
 from resources.dvc_tracked import store_of
 from resources.errors import InputError, MlAssetsError
 from resources.identity import Digest
 from resources.image_builders.interface import ImageBuilder
-from resources.provenance import INPUTS_METADATA, RECORD_METADATA, TRACKED_METADATA, ProvenanceRecord
+from resources.provenance import (
+    ENVIRONMENT_METADATA,
+    INPUTS_METADATA,
+    RECORD_METADATA,
+    SOURCE_METADATA,
+    TRACKED_METADATA,
+    ProvenanceRecord,
+)
+from resources.source import read_source
 from resources.tracking import MlflowTracking
 
 __all__ = ["KIND_METADATA", "STORAGE_KEY", "ArtifactStorage"]
@@ -95,8 +107,35 @@ class ArtifactStorage(dg.IOManager):
             return resolve(context.instance, context.asset_key, partitions)
         step = context.step_context
         resolved = resolve_inputs(step)
-        _record_on_foreign_assets(step, resolved)
+        if step not in _recorded:
+            _recorded.add(step)
+            self._record_on_foreign_assets(step, resolved)
         return resolved.get(context.asset_key) or resolve(step.instance, context.asset_key, partitions)
+
+    def _record_on_foreign_assets(
+        self, step: StepExecutionContext, resolved: Mapping[dg.AssetKey, Sequence[ResolvedInput]]
+    ) -> None:
+        """An asset that no factory made has no record.
+
+        What it read, in which environment and from which commit, goes into its materialization all the same.
+        """
+        asset = step.assets_def
+        known = asset.metadata_by_key if asset else {}
+        keys = [key for key in step.get_output_asset_keys() if KIND_METADATA not in known.get(key, {})]
+        if asset is None or not keys:
+            return
+        container = ContainerSpec.from_tags(step.op_def.tags)
+        environment = run_environment(container, placed_image(container, asset), self.target, self.image_builder)
+        function: Any = step.op_def.compute_fn
+        source = read_source(source_file(getattr(function, "decorated_fn", function)))
+        versions = [version for entries in resolved.values() for entry in entries if (version := entry.to_version())]
+        metadata = {
+            INPUTS_METADATA: dg.MetadataValue.json([version.model_dump(mode="json") for version in versions]),
+            ENVIRONMENT_METADATA: dg.MetadataValue.json(environment.model_dump(mode="json")),
+            SOURCE_METADATA: dg.MetadataValue.json(source.model_dump(mode="json")),
+        }
+        for key in keys:
+            step.add_asset_metadata(metadata, asset_key=key)
 
     def _read(self, entry: ResolvedInput, wanted: Any) -> Any:
         if entry.event is None:
@@ -171,12 +210,5 @@ def _joined(values: list[Any], entries: Sequence[ResolvedInput]) -> Any:
     )
 
 
-def _record_on_foreign_assets(step: Any, resolved: Mapping[dg.AssetKey, Sequence[ResolvedInput]]) -> None:
-    """An asset that no factory made has no record; what it read goes into its materialization all the same."""
-    if step.assets_def is None:
-        return
-    versions = [version for entries in resolved.values() for entry in entries if (version := entry.to_version())]
-    for key in step.get_output_asset_keys():
-        if KIND_METADATA not in step.assets_def.metadata_by_key.get(key, {}):
-            payload = [version.model_dump(mode="json") for version in versions]
-            step.add_asset_metadata({INPUTS_METADATA: dg.MetadataValue.json(payload)}, asset_key=key)
+_recorded: WeakSet[StepExecutionContext] = WeakSet()
+"""Steps of which it is written down what they read."""

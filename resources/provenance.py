@@ -8,10 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "CONTAINER_TAG",
+    "ENVIRONMENT_METADATA",
     "INPUTS_METADATA",
     "LAUNCH_EVENT_TAG",
     "OVERRIDES_TAG",
@@ -20,6 +21,7 @@ __all__ = [
     "REPRODUCTION_METADATA",
     "REPRODUCTION_VERSION",
     "SCHEMA_VERSION",
+    "SOURCE_METADATA",
     "TRACKED_METADATA",
     "ArtifactKind",
     "Content",
@@ -47,6 +49,12 @@ RECORD_METADATA = "ml_assets/provenance"
 
 INPUTS_METADATA = "ml_assets/inputs"
 """Metadata entry of a materialization by any asset that read ours: the list of `InputVersion`, as JSON."""
+
+ENVIRONMENT_METADATA = "ml_assets/environment"
+"""Metadata entry beside `INPUTS_METADATA`: the `RunEnvironment`, as JSON."""
+
+SOURCE_METADATA = "ml_assets/source"
+"""Metadata entry beside `INPUTS_METADATA`: the `Source`, as JSON."""
 
 CONTAINER_TAG = "ml_assets/container"
 """Op tag: the container spec of an asset, as JSON."""
@@ -132,7 +140,7 @@ class InputVersion(_Part):
     asset: str
     partition: str | None = None
     data_version: str
-    storage_id: int | None = None
+    storage_id: int | None = Field(default=None, ge=0, lt=2**63)
     """Event of Dagster's log that recorded the version; None where the version was pinned without one."""
     run_id: str | None = None
     """Dagster run that recorded it."""

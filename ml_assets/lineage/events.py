@@ -5,11 +5,10 @@ needs. So an event is read as JSON, and handed to Dagster only where it does not
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import dagster as dg
 from dagster._core.events.log import EventLogEntry
@@ -18,39 +17,75 @@ from dagster_shared.serdes.errors import DeserializationError
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from ml_assets.lineage.graph import Node, NodeKind
+from ml_assets.lineage.graph import Node, NodeKind, image_digest
 from ml_assets.lineage.pointers import Pointer
 from resources.errors import LineageError
-from resources.identity import ImageReference
 from resources.provenance import (
+    ENVIRONMENT_METADATA,
     INPUTS_METADATA,
     RECORD_METADATA,
     SCHEMA_VERSION,
+    SOURCE_METADATA,
     TRACKED_METADATA,
     InputVersion,
     ProvenanceRecord,
+    RunEnvironment,
+    Source,
 )
 
-__all__ = ["Recorded", "read_event", "read_record"]
+__all__ = ["RanImage", "Recorded", "read_event", "read_record"]
+
+_Form = TypeVar("_Form")
 
 _DATA_VERSION_TAG: Final = "dagster/data_version"
 _CODE_VERSION_TAG: Final = "dagster/code_version"
 _INPUT_VERSION_TAG: Final = "dagster/input_data_version/"
 _INPUT_POINTER_TAG: Final = "dagster/input_event_pointer/"
 _NO_EVENT: Final = "NULL"
+_MOST_DIGITS: Final = 18
 _INPUT_VERSIONS: Final = TypeAdapter(tuple[InputVersion, ...])
+_ENVIRONMENT: Final = TypeAdapter(RunEnvironment)
+_SOURCE: Final = TypeAdapter(Source)
 _FORMS: Final = {"StepMaterializationData": "materialization", "AssetObservationData": "asset_observation"}
 _JSON_FORM: Final = ("JsonMetadataEntryData", "data")
 _TEXT_FORM: Final = ("TextMetadataEntryData", "text")
 
 
+class _Made(Protocol):
+    @property
+    def asset(self) -> str: ...
+    @property
+    def image(self) -> str | None: ...
+
+
+class RanImage(NamedTuple):
+    """The image that a step ran in.
+
+    Attributes:
+        asset: the image asset that it is of.
+        digests: its digest, and that of the index above it, if any.
+    """
+
+    asset: str
+    digests: frozenset[str]
+
+    def is_made_by(self, made: "_Made") -> bool:
+        """Whether this is what a materialization of the image asset made."""
+        return made.asset == self.asset and made.image is not None and image_digest(made.image) in self.digests
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A node, and its inputs as they were written down: as versions, or as Dagster's pointers."""
+    """A node, and its inputs as they were written down: as versions, or as Dagster's pointers.
+
+    Attributes:
+        ran_in: the image that it was made in; None where nobody knows, or there was none.
+    """
 
     node: Node
     inputs: tuple[InputVersion, ...] = ()
     pointers: tuple[Pointer, ...] = ()
+    ran_in: "RanImage | None" = None
 
     @property
     def storage_id(self) -> int:
@@ -155,7 +190,7 @@ class _Event:
         return f"event {self.storage_id} ({self.asset}{partition}, run {self.run_id or 'none'})"
 
 
-_OURS: Final = frozenset({RECORD_METADATA, INPUTS_METADATA, TRACKED_METADATA})
+_OURS: Final = frozenset({RECORD_METADATA, INPUTS_METADATA, ENVIRONMENT_METADATA, SOURCE_METADATA, TRACKED_METADATA})
 
 
 def _value(entry: Mapping[str, Any]) -> Any:
@@ -174,7 +209,16 @@ def _read(record: _Event) -> Recorded:
     if payload is None:
         return _foreign(record)
     provenance = _provenance(record, payload)
-    return Recorded(_artifact(record, provenance), _inputs_as_run(provenance))
+    ran = provenance.environment
+    return Recorded(_artifact(record, provenance), _inputs_as_run(provenance.inputs, ran), ran_in=_ran_in(ran))
+
+
+def _ran_in(environment: RunEnvironment) -> RanImage | None:
+    if environment.image is None or environment.image_asset is None:
+        return None
+    return RanImage(
+        environment.image_asset, frozenset(filter(None, (image_digest(environment.image), environment.index_digest)))
+    )
 
 
 def _provenance(record: _Event, payload: Any) -> ProvenanceRecord:
@@ -191,17 +235,16 @@ def _provenance(record: _Event, payload: Any) -> ProvenanceRecord:
         raise _malformed(record, "provenance record", _explain(error)) from error
     if (provenance.asset, provenance.partition) != (record.asset, record.partition):
         raise _malformed(record, "provenance record", f"it is of {provenance.asset}@{provenance.partition}")
-    try:
-        for image in filter(None, (provenance.made_image, provenance.environment.image)):
-            _require_reference(image)
-    except ValueError as error:
-        raise _malformed(record, "provenance record", str(error)) from error
+    _require_references(record, RECORD_METADATA, provenance.made_image, provenance.environment.image)
     return provenance
 
 
-@lru_cache(maxsize=1024)
-def _require_reference(image: str) -> None:
-    ImageReference.parse(image)
+def _require_references(record: _Event, name: str, *images: str | None) -> None:
+    try:
+        for image in filter(None, images):
+            image_digest(image)
+    except ValueError as error:
+        raise _malformed(record, f"metadata {name}", str(error)) from error
 
 
 def _artifact(record: _Event, provenance: ProvenanceRecord) -> Node:
@@ -226,34 +269,47 @@ def _artifact(record: _Event, provenance: ProvenanceRecord) -> Node:
     )
 
 
-def _inputs_as_run(provenance: ProvenanceRecord) -> tuple[InputVersion, ...]:
+def _inputs_as_run(inputs: Iterable[InputVersion], ran: RunEnvironment) -> tuple[InputVersion, ...]:
     """The inputs, the image being the one that the step ran in.
 
     A step that was given another image than the latest, or an interpreter that has changed since its environment was
     recorded, was not made in what its image asset had last materialized.
     """
-    ran = provenance.environment
     return tuple(
         InputVersion(asset=read.asset, data_version=ran.environment_digest, loaded=False)
         if read.asset == ran.image_asset and read.data_version != ran.environment_digest
         else read
-        for read in provenance.inputs
+        for read in inputs
     )
 
 
 def _foreign(record: _Event) -> Recorded:
     """An event of an asset that no factory made, with what Dagster and our IO manager wrote down of it."""
-    node = replace(
-        _plain(record, NodeKind.ASSET if record.is_materialization else NodeKind.OBSERVATION),
-        commit=_tracked_commit(record),
-    )
-    payload = _metadata(record, INPUTS_METADATA)
-    try:
-        inputs = _INPUT_VERSIONS.validate_python(payload or ())
-    except ValidationError as error:
-        raise _malformed(record, "list of input versions", _explain(error)) from error
+    node = _plain(record, NodeKind.ASSET if record.is_materialization else NodeKind.OBSERVATION)
+    inputs = _validated(record, INPUTS_METADATA, _INPUT_VERSIONS) or ()
+    ran = _validated(record, ENVIRONMENT_METADATA, _ENVIRONMENT)
+    source = _validated(record, SOURCE_METADATA, _SOURCE)
+    if ran:
+        _require_references(record, ENVIRONMENT_METADATA, ran.image)
+        inputs = _inputs_as_run(inputs, ran)
+        node = replace(node, image=ran.image, index_digest=ran.index_digest, environment=ran.environment_digest)
+    if source:
+        node = replace(node, commit=source.commit, dirty=source.dirty)
+    if tracked := _tracked_commit(record):
+        node = replace(node, commit=tracked)
     read = {version.asset for version in inputs}
-    return Recorded(node, inputs, tuple(each for each in _pointers(record) if each.asset not in read))
+    pointers = tuple(each for each in _pointers(record) if each.asset not in read)
+    return Recorded(node, inputs, pointers, _ran_in(ran) if ran else None)
+
+
+def _validated(record: _Event, name: str, form: TypeAdapter[_Form]) -> _Form | None:
+    payload = _metadata(record, name)
+    if payload is None:
+        return None
+    try:
+        return form.validate_python(payload)
+    except ValidationError as error:
+        raise _malformed(record, f"metadata {name}", _explain(error)) from error
 
 
 def _unreadable(record: _Event, error: LineageError) -> Recorded:
@@ -296,7 +352,7 @@ def _pointers(record: _Event) -> Iterator[Pointer]:
         version = tags.get(_INPUT_VERSION_TAG + asset)
         if asset == tag or value == _NO_EVENT or version is None:
             continue
-        if not value.isdecimal():
+        if not value.isdecimal() or len(value) > _MOST_DIGITS:
             raise _malformed(record, f"tag {tag}", f"{value!r} is not the id of an event")
         yield Pointer(asset, version, int(value))
 

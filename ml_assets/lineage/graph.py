@@ -17,7 +17,7 @@ from resources.errors import LineageError
 from resources.identity import AssetPartition, ImageReference
 from resources.provenance import ArtifactKind
 
-__all__ = ["Edge", "LineageGraph", "Node", "NodeKind", "Trace"]
+__all__ = ["Edge", "LineageGraph", "Node", "NodeKind", "Trace", "image_digest"]
 
 
 class NodeKind(StrEnum):
@@ -79,7 +79,7 @@ class Node:
     @property
     def identifiers(self) -> frozenset[tuple[Form, str]]:
         """What it carries by which it can be found, alone or together with others, beside its id and its asset."""
-        digest = _digest(self.image) if self.image else None
+        digest = image_digest(self.image) if self.image else None
         named = {
             (Form.IMAGE, self.image),
             (Form.MLFLOW_RUN, self.mlflow_run),
@@ -93,7 +93,8 @@ class Node:
 
 
 @lru_cache(maxsize=1024)
-def _digest(image: str) -> str:
+def image_digest(image: str) -> str:
+    """The digest in an image reference."""
     return str(ImageReference.parse(image).digest)
 
 
@@ -114,12 +115,13 @@ class LineageGraph:
 
     def __init__(self, nodes: Iterable[Node], edges: Iterable[tuple[str, str]]) -> None:
         self.nodes: Mapping[str, Node] = {node.id: node for node in nodes}
-        self._edges = sorted(set(edges))
+        self._given = tuple(edges)
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
         """All edges, sorted."""
-        return tuple(Edge(*edge) for edge in self._edges)
+        # Not before somebody asks: sorting them takes as long as finding them.
+        return tuple(Edge(*edge) for edge in sorted(set(self._given)))
 
     def parents(self, node_id: str) -> tuple[Node, ...]:
         """What a node was made of."""
@@ -148,14 +150,14 @@ class LineageGraph:
     @cached_property
     def _parents(self) -> dict[str, list[str]]:
         parents = defaultdict(list)
-        for source, target in self._edges:
+        for source, target in self.edges:
             parents[target].append(source)
         return parents
 
     @cached_property
     def _children(self) -> dict[str, list[str]]:
         children = defaultdict(list)
-        for source, target in self._edges:
+        for source, target in self.edges:
             children[source].append(target)
         return children
 

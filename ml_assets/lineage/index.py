@@ -162,7 +162,8 @@ class LineageIndex:
         try:
             self._catch_up()
             return self._answered(question)
-        except sql.exc.DatabaseError as error:
+        except (sql.exc.DatabaseError, LookupError, TypeError, ValueError) as error:
+            # The last ones are of values that nobody wrote; if it was something else, it comes again below.
             self._say(f"the lineage index ({self.place}) cannot be read and is made anew: {_cause(error)}")
         except (sql.exc.SQLAlchemyError, OSError) as error:
             raise self._unusable(error) from error

@@ -2,9 +2,10 @@
 
 An input with a storage id is exactly that event, provided that its asset, partition, version and run agree (a log may
 give the id of a deleted event to a new one). A pinned input, which has none, is the last event before its reader with
-that asset, partition and version. An input that is not among the events becomes a node of its own, of kind
-`NodeKind.MISSING`, which its readers share; its storage id is left out where another event has the same one, so that no
-two events become one node.
+that asset, partition and version. The image that a step ran in is the last event before it that made just that image,
+if what it took for its image made another: it may have been given one that is not the latest. An input that is not
+among the events becomes a node of its own, of kind `NodeKind.MISSING`, which its readers share; its storage id is left
+out where another event has the same one, so that no two events become one node.
 """
 
 from bisect import bisect_left, insort
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import sqlalchemy as sql
 
 from ml_assets.lineage import tables
-from ml_assets.lineage.events import Recorded
+from ml_assets.lineage.events import RanImage, Recorded
 from ml_assets.lineage.graph import Node, NodeKind
 from ml_assets.lineage.pointers import resolve_pointer
 from ml_assets.lineage.rows import NodeWriter, node_query, read_node
@@ -30,6 +31,7 @@ class _Version(NamedTuple):
     partition: str | None
     data_version: str | None
     run_id: str | None
+    image: str | None
 
 
 class Links:
@@ -73,7 +75,7 @@ class Links:
         for recorded in page:
             reader, sources = recorded.storage_id, set[int]()
             for read in self._inputs(recorded):
-                source = self._source(read, reader)
+                source = self._source(read, recorded)
                 if source is None:
                     source = self._missing_node(read, found)
                     claims |= {(read.storage_id, reader)} if read.storage_id is not None else set()
@@ -93,11 +95,18 @@ class Links:
             self._look_up({read.storage_id for read in inputs if read.storage_id is not None})
         return inputs
 
-    def _source(self, read: InputVersion, reader: int) -> int | None:
+    def _source(self, read: InputVersion, reader: Recorded) -> int | None:
+        image = reader.ran_in if reader.ran_in and reader.ran_in.asset == read.asset else None
+        # Nothing is made of what is recorded after it, whatever a record says: the graph has no cycles.
+        if read.storage_id is not None and read.storage_id < reader.storage_id:
+            version = self._versions.get(read.storage_id)
+            if version and _agrees(version, read) and (image is None or image.is_made_by(version)):
+                return read.storage_id
+        if image:
+            return self._history(read.asset).image_before(reader.storage_id, image)
         if read.storage_id is None:
-            return self._history(read.asset).last_before(reader, read.partition, read.data_version)
-        version = self._versions.get(read.storage_id)
-        return read.storage_id if version and _agrees(version, read) else None
+            return self._history(read.asset).last_before(reader.storage_id, read.partition, read.data_version)
+        return None
 
     def _missing_node(self, read: InputVersion, found: dict[int, Node]) -> int:
         """Key of the node that is made from the input version alone."""
@@ -156,19 +165,23 @@ class _History:
         earlier = bisect_left(same, reader)
         return same[earlier - 1] if earlier else None
 
+    def image_before(self, reader: int, image: RanImage) -> int | None:
+        places = range(bisect_left(self.nodes, reader, key=_storage_id) - 1, -1, -1)
+        return next((_storage_id(self.nodes[at]) for at in places if image.is_made_by(self.nodes[at])), None)
+
 
 def _storage_id(node: Node) -> int:
     return node.storage_id or 0
 
 
 def _version(node: Node) -> _Version:
-    return _Version(node.asset, node.partition, node.data_version, node.dagster_run)
+    return _Version(node.asset, node.partition, node.data_version, node.dagster_run, node.image)
 
 
-def _versions() -> "sql.Select[tuple[int, str, str | None, str | None, str | None]]":
+def _versions() -> "sql.Select[tuple[int, str, str | None, str | None, str | None, str | None]]":
     columns = tables.nodes.c
     return sql.select(
-        columns.key, tables.assets.c.name, columns.partition, columns.data_version, columns.dagster_run
+        columns.key, tables.assets.c.name, columns.partition, columns.data_version, columns.dagster_run, columns.image
     ).join(tables.assets, tables.assets.c.id == columns.asset)
 
 

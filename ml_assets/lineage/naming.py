@@ -16,7 +16,8 @@ __all__ = ["find"]
 _SHOWN: Final = 6
 _LAST: Final = "\U0010ffff"
 """Stands behind every other character."""
-_HIGHEST: Final = 2**63 - 1
+_MOST_DIGITS: Final = 18
+"""So many digits does an id have at most that a database can hold."""
 
 _Name = tuple[Form, str]
 
@@ -77,7 +78,7 @@ def _carriers(connection: sql.Connection, name: _Name) -> set[int]:
 def _event(connection: sql.Connection, name: str) -> set[int]:
     artifact, _, event = name.rpartition("#")
     found = _missing(connection, artifact)
-    if event.isdecimal() and int(event) <= _HIGHEST:
+    if event.isdecimal() and len(event) <= _MOST_DIGITS:
         found |= read_nodes(connection, [int(event)])
     return {key for key, node in found.items() if node.id == name}
 

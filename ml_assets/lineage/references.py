@@ -18,6 +18,9 @@ SHORTEST_COMMIT: Final = 7
 SHORTEST_RUN: Final = 8
 """How many digits must be given at least. Dagster's UI shows eight of a run's id, git seven of a commit's."""
 
+_LONGEST: Final = 4096
+_SHOWN: Final = 40
+
 _HEX = re.compile(r"[0-9a-f]+")
 _RUN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]*")
 _SHORTENED = re.compile(r"(md5|sha256):([0-9a-f]*)")
@@ -73,12 +76,22 @@ def parse_reference(text: str) -> Reference:
     text = text.strip()
     if not text:
         raise _malformed("the reference is empty")
+    if len(text) > _LONGEST or not _is_text(text):
+        raise _malformed(f"{text[:_SHOWN]!r}… is no text that anything could be named by")
     if text.startswith("models:"):
         return Reference(text, (_model_version(text),))
     exact = [Reading(form, text) for form in (Form.EVENT, Form.ASSET, Form.VERSION)]
     if _is_image_reference(text):
         exact.append(Reading(Form.IMAGE, text))
     return Reference(text, tuple(dict.fromkeys(exact + _digits(text.lower()))))
+
+
+def _is_text(text: str) -> bool:
+    """Whether a database can hold it: a shell may give bytes that are no text."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _model_version(text: str) -> Reading:

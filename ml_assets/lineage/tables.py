@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql
 
 __all__ = [
     "PREFIX",
+    "among",
     "assets",
     "carriers",
     "claims",
@@ -147,6 +148,13 @@ def listed(connection: sql.Connection, keys: Iterable[int]) -> sql.Subquery:
     return sql.select(sql.cast(each.c.value, sql.BigInteger).label("key")).subquery()
 
 
+def among(connection: sql.Connection, column: sql.ColumnElement[int], keys: Iterable[int]) -> sql.ColumnElement[bool]:
+    """Whether a column holds one of any number of keys; rows come in the order of an index on the column, if any."""
+    if connection.dialect.name == "postgresql":
+        return column == sql.func.any(sql.cast(list(keys), postgresql.ARRAY(sql.BigInteger)))
+    return column.in_(sql.select(listed(connection, keys).c.key))
+
+
 def insert_rows(connection: sql.Connection, table: sql.Table, rows: Sequence[Sequence[Any]]) -> None:
     """Insert many rows, whose values stand in the order of the table's columns."""
     if not rows:
@@ -164,11 +172,16 @@ def _copy(connection: sql.Connection, table: sql.Table, rows: Iterable[Sequence[
     cursor: Any = connection.connection.cursor()
     try:
         cursor.copy_expert(f"COPY {table.name} FROM STDIN", lines)
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise sql.exc.DatabaseError(f"COPY {table.name}", None, error) from error
     finally:
         cursor.close()
 
 
-_ESCAPED: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+# PostgreSQL has no text with a null character in it.
+_ESCAPED: Final = str.maketrans(
+    {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\N{REPLACEMENT CHARACTER}"}
+)
 
 
 def _text(value: Any) -> str:

@@ -47,10 +47,12 @@ def part(connection: sql.Connection, keys: Collection[int]) -> tuple[LineageGrap
 
     Raises:
         LineageError: one of the events cannot be read.
+        ValueError: the index lacks one of the nodes.
     """
-    wanted = tables.listed(connection, keys)
-    rows = connection.execute(node_query().join(wanted, wanted.c.key == tables.nodes.c.key)).all()
+    rows = connection.execute(node_query().where(tables.among(connection, tables.nodes.c.key, keys))).all()
     nodes = dict(sorted(((row[0], read_node(row)) for row in rows), key=_place))
+    if len(nodes) != len(keys):
+        raise ValueError(f"it lacks {len(keys) - len(nodes)} nodes that it refers to")
     for node in nodes.values():
         if node.problem:
             raise node.problem
@@ -58,10 +60,10 @@ def part(connection: sql.Connection, keys: Collection[int]) -> tuple[LineageGrap
     columns = tables.edges.c
     # One row for each target: twenty thousand rows are so many objects that Python would look for garbage among them.
     sources = sql.func.aggregate_strings(sql.cast(columns.source, sql.Text), ",")
-    inward = sql.select(columns.target, sources).join(wanted, wanted.c.key == columns.target).group_by(columns.target)
+    inward = sql.select(columns.target, sources).where(tables.among(connection, columns.target, keys))
     edges = [
         (ids[source], ids[target])
-        for target, text in connection.execute(inward)
+        for target, text in connection.execute(inward.group_by(columns.target))
         for source in map(int, text.split(","))
         if source in ids
     ]

@@ -20,12 +20,18 @@ class Measurement:
     """One thing, done by this project and by what people would use instead, in the same run.
 
     Both figures are of a kind where less is better: seconds, bytes.
+
+    Attributes:
+        at_most: what is promised of ours; None if nothing is.
+        times: how many times better than theirs is promised; None if nothing is.
     """
 
     name: str
     ours: float
     theirs: float
     unit: str
+    at_most: float | None = None
+    times: float | None = None
 
     @classmethod
     def of_medians(cls, name: str, pairs: Sequence[Sequence[float]], unit: str) -> Self:
@@ -38,19 +44,31 @@ class Measurement:
         """How many times better ours is: theirs divided by ours."""
         return self.theirs / self.ours
 
+    @property
+    def verdict(self) -> str:
+        """Whether what is promised was kept; empty where nothing is."""
+        if self.at_most is None and self.times is None:
+            return ""
+        promised = f"< {self.at_most:g} {self.unit}" if self.at_most is not None else f"{self.times:g} times better"
+        kept = (self.at_most is None or self.ours < self.at_most) and (self.times is None or self.ratio >= self.times)
+        return f"{promised}: {'kept' if kept else 'BROKEN'}"
+
 
 def write(bench_name: str, measurements: Sequence[Measurement], folder: Path = _FOLDER) -> Path:
     """Print a table and write the same to ``build/bench/NAME.json``; returns the file's path."""
     table = Table(title=bench_name)
     table.add_column("what")
-    for column in ("ours", "theirs", "theirs / ours"):
-        table.add_column(column, justify="right")
+    for column in ("ours", "theirs", "theirs / ours", "promised"):
+        table.add_column(column, justify="right", no_wrap=True)
     for measurement in measurements:
         figures = (f"{value:,.2f} {measurement.unit}" for value in (measurement.ours, measurement.theirs))
-        table.add_row(measurement.name, *figures, f"{measurement.ratio:,.2f}")
+        table.add_row(measurement.name, *figures, f"{measurement.ratio:,.2f}", measurement.verdict)
     Console().print(table)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{bench_name}.json"
-    entries = [asdict(measurement) | {"ratio": measurement.ratio} for measurement in measurements]
+    entries = [
+        asdict(measurement) | {"ratio": measurement.ratio, "verdict": measurement.verdict}
+        for measurement in measurements
+    ]
     file.write_text(json.dumps(entries, indent=2) + "\n")
     return file

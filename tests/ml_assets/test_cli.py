@@ -26,6 +26,7 @@ from ml_assets.storage import STORAGE_KEY
 from resources.base_images import LOCK_FILE
 from resources.identity import Digest
 from resources.model_flavors import load_model
+from resources.provenance import RECORD_METADATA, SCHEMA_VERSION
 from tests.oci_registry import OciRegistry
 
 PROGRAM = Path(sys.prefix) / "bin" / "ml-assets"
@@ -459,6 +460,13 @@ def test_nothing_is_overwritten(run: Run, tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         (["trace", "nothing"], "nothing recorded is named 'nothing'"),
+        (["impact", "nothing"], "nothing recorded is named 'nothing'"),
+        (["diff", "notes", "nothing"], "nothing recorded is named 'nothing'"),
+        (["trace", "00000000-0000-4000-8000-000000000000"], "nothing recorded is named '00000000-"),
+        (["trace", "md5:12"], "'md5:12' is too short. Next: write at least 6 digits of the digest."),
+        (["trace", "models:/delay/latest"], "Next: write it as models:/name/version or models:/name@alias."),
+        (["trace", " "], "the reference is empty. Next: name an asset, a version, an image"),
+        (["trace", b"flights\xff".decode(errors="surrogateescape")], "is no text that anything could be named by"),
         (["data", "get", "nothing", "x"], "nothing is recorded of an asset 'nothing'"),
         (["data", "get", "flights", "x"], "flights has 2 that fit. Next: name one of: flights@a, flights@b."),
         (["data", "get", "flights@c", "x"], "flights has no partition or version c. Next: take one of: b, a."),
@@ -472,6 +480,54 @@ def test_what_cannot_be_found_is_told_in_one_line(run: Run, arguments: list[str]
     assert done.err.startswith("error: ")
     assert expected in done.err
     assert len(done.err.splitlines()) == 1
+
+
+@pytest.fixture
+def other_home(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """A home with two versions whose digests begin alike, and a record of a later version of this project."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with open_instance(settings()) as instance:
+        for asset, digits in {"first": "abcdef1", "second": "abcdef2"}.items():
+            tags = {"dagster/data_version": f"md5:{digits:0<32}"}
+            instance.report_runless_asset_event(dg.AssetMaterialization(asset, tags=tags))
+        later = dg.MetadataValue.json({"schema_version": SCHEMA_VERSION + 1})
+        instance.report_runless_asset_event(dg.AssetMaterialization("later", metadata={RECORD_METADATA: later}))
+        yield instance
+
+
+@pytest.mark.parametrize("command", ["trace", "impact"])
+def test_what_has_no_right_answer_gets_none(other_home: dg.DagsterInstance, run: Run, command: str) -> None:
+    for reference, code, expected in (
+        ("abcdef", 2, "'abcdef' may be digest md5:abcdef1"),
+        ("md5:abcdef", 2, "or digest md5:abcdef2"),
+        (
+            "later",
+            1,
+            f"a provenance record of form {SCHEMA_VERSION + 1}, and this version reads up to {SCHEMA_VERSION}",
+        ),
+    ):
+        done = run(command, reference)
+        assert (done.code, done.out) == (code, "")
+        assert done.err.startswith("error: ")
+        assert expected in done.err
+        assert len(done.err.splitlines()) == 1
+    assert json.loads(run("trace", "abcdef1", "--json").out)["nodes"][0]["asset"] == "first"
+
+
+def test_a_wiped_asset_and_a_place_that_cannot_be_written_are_told(other_home: dg.DagsterInstance, run: Run) -> None:
+    assert run("trace", "first").code == 0
+    other_home.wipe_assets([dg.AssetKey("first")])
+    assert run("trace", "first").code == 2
+    index = Path(other_home.root_directory) / "lineage.db"
+    index.unlink()
+    index.mkdir()
+    for command in (["trace", "second"], ["lineage", "rebuild"]):
+        done = run(*command)
+        assert (done.code, done.out) == (1, "")
+        assert f"error: the lineage index ({index}) cannot be kept: " in done.err
+        assert "Next: make its place writable" in done.err
+    index.rmdir()
+    assert run("trace", "second").code == 0
 
 
 def test_image_has_no_content_to_fetch(run: Run, tmp_path: Path) -> None:

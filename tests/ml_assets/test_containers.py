@@ -60,6 +60,12 @@ def both() -> tuple[None, None]:
     return None, None
 
 
+@runs_in(train_image, pool="gpu")
+@dg.asset(deps=["right"])
+def reader(plain: int) -> int:
+    return plain + 1
+
+
 @runs_in(train_image, pool="cpu")
 @dg.asset_check(asset="plain")
 def is_one() -> dg.AssetCheckResult:
@@ -77,7 +83,7 @@ def working() -> None:
     work()
 
 
-@pytest.mark.parametrize("definition", [plain, both, is_one, work])
+@pytest.mark.parametrize("definition", [plain, both, reader, is_one, work])
 def test_plain_definition_is_placed_by_runs_in(definition: dg.AssetsDefinition | dg.OpDefinition) -> None:
     op = definition if isinstance(definition, dg.OpDefinition) else definition.node_def
     assert isinstance(op, dg.OpDefinition)
@@ -90,12 +96,18 @@ def test_placed_assets_depend_on_their_image_and_on_what_they_depended_on() -> N
     deps = {spec.key.to_user_string(): {dep.asset_key.to_user_string() for dep in spec.deps} for spec in both.specs}
     assert deps == {"left": {"plain", "images/train"}, "right": {"images/train"}}
     assert [dep.asset_key for dep in next(iter(plain.specs)).deps] == [train_image.key]
+    assert {dep.asset_key.to_user_string() for dep in next(iter(reader.specs)).deps} == {
+        "plain",
+        "right",
+        "images/train",
+    }
 
 
 def test_placed_definitions_still_run() -> None:
-    result = dg.materialize([plain, both, is_one], raise_on_error=True)
+    result = dg.materialize([plain, both, reader, is_one], raise_on_error=True)
     assert result.success
     assert result.output_for_node("plain") == 1
+    assert result.output_for_node("reader") == 2
     assert working.execute_in_process().output_for_node("work") == 2
 
 

@@ -16,7 +16,7 @@ from dagster._core.storage.tags import (
 
 from ml_assets import recording
 from ml_assets.datasets import dataset
-from ml_assets.recording import interpreter, launch_of, plant_seeds, why_not_reproducible
+from ml_assets.recording import _interpreter, launch_of, plant_seeds, why_not_reproducible
 from resources.provenance import RECORD_METADATA, Launch, LaunchKind, ProvenanceRecord, Source
 
 NIGHT = "2026-03-08T03:15:00-04:00"
@@ -124,7 +124,7 @@ def test_only_a_clean_commit_is_reproducible(source: Source, reasons: list[str])
 
 
 def test_interpreter_is_named_with_its_version() -> None:
-    assert interpreter().endswith(f" {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}")
+    assert _interpreter().endswith(f" {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}")
 
 
 class Nested(dg.Config):

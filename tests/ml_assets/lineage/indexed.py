@@ -50,7 +50,7 @@ def index_of(events: Iterable[Event]) -> IndexedGraph:
     """The index of a log that holds these events."""
     events = list(events)
     log = MadeUpLog()
-    log.write(Recorded(event.node, event.inputs) for event in events)
+    log.write(Recorded(event.node, event.inputs, ran_in=event.ran_in) for event in events)
     index = LineageIndex(log, MemoryDatabase(), print)
     found = whole_graph(index)
     require_equal(found, ReferenceGraph.of_events(events))
@@ -88,7 +88,7 @@ class MadeUpLog(EventLog):
     def graph(self) -> ReferenceGraph:
         """What the log says."""
         there = {
-            key: Unlinked(Event(event.node, event.inputs), event.pointers)
+            key: Unlinked(Event(event.node, event.inputs, event.ran_in), event.pointers)
             for key, event in sorted(self.events.items())
             if not self._is_wiped(event)
         }

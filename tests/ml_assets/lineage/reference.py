@@ -13,18 +13,23 @@ from typing import Any, Final, Self
 import dagster as dg
 from pydantic import TypeAdapter, ValidationError
 
+from ml_assets.lineage.events import RanImage
 from ml_assets.lineage.graph import Edge, LineageGraph, Node, NodeKind, Trace
 from ml_assets.lineage.pointers import Pointer, resolve_pointer
 from ml_assets.lineage.references import Form, Reading, Reference, parse_reference
 from resources.errors import AmbiguousReference, LineageError, UnknownReference
 from resources.identity import AssetPartition, ImageReference
 from resources.provenance import (
+    ENVIRONMENT_METADATA,
     INPUTS_METADATA,
     RECORD_METADATA,
     SCHEMA_VERSION,
+    SOURCE_METADATA,
     TRACKED_METADATA,
     InputVersion,
     ProvenanceRecord,
+    RunEnvironment,
+    Source,
 )
 
 __all__ = ["Event", "ReferenceGraph", "Unlinked", "link_pointers", "load_graph"]
@@ -44,6 +49,7 @@ class Event:
 
     node: Node
     inputs: tuple[InputVersion, ...] = ()
+    ran_in: RanImage | None = None
 
 
 class ReferenceGraph(LineageGraph):
@@ -55,8 +61,9 @@ class ReferenceGraph(LineageGraph):
 
         An input with a storage id is exactly that event, provided that its asset, partition, version and run agree (a
         log may give the id of a deleted event to a new one). A pinned input, which has none, is the last event before
-        its reader with that asset, partition and version. An input that is not among the events becomes a node of its
-        own, of kind `NodeKind.MISSING`.
+        its reader with that asset, partition and version. The image that a step ran in is the last event before it
+        that made just that image, if what it took for its image made another. An input that is not among the events
+        becomes a node of its own, of kind `NodeKind.MISSING`.
         """
         ordered = sorted(events, key=lambda event: event.node.storage_id or 0)
         log = _Log(event.node for event in ordered)
@@ -64,7 +71,7 @@ class ReferenceGraph(LineageGraph):
         edges = []
         for event in ordered:
             for read in event.inputs:
-                source = log.find(read, event.node)
+                source = log.find(read, event)
                 if source is None:
                     source = _missing(read, log, missing)
                 edges.append(Edge(source.id, event.node.id))
@@ -159,12 +166,19 @@ class _Log:
             if node.data_version is not None:
                 self._by_version[node.asset, node.partition, node.data_version].append(node)
 
-    def find(self, read: InputVersion, reader: Node) -> Node | None:
-        if read.storage_id is not None:
-            node = self.by_storage_id.get(read.storage_id)
-            return node if node and _agrees(node, read) else None
-        same = self._by_version.get((read.asset, read.partition, read.data_version), [])
-        earlier = [node for node in same if (node.storage_id or 0) < (reader.storage_id or 0)]
+    def find(self, read: InputVersion, reader: Event) -> Node | None:
+        image = reader.ran_in if reader.ran_in and reader.ran_in.asset == read.asset else None
+        recorded = self.by_storage_id.get(read.storage_id or 0)
+        is_earlier = recorded is not None and (recorded.storage_id or 0) < (reader.node.storage_id or 0)
+        if recorded and is_earlier and _agrees(recorded, read) and (image is None or image.is_made_by(recorded)):
+            return recorded
+        if image:
+            same = [node for node in self.by_storage_id.values() if image.is_made_by(node)]
+        elif read.storage_id is not None:
+            return None
+        else:
+            same = self._by_version.get((read.asset, read.partition, read.data_version), [])
+        earlier = [node for node in same if (node.storage_id or 0) < (reader.node.storage_id or 0)]
         return max(earlier, key=lambda node: node.storage_id or 0, default=None)
 
 
@@ -314,7 +328,7 @@ def link_pointers(found: Mapping[int, Unlinked]) -> Iterator[Event]:
         node, inputs = recorded.event.node, list(recorded.event.inputs)
         for pointer in recorded.pointers:
             inputs += resolve_pointer(pointer, node, history[pointer.asset])
-        yield Event(node, tuple(inputs))
+        yield Event(node, tuple(inputs), recorded.event.ran_in)
 
 
 def _parse(record: dg.EventLogRecord) -> Unlinked:
@@ -329,7 +343,15 @@ def _read(record: dg.EventLogRecord) -> Unlinked:
     if payload is None:
         return _foreign(record)
     provenance = _provenance(record, payload)
-    return Unlinked(Event(_artifact(record, provenance), _inputs_as_run(provenance)))
+    ran = provenance.environment
+    return Unlinked(Event(_artifact(record, provenance), _inputs_as_run(provenance.inputs, ran), _ran_in(ran)))
+
+
+def _ran_in(ran: RunEnvironment) -> RanImage | None:
+    if not ran.image or not ran.image_asset:
+        return None
+    digests = {str(ImageReference.parse(ran.image).digest)} | ({ran.index_digest} if ran.index_digest else set())
+    return RanImage(ran.image_asset, frozenset(digests))
 
 
 def _provenance(record: dg.EventLogRecord, payload: Any) -> ProvenanceRecord:
@@ -350,7 +372,7 @@ def _provenance(record: dg.EventLogRecord, payload: Any) -> ProvenanceRecord:
         for image in filter(None, (provenance.made_image, provenance.environment.image)):
             ImageReference.parse(image)
     except ValueError as error:
-        raise _malformed(record, "provenance record", str(error)) from error
+        raise _malformed(record, f"metadata {RECORD_METADATA}", str(error)) from error
     return provenance
 
 
@@ -377,18 +399,17 @@ def _artifact(record: dg.EventLogRecord, provenance: ProvenanceRecord) -> Node:
     )
 
 
-def _inputs_as_run(provenance: ProvenanceRecord) -> tuple[InputVersion, ...]:
+def _inputs_as_run(inputs: Iterable[InputVersion], ran: RunEnvironment) -> tuple[InputVersion, ...]:
     """The inputs, the image being the one that the step ran in.
 
     A step that was given another image than the latest, or an interpreter that has changed since its environment was
     recorded, was not made in what its image asset had last materialized.
     """
-    ran = provenance.environment
     return tuple(
         InputVersion(asset=read.asset, data_version=ran.environment_digest, loaded=False)
         if read.asset == ran.image_asset and read.data_version != ran.environment_digest
         else read
-        for read in provenance.inputs
+        for read in inputs
     )
 
 
@@ -402,9 +423,21 @@ def _foreign(record: dg.EventLogRecord) -> Unlinked:
     try:
         inputs = _INPUT_VERSIONS.validate_python(payload or ())
     except ValidationError as error:
-        raise _malformed(record, "list of input versions", _explain(error)) from error
+        raise _malformed(record, f"metadata {INPUTS_METADATA}", _explain(error)) from error
+    ran_in = None
+    try:
+        environment, source = _metadata(record, ENVIRONMENT_METADATA), _metadata(record, SOURCE_METADATA)
+        if environment is not None:
+            ran = RunEnvironment.model_validate(environment)
+            inputs, ran_in = _inputs_as_run(inputs, ran), _ran_in(ran)
+            node = replace(node, image=ran.image, index_digest=ran.index_digest, environment=ran.environment_digest)
+        if source is not None:
+            made_of = Source.model_validate(source)
+            node = replace(node, commit=made_of.commit, dirty=made_of.dirty)
+    except ValidationError as error:
+        raise _malformed(record, "metadata", _explain(error)) from error
     read = {version.asset for version in inputs}
-    return Unlinked(Event(node, inputs), tuple(p for p in _pointers(record) if p.asset not in read))
+    return Unlinked(Event(node, inputs, ran_in), tuple(p for p in _pointers(record) if p.asset not in read))
 
 
 def _unreadable(record: dg.EventLogRecord, error: LineageError) -> Unlinked:
@@ -447,7 +480,7 @@ def _pointers(record: dg.EventLogRecord) -> Iterator[Pointer]:
         version = tags.get(_INPUT_VERSION_TAG + asset)
         if asset == tag or value == _NO_EVENT or version is None:
             continue
-        if not value.isdecimal():
+        if not value.isdecimal() or len(value) > 18:
             raise _malformed(record, f"tag {tag}", f"{value!r} is not the id of an event")
         yield Pointer(asset, version, int(value))
 

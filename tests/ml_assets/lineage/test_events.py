@@ -11,9 +11,11 @@ from ml_assets.lineage.graph import LineageGraph, NodeKind
 from resources.errors import LineageError, UnknownReference
 from resources.identity import Digest
 from resources.provenance import (
+    ENVIRONMENT_METADATA,
     INPUTS_METADATA,
     RECORD_METADATA,
     SCHEMA_VERSION,
+    SOURCE_METADATA,
     TRACKED_METADATA,
     ArtifactKind,
     Hardware,
@@ -203,6 +205,20 @@ def test_the_latest_image_is_no_input_of_a_step_that_ran_in_another(instance: dg
     assert edges(load_graph(instance)) == {(name_of(older), name_of(model))}
 
 
+def test_the_image_that_ran_is_told_from_another_with_the_same_environment(instance: dg.DagsterInstance) -> None:
+    images = [f"registry.example/train@{version(content)}" for content in ("older", "newer", "gone")]
+    made = [keep(instance, "train", "environment", kind=ArtifactKind.IMAGE, made_image=image) for image in images[:2]]
+    for image, expected in zip(images, [name_of(made[0]), name_of(made[1]), f"train#{ENVIRONMENT}"], strict=True):
+        ran = RunEnvironment(
+            target="x", image_asset="train", image=image, environment_digest=ENVIRONMENT, python="3", dagster="1"
+        )
+        given = made[1].model_copy(update={"loaded": False})
+        model = keep(instance, "model", image, environment=ran, inputs=(given,))
+        assert {edge for edge in edges(load_graph(instance)) if edge[1] == name_of(model)} == {
+            (expected, name_of(model))
+        }
+
+
 def test_an_observed_version_is_a_node(instance: dg.DagsterInstance) -> None:
     place = {"commit": "d" * 40, "version": version("seen")}
 
@@ -320,6 +336,10 @@ def report(instance: dg.DagsterInstance, name: str, payload: Any, **tags: str) -
 
 
 LATER = {**record("flights", "f").model_dump(mode="json"), "schema_version": SCHEMA_VERSION + 1, "inputs": "moved"}
+TOO_LARGE = {
+    **record("flights", "f").model_dump(mode="json"),
+    "inputs": [{"asset": "weather", "data_version": "w", "storage_id": 2**63}],
+}
 NO_REFERENCE = {**record("flights", "f").model_dump(mode="json"), "made_image": "train:latest"}
 
 
@@ -337,10 +357,24 @@ def test_a_record_of_a_later_form_is_refused(instance: dg.DagsterInstance) -> No
         (RECORD_METADATA, "{"),
         (RECORD_METADATA, dg.MetadataValue.json(record("weather", "w").model_dump(mode="json"))),
         (RECORD_METADATA, dg.MetadataValue.json(NO_REFERENCE)),
+        (RECORD_METADATA, dg.MetadataValue.json(TOO_LARGE)),
+        (ENVIRONMENT_METADATA, dg.MetadataValue.json({"image": "train:latest"})),
+        (SOURCE_METADATA, dg.MetadataValue.json({"commit": 1})),
         (INPUTS_METADATA, dg.MetadataValue.json([{"asset": "weather"}])),
         (TRACKED_METADATA, dg.MetadataValue.json({"commit": 1})),
     ],
-    ids=["fields missing", "not an object", "not JSON", "of another asset", "image by tag", "inputs", "commit"],
+    ids=[
+        "fields missing",
+        "not an object",
+        "not JSON",
+        "of another asset",
+        "image by tag",
+        "id too large",
+        "environment",
+        "source",
+        "inputs",
+        "commit",
+    ],
 )
 def test_a_malformed_record_is_refused_naming_the_event(instance: dg.DagsterInstance, name: str, payload: Any) -> None:
     report(instance, name, payload)
@@ -349,10 +383,11 @@ def test_a_malformed_record_is_refused_naming_the_event(instance: dg.DagsterInst
         graph.trace("flights")
 
 
-def test_a_malformed_pointer_is_refused_naming_the_event(instance: dg.DagsterInstance) -> None:
-    tags = {"input_data_version/weather": "w", "input_event_pointer/weather": "first"}
+@pytest.mark.parametrize("pointer", ["first", "9" * 5000])
+def test_a_malformed_pointer_is_refused_naming_the_event(instance: dg.DagsterInstance, pointer: str) -> None:
+    tags = {"input_data_version/weather": "w", "input_event_pointer/weather": pointer}
     report(instance, "remark", "none", **tags)
-    with pytest.raises(LineageError, match=r"event \d+ \(flights, run .*'first' is not the id of an event"):
+    with pytest.raises(LineageError, match=rf"event \d+ \(flights, run .*'{pointer}' is not the id of an event"):
         load_graph(instance).trace("flights")
 
 

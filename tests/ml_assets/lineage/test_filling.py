@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_assets.lineage.databases import MemoryDatabase
-from ml_assets.lineage.events import Recorded
+from ml_assets.lineage.events import RanImage, Recorded
 from ml_assets.lineage.graph import Node, NodeKind
 from ml_assets.lineage.index import LineageIndex
 from ml_assets.lineage.pointers import Pointer
@@ -23,6 +23,7 @@ from tests.ml_assets.lineage.indexed import MadeUpLog, require_equal, whole_grap
 from tests.ml_assets.lineage.reference import ReferenceGraph
 
 ASSETS, PARTITIONS, VERSIONS = ["a", "b", "c/d"], [None, "01", "02"], ["v0", "v1", "v2"]
+IMAGES = [f"sha256:{letter * 64}" for letter in "ef"]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -81,12 +82,17 @@ class History:
             partition=self.random.choice(PARTITIONS),
             data_version=self.random.choice([*VERSIONS, None]),
             storage_id=self.highest,
+            image=f"registry/train@{self.random.choice(IMAGES)}",
             dagster_run=f"run {self.random.choice([self.clock, self.clock // 4 + 1000])}",
             timestamp=self._now(),
         )
         inputs = [self._input() for _ in range(self.random.randrange(4))]
         pointers = [self._pointer() for _ in range(self.random.randrange(2))]
-        return Recorded(node, tuple(inputs), tuple(pointers))
+        return Recorded(node, tuple(inputs), tuple(pointers), self._image())
+
+    def _image(self) -> RanImage | None:
+        digest = self.random.choice([None, *IMAGES])
+        return RanImage(self.random.choice(ASSETS), frozenset({digest})) if digest else None
 
     def _input(self) -> InputVersion:
         if self.recorded and self.random.random() < 0.7:

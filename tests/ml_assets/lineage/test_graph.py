@@ -129,6 +129,14 @@ def test_an_event_that_took_over_a_storage_id_is_not_mistaken_for_the_input(succ
     assert successor in graph.nodes.values()
 
 
+def test_nothing_was_made_of_what_came_after_it_whatever_a_record_says() -> None:
+    later = node(3, "flights", md5("a"))
+    itself = node(2, "model", md5("b"))
+    graph = index_of([Event(later), Event(itself, (read(later), read(itself)))])
+    assert {parent.kind for parent in graph.parents("model#2")} == {NodeKind.MISSING}
+    assert graph.children("flights#3") == ()
+
+
 def test_two_lost_inputs_that_had_one_storage_id_stay_apart() -> None:
     gone = [node(1, "flights", md5(start)) for start in "ab"]
     graph = index_of([Event(node(2 + i, "model"), (read(lost),)) for i, lost in enumerate(gone)])

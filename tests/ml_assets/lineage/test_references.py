@@ -51,6 +51,12 @@ def test_a_dirty_commit_can_be_pasted_as_it_is_shown() -> None:
     assert Reading(Form.COMMIT, "abc1234", shortened=True) in readings
 
 
+@pytest.mark.parametrize("text", ["flights\0", b"flights\xff".decode(errors="surrogateescape"), "a@" * 5000])
+def test_what_no_database_can_hold_is_refused(text: str) -> None:
+    with pytest.raises(UnknownReference, match="is no text that anything could be named by"):
+        parse_reference(text)
+
+
 def test_a_model_version_is_nothing_else() -> None:
     assert parse_reference("models:/flight-delay/3").readings == (
         Reading(Form.MODEL_VERSION, "models:/flight-delay/3"),
