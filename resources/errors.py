@@ -25,9 +25,20 @@
     ├── SourceError               the commit that the code is at could not be read
     ├── RetentionError            something cannot be collected now
     ├── ReproductionRefused       a past materialization cannot be run again as it was
-    └── LineageError              a question about lineage has no answer
-        ├── UnknownReference      nothing recorded has this name
-        └── AmbiguousReference    several recorded things have this name
+    ├── LineageError              a question about lineage has no answer
+    │   ├── UnknownReference      nothing recorded has this name
+    │   └── AmbiguousReference    several recorded things have this name
+    └── ServingError              the model server cannot do what it was asked
+        ├── ModelUnavailable      a model could not be found, fetched, verified or loaded
+        ├── RequestError          a request cannot be read
+        │   ├── InvalidInput      a value, column or tensor is not what the model's signature asks for
+        │   ├── NotServed         there is no such model, version or page
+        │   ├── MethodNotAllowed  the page is there, and not for this method
+        │   ├── MediaTypeRefused  the body is of a type that is not understood
+        │   ├── BodyTooLarge      the body is longer than the server takes
+        │   └── BodyTooSlow       the body did not arrive in time
+        ├── Overloaded            there is no room or no time for another request now
+        └── PredictionFailed      the model did not answer
 
 Each says what happened, to which asset, and what to do next.
 """
@@ -39,6 +50,8 @@ __all__ = [
     "AcceleratorUnavailable",
     "AlertError",
     "AmbiguousReference",
+    "BodyTooLarge",
+    "BodyTooSlow",
     "CodeMismatch",
     "ContentCorrupt",
     "ContentMissing",
@@ -48,14 +61,23 @@ __all__ = [
     "EngineUnreachable",
     "ImageError",
     "InputError",
+    "InvalidInput",
     "LineageError",
+    "MediaTypeRefused",
+    "MethodNotAllowed",
     "MlAssetsError",
+    "ModelUnavailable",
+    "NotServed",
+    "Overloaded",
     "PlacementError",
+    "PredictionFailed",
     "RegistryError",
     "RemoteUnreachable",
     "ReproductionRefused",
+    "RequestError",
     "RetentionError",
     "SchemaError",
+    "ServingError",
     "SettingsError",
     "SourceError",
     "StoreError",
@@ -193,3 +215,47 @@ class UnknownReference(LineageError):
 
 class AmbiguousReference(LineageError):
     """Several recorded things have this name."""
+
+
+class ServingError(MlAssetsError):
+    """The model server cannot do what it was asked."""
+
+
+class ModelUnavailable(ServingError):
+    """A model could not be found, fetched, verified or loaded."""
+
+
+class RequestError(ServingError):
+    """A request cannot be read."""
+
+
+class InvalidInput(RequestError):
+    """A value, column or tensor is not what the model's signature asks for."""
+
+
+class NotServed(RequestError):
+    """There is no such model, version or page."""
+
+
+class MethodNotAllowed(RequestError):
+    """The page is there, and not for this method."""
+
+
+class MediaTypeRefused(RequestError):
+    """The body is of a type that is not understood."""
+
+
+class BodyTooLarge(RequestError):
+    """The body is longer than the server takes."""
+
+
+class BodyTooSlow(RequestError):
+    """The body did not arrive in time."""
+
+
+class Overloaded(ServingError):
+    """There is no room or no time for another request now."""
+
+
+class PredictionFailed(ServingError):
+    """The model did not answer."""

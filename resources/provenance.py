@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from resources.run_tags import RunTags
+
 __all__ = [
     "CONTAINER_TAG",
     "ENVIRONMENT_METADATA",
@@ -73,32 +75,6 @@ REPRODUCTION_METADATA = "ml_assets/reproduction"
 
 TRACKED_METADATA = "ml_assets/tracked"
 """Metadata entry of an observation: where people track a dataset with DVC in git, as JSON."""
-
-
-class RunTags:
-    """Tags that link an MLflow run to the materialization that it belongs to."""
-
-    ASSET = "ml_assets.asset"
-    PARTITION = "ml_assets.partition"
-    ATTEMPT = "ml_assets.attempt"
-    REPEATS = "ml_assets.repeats"
-    DATA_VERSION = "ml_assets.data_version"
-    CODE_VERSION = "ml_assets.code_version"
-    COMMIT = "ml_assets.commit"
-    DIRTY = "ml_assets.dirty"
-    IMAGE = "ml_assets.image"
-    ENVIRONMENT = "ml_assets.environment"
-    DAGSTER_RUN = "ml_assets.dagster_run"
-    DAGSTER_PARENT_RUN = "ml_assets.dagster_parent_run"
-    DAGSTER_STEP = "ml_assets.dagster_step"
-    DAGSTER_URL = "ml_assets.dagster_url"
-    LAUNCHED_BY = "ml_assets.launched_by"
-    PROCESS = "ml_assets.process"
-    ONNX_DIFFERENCE = "ml_assets.onnx_difference"
-    REPRODUCTION = "ml_assets.reproduction"
-    REPRODUCTION_DIFFERENCE = "ml_assets.reproduction_difference"
-    REPRODUCTION_TIME = "ml_assets.reproduction_time"
-    REPRODUCTION_RUN = "ml_assets.reproduction_run"
 
 
 class ImageLabels:

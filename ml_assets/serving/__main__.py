@@ -1,0 +1,22 @@
+"""``python -m ml_assets.serving``: serve the model that ``ML_ASSETS_SERVE_MODEL`` names."""
+
+import sys
+
+from ml_assets.serving.logs import set_up_logging
+from ml_assets.serving.settings import load_serve_settings
+from ml_assets.serving.supervisor import supervise
+from resources.errors import MlAssetsError
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    set_up_logging(process="supervisor")
+    try:
+        supervise(load_serve_settings())
+    except MlAssetsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,496 @@
+"""The ASGI application of one worker: pages, limits, and every answer's headers.
+
+Written to ASGI itself: a framework would take longer than the model.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from ml_assets.serving.batching import Batcher, BatchReport
+from ml_assets.serving.inference_protocol import (
+    BINARY_EXTENSION,
+    PLATFORM,
+    read_inference_request,
+    write_inference_response,
+)
+from ml_assets.serving.invocations import read_invocation, write_predictions
+from ml_assets.serving.logs import LogLines
+from ml_assets.serving.messages import Readiness
+from ml_assets.serving.metrics import CONTENT_TYPE, Metrics
+from ml_assets.serving.observation import Observer
+from ml_assets.serving.servable import Servable
+from ml_assets.serving.settings import ServeSettings
+from resources.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    InvalidInput,
+    MediaTypeRefused,
+    MethodNotAllowed,
+    NotServed,
+    Overloaded,
+    PredictionFailed,
+    RequestError,
+    ServingError,
+)
+
+__all__ = ["Application"]
+
+SERVER_NAME = "ml-assets-serve"
+VERSION = "0.1.0"
+
+_STATUS: dict[type[ServingError], int] = {
+    RequestError: 400,
+    InvalidInput: 400,
+    NotServed: 404,
+    MethodNotAllowed: 405,
+    BodyTooSlow: 408,
+    BodyTooLarge: 413,
+    MediaTypeRefused: 415,
+    PredictionFailed: 500,
+    Overloaded: 503,
+}
+_MLFLOW_CODES = {404: "RESOURCE_DOES_NOT_EXIST", 500: "INTERNAL_ERROR", 503: "TEMPORARILY_UNAVAILABLE"}
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_TRACE_ID = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-")
+_WARM_UPS = 20
+_QUIET = ("live", "ready", "ping", "metrics")
+_JSON = b"application/json"
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Reply:
+    status: int
+    parts: list[bytes]
+    content_type: bytes = _JSON
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    close: bool = False
+    cause: str | None = None
+
+
+class _ClientGone(BaseException):
+    """The client hung up before its answer."""
+
+
+class Application:
+    """Answers requests.
+
+    Args:
+        settings: limits, and names for the answers.
+        servable: the model; None answers that none is loaded.
+        metrics: of this process.
+        readiness: asked whenever somebody wants to know.
+        lines: the log; None writes none for requests.
+        tracer: of this process, if traces are wanted.
+    """
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        servable: Servable | None,
+        metrics: Metrics,
+        readiness: Callable[[], Readiness],
+        lines: LogLines | None = None,
+        tracer: Any = None,
+    ) -> None:
+        self._settings = settings
+        self._servable = servable
+        self._metrics = metrics
+        self._readiness = readiness
+        self._lines = lines
+        self._tracer = tracer
+        self.closing = False
+        """Whether every answer asks the client to open a new connection for its next request."""
+        self._in_flight = 0
+        self._held = 0
+        self._batcher: Batcher | None = None
+        self._observer: Observer | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head: dict[str, Any] = {}
+        if servable is not None:
+            self._serve(servable)
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """One request, as ASGI hands it over."""
+        if scope["type"] != "http":
+            return
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers)
+        endpoint = "unknown"
+        self._in_flight += 1
+        try:
+            endpoint, reply = await self._answered(scope, headers, receive, request_id)
+            await self._send(send, reply, request_id, scope["method"] == "HEAD")
+        except _ClientGone:
+            self._metrics.error("ClientGone")
+            return
+        finally:
+            self._in_flight -= 1
+        seconds = time.perf_counter() - started
+        self._metrics.request(endpoint, reply.status, seconds)
+        if reply.cause:
+            self._metrics.error(reply.cause)
+        self._write_log(scope, endpoint, reply, request_id, seconds)
+        if self._tracer is not None and endpoint not in _QUIET:
+            identity = self._servable.identity if self._servable else None
+            self._tracer.request(
+                headers,
+                f"{scope['method']} {endpoint}",
+                seconds,
+                reply.status,
+                **{"request.id": request_id, "model.digest": str(identity.digest) if identity else ""},
+            )
+
+    def warm_up(self) -> None:
+        """Go through what a request goes through, so that the first one does not have to wait for it."""
+        servable = self._servable
+        if servable is None or servable.example is None:
+            return
+        form = "inputs" if servable.table is None else "dataframe_split"
+        body = orjson.dumps({form: servable.example})
+        for _ in range(_WARM_UPS):
+            write_predictions(servable.run(read_invocation(body, "application/json", servable)), servable)
+
+    def tick(self) -> None:
+        """Publish what was gathered; called about once a second."""
+        self.closing = self.closing or self._readiness().stopping
+        self._metrics.set_load(self._in_flight, self._batcher.waiting_rows if self._batcher else 0)
+        observation = self._observer.take() if self._observer else None
+        if observation is not None:
+            self._metrics.observed(observation)
+        if self._lines is not None:
+            self._lines.flush()
+
+    def _serve(self, servable: Servable) -> None:
+        settings, identity = self._settings, servable.identity
+        image = settings.image_digest or "unknown"
+        self._batcher = Batcher(
+            servable,
+            most_rows=settings.batch_rows,
+            delay=settings.batch_delay_ms / 1000,
+            queue_rows=settings.queue_rows,
+            report=self._ran,
+        )
+        self._observer = Observer(servable)
+        self._headers = [
+            (b"ml-assets-model", quote(f"{identity.name}/{identity.version}", safe="/").encode()),
+            (b"ml-assets-model-digest", str(identity.digest).encode()),
+            (b"ml-assets-image-digest", quote(image, safe=":").encode()),
+        ]
+        self._head = {
+            "model_name": identity.name,
+            "model_version": identity.version,
+            "parameters": {"model_digest": str(identity.digest), "image_digest": image},
+        }
+
+    def _ran(self, report: BatchReport) -> None:
+        self._metrics.batch(report)
+        observation = self._observer.add(report) if self._observer else None
+        if observation is not None:
+            self._metrics.observed(observation)
+
+    async def _answered(
+        self, scope: dict[str, Any], headers: dict[bytes, bytes], receive: Receive, request_id: str
+    ) -> tuple[str, _Reply]:
+        path: str = scope["path"]
+        endpoint, handlers = "unknown", None
+        try:
+            endpoint, handlers = self._route(path)
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            if method not in handlers:
+                raise MethodNotAllowed(
+                    f"{path[:100]} takes {' and '.join(handlers)}, not {method}", next_step="use one of these"
+                )
+            return endpoint, await handlers[method](headers, receive, request_id)
+        except ServingError as error:
+            reply = self._refusal(error, path)
+            if isinstance(error, MethodNotAllowed) and handlers:
+                reply.headers.append((b"allow", ", ".join(handlers).encode()))
+            return endpoint, reply
+        except Exception:
+            _log.exception("a request failed", extra={"fields": {"request_id": request_id, "path": path[:200]}})
+            failure = PredictionFailed("the server failed", next_step=f"look for request {request_id} in its log")
+            return endpoint, self._refusal(failure, path)
+
+    def _route(self, path: str) -> tuple[str, dict[str, Callable[..., Awaitable[_Reply]]]]:
+        """The name of a page, for metrics, and what answers there by method."""
+        if path in _PAGES:
+            endpoint, method, name = _PAGES[path]
+            return endpoint, {method: getattr(self, name)}
+        parts = path.split("/")
+        if parts[:3] == ["", "v2", "models"] and len(parts) > 3:
+            rest = self._checked_model(parts[3:])
+            if rest in _MODEL_PAGES:
+                endpoint, method, name = _MODEL_PAGES[rest]
+                return endpoint, {method: getattr(self, name)}
+        raise NotServed(f"there is no page {path[:100]}", next_step="see /docs, or /v2 for the Open Inference Protocol")
+
+    def _checked_model(self, parts: list[str]) -> str:
+        """What follows model and version in the path, if they are those that are served."""
+        identity = self._model().identity
+        name, rest = parts[0], parts[1:]
+        if name != identity.name:
+            raise NotServed(f"there is no model {name[:100]!r}", next_step=f"ask for {identity.name}")
+        if rest[:1] == ["versions"] and len(rest) > 1:
+            version, rest = rest[1], rest[2:]
+            if version != identity.version:
+                raise NotServed(
+                    f"version {version[:100]!r} of {name} is not served",
+                    next_step=f"ask for version {identity.version}",
+                )
+        return "/".join(rest)
+
+    def _model(self) -> Servable:
+        if self._servable is None:
+            raise Overloaded(
+                f"no model is loaded yet: {self._readiness().detail or 'it is being fetched'}",
+                next_step="ask again in a moment",
+            )
+        return self._servable
+
+    async def _infer(self, headers: dict[bytes, bytes], receive: Receive, request_id: str) -> _Reply:
+        servable = self._model()
+        body = await self._body(headers, receive)
+        try:
+            request = read_inference_request(body, _json_length(headers), servable)
+            outputs = await self._predicted(request.feeds)
+        finally:
+            self._held -= len(body)
+        head = {**self._head, "id": request.id if request.id is not None else request_id}
+        parts, json_length = write_inference_response(outputs, request, head)
+        if json_length is None:
+            return _Reply(200, parts)
+        length = (b"inference-header-content-length", str(json_length).encode())
+        return _Reply(200, parts, b"application/octet-stream", [length])
+
+    async def _invoke(self, headers: dict[bytes, bytes], receive: Receive, request_id: str) -> _Reply:
+        servable = self._model()
+        body = await self._body(headers, receive)
+        try:
+            feeds = read_invocation(body, headers.get(b"content-type", b"").decode("latin-1"), servable)
+            outputs = await self._predicted(feeds)
+        finally:
+            self._held -= len(body)
+        return _Reply(200, [write_predictions(outputs, servable)])
+
+    async def _predicted(self, feeds: Any) -> Any:
+        if self._batcher is None:
+            raise AssertionError("a model without a batcher")
+        try:
+            async with asyncio.timeout(self._settings.timeout_seconds):
+                return await self._batcher.predict(feeds)
+        except TimeoutError as error:
+            raise Overloaded(
+                f"the model did not answer within {self._settings.timeout_seconds:g} s",
+                next_step="send fewer rows, or send them again later",
+            ) from error
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        """The request's body, counted as held; whoever is done with it subtracts its length."""
+        most, room = self._settings.max_body_bytes, self._settings.queue_bytes - self._held
+        declared = headers.get(b"content-length", b"0")
+        self._check_size(int(declared) if declared.isdigit() else 0, most, room)
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise MediaTypeRefused("the body is compressed", next_step="send it without Content-Encoding")
+        message = await self._received(receive, time.monotonic() + self._settings.timeout_seconds)
+        body: bytes = message.get("body", b"")
+        self._check_size(len(body), most, room)
+        if message.get("more_body", False):
+            body = await self._rest(body, receive, most)
+        self._held += len(body)
+        return body
+
+    async def _rest(self, first: bytes, receive: Receive, most: int) -> bytes:
+        body, until = bytearray(first), time.monotonic() + self._settings.timeout_seconds
+        counted = len(body)
+        self._held += counted
+        try:
+            more = True
+            while more:
+                message = await self._received(receive, until)
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+                self._held += len(body) - counted
+                counted = len(body)
+                self._check_size(counted, most, self._settings.queue_bytes - self._held + counted)
+        finally:
+            self._held -= counted
+        return bytes(body)
+
+    async def _received(self, receive: Receive, until: float) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                message = await receive()
+        except TimeoutError as error:
+            raise BodyTooSlow(
+                f"the body did not arrive within {self._settings.timeout_seconds:g} s",
+                next_step="send it faster, or less of it",
+            ) from error
+        if message["type"] == "http.disconnect":
+            raise _ClientGone
+        return message
+
+    @staticmethod
+    def _check_size(size: int, most: int, room: int) -> None:
+        if size > most:
+            raise BodyTooLarge(f"the body has more than {most} bytes", next_step="send fewer rows at once")
+        if size > room:
+            raise Overloaded("the server holds as many requests as it has room for", next_step="send it again later")
+
+    async def _live(self, *_: Any) -> _Reply:
+        return _json(200, {"live": True})
+
+    async def _ready(self, *_: Any) -> _Reply:
+        found = self._readiness()
+        detail = {"detail": found.detail} if found.detail else {}
+        return _json(200 if found.ready else 503, {"live": True, "ready": found.ready, **detail})
+
+    async def _model_ready(self, *_: Any) -> _Reply:
+        found, name = self._readiness(), self._model().identity.name
+        return _json(200 if found.ready else 503, {"name": name, "ready": found.ready})
+
+    async def _server(self, *_: Any) -> _Reply:
+        return _json(200, {"name": SERVER_NAME, "version": VERSION, "extensions": [BINARY_EXTENSION]})
+
+    async def _metadata(self, *_: Any) -> _Reply:
+        servable = self._model()
+        identity = servable.identity
+        return _json(
+            200,
+            {
+                "name": identity.name,
+                "versions": [identity.version],
+                "platform": PLATFORM,
+                "inputs": [spec.as_json() for spec in servable.inputs],
+                "outputs": [spec.as_json() for spec in servable.outputs],
+                "parameters": self._head["parameters"],
+            },
+        )
+
+    async def _ping(self, *_: Any) -> _Reply:
+        self._model()
+        found = self._readiness()
+        if not found.ready:
+            raise Overloaded(found.detail or "the server is not ready", next_step="ask again in a moment")
+        return _Reply(200, [b"\n"])
+
+    async def _version(self, *_: Any) -> _Reply:
+        return _Reply(200, [VERSION.encode()], b"text/plain; charset=utf-8")
+
+    async def _exposition(self, *_: Any) -> _Reply:
+        self.tick()
+        return _Reply(200, [self._metrics.exposition()], CONTENT_TYPE.encode())
+
+    async def _openapi(self, *_: Any) -> _Reply:
+        from ml_assets.serving.openapi import openapi_document
+
+        return _json(200, openapi_document(self._model(), self._settings))
+
+    async def _docs(self, *_: Any) -> _Reply:
+        from ml_assets.serving.openapi import documentation_page
+
+        return _Reply(200, [documentation_page(self._model(), self._settings)], b"text/html; charset=utf-8")
+
+    def _refusal(self, error: ServingError, path: str) -> _Reply:
+        status = _STATUS.get(type(error), 500)
+        tree: dict[str, Any] = {"error": str(error)}
+        if not path.startswith("/v2"):
+            code = _MLFLOW_CODES.get(status, "BAD_REQUEST" if status == 400 else "INVALID_PARAMETER_VALUE")
+            tree = {"error_code": code, "message": str(error)}
+        reply = _json(status, tree)
+        reply.cause = type(error).__name__
+        # What is left of a body that nobody reads must not be taken for the next request.
+        reply.close = isinstance(error, BodyTooLarge | BodyTooSlow)
+        if status == 503:
+            reply.headers.append((b"retry-after", b"1"))
+        return reply
+
+    async def _send(self, send: Send, reply: _Reply, request_id: str, head_only: bool) -> None:
+        body = reply.parts[0] if len(reply.parts) == 1 else b"".join(reply.parts)
+        headers = [
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", request_id.encode()),
+            *self._headers,
+            *reply.headers,
+        ]
+        if self.closing or reply.close:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if head_only else body})
+
+    def _write_log(self, scope: dict[str, Any], endpoint: str, reply: _Reply, request_id: str, seconds: float) -> None:
+        if self._lines is None or (
+            reply.status < 400 and (self._settings.log_requests == "errors" or endpoint in _QUIET)
+        ):
+            return
+        client = scope.get("client")
+        fields = {"error": orjson.Fragment(reply.parts[0])} if reply.cause else {}
+        self._lines.line(
+            "info" if reply.status < 500 else "error",
+            "request",
+            request_id=request_id,
+            method=scope["method"],
+            path=scope["path"][:200],
+            status=reply.status,
+            milliseconds=round(seconds * 1000, 3),
+            client=client[0] if client else None,
+            **fields,
+        )
+
+
+_PAGES = {
+    "/v2": ("server", "GET", "_server"),
+    "/v2/health/live": ("live", "GET", "_live"),
+    "/v2/health/ready": ("ready", "GET", "_ready"),
+    "/invocations": ("invocations", "POST", "_invoke"),
+    "/ping": ("ping", "GET", "_ping"),
+    "/health": ("ping", "GET", "_ping"),
+    "/version": ("version", "GET", "_version"),
+    "/metrics": ("metrics", "GET", "_exposition"),
+    "/openapi.json": ("openapi", "GET", "_openapi"),
+    "/docs": ("docs", "GET", "_docs"),
+}
+_MODEL_PAGES = {
+    "": ("metadata", "GET", "_metadata"),
+    "ready": ("model_ready", "GET", "_model_ready"),
+    "infer": ("infer", "POST", "_infer"),
+}
+
+
+def _json(status: int, tree: dict[str, Any]) -> _Reply:
+    return _Reply(status, [orjson.dumps(tree)])
+
+
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    """The client's own, the trace's, or a new one."""
+    given = headers.get(b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode()
+    trace = _TRACE_ID.match(headers.get(b"traceparent", b""))
+    return trace[1].decode() if trace else os.urandom(16).hex()
+
+
+def _json_length(headers: dict[bytes, bytes]) -> int | None:
+    given = headers.get(b"inference-header-content-length")
+    if given is None:
+        return None
+    if not given.isdigit():
+        raise RequestError(
+            "Inference-Header-Content-Length must be a whole number", next_step="send the length of the JSON part"
+        )
+    return int(given)

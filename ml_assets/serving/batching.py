@@ -1,0 +1,189 @@
+"""Requests that come close together share one run of the model, within bounds of time, rows and memory.
+
+A batch is what came while the one before it ran, so that waiting costs nothing when there is little to do. Short runs
+happen in the event loop itself, where a change of threads would cost more than they do.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ml_assets.serving.servable import Servable
+from ml_assets.serving.tables import Feeds
+from resources.errors import InvalidInput, Overloaded, PredictionFailed, ServingError
+
+__all__ = ["BatchReport", "Batcher"]
+
+_SHORT_SECONDS = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """What one run was like."""
+
+    feeds: Feeds
+    outputs: Feeds
+    rows: int
+    run_seconds: float
+    waited_seconds: list[float]
+    """Of each request in it, before the run."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    feeds: Feeds
+    rows: int
+    answer: "asyncio.Future[Feeds]"
+    since: float
+
+
+class Batcher:
+    """Runs one model for one event loop.
+
+    Args:
+        servable: the model.
+        most_rows: in one run, unless a single request has more.
+        delay: seconds that a request may wait for others when the model is free.
+        queue_rows: most rows that wait.
+        report: told of each run.
+    """
+
+    def __init__(
+        self,
+        servable: Servable,
+        *,
+        most_rows: int,
+        delay: float,
+        queue_rows: int,
+        report: Callable[[BatchReport], None],
+    ) -> None:
+        self._servable = servable
+        self._most_rows = most_rows if servable.shares_runs else 0
+        self._delay = delay if servable.shares_runs else 0.0
+        self._queue_rows = queue_rows
+        self._report = report
+        self._waiting: deque[_Waiting] = deque()
+        self.waiting_rows = 0
+        self._scheduled = False
+        self._seconds_per_row = 0.0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+
+    async def predict(self, feeds: Feeds) -> Feeds:
+        """The outputs for some rows.
+
+        Raises:
+            Overloaded: too many rows wait already.
+            InvalidInput: the graph cannot take these values.
+            PredictionFailed: the run failed.
+        """
+        rows = len(next(iter(feeds.values()))) if self._servable.shares_runs else 1
+        if self.waiting_rows and self.waiting_rows + rows > self._queue_rows:
+            raise Overloaded(
+                f"{self.waiting_rows} rows wait for the model already",
+                next_step="send the request again a little later",
+            )
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(feeds, rows, loop.create_future(), time.perf_counter())
+        self._waiting.append(waiting)
+        self.waiting_rows += rows
+        if not self._scheduled:
+            self._scheduled = True
+            if self._delay and self.waiting_rows < self._most_rows:
+                loop.call_later(self._delay, self._next)
+            else:
+                loop.call_soon(self._next)
+        return await waiting.answer
+
+    def close(self) -> None:
+        """Let go of the thread."""
+        self._thread.shutdown(wait=False)
+
+    def _next(self) -> None:
+        """Run what waits; called when the model is free."""
+        batch = list(self._take())
+        if not batch:
+            self._scheduled = False
+        elif self._seconds_per_row * sum(waiting.rows for waiting in batch) <= _SHORT_SECONDS:
+            self._run(batch)
+            asyncio.get_running_loop().call_soon(self._next)
+        else:
+            self._run_beside(batch)
+
+    def _take(self) -> Iterator[_Waiting]:
+        rows, form = 0, None
+        while self._waiting:
+            waiting = self._waiting[0]
+            if rows and (rows + waiting.rows > self._most_rows or _form(waiting.feeds) != form):
+                return
+            self._waiting.popleft()
+            self.waiting_rows -= waiting.rows
+            if not waiting.answer.done():  # it is, where the client has gone or its time is up
+                rows, form = rows + waiting.rows, form or _form(waiting.feeds)
+                yield waiting
+
+    def _run(self, batch: list[_Waiting]) -> None:
+        self._finish(batch, *_timed(self._servable, _joined(batch)))
+
+    def _run_beside(self, batch: list[_Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._thread, _timed, self._servable, _joined(batch))
+
+        def done(finished: "asyncio.Future[tuple[Feeds, Any, float, float]]") -> None:
+            if not finished.cancelled():
+                self._finish(batch, *finished.result())
+                self._next()
+
+        running.add_done_callback(done)
+
+    def _finish(self, batch: list[_Waiting], feeds: Feeds, result: Any, started: float, ended: float) -> None:
+        rows = sum(waiting.rows for waiting in batch)
+        self._seconds_per_row = 0.9 * self._seconds_per_row + 0.1 * (ended - started) / rows
+        if isinstance(result, Exception):
+            if len(batch) > 1:  # one bad request must not fail the others
+                for waiting in batch:
+                    self._run([waiting])
+            elif not batch[0].answer.done():
+                batch[0].answer.set_exception(_ours(result))
+            return
+        start = 0
+        for waiting in batch:
+            if not waiting.answer.done():
+                waiting.answer.set_result(
+                    result
+                    if len(batch) == 1
+                    else {name: each[start : start + waiting.rows] for name, each in result.items()}
+                )
+            start += waiting.rows
+        self._report(BatchReport(feeds, result, rows, ended - started, [started - waiting.since for waiting in batch]))
+
+
+def _timed(servable: Servable, feeds: Feeds) -> tuple[Feeds, Any, float, float]:
+    started = time.perf_counter()
+    try:
+        result: Any = servable.run(feeds)
+    except Exception as error:  # each request's own answer, not the worker's end
+        result = error
+    return feeds, result, started, time.perf_counter()
+
+
+def _joined(batch: list[_Waiting]) -> Feeds:
+    if len(batch) == 1:
+        return batch[0].feeds
+    return {name: np.concatenate([waiting.feeds[name] for waiting in batch]) for name in batch[0].feeds}
+
+
+def _form(feeds: Feeds) -> tuple[Any, ...]:
+    return tuple(array.shape[1:] for array in feeds.values())
+
+
+def _ours(error: Exception) -> ServingError:
+    said = str(error).partition("\n")[0][:300]
+    if type(error).__name__ == "InvalidArgument":
+        return InvalidInput(f"the model cannot take these values: {said}", next_step="see the model's metadata")
+    return PredictionFailed(f"the model failed: {said}", next_step="see the server's log")

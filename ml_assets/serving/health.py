@@ -1,0 +1,31 @@
+"""``python -m ml_assets.serving.health``: exit with 0 if the server here is ready (or alive, with ``--live``)."""
+
+import http.client
+import sys
+
+from ml_assets.serving.settings import load_serve_settings
+from resources.errors import MlAssetsError
+
+__all__ = ["main"]
+
+_ANY = ("0.0.0.0", "::", "")  # noqa: S104  compared with, not listened on
+
+
+def main() -> None:
+    """Ask the server on this machine, print its answer and exit accordingly."""
+    page = "/v2/health/live" if "--live" in sys.argv[1:] else "/v2/health/ready"
+    try:
+        settings = load_serve_settings()
+        host = "localhost" if settings.host in _ANY else settings.host
+        connection = http.client.HTTPConnection(host, settings.port, timeout=5)
+        connection.request("GET", page, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        print(answer.read().decode(errors="replace"))
+        sys.exit(answer.status != 200)
+    except (MlAssetsError, OSError, http.client.HTTPException) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

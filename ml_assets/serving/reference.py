@@ -1,0 +1,80 @@
+"""How people name the model to be served."""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from resources.errors import SettingsError
+from resources.identity import Digest
+
+__all__ = ["ModelIdentity", "ModelReference"]
+
+_REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """A registered model's version or alias, a data version, or a directory; exactly one of these.
+
+    Written ``models:/name/version``, ``models:/name@alias``, ``md5:….dir`` and ``file:/directory``, the last with an
+    optional ``#md5:….dir`` that it must have.
+    """
+
+    name: str | None = None
+    version: str | None = None
+    alias: str | None = None
+    digest: Digest | None = None
+    directory: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a reference.
+
+        Raises:
+            SettingsError: it is none of these.
+        """
+        registered = _REGISTERED.fullmatch(text)
+        if registered:
+            return cls(registered["name"], registered["version"], registered["alias"])
+        path, mark, digest = text.removeprefix("file:").partition("#")
+        try:
+            if text.startswith("file:") and path:
+                path = "/" + path.lstrip("/") if path.startswith("/") else path
+                return cls(directory=path, digest=_directory_digest(digest) if mark else None)
+            return cls(digest=_directory_digest(text))
+        except ValueError as error:
+            raise SettingsError(
+                f"{text!r} names no model: {error}",
+                next_step="write models:/name/version, models:/name@alias, md5:….dir, file:/directory or "
+                "file:/directory#md5:….dir",
+            ) from error
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether a tracking server has to be asked."""
+        return self.directory is None
+
+    def __str__(self) -> str:
+        if self.directory is not None:
+            return f"file:{self.directory}" + (f"#{self.digest}" if self.digest else "")
+        if self.name is None:
+            return str(self.digest)
+        return f"models:/{self.name}" + (f"/{self.version}" if self.version else f"@{self.alias}")
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model answers."""
+
+    name: str
+    version: str
+    """Version in the registry; for a model that is in none, the digest's digits."""
+    digest: Digest
+    """Data version of the model, as lineage knows it."""
+
+
+def _directory_digest(text: str) -> Digest:
+    digest = Digest.parse(text)
+    if not digest.is_directory:
+        raise ValueError(f"a model's data version ends in .dir, and {text} does not")
+    return digest

@@ -1,0 +1,193 @@
+"""A model that is ready to answer: its ONNX graph in a session of ONNX Runtime, and what it takes and gives."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ml_assets.serving.content import EXAMPLE, GRAPH, SIGNATURE, Content, read_directory
+from ml_assets.serving.reference import ModelIdentity
+from ml_assets.serving.signature import Signature, read_signature
+from ml_assets.serving.tables import Feeds, TableReader
+from ml_assets.serving.tensors import DATATYPES, decode_json, onnx_datatype
+from resources.errors import InvalidInput, ModelUnavailable, ServingError
+
+__all__ = ["Servable", "TensorSpec", "load_servable", "open_servable"]
+
+PREDICTIONS = "predictions"
+_TOLERANCE = 1e-4
+_COLUMN_DATATYPES = {
+    "boolean": "BOOL",
+    "integer": "INT32",
+    "long": "INT64",
+    "float": "FP32",
+    "double": "FP64",
+    "string": "BYTES",
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of the graph."""
+
+    name: str
+    datatype: str
+    """As the Open Inference Protocol names it."""
+    shape: tuple[int, ...]
+    """-1 where any size will do."""
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the first dimension may have any size, so that requests can share a run."""
+        return bool(self.shape) and self.shape[0] == -1
+
+    def as_json(self) -> dict[str, Any]:
+        """As the protocol's metadata writes it."""
+        return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
+
+
+class Servable:
+    """A loaded model.
+
+    Args:
+        identity: which model it is.
+        session: of ONNX Runtime.
+        signature: what it takes.
+    """
+
+    def __init__(self, identity: ModelIdentity, session: Any, signature: Signature) -> None:
+        self.identity = identity
+        self._session = session
+        self._rank = signature.prediction_rank
+        self.graph_inputs = tuple(_spec(each) for each in session.get_inputs())
+        self.outputs = tuple(_spec(each) for each in session.get_outputs())
+        self._output_names = [output.name for output in self.outputs]
+        self.prediction = PREDICTIONS if PREDICTIONS in self._output_names else self._output_names[0]
+        self.table = _table(signature, self.graph_inputs)
+        self.example: dict[str, Any] | None = None
+        """Inputs that were recorded with the model: columns and data of a table, or tensors by name."""
+        self.shares_runs = all(each.has_rows for each in (*self.graph_inputs, *self.outputs))
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What clients send: one tensor for each column of a table, else the graph's own inputs."""
+        if self.table is None:
+            return self.graph_inputs
+        return tuple(TensorSpec(each.name, _COLUMN_DATATYPES[each.type], (-1, 1)) for each in self.table.columns)
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """All outputs by name, for checked feeds."""
+        values = self._session.run(self._output_names, feeds)
+        outputs = dict(zip(self._output_names, values, strict=True))
+        predicted = outputs[self.prediction]
+        if self._rank == 1 and predicted.ndim == 2 and predicted.shape[1] == 1:
+            outputs[self.prediction] = predicted.reshape(-1)
+        return outputs
+
+    def predict_columns(self, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> Feeds:
+        """All outputs by name for the columns of a table, such as those of a data frame; what batch jobs call.
+
+        Raises:
+            InvalidInput: the columns are not those of the signature.
+        """
+        if self.table is None:
+            raise InvalidInput("the model takes tensors, not columns", next_step="call run with the graph's inputs")
+        self.table.order(list(columns), "the table")
+        arrays = {name: np.asarray(values) for name, values in columns.items()}
+        return self.run(self.table.feeds_of_columns(arrays, lambda name: name))
+
+
+def open_servable(directory: Path) -> Servable:
+    """Load a model's canonical directory, for use in this process.
+
+    Raises:
+        ModelUnavailable: it is no model that can be served.
+    """
+    content = read_directory(directory)
+    return load_servable(content, ModelIdentity(directory.name, content.digest.hex, content.digest))
+
+
+def load_servable(content: Content, identity: ModelIdentity) -> Servable:
+    """Load a model from its verified files, and see that it predicts its recorded example as it was recorded.
+
+    Raises:
+        ModelUnavailable: it cannot be loaded, or predicts something else.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # One thread: processes share the CPUs, and a session without threads of its own survives a fork.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(content.files[GRAPH], options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelUnavailable(
+            f"ONNX Runtime {onnxruntime.__version__} cannot load model.onnx: {error}",
+            next_step="export the model with operators that this version knows",
+        ) from error
+    servable = Servable(identity, session, read_signature(content.files[SIGNATURE]))
+    _check_example(servable, content.files[EXAMPLE])
+    return servable
+
+
+def _check_example(servable: Servable, content: bytes) -> None:
+    try:
+        example = json.loads(content)
+        outputs = servable.run(_example_feeds(servable, example["inputs"]))
+        predicted, recorded = outputs[servable.prediction], np.array(example[PREDICTIONS])
+    except ServingError as error:
+        raise ModelUnavailable(f"its recorded example is refused: {error}", next_step="materialize it again") from error
+    except Exception as error:
+        raise ModelUnavailable(
+            f"its recorded example cannot be predicted: {type(error).__name__}: {error}",
+            next_step="materialize it again",
+        ) from error
+    recorded = recorded.reshape(predicted.shape) if recorded.size == predicted.size else recorded
+    if predicted.shape != recorded.shape or not _close(predicted, recorded):
+        raise ModelUnavailable(
+            f"it predicts {predicted.reshape(-1)[:5].tolist()} for its recorded example, and "
+            f"{recorded.reshape(-1)[:5].tolist()} is recorded",
+            next_step="materialize the model again, with the versions of onnx and onnxruntime of this image",
+        )
+    servable.example = example["inputs"]
+
+
+def _example_feeds(servable: Servable, inputs: dict[str, Any]) -> Feeds:
+    if servable.table is not None:
+        order = servable.table.order(inputs["columns"], "its example")
+        rows = [[None if at is None else row[at] for at in order] for row in inputs["data"]]
+        return servable.table.feeds(rows, lambda row, column: f"row {row}, column {column}")
+    return {
+        spec.name: decode_json(spec.datatype, list(np.shape(inputs[spec.name])), inputs[spec.name], spec.name)
+        for spec in servable.graph_inputs
+    }
+
+
+def _close(predicted: np.ndarray[Any, Any], recorded: np.ndarray[Any, Any]) -> bool:
+    if predicted.dtype.kind == "f":
+        return bool(np.allclose(predicted, recorded.astype(np.float64), rtol=_TOLERANCE, atol=1e-6, equal_nan=True))
+    return bool((predicted == recorded).all())
+
+
+def _spec(value: Any) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
+    return TensorSpec(value.name, onnx_datatype(value.type), shape)
+
+
+def _table(signature: Signature, inputs: Sequence[TensorSpec]) -> TableReader | None:
+    if signature.columns is None:
+        return None
+    names = {column.name for column in signature.columns}
+    strings = any(column.type == "string" for column in signature.columns)
+    one_matrix = len(inputs) == 1 and inputs[0].shape[1:] in ((len(names),), (-1,)) and not strings
+    if not one_matrix and {each.name for each in inputs} != names:
+        raise ModelUnavailable(
+            f"the ONNX graph takes {', '.join(f'{each.name} {list(each.shape)}' for each in inputs)}, and the "
+            f"signature has the columns {', '.join(sorted(names))}",
+            next_step="export the graph with one input for all columns, or one of the name of each",
+        )
+    return TableReader(signature.columns, {each.name: (DATATYPES[each.datatype], len(each.shape)) for each in inputs})

@@ -1,0 +1,158 @@
+"""What the server is told: a few variables, all beginning with ``ML_ASSETS_SERVE_``; only the model must be given."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from resources.errors import SettingsError
+from resources.process_limits import ProcessLimits
+
+__all__ = ["ServeSettings", "load_serve_settings", "set_variables_of_libraries"]
+
+PREFIX = "ML_ASSETS_SERVE_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """All settings; each is the variable of its name in capitals after ``ML_ASSETS_SERVE_``."""
+
+    model: str
+    """``models:/name/version``, ``models:/name@alias``, a data version ``md5:….dir``, or ``file:`` and a directory."""
+    name: str | None = None
+    """Name under which the model is served; the registered model's name if left out."""
+    tracking_uri: str | None = None
+    """Address of the MLflow server; ``MLFLOW_TRACKING_URI`` if left out."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = field(default_factory=lambda: ProcessLimits().cpus())
+    """Processes that answer; as many as CPUs if left out."""
+    poll_seconds: float = 15.0
+    """How often an alias is looked up again."""
+    cache: str | None = None
+    """Directory that keeps fetched files by digest; without one they are only in memory."""
+    max_body_bytes: int = 16 << 20
+    timeout_seconds: float = 30.0
+    """For a request, from its first byte to its answer."""
+    batch_rows: int = 1024
+    """Most rows that the model is given at once, unless one request alone has more."""
+    batch_delay_ms: float = 0.0
+    """How long a request may wait for others to come; with 0 a batch is what came while the model was busy."""
+    queue_rows: int = 65536
+    """Most rows that wait in one worker; requests beyond are answered 503."""
+    queue_bytes: int = 256 << 20
+    """Most bytes of request bodies that one worker holds."""
+    drain_seconds: float = 25.0
+    """How long requests in flight may take when a process ends."""
+    stop_delay_seconds: float = 2.0
+    """How long requests are still accepted after SIGTERM, while load balancers learn of it."""
+    image: str | None = None
+    """Reference or digest of the image that runs, for the answers; whoever starts the container knows it."""
+    log_requests: str = "all"
+    """``all``, or ``errors``."""
+    tracking_username: str | None = field(default=None, repr=False)
+    tracking_password: str | None = field(default=None, repr=False)
+    tracking_token: str | None = field(default=None, repr=False)
+    """Credentials for the MLflow server; MLflow's own variables if left out."""
+    traces_endpoint: str | None = None
+    """Where OpenTelemetry traces go; ``OTEL_EXPORTER_OTLP_ENDPOINT`` if left out. None sends none."""
+
+    @property
+    def image_digest(self) -> str | None:
+        """The digest in `image`."""
+        return self.image.rpartition("@")[2] if self.image else None
+
+
+def load_serve_settings(environ: Mapping[str, str] | None = None) -> ServeSettings:
+    """Read the settings.
+
+    Args:
+        environ: environment variables; this process's if left out.
+
+    Raises:
+        SettingsError: a variable is missing, unknown or not of its type.
+    """
+    environ = os.environ if environ is None else environ
+    given = {name.removeprefix(PREFIX): value for name, value in environ.items() if name.startswith(PREFIX) and value}
+    for name, standard in _STANDARD.items():
+        if environ.get(standard):
+            given.setdefault(name, environ[standard])
+    known = {each.name.upper(): each for each in fields(ServeSettings)}
+    if unknown := sorted(set(given) - set(known)):
+        raise SettingsError(
+            f"{PREFIX}{unknown[0]} is unknown", next_step=f"use one of {', '.join(PREFIX + name for name in known)}"
+        )
+    if "MODEL" not in given:
+        raise SettingsError(
+            f"{PREFIX}MODEL is not set",
+            next_step="set it to models:/name/version, models:/name@alias, a data version md5:….dir or file:/directory",
+        )
+    settings = ServeSettings(
+        **{known[name].name: _read(PREFIX + name, text, known[name].type) for name, text in given.items()}
+    )
+    _check(settings)
+    return settings
+
+
+def set_variables_of_libraries(metrics_directory: str) -> None:
+    """Set what libraries read from the environment, for this process and those that it starts.
+
+    Args:
+        metrics_directory: where prometheus-client keeps the numbers of all processes.
+    """
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_directory
+    # A process that has no threads can fork; the server's processes share the CPUs among them anyway.
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+
+
+_STANDARD = {
+    "TRACKING_URI": "MLFLOW_TRACKING_URI",
+    "TRACKING_USERNAME": "MLFLOW_TRACKING_USERNAME",
+    "TRACKING_PASSWORD": "MLFLOW_TRACKING_PASSWORD",
+    "TRACKING_TOKEN": "MLFLOW_TRACKING_TOKEN",
+    "TRACES_ENDPOINT": "OTEL_EXPORTER_OTLP_ENDPOINT",
+}
+_LEAST = {
+    "port": 0,
+    "workers": 1,
+    "poll_seconds": 0.1,
+    "max_body_bytes": 1,
+    "timeout_seconds": 0.001,
+    "batch_rows": 1,
+    "batch_delay_ms": 0,
+    "queue_rows": 1,
+    "queue_bytes": 1,
+    "drain_seconds": 0,
+    "stop_delay_seconds": 0,
+}
+
+
+def _read(variable: str, text: str, kind: Any) -> Any:
+    if kind not in (int, float):
+        return text
+    try:
+        return kind(text)
+    except ValueError as error:
+        what = "a whole number" if kind is int else "a number"
+        raise SettingsError(f"{variable} must be {what}, given {text!r}", next_step="correct the variable") from error
+
+
+def _check(settings: ServeSettings) -> None:
+    for name, least in _LEAST.items():
+        value = getattr(settings, name)
+        if not least <= value < float("inf"):
+            raise SettingsError(
+                f"{PREFIX}{name.upper()} must be at least {least}, given {value}", next_step="correct the variable"
+            )
+    if settings.port > 65535:
+        raise SettingsError(f"{PREFIX}PORT must be at most 65535, given {settings.port}", next_step="correct it")
+    if settings.log_requests not in ("all", "errors"):
+        raise SettingsError(
+            f"{PREFIX}LOG_REQUESTS must be all or errors, given {settings.log_requests!r}", next_step="correct it"
+        )
+    if settings.tracking_uri and urlsplit(settings.tracking_uri).scheme not in ("http", "https"):
+        raise SettingsError(
+            f"the tracking server's address must begin with http:// or https://, given {settings.tracking_uri!r}",
+            next_step=f"name an MLflow server in {PREFIX}TRACKING_URI, or serve a directory with {PREFIX}MODEL=file:/…",
+        )

@@ -1,0 +1,65 @@
+"""What a model takes, by MLflow's signature: named columns of a table, or tensors."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from resources.errors import ModelUnavailable
+
+__all__ = ["Column", "Signature", "read_signature"]
+
+NUMBERS = ("boolean", "integer", "long", "float", "double")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    type: str
+    """MLflow's: boolean, integer (32 bits), long, float, double or string."""
+    required: bool
+    """Whether it must be there, with a value in every row."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs, and how many dimensions a prediction has."""
+
+    columns: tuple[Column, ...] | None
+    """None where the inputs are tensors."""
+    prediction_rank: int | None
+    """Of the predictions, with the dimension of rows; None where the signature does not say."""
+
+
+def read_signature(content: bytes) -> Signature:
+    """Read ``signature.json``.
+
+    Raises:
+        ModelUnavailable: it is none, or asks for types that are not served.
+    """
+    try:
+        tree = json.loads(content)
+        inputs, outputs = tree["inputs"], tree.get("outputs") or []
+        if any(each["type"] == "tensor" for each in inputs):
+            return Signature(None, _rank(outputs))
+        columns = tuple(Column(each["name"], each["type"], each.get("required", True)) for each in inputs)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelUnavailable(
+            f"signature.json is not a model's signature: {type(error).__name__}: {error}",
+            next_step="materialize the model again with an input example that has named columns",
+        ) from error
+    if foreign := [column for column in columns if column.type not in (*NUMBERS, "string")]:
+        raise ModelUnavailable(
+            f"column {foreign[0].name!r} is of type {foreign[0].type}, which cannot be served",
+            next_step=f"give the model columns of the types {', '.join(NUMBERS)} or string",
+        )
+    return Signature(columns, _rank(outputs))
+
+
+def _rank(outputs: list[dict[str, Any]]) -> int | None:
+    if len(outputs) != 1:
+        return None
+    if outputs[0]["type"] == "tensor":
+        return len(outputs[0]["tensor-spec"]["shape"])
+    return None if "name" in outputs[0] else 1

@@ -1,0 +1,288 @@
+"""The process that stays: it owns the socket, starts a generation for each version of the model, and swaps them.
+
+It never loads a model. Until the first one is loaded it answers itself that it lives and is not ready, and why.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ml_assets.serving.messages import Order, Readiness, read_status, write_status
+from ml_assets.serving.reference import ModelIdentity, ModelReference
+from ml_assets.serving.settings import ServeSettings, set_variables_of_libraries
+from ml_assets.serving.tracking import resolve
+from resources.errors import ServingError, SettingsError
+from resources.identity import Digest
+
+__all__ = ["supervise"]
+
+_BACKLOG = 2048
+_PATIENCE = 0.5
+"""Seconds that clients wait for a first model before they are told that there is none yet."""
+_LONGEST_WAIT = 60.0
+_MEMORY = Path("/dev/shm")  # noqa: S108  the one place that is writable in a container with a read-only root
+
+_log = logging.getLogger(__name__)
+
+
+def supervise(settings: ServeSettings) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        SettingsError: the reference names no model, or the address cannot be had.
+    """
+    reference = ModelReference.parse(settings.model)
+    if reference.is_registered and not settings.tracking_uri:
+        resolve(reference, settings)
+    with _listening(settings) as listener, _run_directory() as directory:
+        set_variables_of_libraries(str(directory))
+        asyncio.run(_Supervisor(settings, reference, listener, directory).run())
+
+
+@contextlib.contextmanager
+def _listening(settings: ServeSettings) -> Any:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}",
+            next_step="set ML_ASSETS_SERVE_PORT to a free port",
+        ) from error
+    with listener:
+        yield listener
+
+
+@contextlib.contextmanager
+def _run_directory() -> Any:
+    for place in (_MEMORY, None):
+        try:
+            directory = Path(tempfile.mkdtemp(prefix="ml-assets-serve-", dir=place))
+            break
+        except OSError:
+            continue
+    else:
+        raise SettingsError("no directory can be written to", next_step="mount a tmpfs at /tmp or /dev/shm")
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@dataclass(eq=False)
+class _Generation:
+    number: int
+    reference: str
+    process: asyncio.subprocess.Process
+    identity: ModelIdentity | None = None
+    seconds: float = 0.0
+    """That loading took."""
+    workers: set[int] = field(default_factory=set)
+    error: str | None = None
+
+
+class _Supervisor:
+    def __init__(
+        self, settings: ServeSettings, reference: ModelReference, listener: socket.socket, directory: Path
+    ) -> None:
+        self._settings, self._reference, self._listener, self._directory = settings, reference, listener, directory
+        self._lifeline, self._lifeline_end = os.pipe()
+        self._count = 0
+        self._alive: set[_Generation] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._current: _Generation | None = None
+        self._candidate: _Generation | None = None
+        self._waiting_room: Any = None
+        self._metrics: Any = None
+        self._detail: str | None = None
+        self._wait = 1.0
+        self._refused: dict[str, tuple[float, float]] = {}
+        """Versions that failed to load: when each may be tried again, and how long it waited last."""
+        self._stop = asyncio.Event()
+        self._stop_delay = 0.0
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stopped, self._settings.stop_delay_seconds)
+        loop.add_signal_handler(signal.SIGINT, self._stopped, 0.0)
+        self._say("the model is being fetched")
+        await self._start(str(self._reference))
+        self._spawn(self._receive_early_clients())
+        if self._reference.alias is not None:
+            self._spawn(self._follow_alias())
+        await self._stop.wait()
+        await self._end()
+
+    def _stopped(self, delay: float) -> None:
+        self._stop_delay = delay
+        self._stop.set()
+
+    async def _end(self) -> None:
+        """Let load balancers learn of it, then let the workers finish what they have."""
+        _log.info("stopping")
+        write_status(self._directory, Readiness(False, "the server is stopping", stopping=True))
+        await asyncio.sleep(self._stop_delay)
+        for generation in self._alive:
+            _signal(generation, signal.SIGTERM)
+        if self._waiting_room is not None:
+            await self._waiting_room.drain(1.0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_seconds + 2):
+                while self._alive:
+                    await asyncio.sleep(0.01)
+        for generation in self._alive:
+            _signal(generation, signal.SIGKILL)
+        for task in self._tasks:
+            task.cancel()
+
+    async def _start(self, reference: str) -> _Generation:
+        self._count += 1
+        read_end, report = os.pipe()
+        order = Order(reference, self._count, str(self._directory), self._listener.fileno(), report, self._lifeline)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "ml_assets.serving.generation",
+            order.text,
+            pass_fds=(self._listener.fileno(), report, self._lifeline),
+        )
+        os.close(report)
+        generation = _Generation(self._count, reference, process)
+        self._alive.add(generation)
+        self._candidate = generation
+        self._spawn(self._follow(generation, read_end))
+        return generation
+
+    async def _follow(self, generation: _Generation, read_end: int) -> None:
+        """Hear what a generation reports until it ends, and do what follows from that."""
+        loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+        with os.fdopen(read_end, "rb") as pipe:
+            transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+            while line := await reader.readline():
+                await self._heard(generation, json.loads(line))
+            transport.close()
+        code = await generation.process.wait()
+        self._alive.discard(generation)
+        if self._stop.is_set():
+            return
+        if generation is self._candidate:
+            self._candidate = None
+            await self._failed(generation, generation.error or f"its process ended with {code}")
+        elif generation is self._current:
+            _log.error("the workers of %s ended with %d; it is loaded again", generation.reference, code)
+            self._current = None
+            self._say("the model is loaded again after its processes ended")
+            await self._start(self._pinned(generation))
+            self._spawn(self._receive_early_clients())
+
+    async def _heard(self, generation: _Generation, report: dict[str, Any]) -> None:
+        if report["event"] == "failed":
+            generation.error = report["error"]
+        elif report["event"] == "loaded":
+            generation.identity = ModelIdentity(report["name"], report["version"], Digest.parse(report["digest"]))
+            generation.seconds = report["seconds"]
+        elif report["event"] == "serving":
+            generation.workers.add(report["worker"])
+            if len(generation.workers) == self._settings.workers and generation is self._candidate:
+                await self._take_over(generation)
+
+    async def _take_over(self, generation: _Generation) -> None:
+        old, self._current, self._candidate = self._current, generation, None
+        self._wait, self._detail = 1.0, None
+        self._say()
+        identity = generation.identity
+        _log.info("%s is served, loaded in %.2f s", identity, generation.seconds)
+        if identity is not None:
+            self._refused.pop(identity.version, None)
+            self._count_loads().loaded(identity, generation.seconds)
+        if old is not None:
+            _signal(old, signal.SIGTERM)
+        if self._waiting_room is not None:
+            room, self._waiting_room = self._waiting_room, None
+            await room.drain(5.0)
+
+    async def _failed(self, generation: _Generation, why: str) -> None:
+        _log.error("%s could not be loaded: %s", generation.reference, why)
+        self._count_loads().failed_to_load()
+        if self._current is not None:
+            serving = self._current.identity
+            self._say(
+                f"{generation.reference} could not be loaded, and {serving.version if serving else ''} goes on: {why}"
+            )
+            return
+        self._say(f"{generation.reference} could not be loaded: {why}")
+        await asyncio.sleep(self._wait)
+        self._wait = min(2 * self._wait, _LONGEST_WAIT)
+        if not self._stop.is_set():
+            await self._start(str(self._reference))
+
+    async def _receive_early_clients(self) -> None:
+        """Answer that there is no model yet, once that takes long."""
+        await asyncio.sleep(_PATIENCE)
+        if self._current is not None or self._waiting_room is not None or self._stop.is_set():
+            return
+        from ml_assets.serving.application import Application
+        from ml_assets.serving.worker import Worker
+
+        application = Application(self._settings, None, self._count_loads(), lambda: read_status(self._directory))
+        self._waiting_room = Worker(self._listener, application, self._settings)
+        self._waiting_room.start()
+
+    async def _follow_alias(self) -> None:
+        """Look the alias up now and then, and load what it has come to mean beside what is served."""
+        while True:
+            await asyncio.sleep(self._settings.poll_seconds)
+            if self._current is None or self._candidate is not None:
+                continue
+            try:
+                found = await asyncio.to_thread(resolve, self._reference, self._settings)
+            except ServingError as error:
+                _log.warning("the alias could not be looked up: %s", error)
+                continue
+            serving = self._current.identity if self._current else None
+            if found is None or serving is None or (found.version, found.digest) == (serving.version, serving.digest):
+                if self._detail is not None:
+                    self._say()
+                continue
+            again, waited = self._refused.get(found.version, (0.0, self._settings.poll_seconds))
+            if time.monotonic() >= again:
+                self._refused = {found.version: (time.monotonic() + 2 * waited, min(2 * waited, 600.0))}
+                await self._start(f"models:/{found.name}/{found.version}")
+
+    def _pinned(self, generation: _Generation) -> str:
+        """The version that a generation served, whatever the alias has come to mean since."""
+        if self._reference.alias is None or generation.identity is None:
+            return str(self._reference)
+        return f"models:/{self._reference.name}/{generation.identity.version}"
+
+    def _say(self, detail: str | None = None) -> None:
+        self._detail = detail
+        write_status(self._directory, Readiness(self._current is not None, detail))
+
+    def _count_loads(self) -> Any:
+        if self._metrics is None:
+            from ml_assets.serving.metrics import Metrics
+
+            self._metrics = Metrics(self._directory, "supervisor")
+        return self._metrics
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _signal(generation: _Generation, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        generation.process.send_signal(number)

@@ -1,0 +1,177 @@
+"""What the model server asks of an MLflow server, over plain HTTP: versions, and files through the server itself.
+
+The files come through MLflow's own pages whatever its artifact store is, so that this server needs no right to it.
+"""
+
+import base64
+import http.client
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode
+from urllib.request import Request, urlopen
+
+from ml_assets.serving.content import MANIFEST, Content, cached, read_directory, verified_files
+from ml_assets.serving.reference import ModelIdentity, ModelReference
+from ml_assets.serving.settings import PREFIX, ServeSettings
+from resources.errors import ModelUnavailable, SettingsError
+from resources.identity import Digest
+from resources.run_tags import RunTags
+
+__all__ = ["TrackingServer", "fetch_model", "resolve"]
+
+_FOLDERS = ("servable/", "")
+_API = "/api/2.0/mlflow"
+
+
+def resolve(reference: ModelReference, settings: ServeSettings) -> ModelIdentity | None:
+    """Which version a reference means now; None for a directory, which has to be read to be known.
+
+    Raises:
+        ModelUnavailable: there is none, or the tracking server does not answer.
+        SettingsError: no tracking server is named.
+    """
+    if not reference.is_registered:
+        return None
+    server = TrackingServer.of(settings)
+    if reference.name is None:
+        found = server.version_with(reference.digest)
+    elif reference.alias is not None:
+        found = server.version_of_alias(reference.name, reference.alias)
+    else:
+        found = server.version(reference.name, reference.version or "")
+    version = f"models:/{found['name']}/{found['version']}"
+    tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
+    try:
+        digest = Digest.parse(tags[RunTags.DATA_VERSION])
+    except (KeyError, ValueError) as error:
+        raise ModelUnavailable(
+            f"{version} has no tag {RunTags.DATA_VERSION} with a digest, so its content cannot be verified",
+            next_step="register it by materializing its model asset",
+        ) from error
+    return ModelIdentity(found["name"], str(found["version"]), digest)
+
+
+def fetch_model(reference: ModelReference, settings: ServeSettings) -> tuple[ModelIdentity, Content]:
+    """The model that a reference means now, and its verified files.
+
+    Raises:
+        ModelUnavailable: it cannot be found, fetched or verified.
+    """
+    identity = resolve(reference, settings)
+    if identity is None:
+        directory = Path(reference.directory or "")
+        content = read_directory(directory, reference.digest)
+        name = settings.name or directory.resolve().name
+        return ModelIdentity(name, content.digest.hex, content.digest), content
+    content = TrackingServer.of(settings).files(identity, settings.cache)
+    return ModelIdentity(settings.name or identity.name, identity.version, identity.digest), content
+
+
+class TrackingServer:
+    """An MLflow server.
+
+    Args:
+        address: such as ``http://mlflow:5000``.
+        headers: sent with every request.
+        timeout: seconds to wait for an answer to begin or go on.
+    """
+
+    def __init__(self, address: str, headers: Mapping[str, str], timeout: float = 20.0) -> None:
+        self._address = address.rstrip("/")
+        self._headers = dict(headers)
+        self._timeout = timeout
+
+    @classmethod
+    def of(cls, settings: ServeSettings) -> "TrackingServer":
+        """The one that the settings name."""
+        if not settings.tracking_uri:
+            raise SettingsError(
+                f"{settings.model} is in a registry, and no tracking server is named",
+                next_step=f"set {PREFIX}TRACKING_URI (or MLFLOW_TRACKING_URI) to the MLflow server's address",
+            )
+        headers = {}
+        if settings.tracking_token:
+            headers["Authorization"] = f"Bearer {settings.tracking_token}"
+        elif settings.tracking_username:
+            pair = f"{settings.tracking_username}:{settings.tracking_password or ''}"
+            headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        return cls(settings.tracking_uri, headers)
+
+    def version(self, name: str, version: str) -> dict[str, Any]:
+        """A version of a registered model."""
+        found: dict[str, Any] = self._ask("/model-versions/get", name=name, version=version)["model_version"]
+        return found
+
+    def version_of_alias(self, name: str, alias: str) -> dict[str, Any]:
+        """The version that carries an alias."""
+        found: dict[str, Any] = self._ask("/registered-models/alias", name=name, alias=alias)["model_version"]
+        return found
+
+    def version_with(self, digest: Digest | None) -> dict[str, Any]:
+        """The latest registered version that has a data version."""
+        query = f"tags.`{RunTags.DATA_VERSION}` = '{digest}'"
+        found = self._ask("/model-versions/search", filter=query).get("model_versions", [])
+        if not found:
+            raise ModelUnavailable(
+                f"no registered model has the data version {digest}",
+                next_step="register the model (registered_name of its asset), or name one that is",
+            )
+        latest: dict[str, Any] = max(found, key=lambda each: int(each.get("creation_timestamp") or 0))
+        return latest
+
+    def files(self, identity: ModelIdentity, cache: str | None) -> Content:
+        """The verified files of a version."""
+        folder, listing = self._manifest(identity)
+        fetch = lambda name, _: self._file(identity, folder + name)  # noqa: E731
+        return verified_files(listing, cached(Path(cache), fetch) if cache else fetch, expected=identity.digest)
+
+    def _manifest(self, identity: ModelIdentity) -> tuple[str, bytes]:
+        problem = None
+        for folder in _FOLDERS:
+            try:
+                return folder, self._file(identity, folder + MANIFEST)
+            except ModelUnavailable as error:
+                problem = problem or error
+        raise ModelUnavailable(
+            f"models:/{identity.name}/{identity.version} has no {MANIFEST} that could be fetched: {problem}",
+            next_step="materialize the model with a version of ml-assets that exports models to ONNX",
+        ) from problem
+
+    def _file(self, identity: ModelIdentity, path: str) -> bytes:
+        query = urlencode({"name": identity.name, "version": identity.version, "path": path}, quote_via=quote)
+        return self._get(f"/model-versions/get-artifact?{query}")
+
+    def _ask(self, page: str, **parameters: str) -> dict[str, Any]:
+        answer = self._get(f"{_API}{page}?{urlencode(parameters, quote_via=quote)}")
+        try:
+            tree: dict[str, Any] = json.loads(answer)
+        except ValueError as error:
+            raise ModelUnavailable(
+                f"{self._address} does not answer as MLflow does: {answer[:80]!r}",
+                next_step=f"check that {PREFIX}TRACKING_URI is an MLflow server's address",
+            ) from error
+        return tree
+
+    def _get(self, page: str) -> bytes:
+        request = Request(self._address + page, headers=self._headers)  # noqa: S310 settings allow http and https alone
+        started = time.monotonic()
+        try:
+            with urlopen(request, timeout=self._timeout) as answer:  # noqa: S310
+                content: bytes = answer.read()
+                return content
+        except HTTPError as error:
+            said = error.read(400).decode(errors="replace")
+            raise ModelUnavailable(
+                f"{self._address} answered {error.code} to {page.partition('?')[0]}: {said}",
+                next_step="check the model's name, and the credentials",
+            ) from error
+        except (URLError, OSError, http.client.HTTPException) as error:
+            waited = time.monotonic() - started
+            raise ModelUnavailable(
+                f"{self._address} did not answer ({getattr(error, 'reason', None) or error}, after {waited:.1f} s)",
+                next_step="check the address and that the MLflow server runs",
+            ) from error

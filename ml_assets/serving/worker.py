@@ -1,0 +1,187 @@
+"""Connections of one process: accepts them from a socket that it shares, and lets go of them without losing a request.
+
+HTTP itself is uvicorn's (with httptools); what is here is what it leaves open: who of several processes accepts, what
+is too long or too slow before there is a request at all, and how a process ends.
+"""
+
+import asyncio
+import logging
+import socket
+from email.utils import formatdate
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from ml_assets.serving.application import Application
+from ml_assets.serving.settings import ServeSettings
+
+__all__ = ["Worker"]
+
+_KEEP_ALIVE = 75
+"""Seconds that a connection may be idle; longer than load balancers keep theirs, so that they hang up first."""
+_HEAD_BYTES = 64 << 10
+_QUIET_SECONDS = 1.0
+_MOST_CONNECTIONS = 4096
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Serves one application.
+
+    Args:
+        listener: socket that listens, maybe in other processes too.
+        application: what answers.
+        settings: times.
+        shares: how many connections each process has, in memory that they share; and which of them this is.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        application: Application,
+        settings: ServeSettings,
+        shares: tuple[memoryview, int] | None = None,
+    ) -> None:
+        self._listener = listener
+        self._application = application
+        self._settings = settings
+        self._shares, self._place = shares or (memoryview(bytearray(4)).cast("I"), 0)
+        self._config = uvicorn.Config(
+            application,
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+        )
+        self._config.load()
+        self._state = ServerState()
+        self._loop = asyncio.get_running_loop()
+        self._accepting = False
+        self._ticker: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._listener.setblocking(False)
+        self._shares[self._place] = 0
+        self._accepting = True
+        self._ticker = self._loop.create_task(self._tick())
+        self._loop.add_reader(self._listener, self._accept)
+
+    async def drain(self, seconds: float) -> None:
+        """Accept no more; end when each connection has had its answer and gone, or the time is up.
+
+        A connection that asks again is answered, and asked to go. One that is quiet for a second is hung up on.
+        """
+        self._application.closing = True
+        if self._accepting:
+            self._accept_all()
+            self._accepting = False
+            self._loop.remove_reader(self._listener)
+        until = self._loop.time() + seconds
+        while self._state.connections and self._loop.time() < until:
+            for connection in list(self._state.connections):
+                if isinstance(connection, _Connection) and connection.quiet_for() > _QUIET_SECONDS:
+                    connection.shutdown()
+            await asyncio.sleep(0.02)
+        if self._state.connections:
+            _log.warning("%d connections were not done after %g s", len(self._state.connections), seconds)
+            for connection in list(self._state.connections):
+                connection.transport.abort()
+        if self._ticker:
+            self._ticker.cancel()
+        self._application.tick()
+
+    def _accept(self, *, anyway: bool = False) -> None:
+        """Take one connection; but a process that has more than another one lets that go first, for a moment."""
+        if not self._accepting:
+            return
+        mine = len(self._state.connections)
+        if mine >= _MOST_CONNECTIONS or (mine > min(self._shares) and not anyway):
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(0.001 if mine < _MOST_CONNECTIONS else 0.1, self._accept_later)
+            return
+        self._take()
+
+    def _accept_later(self) -> None:
+        if self._accepting:
+            self._accept(anyway=True)
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _accept_all(self) -> None:
+        while self._take():
+            pass
+
+    def _take(self) -> bool:
+        try:
+            accepted, _ = self._listener.accept()
+        except OSError:  # another process was quicker, the client has gone, or there are no descriptors left
+            return False
+        accepted.setblocking(False)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = _Connection(self._config, self._state, self)
+        self._state.connections.add(connection)
+        task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: connection, accepted))
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
+        self.connections_changed()
+        return True
+
+    def connections_changed(self) -> None:
+        """Tell the other processes how many there are."""
+        self._shares[self._place] = len(self._state.connections)
+
+    async def _tick(self) -> None:
+        while True:
+            self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+            self._application.tick()
+            for connection in list(self._state.connections):
+                if isinstance(connection, _Connection) and connection.quiet_for() > _KEEP_ALIVE:
+                    connection.shutdown()
+                elif isinstance(connection, _Connection) and connection.head_for() > self._settings.timeout_seconds:
+                    connection.transport.close()
+            await asyncio.sleep(1)
+
+
+class _Connection(HttpToolsProtocol):
+    """uvicorn's, with a bound on a request's head and a memory of when it was last heard of."""
+
+    def __init__(self, config: uvicorn.Config, state: ServerState, worker: Worker) -> None:
+        super().__init__(config, state, {})
+        self._worker = worker
+        self._heard = self.loop.time()
+        self._head_since: float | None = self._heard
+        self._head_bytes = 0
+
+    def quiet_for(self) -> float:
+        """Seconds without a request under way and without a byte."""
+        busy = self.transport is None or (self.cycle is not None and not self.cycle.response_complete)
+        return 0.0 if busy else self.loop.time() - self._heard
+
+    def head_for(self) -> float:
+        """Seconds that a request's head has been arriving."""
+        return 0.0 if self._head_since is None or not self._head_bytes else self.loop.time() - self._head_since
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self.loop.time()
+        if self._head_since is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_since is not None and self._head_bytes > _HEAD_BYTES:
+            self.send_400_response("The request's head is too long.")
+
+    def on_message_begin(self) -> None:
+        self._head_since = self.loop.time()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_since, self._head_bytes = None, 0
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._worker.connections_changed()

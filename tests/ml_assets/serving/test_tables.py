@@ -1,0 +1,105 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ml_assets.serving.signature import Column
+from ml_assets.serving.tables import TableReader
+from resources.errors import InvalidInput
+
+COLUMNS = (
+    Column("distance", "double", True),
+    Column("speed", "float", False),
+    Column("hour", "integer", True),
+    Column("late", "boolean", True),
+)
+F32 = np.dtype(np.float32)
+
+
+@pytest.fixture
+def table() -> TableReader:
+    return TableReader(COLUMNS, {"features": (F32, 2)})
+
+
+def _place(row: int, column: int) -> str:
+    return f"[{row}][{column}]"
+
+
+def test_rows_become_one_matrix_of_the_graphs_type(table: TableReader) -> None:
+    feeds = table.feeds([[1, 2.5, 3, True], [4.0, None, 6.0, False]], _place)
+    assert feeds["features"].dtype == F32
+    np.testing.assert_array_equal(feeds["features"], [[1, 2.5, 3, 1], [4, np.nan, 6, 0]])
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (["1", 1, 1, True], r"\[1\]\[0\] must be a number, as distance is of type double, given '1'"),
+        ([None, 1, 1, True], r"\[1\]\[0\] must be a number.*given null"),
+        ([float("nan"), 1, 1, True], r"\[1\]\[0\].*given null \(NaN\)"),
+        ([float("inf"), 1, 1, True], r"\[1\]\[0\].*given inf"),
+        ([10**400, 1, 1, True], r"\[1\]\[0\]"),
+        ([1e300, 1, 1, True], r"\[1\]\[0\] must be a number"),
+        ([1, 1e39, 1, True], r"\[1\]\[1\] must be a number of 32 bits, or null"),
+        ([1, 1, 1.5, True], r"\[1\]\[2\] must be a whole number of 32 bits.*given 1.5"),
+        ([1, 1, 2**31, True], r"\[1\]\[2\] must be a whole number of 32 bits"),
+        ([1, 1, 1, 1], r"\[1\]\[3\] must be true or false.*given 1"),
+        ([1, True, 1, True], r"\[1\]\[1\] must be a number"),
+        ([1, [1], 1, True], r"\[1\]\[1\] must be a number"),
+        ([1, {}, 1, True], r"\[1\]\[1\] must be a number"),
+    ],
+)
+def test_value_that_does_not_fit_is_named_by_its_place(table: TableReader, row: list[Any], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        table.feeds([[1, 1, 1, True], row], _place)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["distance", "hour", "late", "hours"], "the column 'hours', which the model does not know; it takes distance"),
+        (["distance", "hour", "late", "hour"], "the column 'hour' twice"),
+        (["speed", "late"], "lacks the columns distance, hour"),
+        ([1, "distance"], "the column 1"),
+        ([["distance"]], "the column"),
+    ],
+)
+def test_columns_that_are_missing_or_too_many_are_named(table: TableReader, given: list[Any], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        table.order(given, "columns")
+
+
+def test_columns_may_come_in_any_order_and_optional_ones_not_at_all(table: TableReader) -> None:
+    assert table.order(["late", "hour", "distance"], "columns") == [2, None, 1, 0]
+
+
+def test_typed_columns_are_checked_as_values_are(table: TableReader) -> None:
+    arrays = {"distance": np.array([1.5]), "hour": np.array([7]), "late": np.array([True])}
+    np.testing.assert_array_equal(table.feeds_of_columns(arrays, str)["features"], [[1.5, np.nan, 7, 1]])
+    with pytest.raises(InvalidInput, match=r"hour\[0\] must be a whole number"):
+        table.feeds_of_columns(arrays | {"hour": np.array([7.5])}, str)
+    with pytest.raises(InvalidInput, match="late must be of values that are true or false, given float64"):
+        table.feeds_of_columns(arrays | {"late": np.array([1.0])}, str)
+    with pytest.raises(InvalidInput, match="1 and 2 rows"):
+        table.feeds_of_columns(arrays | {"hour": np.array([7, 8])}, str)
+
+
+def test_matrix_must_have_a_column_for_each(table: TableReader) -> None:
+    matrix = np.array([[1.0, 2.0, 3.0, 1.0]])
+    np.testing.assert_array_equal(table.feeds_of_matrix(matrix, "data")["features"], matrix)
+    with pytest.raises(InvalidInput, match=r"shape \[rows, 4\].*given \[1, 3\]"):
+        table.feeds_of_matrix(matrix[:, :3], "data")
+    with pytest.raises(InvalidInput, match=r"data\[0, 2\] \(hour\) must be a whole number"):
+        table.feeds_of_matrix(matrix + 0.5, "data")
+
+
+def test_graph_may_take_each_column_by_itself_strings_too() -> None:
+    columns = (Column("carrier", "string", True), Column("hour", "long", True))
+    table = TableReader(columns, {"carrier": (np.dtype(object), 2), "hour": (np.dtype(np.int64), 1)})
+    feeds = table.feeds([["UA", 7], ["AA", 8]], _place)
+    assert feeds["carrier"].tolist() == [["UA"], ["AA"]]
+    assert (feeds["hour"].dtype, feeds["hour"].tolist()) == (np.int64, [7, 8])
+    with pytest.raises(InvalidInput, match=r"\[0\]\[0\] must be a string"):
+        table.feeds([[7, 7]], _place)
+    with pytest.raises(InvalidInput, match=r"\[0\]\[1\] must be a whole number"):
+        table.feeds([["UA", "7"]], _place)
