@@ -76,7 +76,7 @@ class _Workers:
         signal.set_wakeup_fd(wakeup_end)
         self._places: dict[int, tuple[int, float]] = {}
         self._young_deaths = 0
-        self._stopping = False
+        self._stopping = self._failed = False
 
     def keep(self) -> int:
         """Fork, watch and replace; returns the exit status."""
@@ -98,9 +98,11 @@ class _Workers:
             if self._order.lifeline in readable and not self._stopping:
                 self._stop()
             self._reap()
-        return 0 if self._stopping else 1
+        return int(self._failed)
 
     def _stop(self, *_: Any) -> None:
+        if not self._stopping:
+            os.close(self._order.listener)
         self._stopping = True
         for process in self._places:
             with contextlib.suppress(ProcessLookupError):
@@ -120,7 +122,7 @@ class _Workers:
             if self._young_deaths >= _MOST_YOUNG_DEATHS:
                 _log.error("workers die as soon as they start")
                 self._stop()
-                self._stopping = False
+                self._failed = True
                 return
             self._fork(place)
 
@@ -185,14 +187,13 @@ async def _serve(
 
     application = Application(settings, servable, metrics, readiness, lines, tracer)
     application.warm_up()
-    with socket.socket(fileno=os.dup(order.listener)) as listener:
-        worker = Worker(listener, application, settings, (shares, place))
-        worker.start()
-        metrics.serving(str(identity.digest), live=True)
-        report(order, event="serving", worker=place)
-        await stop.wait()
-        loop.remove_reader(parent)
-        await worker.drain(settings.drain_seconds)
+    worker = Worker(socket.socket(fileno=order.listener), application, settings, (shares, place))
+    worker.start()
+    metrics.serving(str(identity.digest), live=True)
+    report(order, event="serving", worker=place)
+    await stop.wait()
+    loop.remove_reader(parent)
+    await worker.drain(settings.drain_seconds)
     metrics.serving(str(identity.digest), live=False)
     if tracer is not None:
         tracer.close()

@@ -52,7 +52,7 @@ def openapi_document(servable: Servable, settings: ServeSettings) -> dict[str, A
         "info": {
             "title": f"{identity.name} {identity.version}",
             "version": identity.version,
-            "description": f"Model {identity.digest}, served over the Open Inference Protocol v2 and MLflow's protocol.",
+            "description": f"Model {identity.digest}, over the Open Inference Protocol v2 and MLflow's protocol.",
         },
         "paths": {
             **pages,

@@ -133,6 +133,9 @@ class _Supervisor:
         _log.info("stopping")
         write_status(self._directory, Readiness(False, "the server is stopping", stopping=True))
         await asyncio.sleep(self._stop_delay)
+        # Whoever closes a shared socket last closes it for the clients that it has not accepted yet: that must be a
+        # worker, which accepts them first.
+        self._listener.close()
         for generation in self._alive:
             _signal(generation, signal.SIGTERM)
         if self._waiting_room is not None:
@@ -236,7 +239,7 @@ class _Supervisor:
         from ml_assets.serving.worker import Worker
 
         application = Application(self._settings, None, self._count_loads(), lambda: read_status(self._directory))
-        self._waiting_room = Worker(self._listener, application, self._settings)
+        self._waiting_room = Worker(self._listener.dup(), application, self._settings)
         self._waiting_room.start()
 
     async def _follow_alias(self) -> None:

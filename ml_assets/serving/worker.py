@@ -31,7 +31,7 @@ class Worker:
     """Serves one application.
 
     Args:
-        listener: socket that listens, maybe in other processes too.
+        listener: socket that listens, maybe in other processes too; this process's copy is closed in the end.
         application: what answers.
         settings: times.
         shares: how many connections each process has, in memory that they share; and which of them this is.
@@ -82,6 +82,7 @@ class Worker:
             self._accept_all()
             self._accepting = False
             self._loop.remove_reader(self._listener)
+            self._listener.close()
         until = self._loop.time() + seconds
         while self._state.connections and self._loop.time() < until:
             for connection in list(self._state.connections):

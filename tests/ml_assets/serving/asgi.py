@@ -1,0 +1,87 @@
+"""An application asked without a network."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ml_assets.serving.application import Application
+from ml_assets.serving.messages import Readiness
+from ml_assets.serving.metrics import Metrics
+from ml_assets.serving.servable import Servable
+from ml_assets.serving.settings import ServeSettings
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def application(servable: Servable | None, *, readiness: Readiness | None = None, **settings: Any) -> Application:
+    """An application with settings of its own."""
+    chosen = ServeSettings(**({"model": "file:/models/linear", "image": "serve@sha256:" + "1" * 64} | settings))
+    found = readiness or Readiness(True)
+    return Application(chosen, servable, Metrics(None, "", servable.identity if servable else None), lambda: found)
+
+
+def ask(
+    app: Application,
+    path: str,
+    body: Any = None,
+    *,
+    method: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    chunks: list[bytes] | None = None,
+    hangs: bool = False,
+) -> Answer:
+    """One request: JSON for whatever is not bytes."""
+    return asyncio.run(request(app, path, body, method=method, headers=headers, chunks=chunks, hangs=hangs))
+
+
+async def request(
+    app: Application,
+    path: str,
+    body: Any = None,
+    *,
+    method: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    chunks: list[bytes] | None = None,
+    hangs: bool = False,
+) -> Answer:
+    """The same, among other things that happen at the same time; a body that hangs never ends."""
+    content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+    given = {"content-type": "application/json"} | {name.lower(): value for name, value in (headers or {}).items()}
+    parts = list(chunks) if chunks is not None else [content]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if not parts:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": parts.pop(0), "more_body": hangs or bool(parts)}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": method or ("GET" if body is None and chunks is None else "POST"),
+        "path": path,
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
+        "client": ("127.0.0.1", 1),
+    }
+    await app(scope, receive, send)
+    start, *rest = sent
+    return Answer(
+        start["status"],
+        {name.decode(): value.decode() for name, value in start["headers"]},
+        b"".join(message["body"] for message in rest),
+    )

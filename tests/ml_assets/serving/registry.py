@@ -1,0 +1,90 @@
+"""A real MLflow server, and models in it as training registers them."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resources.run_tags import RunTags
+from tests.ml_assets.serving.models import write_model
+from tests.ports import free_port
+
+_PATIENCE = 120
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The server."""
+
+    address: str
+    client: Any
+    folder: Path
+
+    def register(self, name: str, *, weights: tuple[float, ...], subfolder: str = "servable", **changes: Any) -> str:
+        """Log a linear model as an MLflow logged model and register it; returns the version.
+
+        Args:
+            name: of the registered model.
+            weights: of the linear model.
+            subfolder: of the logged model's artifacts, in which the model is.
+            changes: ``tag`` for another data version, ``spoil`` for a file to change after it was listed.
+        """
+        from mlflow.exceptions import MlflowException
+
+        place = self.folder / f"{name}-{time.monotonic_ns()}"
+        version = write_model(place / subfolder, weights=weights, manifest=True)
+        if spoiled := changes.get("spoil"):
+            (place / subfolder / spoiled).write_bytes(b"something else")
+        logged = self.client.create_logged_model("0", name="model")
+        self.client.log_model_artifacts(logged.model_id, str(place))
+        with contextlib.suppress(MlflowException):
+            self.client.create_registered_model(name)
+        tags = {RunTags.DATA_VERSION: changes.get("tag", version)}
+        made = self.client.create_model_version(name, f"models:/{logged.model_id}", model_id=logged.model_id, tags=tags)
+        return str(made.version)
+
+    def alias(self, name: str, alias: str, version: str) -> None:
+        """Let an alias mean a version."""
+        self.client.set_registered_model_alias(name, alias, version)
+
+
+@contextlib.contextmanager
+def registry(folder: Path) -> Iterator[Registry]:
+    """Start an MLflow server that keeps everything in a folder."""
+    from mlflow import MlflowClient
+
+    folder.mkdir(parents=True, exist_ok=True)
+    address = f"http://127.0.0.1:{free_port()}"
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", address.rpartition(":")[2]),
+        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--default-artifact-root", str(folder / "artifacts")),
+        *("--workers", "1"),
+    ]
+    environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, cwd=folder, start_new_session=True)
+        try:
+            until = time.monotonic() + _PATIENCE
+            while not _answers(address):
+                assert process.poll() is None, (folder / "server.log").read_text()
+                assert time.monotonic() < until, (folder / "server.log").read_text()
+                time.sleep(0.1)
+            yield Registry(address, MlflowClient(address), folder)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 15)
+            process.wait(30)
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ml_assets.serving.servable import Servable, open_servable
+from resources.errors import InvalidInput, ModelUnavailable
+from tests.ml_assets.serving.models import COLUMNS, ROWS, linear_graph, write_files, write_model
+
+COLUMN = {"type": "double", "required": True}
+EXAMPLE = {"inputs": {"columns": list(COLUMNS), "data": ROWS}, "predictions": [13.0, 48.0]}
+
+
+def _signature(*kinds: str) -> dict[str, Any]:
+    columns = [{"name": name, "type": kind, "required": True} for name, kind in zip(COLUMNS, kinds, strict=True)]
+    return {"inputs": columns}
+
+
+def test_batch_gives_the_numbers_that_requests_get(servable: Servable) -> None:
+    columns = {name: [row[index] for row in ROWS] for index, name in enumerate(COLUMNS)}
+    outputs = servable.predict_columns(columns)
+    np.testing.assert_allclose(outputs["predictions"], [8.005, 48.0], rtol=1e-5)
+    with pytest.raises(InvalidInput, match="lacks the columns hour, late"):
+        servable.predict_columns({"distance": [1.0]})
+
+
+@pytest.mark.parametrize(
+    ("graph", "signature", "example", "said"),
+    [
+        (b"no graph", _signature("double", "long", "boolean"), EXAMPLE, "ONNX Runtime .* cannot load model.onnx"),
+        (None, {"inputs": [1]}, EXAMPLE, "not a model's signature"),
+        (None, _signature("double", "long", "datetime"), EXAMPLE, "column 'late' is of type datetime"),
+        (
+            None,
+            _signature("double", "long", "string"),
+            EXAMPLE,
+            r"takes features \[-1, 3\].* columns distance, hour, late",
+        ),
+        (None, {"inputs": [{"name": "a", **COLUMN}]}, EXAMPLE, "the columns a"),
+        (None, _signature("double", "long", "boolean"), EXAMPLE, r"predicts \[8.00.*and \[13.0, 48.0\] is recorded"),
+        (None, _signature("double", "long", "boolean"), EXAMPLE | {"predictions": [8.005]}, "is recorded"),
+        (None, _signature("double", "double", "double"), EXAMPLE, "its recorded example is refused.*must be a number"),
+        (None, _signature("double", "long", "boolean"), {}, "cannot be predicted: KeyError"),
+    ],
+)
+def test_model_that_cannot_be_served_says_why(
+    graph: bytes | None, signature: Any, example: Any, said: str, tmp_path: Path
+) -> None:
+    write_files(tmp_path / "model", graph or linear_graph((0.01, 1, 5)), signature, example)
+    with pytest.raises(ModelUnavailable, match=said):
+        open_servable(tmp_path / "model")
+
+
+def test_one_column_of_predictions_is_a_list_where_the_signature_says_so(tmp_path: Path) -> None:
+    from onnx import TensorProto
+
+    from tests.ml_assets.serving.models import echo_graph
+
+    column = {"name": "a", **COLUMN}
+    output = {"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1]}}
+    example = {"inputs": {"columns": ["a"], "data": [[1.0]]}, "predictions": [1.0]}
+    write_files(tmp_path / "m", echo_graph(TensorProto.FLOAT), {"inputs": [column], "outputs": [output]}, example)
+    assert open_servable(tmp_path / "m").predict_columns({"a": [1.0, 2.0]})["predictions"].shape == (2,)
+
+
+def test_no_file_but_graph_signature_and_example_is_opened(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", manifest=True)
+    (tmp_path / "m" / "model.skops").unlink()
+    assert json.loads((tmp_path / "m" / "example.json").read_text())["inputs"] == open_servable(tmp_path / "m").example

@@ -1,0 +1,152 @@
+"""Against a real MLflow server: which version a reference means, its files, and a server that follows an alias."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml_assets.serving.reference import ModelReference
+from ml_assets.serving.settings import ServeSettings
+from ml_assets.serving.tracking import fetch_model, resolve
+from resources.errors import ModelUnavailable
+from tests.ml_assets.serving.registry import Registry, registry
+from tests.ml_assets.serving.servers import serving
+
+ROW = {"inputs": [{"name": "features", "shape": [1, 3], "datatype": "FP32", "data": [0, 1, 0]}]}
+
+
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry(tmp_path_factory.mktemp("mlflow")) as started:
+        yield started
+
+
+def _settings(mlflow: Registry, reference: str, **more: Any) -> ServeSettings:
+    return ServeSettings(model=reference, tracking_uri=mlflow.address, **more)
+
+
+def _fetch(mlflow: Registry, reference: str, **more: Any) -> Any:
+    return fetch_model(ModelReference.parse(reference), _settings(mlflow, reference, **more))
+
+
+def test_version_alias_and_data_version_name_the_same_model(mlflow: Registry) -> None:
+    version = mlflow.register("delay", weights=(1, 2, 3))
+    mlflow.alias("delay", "production", version)
+    identity, content = _fetch(mlflow, f"models:/delay/{version}")
+    assert (identity.name, identity.version) == ("delay", version)
+    assert _fetch(mlflow, "models:/delay@production") == (identity, content)
+    assert _fetch(mlflow, str(identity.digest)) == (identity, content)
+    assert _fetch(mlflow, str(identity.digest), name="another")[0].name == "another"
+
+
+def test_files_may_be_at_the_root_of_what_was_logged(mlflow: Registry) -> None:
+    version = mlflow.register("rooted", weights=(1, 2, 3), subfolder="")
+    assert set(_fetch(mlflow, f"models:/rooted/{version}")[1].files) == {"model.onnx", "signature.json", "example.json"}
+
+
+def test_weights_of_the_training_library_are_not_fetched(mlflow: Registry, tmp_path: Path) -> None:
+    version = mlflow.register("lean", weights=(1, 2, 3))
+    _fetch(mlflow, f"models:/lean/{version}", cache=str(tmp_path))
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tag": "md5:" + "0" * 32 + ".dir"}, "the model's data version is md5:0"),
+        ({"tag": "v1"}, "no tag ml_assets.data_version with a digest"),
+        ({"spoil": "model.onnx"}, "model.onnx has the MD5"),
+        ({"spoil": "manifest.json"}, "the model's data version is"),
+        ({"subfolder": "elsewhere"}, "has no manifest.json that could be fetched"),
+    ],
+)
+def test_what_cannot_be_verified_is_refused(mlflow: Registry, changes: dict[str, str], said: str) -> None:
+    version = mlflow.register("odd", weights=(1, 2, 3), **changes)
+    with pytest.raises(ModelUnavailable, match=said):
+        _fetch(mlflow, f"models:/odd/{version}")
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("models:/nobody/1", "answered 404"),
+        ("models:/nobody@production", "answered 404"),
+        ("md5:" + "f" * 32 + ".dir", "no registered model has the data version"),
+    ],
+)
+def test_what_the_registry_does_not_know_is_named(mlflow: Registry, reference: str, said: str) -> None:
+    with pytest.raises(ModelUnavailable, match=said):
+        resolve(ModelReference.parse(reference), _settings(mlflow, reference))
+
+
+def test_server_that_does_not_answer_is_named(mlflow: Registry) -> None:
+    settings = ServeSettings(model="models:/a/1", tracking_uri="http://127.0.0.1:1")
+    with pytest.raises(ModelUnavailable, match=r"http://127.0.0.1:1 did not answer"):
+        resolve(ModelReference.parse("models:/a/1"), settings)
+
+
+def test_credentials_are_sent_as_mlflow_sends_them(mlflow: Registry) -> None:
+    from ml_assets.serving.tracking import TrackingServer
+
+    named = TrackingServer.of(_settings(mlflow, "models:/a/1", tracking_username="me", tracking_password="secret"))
+    assert named._headers == {"Authorization": "Basic bWU6c2VjcmV0"}
+    assert TrackingServer.of(_settings(mlflow, "models:/a/1", tracking_token="t"))._headers == {
+        "Authorization": "Bearer t"
+    }
+
+
+def test_new_version_of_an_alias_is_swapped_in_without_losing_a_request(mlflow: Registry, tmp_path: Path) -> None:
+    first = mlflow.register("moving", weights=(0, 1, 0))
+    mlflow.alias("moving", "production", first)
+    with _following(mlflow, tmp_path, "moving") as server:
+        server.wait_until_ready()
+        assert server.version() == first
+        answers: list[tuple[int, Any, Any]] = []
+        stop = threading.Event()
+
+        def client() -> None:
+            while not stop.is_set():
+                status, _, body = server.ask("/v2/models/moving/infer", ROW)
+                tree = json.loads(body)
+                answers.append((status, tree.get("model_version"), tree["outputs"][0]["data"][0]))
+
+        threads = [threading.Thread(target=client) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        second = mlflow.register("moving", weights=(0, 2, 0))
+        mlflow.alias("moving", "production", second)
+        server.wait_until(lambda: server.version() == second, "the new version")
+        count = len(answers)
+        server.wait_until(lambda: len(answers) > count + 20, "answers after it")
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+    assert {(status, version, value) for status, version, value in answers} == {(200, first, 1.0), (200, second, 2.0)}
+
+
+def test_version_that_fails_to_load_leaves_the_old_one_serving_and_says_so(mlflow: Registry, tmp_path: Path) -> None:
+    first = mlflow.register("failing", weights=(0, 1, 0))
+    mlflow.alias("failing", "production", first)
+    with _following(mlflow, tmp_path, "failing") as server:
+        server.wait_until_ready()
+        second = mlflow.register("failing", weights=(0, 2, 0), spoil="model.onnx")
+        mlflow.alias("failing", "production", second)
+        server.wait_until(lambda: b"could not be loaded" in server.ask("/v2/health/ready")[2], "the reason")
+        status, _, body = server.ask("/v2/health/ready")
+        assert status == 200
+        assert f"models:/failing/{second} could not be loaded, and {first} goes on" in json.loads(body)["detail"]
+        assert json.loads(server.ask("/v2/models/failing/infer", ROW)[2])["outputs"][0]["data"] == [1.0]
+        assert 'ml_assets_serve_loads_total{outcome="failed"} 1.0' in server.ask("/metrics")[2].decode()
+        assert any("could not be loaded" in line["message"] for line in server.log_lines())
+        third = mlflow.register("failing", weights=(0, 3, 0))
+        mlflow.alias("failing", "production", third)
+        server.wait_until(lambda: server.version() == third, "the version that can be loaded")
+        assert "detail" not in json.loads(server.ask("/v2/health/ready")[2])
+
+
+def _following(mlflow: Registry, folder: Path, name: str) -> Any:
+    return serving(folder, f"models:/{name}@production", tracking_uri=mlflow.address, poll_seconds=0.2)
