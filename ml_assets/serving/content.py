@@ -1,7 +1,7 @@
 """The files of a model, verified against its data version, which is the digest of the list of them all.
 
 The list is DVC's object for a directory: JSON with MD5 and path of each file, sorted by path. A model that is logged to
-MLflow carries it as ``manifest.json``; so the few files that are served can be verified without the training weights.
+MLflow carries it as ``listing.json``; so the few files that are served can be verified without the training weights.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from resources.identity import Digest
 
 __all__ = ["Content", "cached", "directory_listing", "read_directory", "verified_files"]
 
-EXAMPLE, GRAPH, MANIFEST, SIGNATURE = "example.json", "model.onnx", "manifest.json", "signature.json"
+EXAMPLE, GRAPH, LISTING, SIGNATURE = "example.json", "model.onnx", "listing.json", "signature.json"
 SERVED = (GRAPH, SIGNATURE, EXAMPLE)
 
 Fetch = Callable[[str, str], bytes]
@@ -36,7 +36,7 @@ def verified_files(listing: bytes, fetch: Fetch, *, expected: Digest | None) -> 
     """Fetch the files that are served, and refuse any that is not the one listed.
 
     Args:
-        listing: bytes of the manifest.
+        listing: its bytes.
         fetch: gives a file's bytes by path and MD5.
         expected: the model's data version; None takes the one that the listing has.
 
@@ -67,14 +67,14 @@ def verified_files(listing: bytes, fetch: Fetch, *, expected: Digest | None) -> 
 
 
 def read_directory(directory: Path, expected: Digest | None = None) -> Content:
-    """The files of a model that is on disk, by its manifest where it has one.
+    """The files of a model that is on disk, by its listing where it has one.
 
     Raises:
         ModelUnavailable: the directory is not a model that can be served, or has another digest.
     """
     try:
-        manifest = directory / MANIFEST
-        listing = manifest.read_bytes() if manifest.exists() else directory_listing(directory)
+        kept = directory / LISTING
+        listing = kept.read_bytes() if kept.exists() else directory_listing(directory)
         return verified_files(listing, lambda name, _: (directory / name).read_bytes(), expected=expected)
     except OSError as error:
         raise ModelUnavailable(
@@ -132,5 +132,5 @@ def _sums(listing: bytes) -> dict[str, str]:
         return {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(listing)}
     except (ValueError, TypeError, KeyError) as error:
         raise ModelUnavailable(
-            f"{MANIFEST} is not a list of files: {error}", next_step="materialize the model again"
+            f"{LISTING} is not a list of files: {error}", next_step="materialize the model again"
         ) from error

@@ -111,7 +111,7 @@ def open_servable(directory: Path) -> Servable:
 
 
 def load_servable(content: Content, identity: ModelIdentity) -> Servable:
-    """Load a model from its verified files, and see that it predicts its recorded example as it was recorded.
+    """Load a model from its verified files, and see that it predicts its example, and as it was recorded if it was.
 
     Raises:
         ModelUnavailable: it cannot be loaded, or predicts something else.
@@ -137,8 +137,9 @@ def load_servable(content: Content, identity: ModelIdentity) -> Servable:
 def _check_example(servable: Servable, content: bytes) -> None:
     try:
         example = json.loads(content)
-        outputs = servable.run(_example_feeds(servable, example["inputs"]))
-        predicted, recorded = outputs[servable.prediction], np.array(example[PREDICTIONS])
+        servable.example = example.get("inputs", example)
+        predicted = servable.run(_example_feeds(servable, servable.example))[servable.prediction]
+        recorded = np.array(example.get(PREDICTIONS, predicted))
     except ServingError as error:
         raise ModelUnavailable(f"its recorded example is refused: {error}", next_step="materialize it again") from error
     except Exception as error:
@@ -153,10 +154,9 @@ def _check_example(servable: Servable, content: bytes) -> None:
             f"{recorded.reshape(-1)[:5].tolist()} is recorded",
             next_step="materialize the model again, with the versions of onnx and onnxruntime of this image",
         )
-    servable.example = example["inputs"]
 
 
-def _example_feeds(servable: Servable, inputs: dict[str, Any]) -> Feeds:
+def _example_feeds(servable: Servable, inputs: Any) -> Feeds:
     if servable.table is not None:
         order = servable.table.order(inputs["columns"], "its example")
         rows = [[None if at is None else row[at] for at in order] for row in inputs["data"]]

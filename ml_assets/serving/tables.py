@@ -179,6 +179,9 @@ class TableReader:
     def _cast(self, values: np.ndarray[Any, Any], dtype: np.dtype[Any], place: Place) -> np.ndarray[Any, Any]:
         if dtype == values.dtype:
             return values
+        if dtype.kind != "f" and np.isnan(values).any():
+            row, column = np.argwhere(np.isnan(values))[0].tolist()
+            raise self._wrong(row, column, None, place, missing_is_accepted=False)
         with np.errstate(over="ignore"):
             cast = values.astype(dtype)
         if dtype.kind == "f" and np.isinf(cast).any():
@@ -209,10 +212,12 @@ class TableReader:
         values: list[Any] = array.tolist()
         return values
 
-    def _wrong(self, row: int, column: int, value: Any, place: Place) -> InvalidInput:
+    def _wrong(
+        self, row: int, column: int, value: Any, place: Place, *, missing_is_accepted: bool = True
+    ) -> InvalidInput:
         spec = self.columns[column]
         missing = value is None or (isinstance(value, float) and math.isnan(value))
-        optional = "" if spec.required else ", or null"
+        optional = "" if spec.required or not missing_is_accepted else ", or null"
         shown = "null (NaN)" if missing else repr(value)
         return InvalidInput(
             f"{place(row, column)} must be {_EXPECTED[spec.type]}{optional}, as {spec.name} is of type {spec.type}, "

@@ -218,7 +218,7 @@ def _fits(value: Any, dtype: np.dtype[Any]) -> bool:
         return bool(bounds.min <= value <= bounds.max) and float(value).is_integer()
     if dtype.kind == "f" and value is not None:
         most = float(np.finfo(dtype).max)
-        return value != value or -most <= value <= most
+        return bool(value != value or -most <= value <= most)
     return True
 
 

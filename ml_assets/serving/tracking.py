@@ -14,7 +14,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
-from ml_assets.serving.content import MANIFEST, Content, cached, read_directory, verified_files
+from ml_assets.serving.content import LISTING, Content, cached, read_directory, verified_files
 from ml_assets.serving.reference import ModelIdentity, ModelReference
 from ml_assets.serving.settings import PREFIX, ServeSettings
 from resources.errors import ModelUnavailable, SettingsError
@@ -125,19 +125,19 @@ class TrackingServer:
 
     def files(self, identity: ModelIdentity, cache: str | None) -> Content:
         """The verified files of a version."""
-        folder, listing = self._manifest(identity)
+        folder, listing = self._listing(identity)
         fetch = lambda name, _: self._file(identity, folder + name)  # noqa: E731
         return verified_files(listing, cached(Path(cache), fetch) if cache else fetch, expected=identity.digest)
 
-    def _manifest(self, identity: ModelIdentity) -> tuple[str, bytes]:
+    def _listing(self, identity: ModelIdentity) -> tuple[str, bytes]:
         problem = None
         for folder in _FOLDERS:
             try:
-                return folder, self._file(identity, folder + MANIFEST)
+                return folder, self._file(identity, folder + LISTING)
             except ModelUnavailable as error:
                 problem = problem or error
         raise ModelUnavailable(
-            f"models:/{identity.name}/{identity.version} has no {MANIFEST} that could be fetched: {problem}",
+            f"models:/{identity.name}/{identity.version} has no {LISTING} that could be fetched: {problem}",
             next_step="materialize the model with a version of ml-assets that exports models to ONNX",
         ) from problem
 

@@ -126,11 +126,14 @@ class Worker:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = _Connection(self._config, self._state, self)
         self._state.connections.add(connection)
-        task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: connection, accepted))
+        task = self._loop.create_task(self._connect(connection, accepted))
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
         self.connections_changed()
         return True
+
+    async def _connect(self, connection: "_Connection", accepted: socket.socket) -> None:
+        await self._loop.connect_accepted_socket(lambda: connection, accepted)
 
     def connections_changed(self) -> None:
         """Tell the other processes how many there are."""

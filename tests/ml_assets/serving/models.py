@@ -23,7 +23,7 @@ def write_model(
     weights: Sequence[float] = (0.01, 1.0, 5.0),
     types: Sequence[str] = TYPES,
     required: bool = True,
-    manifest: bool = False,
+    listed: bool = False,
 ) -> str:
     """Write a linear model of three columns, which also gives a probability; returns its data version."""
     columns = [{"name": name, "type": kind, "required": required} for name, kind in zip(COLUMNS, types, strict=True)]
@@ -35,7 +35,7 @@ def write_model(
         linear_graph(weights),
         {"inputs": columns, "outputs": outputs},
         {"inputs": {"columns": list(COLUMNS), "data": ROWS}, "predictions": predictions.tolist()},
-        manifest=manifest,
+        listed=listed,
     )
 
 
@@ -86,7 +86,7 @@ def write_echo(directory: Path, kind: int, example: Any) -> str:
     return write_files(directory, echo_graph(kind), signature, {"inputs": {"values": example}, "predictions": example})
 
 
-def write_files(directory: Path, graph: bytes, signature: Any, example: Any, *, manifest: bool = False) -> str:
+def write_files(directory: Path, graph: bytes, signature: Any, example: Any, *, listed: bool = False) -> str:
     """Write a canonical directory; returns its data version."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "model.onnx").write_bytes(graph)
@@ -94,8 +94,8 @@ def write_files(directory: Path, graph: bytes, signature: Any, example: Any, *, 
     (directory / "example.json").write_text(json.dumps(example))
     (directory / "model.skops").write_bytes(b"weights of the training library, which the server does not read")
     listing = directory_listing(directory)
-    if manifest:
-        (directory / "manifest.json").write_bytes(listing)
+    if listed:
+        (directory / "listing.json").write_bytes(listing)
     return f"md5:{hashlib.md5(listing).hexdigest()}.dir"
 
 

@@ -38,7 +38,7 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         place = self.folder / f"{name}-{time.monotonic_ns()}"
-        version = write_model(place / subfolder, weights=weights, manifest=True)
+        version = write_model(place / subfolder, weights=weights, listed=True)
         if spoiled := changes.get("spoil"):
             (place / subfolder / spoiled).write_bytes(b"something else")
         logged = self.client.create_logged_model("0", name="model")

@@ -18,7 +18,7 @@ def test_digest_of_a_directory_is_the_one_that_dvc_computes(model_directory: Pat
 
 
 def test_only_what_is_served_is_read(tmp_path: Path) -> None:
-    version = write_model(tmp_path / "model", manifest=True)
+    version = write_model(tmp_path / "model", listed=True)
     (tmp_path / "model" / "model.skops").unlink()
     content = read_directory(tmp_path / "model", Digest.parse(version))
     assert set(content.files) == set(SERVED)
@@ -30,7 +30,7 @@ def test_directory_that_has_another_digest_is_refused(model_directory: Path) -> 
 
 
 def test_file_that_is_not_the_one_listed_is_refused(tmp_path: Path) -> None:
-    write_model(tmp_path, manifest=True)
+    write_model(tmp_path, listed=True)
     (tmp_path / "model.onnx").write_bytes(b"another graph")
     with pytest.raises(ModelUnavailable, match=r"model\.onnx has the MD5 .* is recorded"):
         read_directory(tmp_path)
@@ -40,7 +40,7 @@ def test_file_that_is_not_the_one_listed_is_refused(tmp_path: Path) -> None:
     ("listing", "said"), [(b"[]", "has no model.onnx"), (b"{", "not a list of files"), (b'[{"md5": 1}]', "not a list")]
 )
 def test_listing_without_a_model_is_refused(listing: bytes, said: str, tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_bytes(listing)
+    (tmp_path / "listing.json").write_bytes(listing)
     with pytest.raises(ModelUnavailable, match=said):
         read_directory(tmp_path)
 

@@ -66,6 +66,6 @@ def test_one_column_of_predictions_is_a_list_where_the_signature_says_so(tmp_pat
 
 
 def test_no_file_but_graph_signature_and_example_is_opened(tmp_path: Path) -> None:
-    write_model(tmp_path / "m", manifest=True)
+    write_model(tmp_path / "m", listed=True)
     (tmp_path / "m" / "model.skops").unlink()
     assert json.loads((tmp_path / "m" / "example.json").read_text())["inputs"] == open_servable(tmp_path / "m").example

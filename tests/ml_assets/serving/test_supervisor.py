@@ -65,7 +65,7 @@ def test_no_library_of_training_is_loaded_by_any_process(server: Server) -> None
         "ml_assets.serving.openapi; from pathlib import Path; "
         "from ml_assets.serving.servable import open_servable; open_servable(Path(sys.argv[1]));"
         "print(sorted({name.partition('.')[0] for name in sys.modules} & "
-        "{'dagster', 'dvc', 'mlflow', 'pandas', 'pydantic', 'sklearn', 'skops', 'xgboost', 'onnx', 'opentelemetry', 'scipy'}))"
+        "{'dagster', 'dvc', 'mlflow', 'pandas', 'pydantic', 'sklearn', 'skops', 'xgboost', 'onnx', 'opentelemetry'}))"
     )
     reference = load_serve_settings({"ML_ASSETS_SERVE_MODEL": "file:/m"})
     assert reference.traces_endpoint is None

@@ -103,3 +103,9 @@ def test_graph_may_take_each_column_by_itself_strings_too() -> None:
         table.feeds([[7, 7]], _place)
     with pytest.raises(InvalidInput, match=r"\[0\]\[1\] must be a whole number"):
         table.feeds([["UA", "7"]], _place)
+
+
+def test_missing_value_that_the_graphs_type_cannot_hold_is_refused() -> None:
+    table = TableReader((Column("hour", "long", False),), {"hour": (np.dtype(np.int64), 2)})
+    with pytest.raises(InvalidInput, match=r"\[0\]\[0\] must be a whole number of 64 bits, as"):
+        table.feeds([[None]], _place)

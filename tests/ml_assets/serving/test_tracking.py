@@ -59,8 +59,8 @@ def test_weights_of_the_training_library_are_not_fetched(mlflow: Registry, tmp_p
         ({"tag": "md5:" + "0" * 32 + ".dir"}, "the model's data version is md5:0"),
         ({"tag": "v1"}, "no tag ml_assets.data_version with a digest"),
         ({"spoil": "model.onnx"}, "model.onnx has the MD5"),
-        ({"spoil": "manifest.json"}, "the model's data version is"),
-        ({"subfolder": "elsewhere"}, "has no manifest.json that could be fetched"),
+        ({"spoil": "listing.json"}, "the model's data version is"),
+        ({"subfolder": "elsewhere"}, "has no listing.json that could be fetched"),
     ],
 )
 def test_what_cannot_be_verified_is_refused(mlflow: Registry, changes: dict[str, str], said: str) -> None:
