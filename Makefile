@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PROJECT_ENVIRONMENT=$(VENV) VIRTUAL_ENV=$(VENV) $(BIN)/uv
 EXTRAS := --extra cpu --extra deployment --extra flight-delays --extra openlineage --extra s3
-GROUPS := --all-groups --no-group serve
+GROUPS := --all-groups
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
