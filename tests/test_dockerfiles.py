@@ -155,8 +155,8 @@ def test_requirements_export_from_the_lock_as_the_dockerfile_asks(file: str, tmp
     for variant in ("cpu", "cuda") if file == "Dockerfile.train" else ("",):
         names = _export(file, variant, tmp_path)
         if file == "Dockerfile.serve":
-            assert not names & {"dagster", "dvc", "mlflow", "xgboost", "xgboost-cpu", "scikit-learn", "pandas"}
-            assert {"onnxruntime", "numpy", "pydantic"} <= names
+            assert not names & {"dagster", "dvc", "mlflow", "onnx", "xgboost-cpu", "scikit-learn", "pandas", "pydantic"}
+            assert {"onnxruntime", "numpy", "uvicorn"} <= names
         else:
             assert {"dagster", "dvc", "mlflow", "hatchling"} <= names
             assert not names & {"pytest", "ruff", "mypy", "playwright", "moto"}

@@ -51,9 +51,10 @@ serve_image = container_image(
         "resources/__init__.py",
         "resources/errors.py",
         "resources/identity.py",
-        "resources/pools.py",
-        "resources/settings.py",
+        "resources/process_limits.py",
+        "resources/run_tags.py",
         "ml_assets/__init__.py",
+        "ml_assets/serving",
     ),
 )
 

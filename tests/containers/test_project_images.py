@@ -126,7 +126,7 @@ def test_builder_image_builds_other_images_without_an_engine_of_its_own(checkout
     (made,) = json.loads(done.stdout)["images"]
     image = ImageReference.parse(made["image"])
     assert checkout.client.labels(image)[ImageLabels.ENVIRONMENT] == made["environment_digest"]
-    program = "import resources.settings, ml_assets, importlib.util; print(importlib.util.find_spec('dagster'))"
+    program = "import ml_assets.serving.worker, importlib.util; print(importlib.util.find_spec('dagster'))"
     assert run_in(image, "python", "-c", program).strip() == "None"
 
 
