@@ -9,7 +9,7 @@ GROUPS := --all-groups
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui home test test-containers check format bench bench-containers bench-lineage lock clean
+.PHONY: help setup demo ui serve home test test-containers check format bench bench-containers bench-lineage bench-serving lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -43,6 +43,14 @@ ui: setup home  ## Dagster on http://127.0.0.1:3000, MLflow on :5000 and trace p
 			--default-artifact-root var/local/mlflow/artifacts >var/local/mlflow/server.log 2>&1 & \
 		$(BIN)/ml-assets lineage serve 2>var/local/lineage.log & \
 		$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
+
+# MODEL is an asset with its partition, or a version of it; ML_ASSETS_SERVE_PORT and the like are as in README.
+MODEL ?= delay_model@2013-06-01
+
+serve: setup home  ## The model server on http://127.0.0.1:8080, with the model that the demo made
+	@rm -rf var/local/served && $(BIN)/ml-assets data get $(MODEL) var/local/served
+	@echo "Serving $(MODEL) on http://127.0.0.1:$${ML_ASSETS_SERVE_PORT:-8080} (its pages: /docs; Ctrl-C stops it)"
+	@ML_ASSETS_SERVE_MODEL=file:$$(ls -d var/local/served/*) ML_ASSETS_SERVE_NAME=flight-delay $(BIN)/python -m ml_assets.serving
 
 home:
 	@mkdir -p $(DAGSTER_HOME) var/local/mlflow
@@ -78,6 +86,9 @@ bench-containers: setup  ## Measure steps and image builds on the cluster of mak
 
 bench-lineage: setup  ## Measure questions about a history of 100,000 materializations, on SQLite and PostgreSQL
 	@$(BIN)/python -m tests.bench.lineage
+
+bench-serving: setup  ## Measure the model server beside those that people would use instead, each in build/peers
+	@$(BIN)/python -m tests.bench.serving
 
 lock:  ## Resolve the dependencies and write uv.lock without the index's addresses (LOCK_OPTIONS=--upgrade for newer ones)
 	@$(UV) lock $(LOCK_OPTIONS)

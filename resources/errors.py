@@ -36,7 +36,8 @@
         │   ├── MethodNotAllowed  the page is there, and not for this method
         │   ├── MediaTypeRefused  the body is of a type that is not understood
         │   ├── BodyTooLarge      the body is longer than the server takes
-        │   └── BodyTooSlow       the body did not arrive in time
+        │   ├── BodyTooSlow       the body did not arrive in time
+        │   └── ClientGone        the client hung up before it had sent its request
         ├── Overloaded            there is no room or no time for another request now
         └── PredictionFailed      the model did not answer
 
@@ -52,6 +53,7 @@ __all__ = [
     "AmbiguousReference",
     "BodyTooLarge",
     "BodyTooSlow",
+    "ClientGone",
     "CodeMismatch",
     "ContentCorrupt",
     "ContentMissing",
@@ -251,6 +253,10 @@ class BodyTooLarge(RequestError):
 
 class BodyTooSlow(RequestError):
     """The body did not arrive in time."""
+
+
+class ClientGone(RequestError):
+    """The client hung up before it had sent its request."""
 
 
 class Overloaded(ServingError):

@@ -22,6 +22,7 @@ MODULES = sorted(
     if path.name not in ("__init__.py", "__main__.py")
 )
 COMPOSITION_ROOT = Path("ml_assets/definitions.py")
+SERVE_SETTINGS = Path("ml_assets/serving/settings.py")
 HEAVY = (
     "dagster_docker",
     "dagster_k8s",
@@ -61,8 +62,11 @@ def test_imports_point_from_ml_assets_to_resources(path: Path) -> None:
 
 
 @in_each_module
-def test_environment_is_read_in_the_composition_root_alone(path: Path) -> None:
+def test_environment_is_read_in_the_composition_root_and_the_model_servers_settings_alone(path: Path) -> None:
     reads = list(_environment_reads(path))
+    if path == SERVE_SETTINGS:
+        assert {ast.unparse(read) for read in reads} == {"os.environ"}
+        return
     if path != COMPOSITION_ROOT:
         assert reads == []
         return
@@ -86,6 +90,12 @@ def test_everything_public_is_exported_and_sorted(path: Path) -> None:
 def test_module_is_of_readable_length_and_named_for_what_it_holds(path: Path) -> None:
     assert len((ROOT / path).read_text().splitlines()) <= 400
     assert path.stem not in ("utils", "common", "helpers", "misc")
+
+
+def test_model_server_knows_nothing_of_the_rest_of_the_project() -> None:
+    theirs = {name for path in MODULES if path.parts[1] == "serving" for name in _imported(path)}
+    ours = {name for name in theirs if name.split(".")[0] in LAYERS and not name.startswith("ml_assets.serving")}
+    assert ours == {f"resources.{name}" for name in ("errors", "identity", "process_limits", "run_tags")}
 
 
 def test_exception_tree_is_as_drawn() -> None:

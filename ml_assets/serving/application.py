@@ -9,13 +9,13 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 
 from ml_assets.serving.batching import Batcher, BatchReport
+from ml_assets.serving.bodies import BodyReader, Receive
 from ml_assets.serving.inference_protocol import (
     BINARY_EXTENSION,
     PLATFORM,
@@ -27,62 +27,23 @@ from ml_assets.serving.logs import LogLines
 from ml_assets.serving.messages import Readiness
 from ml_assets.serving.metrics import CONTENT_TYPE, Metrics
 from ml_assets.serving.observation import Observer
+from ml_assets.serving.replies import Reply, json_reply, refusal
 from ml_assets.serving.servable import Servable
 from ml_assets.serving.settings import ServeSettings
-from resources.errors import (
-    BodyTooLarge,
-    BodyTooSlow,
-    InvalidInput,
-    MediaTypeRefused,
-    MethodNotAllowed,
-    NotServed,
-    Overloaded,
-    PredictionFailed,
-    RequestError,
-    ServingError,
-)
+from resources.errors import MethodNotAllowed, NotServed, Overloaded, PredictionFailed, RequestError, ServingError
 
 __all__ = ["Application"]
 
 SERVER_NAME = "ml-assets-serve"
 VERSION = "0.1.0"
 
-_STATUS: dict[type[ServingError], int] = {
-    RequestError: 400,
-    InvalidInput: 400,
-    NotServed: 404,
-    MethodNotAllowed: 405,
-    BodyTooSlow: 408,
-    BodyTooLarge: 413,
-    MediaTypeRefused: 415,
-    PredictionFailed: 500,
-    Overloaded: 503,
-}
-_MLFLOW_CODES = {404: "RESOURCE_DOES_NOT_EXIST", 500: "INTERNAL_ERROR", 503: "TEMPORARILY_UNAVAILABLE"}
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _TRACE_ID = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-")
 _WARM_UPS = 20
 _QUIET = ("live", "ready", "ping", "metrics")
-_JSON = b"application/json"
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+_Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Reply:
-    status: int
-    parts: list[bytes]
-    content_type: bytes = _JSON
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    close: bool = False
-    cause: str | None = None
-
-
-class _ClientGone(BaseException):
-    """The client hung up before its answer."""
 
 
 class Application:
@@ -115,7 +76,7 @@ class Application:
         self.closing = False
         """Whether every answer asks the client to open a new connection for its next request."""
         self._in_flight = 0
-        self._held = 0
+        self._bodies = BodyReader(settings)
         self._batcher: Batcher | None = None
         self._observer: Observer | None = None
         self._headers: list[tuple[bytes, bytes]] = []
@@ -123,7 +84,7 @@ class Application:
         if servable is not None:
             self._serve(servable)
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: _Send) -> None:
         """One request, as ASGI hands it over."""
         if scope["type"] != "http":
             return
@@ -135,9 +96,6 @@ class Application:
         try:
             endpoint, reply = await self._answered(scope, headers, receive, request_id)
             await self._send(send, reply, request_id, scope["method"] == "HEAD")
-        except _ClientGone:
-            self._metrics.error("ClientGone")
-            return
         finally:
             self._in_flight -= 1
         seconds = time.perf_counter() - started
@@ -205,7 +163,7 @@ class Application:
 
     async def _answered(
         self, scope: dict[str, Any], headers: dict[bytes, bytes], receive: Receive, request_id: str
-    ) -> tuple[str, _Reply]:
+    ) -> tuple[str, Reply]:
         path: str = scope["path"]
         endpoint, handlers = "unknown", None
         try:
@@ -217,16 +175,16 @@ class Application:
                 )
             return endpoint, await handlers[method](headers, receive, request_id)
         except ServingError as error:
-            reply = self._refusal(error, path)
+            reply = refusal(error, path)
             if isinstance(error, MethodNotAllowed) and handlers:
                 reply.headers.append((b"allow", ", ".join(handlers).encode()))
             return endpoint, reply
         except Exception:
             _log.exception("a request failed", extra={"fields": {"request_id": request_id, "path": path[:200]}})
             failure = PredictionFailed("the server failed", next_step=f"look for request {request_id} in its log")
-            return endpoint, self._refusal(failure, path)
+            return endpoint, refusal(failure, path)
 
-    def _route(self, path: str) -> tuple[str, dict[str, Callable[..., Awaitable[_Reply]]]]:
+    def _route(self, path: str) -> tuple[str, dict[str, Callable[..., Awaitable[Reply]]]]:
         """The name of a page, for metrics, and what answers there by method."""
         if path in _PAGES:
             endpoint, method, name = _PAGES[path]
@@ -262,30 +220,30 @@ class Application:
             )
         return self._servable
 
-    async def _infer(self, headers: dict[bytes, bytes], receive: Receive, request_id: str) -> _Reply:
+    async def _infer(self, headers: dict[bytes, bytes], receive: Receive, request_id: str) -> Reply:
         servable = self._model()
-        body = await self._body(headers, receive)
+        body = await self._bodies.read(headers, receive)
         try:
             request = read_inference_request(body, _json_length(headers), servable)
             outputs = await self._predicted(request.feeds)
         finally:
-            self._held -= len(body)
+            self._bodies.release(body)
         head = {**self._head, "id": request.id if request.id is not None else request_id}
         parts, json_length = write_inference_response(outputs, request, head)
         if json_length is None:
-            return _Reply(200, parts)
+            return Reply(200, parts)
         length = (b"inference-header-content-length", str(json_length).encode())
-        return _Reply(200, parts, b"application/octet-stream", [length])
+        return Reply(200, parts, b"application/octet-stream", [length])
 
-    async def _invoke(self, headers: dict[bytes, bytes], receive: Receive, request_id: str) -> _Reply:
+    async def _invoke(self, headers: dict[bytes, bytes], receive: Receive, request_id: str) -> Reply:
         servable = self._model()
-        body = await self._body(headers, receive)
+        body = await self._bodies.read(headers, receive)
         try:
             feeds = read_invocation(body, headers.get(b"content-type", b"").decode("latin-1"), servable)
             outputs = await self._predicted(feeds)
         finally:
-            self._held -= len(body)
-        return _Reply(200, [write_predictions(outputs, servable)])
+            self._bodies.release(body)
+        return Reply(200, [write_predictions(outputs, servable)])
 
     async def _predicted(self, feeds: Any) -> Any:
         if self._batcher is None:
@@ -299,77 +257,25 @@ class Application:
                 next_step="send fewer rows, or send them again later",
             ) from error
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """The request's body, counted as held; whoever is done with it subtracts its length."""
-        most, room = self._settings.max_body_bytes, self._settings.queue_bytes - self._held
-        declared = headers.get(b"content-length", b"0")
-        self._check_size(int(declared) if declared.isdigit() else 0, most, room)
-        if headers.get(b"content-encoding", b"identity") != b"identity":
-            raise MediaTypeRefused("the body is compressed", next_step="send it without Content-Encoding")
-        message = await self._received(receive, time.monotonic() + self._settings.timeout_seconds)
-        body: bytes = message.get("body", b"")
-        self._check_size(len(body), most, room)
-        if message.get("more_body", False):
-            body = await self._rest(body, receive, most)
-        self._held += len(body)
-        return body
+    async def _live(self, *_: Any) -> Reply:
+        return json_reply(200, {"live": True})
 
-    async def _rest(self, first: bytes, receive: Receive, most: int) -> bytes:
-        body, until = bytearray(first), time.monotonic() + self._settings.timeout_seconds
-        counted = len(body)
-        self._held += counted
-        try:
-            more = True
-            while more:
-                message = await self._received(receive, until)
-                body += message.get("body", b"")
-                more = message.get("more_body", False)
-                self._held += len(body) - counted
-                counted = len(body)
-                self._check_size(counted, most, self._settings.queue_bytes - self._held + counted)
-        finally:
-            self._held -= counted
-        return bytes(body)
-
-    async def _received(self, receive: Receive, until: float) -> dict[str, Any]:
-        try:
-            async with asyncio.timeout(until - time.monotonic()):
-                message = await receive()
-        except TimeoutError as error:
-            raise BodyTooSlow(
-                f"the body did not arrive within {self._settings.timeout_seconds:g} s",
-                next_step="send it faster, or less of it",
-            ) from error
-        if message["type"] == "http.disconnect":
-            raise _ClientGone
-        return message
-
-    @staticmethod
-    def _check_size(size: int, most: int, room: int) -> None:
-        if size > most:
-            raise BodyTooLarge(f"the body has more than {most} bytes", next_step="send fewer rows at once")
-        if size > room:
-            raise Overloaded("the server holds as many requests as it has room for", next_step="send it again later")
-
-    async def _live(self, *_: Any) -> _Reply:
-        return _json(200, {"live": True})
-
-    async def _ready(self, *_: Any) -> _Reply:
+    async def _ready(self, *_: Any) -> Reply:
         found = self._readiness()
         detail = {"detail": found.detail} if found.detail else {}
-        return _json(200 if found.ready else 503, {"live": True, "ready": found.ready, **detail})
+        return json_reply(200 if found.ready else 503, {"live": True, "ready": found.ready, **detail})
 
-    async def _model_ready(self, *_: Any) -> _Reply:
+    async def _model_ready(self, *_: Any) -> Reply:
         found, name = self._readiness(), self._model().identity.name
-        return _json(200 if found.ready else 503, {"name": name, "ready": found.ready})
+        return json_reply(200 if found.ready else 503, {"name": name, "ready": found.ready})
 
-    async def _server(self, *_: Any) -> _Reply:
-        return _json(200, {"name": SERVER_NAME, "version": VERSION, "extensions": [BINARY_EXTENSION]})
+    async def _server(self, *_: Any) -> Reply:
+        return json_reply(200, {"name": SERVER_NAME, "version": VERSION, "extensions": [BINARY_EXTENSION]})
 
-    async def _metadata(self, *_: Any) -> _Reply:
+    async def _metadata(self, *_: Any) -> Reply:
         servable = self._model()
         identity = servable.identity
-        return _json(
+        return json_reply(
             200,
             {
                 "name": identity.name,
@@ -381,45 +287,31 @@ class Application:
             },
         )
 
-    async def _ping(self, *_: Any) -> _Reply:
+    async def _ping(self, *_: Any) -> Reply:
         self._model()
         found = self._readiness()
         if not found.ready:
             raise Overloaded(found.detail or "the server is not ready", next_step="ask again in a moment")
-        return _Reply(200, [b"\n"])
+        return Reply(200, [b"\n"])
 
-    async def _version(self, *_: Any) -> _Reply:
-        return _Reply(200, [VERSION.encode()], b"text/plain; charset=utf-8")
+    async def _version(self, *_: Any) -> Reply:
+        return Reply(200, [VERSION.encode()], b"text/plain; charset=utf-8")
 
-    async def _exposition(self, *_: Any) -> _Reply:
+    async def _exposition(self, *_: Any) -> Reply:
         self.tick()
-        return _Reply(200, [self._metrics.exposition()], CONTENT_TYPE.encode())
+        return Reply(200, [self._metrics.exposition()], CONTENT_TYPE.encode())
 
-    async def _openapi(self, *_: Any) -> _Reply:
+    async def _openapi(self, *_: Any) -> Reply:
         from ml_assets.serving.openapi import openapi_document
 
-        return _json(200, openapi_document(self._model(), self._settings))
+        return json_reply(200, openapi_document(self._model(), self._settings))
 
-    async def _docs(self, *_: Any) -> _Reply:
+    async def _docs(self, *_: Any) -> Reply:
         from ml_assets.serving.openapi import documentation_page
 
-        return _Reply(200, [documentation_page(self._model(), self._settings)], b"text/html; charset=utf-8")
+        return Reply(200, [documentation_page(self._model(), self._settings)], b"text/html; charset=utf-8")
 
-    def _refusal(self, error: ServingError, path: str) -> _Reply:
-        status = _STATUS.get(type(error), 500)
-        tree: dict[str, Any] = {"error": str(error)}
-        if not path.startswith("/v2"):
-            code = _MLFLOW_CODES.get(status, "BAD_REQUEST" if status == 400 else "INVALID_PARAMETER_VALUE")
-            tree = {"error_code": code, "message": str(error)}
-        reply = _json(status, tree)
-        reply.cause = type(error).__name__
-        # What is left of a body that nobody reads must not be taken for the next request.
-        reply.close = isinstance(error, BodyTooLarge | BodyTooSlow)
-        if status == 503:
-            reply.headers.append((b"retry-after", b"1"))
-        return reply
-
-    async def _send(self, send: Send, reply: _Reply, request_id: str, head_only: bool) -> None:
+    async def _send(self, send: _Send, reply: Reply, request_id: str, head_only: bool) -> None:
         body = reply.parts[0] if len(reply.parts) == 1 else b"".join(reply.parts)
         headers = [
             (b"content-type", reply.content_type),
@@ -433,7 +325,7 @@ class Application:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if head_only else body})
 
-    def _write_log(self, scope: dict[str, Any], endpoint: str, reply: _Reply, request_id: str, seconds: float) -> None:
+    def _write_log(self, scope: dict[str, Any], endpoint: str, reply: Reply, request_id: str, seconds: float) -> None:
         if self._lines is None or (
             reply.status < 400 and (self._settings.log_requests == "errors" or endpoint in _QUIET)
         ):
@@ -470,10 +362,6 @@ _MODEL_PAGES = {
     "ready": ("model_ready", "GET", "_model_ready"),
     "infer": ("infer", "POST", "_infer"),
 }
-
-
-def _json(status: int, tree: dict[str, Any]) -> _Reply:
-    return _Reply(status, [orjson.dumps(tree)])
 
 
 def _request_id(headers: dict[bytes, bytes]) -> str:

@@ -1,13 +1,96 @@
-"""What is in a request's body."""
+"""Bodies of requests: read within bounds of size, time and memory, and understood as JSON."""
 
+import asyncio
 import json
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 
-from resources.errors import RequestError
+from ml_assets.serving.settings import ServeSettings
+from resources.errors import BodyTooLarge, BodyTooSlow, ClientGone, MediaTypeRefused, Overloaded, RequestError
 
-__all__ = ["read_json"]
+__all__ = ["BodyReader", "Receive", "read_json"]
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+"""As ASGI hands it over."""
+
+
+class BodyReader:
+    """Reads bodies for one process.
+
+    Args:
+        settings: the bounds.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._settings = settings
+        self._held = 0
+
+    async def read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        """The whole body, which counts as held until it is released.
+
+        Raises:
+            BodyTooLarge: it has more bytes than the server takes.
+            BodyTooSlow: it did not arrive in time.
+            ClientGone: the client hung up.
+            MediaTypeRefused: it is compressed.
+            Overloaded: all bodies together have more bytes than there is room for.
+        """
+        most, room = self._settings.max_body_bytes, self._settings.queue_bytes - self._held
+        declared = headers.get(b"content-length", b"0")
+        self._check_size(int(declared) if declared.isdigit() else 0, most, room)
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise MediaTypeRefused("the body is compressed", next_step="send it without Content-Encoding")
+        message = await self._received(receive, time.monotonic() + self._settings.timeout_seconds)
+        body: bytes = message.get("body", b"")
+        self._check_size(len(body), most, room)
+        if message.get("more_body", False):
+            body = await self._rest(body, receive, most)
+        self._held += len(body)
+        return body
+
+    async def _rest(self, first: bytes, receive: Receive, most: int) -> bytes:
+        body, until = bytearray(first), time.monotonic() + self._settings.timeout_seconds
+        counted = len(body)
+        self._held += counted
+        try:
+            more = True
+            while more:
+                message = await self._received(receive, until)
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+                self._held += len(body) - counted
+                counted = len(body)
+                self._check_size(counted, most, self._settings.queue_bytes - self._held + counted)
+        finally:
+            self._held -= counted
+        return bytes(body)
+
+    async def _received(self, receive: Receive, until: float) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                message = await receive()
+        except TimeoutError as error:
+            raise BodyTooSlow(
+                f"the body did not arrive within {self._settings.timeout_seconds:g} s",
+                next_step="send it faster, or less of it",
+            ) from error
+        if message["type"] == "http.disconnect":
+            raise ClientGone("the client hung up", next_step="send the request again")
+        return message
+
+    @staticmethod
+    def _check_size(size: int, most: int, room: int) -> None:
+        if size > most:
+            raise BodyTooLarge(f"the body has more than {most} bytes", next_step="send fewer rows at once")
+        if size > room:
+            raise Overloaded("the server holds as many requests as it has room for", next_step="send it again later")
+
+    def release(self, body: bytes) -> None:
+        """Say that a body that was read is done with."""
+        self._held -= len(body)
 
 
 def read_json(body: bytes) -> Any:

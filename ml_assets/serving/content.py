@@ -15,7 +15,7 @@ from pathlib import Path
 from resources.errors import ModelUnavailable
 from resources.identity import Digest
 
-__all__ = ["Content", "cached", "directory_listing", "read_directory", "verified_files"]
+__all__ = ["Content", "Fetch", "cached", "directory_listing", "read_directory", "verified_files"]
 
 EXAMPLE, GRAPH, LISTING, SIGNATURE = "example.json", "model.onnx", "listing.json", "signature.json"
 SERVED = (GRAPH, SIGNATURE, EXAMPLE)

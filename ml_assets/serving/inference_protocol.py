@@ -16,7 +16,7 @@ from ml_assets.serving.tables import Feeds, TableReader
 from ml_assets.serving.tensors import DATATYPES, datatype_of, decode_binary, decode_json, encode_binary, encode_json
 from resources.errors import InvalidInput, RequestError
 
-__all__ = ["InferenceRequest", "read_inference_request", "write_inference_response"]
+__all__ = ["InferenceRequest", "check_tensor", "read_inference_request", "write_inference_response"]
 
 BINARY_EXTENSION = "binary_tensor_data"
 PLATFORM = "onnx_onnxv1"

@@ -63,9 +63,10 @@ class Servable:
         self._session = session
         self._rank = signature.prediction_rank
         self.graph_inputs = tuple(_spec(each) for each in session.get_inputs())
-        self.outputs = tuple(_spec(each) for each in session.get_outputs())
-        self._output_names = [output.name for output in self.outputs]
+        outputs = tuple(_spec(each) for each in session.get_outputs())
+        self._output_names = [output.name for output in outputs]
         self.prediction = PREDICTIONS if PREDICTIONS in self._output_names else self._output_names[0]
+        self.outputs = tuple(self._as_given(output) for output in outputs)
         self.table = _table(signature, self.graph_inputs)
         self.example: dict[str, Any] | None = None
         """Inputs that were recorded with the model: columns and data of a table, or tensors by name."""
@@ -86,6 +87,12 @@ class Servable:
         if self._rank == 1 and predicted.ndim == 2 and predicted.shape[1] == 1:
             outputs[self.prediction] = predicted.reshape(-1)
         return outputs
+
+    def _as_given(self, output: TensorSpec) -> TensorSpec:
+        """The output as `run` gives it: a column of predictions is a list, where the signature says so."""
+        if output.name == self.prediction and self._rank == 1 and output.shape == (-1, 1):
+            return TensorSpec(output.name, output.datatype, (-1,))
+        return output
 
     def predict_columns(self, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> Feeds:
         """All outputs by name for the columns of a table, such as those of a data frame; what batch jobs call.

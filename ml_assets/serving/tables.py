@@ -13,7 +13,7 @@ import numpy as np
 from ml_assets.serving.signature import NUMBERS, Column
 from resources.errors import InvalidInput
 
-__all__ = ["Feeds", "TableReader"]
+__all__ = ["Feeds", "Place", "TableReader"]
 
 Feeds = dict[str, np.ndarray[Any, Any]]
 """Arrays by the name of the graph's input; the first dimension of each is rows."""

@@ -62,7 +62,8 @@ def test_one_column_of_predictions_is_a_list_where_the_signature_says_so(tmp_pat
     output = {"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1]}}
     example = {"inputs": {"columns": ["a"], "data": [[1.0]]}, "predictions": [1.0]}
     write_files(tmp_path / "m", echo_graph(TensorProto.FLOAT), {"inputs": [column], "outputs": [output]}, example)
-    assert open_servable(tmp_path / "m").predict_columns({"a": [1.0, 2.0]})["predictions"].shape == (2,)
+    servable = open_servable(tmp_path / "m")
+    assert servable.predict_columns({"a": [1.0, 2.0]})["predictions"].shape == (2,)
 
 
 def test_no_file_but_graph_signature_and_example_is_opened(tmp_path: Path) -> None:
