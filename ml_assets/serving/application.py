@@ -377,7 +377,7 @@ def _json_length(headers: dict[bytes, bytes]) -> int | None:
     given = headers.get(b"inference-header-content-length")
     if given is None:
         return None
-    if not given.isdigit():
+    if not given.isdigit() or len(given) > 18:
         raise RequestError(
             "Inference-Header-Content-Length must be a whole number", next_step="send the length of the JSON part"
         )

@@ -110,8 +110,8 @@ class Batcher:
         if not batch:
             self._scheduled = False
         elif self._seconds_per_row * sum(waiting.rows for waiting in batch) <= _SHORT_SECONDS:
-            self._run(batch)
             asyncio.get_running_loop().call_soon(self._next)
+            self._run(batch)
         else:
             self._run_beside(batch)
 
@@ -128,16 +128,16 @@ class Batcher:
                 yield waiting
 
     def _run(self, batch: list[_Waiting]) -> None:
-        self._finish(batch, *_timed(self._servable, _joined(batch)))
+        self._finish(batch, *_timed(self._servable, batch))
 
     def _run_beside(self, batch: list[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._thread, _timed, self._servable, _joined(batch))
+        running = loop.run_in_executor(self._thread, _timed, self._servable, batch)
 
         def done(finished: "asyncio.Future[tuple[Feeds, Any, float, float]]") -> None:
             if not finished.cancelled():
+                loop.call_soon(self._next)
                 self._finish(batch, *finished.result())
-                self._next()
 
         running.add_done_callback(done)
 
@@ -163,9 +163,10 @@ class Batcher:
         self._report(BatchReport(feeds, result, rows, ended - started, [started - waiting.since for waiting in batch]))
 
 
-def _timed(servable: Servable, feeds: Feeds) -> tuple[Feeds, Any, float, float]:
-    started = time.perf_counter()
+def _timed(servable: Servable, batch: list[_Waiting]) -> tuple[Feeds, Any, float, float]:
+    started, feeds = time.perf_counter(), batch[0].feeds
     try:
+        feeds = _joined(batch)
         result: Any = servable.run(feeds)
     except Exception as error:  # each request's own answer, not the worker's end
         result = error

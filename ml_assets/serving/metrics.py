@@ -7,17 +7,25 @@ mode), named by its place and not by its process id: who takes the place over go
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from ml_assets.serving.batching import BatchReport
-from ml_assets.serving.observation import FEATURE_MEASURES, Observation
 from ml_assets.serving.reference import ModelIdentity
+
+if TYPE_CHECKING:  # the supervisor counts too, and has no need of NumPy
+    from ml_assets.serving.batching import BatchReport
+    from ml_assets.serving.observation import Observation
 
 __all__ = ["Metrics"]
 
+FEATURE_MEASURES = {
+    "rows": "Rows seen of a feature.",
+    "missing": "Rows in which the feature was missing.",
+    "sum": "Sum of the feature's values.",
+    "squares": "Sum of the squares of the feature's values.",
+}
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -76,7 +84,7 @@ class Metrics:
         """Count a request that was refused or failed."""
         self._errors.labels(cause).inc()
 
-    def batch(self, report: BatchReport) -> None:
+    def batch(self, report: "BatchReport") -> None:
         """Count a run."""
         self._runs.observe(report.run_seconds)
         self._batches.observe(report.rows)
@@ -101,7 +109,7 @@ class Metrics:
         """Count a version that could not be loaded."""
         self._loads.labels("failed").inc()
 
-    def observed(self, observation: Observation) -> None:
+    def observed(self, observation: "Observation") -> None:
         """Add what was seen of inputs and predictions since the last time."""
         for measure, gauge in self._features.items():
             for feature, amount in zip(observation.features, observation.measures[measure], strict=True):

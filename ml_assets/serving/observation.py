@@ -7,16 +7,11 @@ from typing import Any
 import numpy as np
 
 from ml_assets.serving.batching import BatchReport
+from ml_assets.serving.metrics import FEATURE_MEASURES
 from ml_assets.serving.servable import Servable
 
 __all__ = ["Observation", "Observer"]
 
-FEATURE_MEASURES = {
-    "rows": "Rows seen of a feature.",
-    "missing": "Rows in which the feature was missing.",
-    "sum": "Sum of the feature's values.",
-    "squares": "Sum of the squares of the feature's values.",
-}
 _ROWS_KEPT = 4096
 _SAMPLE = 64
 _LABELS = 100

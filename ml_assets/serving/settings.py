@@ -145,6 +145,8 @@ def _check(settings: ServeSettings) -> None:
             raise SettingsError(
                 f"{PREFIX}{name.upper()} must be at least {least}, given {value}", next_step="correct the variable"
             )
+    if settings.name and "/" in settings.name:
+        raise SettingsError(f"{PREFIX}NAME must have no /, given {settings.name!r}", next_step="correct the variable")
     if settings.port > 65535:
         raise SettingsError(f"{PREFIX}PORT must be at most 65535, given {settings.port}", next_step="correct it")
     if settings.log_requests not in ("all", "errors"):

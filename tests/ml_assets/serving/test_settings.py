@@ -39,6 +39,7 @@ def test_secrets_are_not_shown() -> None:
         ({"ML_ASSETS_SERVE_PROT": "1"}, "ML_ASSETS_SERVE_PROT is unknown"),
         ({"ML_ASSETS_SERVE_PORT": "http"}, "ML_ASSETS_SERVE_PORT must be a whole number, given 'http'"),
         ({"ML_ASSETS_SERVE_PORT": "70000"}, "must be at most 65535"),
+        ({"ML_ASSETS_SERVE_NAME": "a/b"}, "ML_ASSETS_SERVE_NAME must have no /"),
         ({"ML_ASSETS_SERVE_WORKERS": "0"}, "ML_ASSETS_SERVE_WORKERS must be at least 1, given 0"),
         ({"ML_ASSETS_SERVE_TIMEOUT_SECONDS": "nan"}, "ML_ASSETS_SERVE_TIMEOUT_SECONDS must be at least"),
         ({"ML_ASSETS_SERVE_LOG_REQUESTS": "some"}, "must be all or errors"),

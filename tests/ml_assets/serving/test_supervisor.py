@@ -75,6 +75,12 @@ def test_no_library_of_training_is_loaded_by_any_process(server: Server) -> None
     assert done.stdout.strip() == "[]"
 
 
+def test_supervisor_needs_no_numpy_to_start_and_count() -> None:
+    code = "import sys, ml_assets.serving.supervisor, ml_assets.serving.metrics; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_supervisor_holds_no_model(server: Server) -> None:
     maps = Path(f"/proc/{server.process.pid}/maps").read_text()
     assert "onnxruntime" not in maps
