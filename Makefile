@@ -45,7 +45,7 @@ ui: setup home  ## Dagster on http://127.0.0.1:3000, MLflow on :5000 and trace p
 		$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
 
 # MODEL is an asset with its partition, or a version of it; ML_ASSETS_SERVE_PORT and the like are as in README.
-MODEL ?= delay_model@2013-06-01
+MODEL ?= delay_model@2013-04-01
 
 serve: setup home  ## The model server on http://127.0.0.1:8080, with the model that the demo made
 	@rm -rf var/local/served && $(BIN)/ml-assets data get $(MODEL) var/local/served

@@ -306,6 +306,11 @@ class Application:
 
         return json_reply(200, openapi_document(self._model(), self._settings))
 
+    async def _example(self, *_: Any) -> Reply:
+        from ml_assets.serving.openapi import example_request
+
+        return json_reply(200, example_request(self._model()))
+
     async def _docs(self, *_: Any) -> Reply:
         from ml_assets.serving.openapi import documentation_page
 
@@ -355,6 +360,7 @@ _PAGES = {
     "/version": ("version", "GET", "_version"),
     "/metrics": ("metrics", "GET", "_exposition"),
     "/openapi.json": ("openapi", "GET", "_openapi"),
+    "/example": ("example", "GET", "_example"),
     "/docs": ("docs", "GET", "_docs"),
 }
 _MODEL_PAGES = {

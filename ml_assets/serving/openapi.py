@@ -10,7 +10,7 @@ from ml_assets.serving.settings import ServeSettings
 from ml_assets.serving.signature import Column
 from ml_assets.serving.tensors import DATATYPES
 
-__all__ = ["documentation_page", "openapi_document"]
+__all__ = ["documentation_page", "example_request", "openapi_document"]
 
 _ERRORS = {
     400: "The request cannot be read, or a value is not what the signature asks for; the message names it.",
@@ -62,6 +62,7 @@ def openapi_document(servable: Servable, settings: ServeSettings) -> dict[str, A
             "/v2/health/ready": {"get": _get("ready", "Whether requests are welcome.", 503)},
             "/ping": {"get": _get("ping", "Whether requests are welcome, as MLflow says it.", 503, None)},
             "/health": {"get": _get("health", "The same.", 503, None)},
+            "/example": {"get": _get("example", "A body for /invocations that works, of the recorded example.")},
             "/version": {"get": _get("version", "The server's version.", None, "text/plain")},
             "/metrics": {"get": _get("metrics", "For Prometheus.", None, "text/plain")},
         },
@@ -72,7 +73,7 @@ def openapi_document(servable: Servable, settings: ServeSettings) -> dict[str, A
 def documentation_page(servable: Servable, settings: ServeSettings) -> bytes:
     """The document as a page of its own, with a request to try."""
     document = openapi_document(servable, settings)
-    example = orjson.dumps(_example(servable), option=orjson.OPT_INDENT_2).decode()
+    example = orjson.dumps(example_request(servable), option=orjson.OPT_INDENT_2).decode()
     rows = "".join(
         f"<tr><td><code>{method.upper()}</code><td><code>{html.escape(path)}</code><td>{html.escape(entry['summary'])}"
         for path, methods in document["paths"].items()
@@ -92,6 +93,14 @@ def documentation_page(servable: Servable, settings: ServeSettings) -> bytes:
     }.items():
         page = page.replace(f"[[{name}]]", value)
     return page.encode()
+
+
+def example_request(servable: Servable) -> dict[str, Any]:
+    """A body that ``/invocations`` takes: the recorded example, of a table its first row alone."""
+    example = servable.example or {}
+    if servable.table is None:
+        return {"inputs": example}
+    return {"dataframe_split": {**example, "data": example.get("data", [])[:1]}}
 
 
 def _schemas(servable: Servable, settings: ServeSettings) -> dict[str, Any]:
@@ -235,14 +244,6 @@ def _post(operation: str, summary: str, request: str, response: str, error: str 
         "requestBody": {"required": True, **content(request)},
         "responses": {"200": {"description": "Predictions.", **content(response)}, **refused},
     }
-
-
-def _example(servable: Servable) -> dict[str, Any]:
-    """The recorded example, of a table its first row alone."""
-    example = servable.example or {}
-    if servable.table is None:
-        return {"inputs": example}
-    return {"dataframe_split": {**example, "data": example.get("data", [])[:1]}}
 
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>[[title]]</title>

@@ -75,6 +75,7 @@ def test_page_needs_no_network_and_its_example_works(servable: Servable) -> None
 
     example = html.unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", text, re.S)[1])  # type: ignore[index]
     assert ask(application(servable), "/invocations", json.loads(example)).status == 200
+    assert ask(application(servable), "/example").json == json.loads(example)
 
 
 def test_model_of_tensors_is_described_by_them(tmp_path: Path) -> None:
