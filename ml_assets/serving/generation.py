@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_assets.serving.logs import LogLines, set_up_logging
-from ml_assets.serving.messages import Order, Readiness, read_status, report
+from ml_assets.serving.messages import Order, read_status, report
 from ml_assets.serving.reference import ModelReference
 from ml_assets.serving.servable import Servable
 from ml_assets.serving.settings import ServeSettings, load_serve_settings
@@ -179,13 +179,7 @@ async def _serve(
     identity, directory = servable.identity, Path(order.directory)
     metrics = Metrics(directory, order.place(place), identity)
     tracer = _tracer(settings, servable)
-
-    def readiness() -> Readiness:
-        """A worker has a model: it is ready until the server stops."""
-        status = read_status(directory)
-        return Readiness(not status.stopping, status.detail if status.ready else None, status.stopping)
-
-    application = Application(settings, servable, metrics, readiness, lines, tracer)
+    application = Application(settings, servable, metrics, lambda: read_status(directory), lines, tracer)
     application.warm_up()
     worker = Worker(socket.socket(fileno=order.listener), application, settings, (shares, place))
     worker.start()

@@ -173,7 +173,7 @@ class _Supervisor:
         with os.fdopen(read_end, "rb") as pipe:
             transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
             while line := await reader.readline():
-                await self._heard(generation, json.loads(line))
+                self._heard(generation, json.loads(line))
             transport.close()
         code = await generation.process.wait()
         self._alive.discard(generation)
@@ -189,18 +189,21 @@ class _Supervisor:
             await self._start(self._pinned(generation))
             self._spawn(self._receive_early_clients())
 
-    async def _heard(self, generation: _Generation, report: dict[str, Any]) -> None:
+    def _heard(self, generation: _Generation, report: dict[str, Any]) -> None:
         if report["event"] == "failed":
             generation.error = report["error"]
         elif report["event"] == "loaded":
             generation.identity = ModelIdentity(report["name"], report["version"], Digest.parse(report["digest"]))
             generation.seconds = report["seconds"]
+            # From here on clients wait for the workers, which is better than to hear that there is no model yet.
+            self._close_waiting_room()
         elif report["event"] == "serving":
             generation.workers.add(report["worker"])
             if len(generation.workers) == self._settings.workers and generation is self._candidate:
-                await self._take_over(generation)
+                self._take_over(generation)
 
-    async def _take_over(self, generation: _Generation) -> None:
+    def _take_over(self, generation: _Generation) -> None:
+        self._close_waiting_room()
         old, self._current, self._candidate = self._current, generation, None
         self._wait, self._detail = 1.0, None
         self._say()
@@ -211,9 +214,12 @@ class _Supervisor:
             self._count_loads().loaded(identity, generation.seconds)
         if old is not None:
             _signal(old, signal.SIGTERM)
+
+    def _close_waiting_room(self) -> None:
         if self._waiting_room is not None:
             room, self._waiting_room = self._waiting_room, None
-            await room.drain(5.0)
+            room.stop_accepting(others_follow=True)
+            self._spawn(room.drain(5.0))
 
     async def _failed(self, generation: _Generation, why: str) -> None:
         _log.error("%s could not be loaded: %s", generation.reference, why)
@@ -225,6 +231,7 @@ class _Supervisor:
             )
             return
         self._say(f"{generation.reference} could not be loaded: {why}")
+        self._spawn(self._receive_early_clients())
         await asyncio.sleep(self._wait)
         self._wait = min(2 * self._wait, _LONGEST_WAIT)
         if not self._stop.is_set():
@@ -233,7 +240,8 @@ class _Supervisor:
     async def _receive_early_clients(self) -> None:
         """Answer that there is no model yet, once that takes long."""
         await asyncio.sleep(_PATIENCE)
-        if self._current is not None or self._waiting_room is not None or self._stop.is_set():
+        loaded = self._candidate is not None and self._candidate.identity is not None
+        if self._current is not None or loaded or self._waiting_room is not None or self._stop.is_set():
             return
         from ml_assets.serving.application import Application
         from ml_assets.serving.worker import Worker

@@ -78,11 +78,7 @@ class Worker:
         A connection that asks again is answered, and asked to go. One that is quiet for a second is hung up on.
         """
         self._application.closing = True
-        if self._accepting:
-            self._accept_all()
-            self._accepting = False
-            self._loop.remove_reader(self._listener)
-            self._listener.close()
+        self.stop_accepting()
         until = self._loop.time() + seconds
         while self._state.connections and self._loop.time() < until:
             for connection in list(self._state.connections):
@@ -96,6 +92,15 @@ class Worker:
         if self._ticker:
             self._ticker.cancel()
         self._application.tick()
+
+    def stop_accepting(self, *, others_follow: bool = False) -> None:
+        """Take no more connections, after those that wait already; unless others are there to take them."""
+        if self._accepting:
+            while not others_follow and self._take():
+                pass
+            self._accepting = False
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
 
     def _accept(self, *, anyway: bool = False) -> None:
         """Take one connection; but a process that has more than another one lets that go first, for a moment."""
@@ -112,10 +117,6 @@ class Worker:
         if self._accepting:
             self._accept(anyway=True)
             self._loop.add_reader(self._listener, self._accept)
-
-    def _accept_all(self) -> None:
-        while self._take():
-            pass
 
     def _take(self) -> bool:
         try:
