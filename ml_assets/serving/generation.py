@@ -92,10 +92,11 @@ class _Workers:
         for place in range(self._settings.workers):
             self._fork(place)
         while self._places:
-            readable, _, _ = select.select([self._wakeup, self._order.lifeline], [], [])
+            watched = [self._wakeup] if self._stopping else [self._wakeup, self._order.lifeline]
+            readable, _, _ = select.select(watched, [], [])
             if self._wakeup in readable:
                 os.read(self._wakeup, 4096)
-            if self._order.lifeline in readable and not self._stopping:
+            if self._order.lifeline in readable:
                 self._stop()
             self._reap()
         return int(self._failed)
@@ -127,12 +128,18 @@ class _Workers:
             self._fork(place)
 
     def _fork(self, place: int) -> None:
-        process = os.fork()
+        # No signal to stop comes between the fork and the note of it; in the fork, the default holds until it serves.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        process = 0 if self._stopping else os.fork()
         if process:
             self._places[process] = place, time.monotonic()
+        if process or self._stopping:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             return
         status = 1
         try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             signal.set_wakeup_fd(-1)
             os.close(self._alive_end)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -261,6 +261,9 @@ class _Supervisor:
             except ServingError as error:
                 _log.warning("the alias could not be looked up: %s", error)
                 continue
+            except Exception:  # whatever the tracking server answers, the alias is followed on
+                _log.exception("the alias could not be looked up")
+                continue
             serving = self._current.identity if self._current else None
             if found is None or serving is None or (found.version, found.digest) == (serving.version, serving.digest):
                 if self._detail is not None:
