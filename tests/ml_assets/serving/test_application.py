@@ -196,3 +196,18 @@ def test_version_is_that_of_the_project() -> None:
 
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
     assert project["project"]["version"] == VERSION
+
+
+def test_batch_and_online_give_the_same_numbers(servable: Servable) -> None:
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    columns = {
+        "distance": random.uniform(0, 5000, 200),
+        "hour": random.integers(0, 24, 200),
+        "late": random.random(200) < 0.5,
+    }
+    batch = servable.predict_columns(columns)["predictions"]
+    body = {"inputs": {name: values.tolist() for name, values in columns.items()}}
+    online = ask(application(servable), "/invocations", body).json["predictions"]
+    np.testing.assert_array_equal(np.array(online, dtype=np.float32), batch)
