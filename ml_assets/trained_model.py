@@ -29,8 +29,8 @@ class TrainedModel:
 
     Args:
         estimator: a fitted XGBoost or scikit-learn estimator.
-        input_example: a few rows as the model takes them; its columns and types become the signature. None on a model
-            that was loaded.
+        input_example: rows as the model takes them, better a thousand than five; their columns and types become the
+            signature, in which a column may be missing if one of them misses it. None on a model that was loaded.
         metrics: finite numbers by name, logged to MLflow and shown in the Dagster UI. A name has letters, digits,
             spaces and ``_ - . : /``, as MLflow's have.
         figures: plots by name, as Matplotlib figures or PNG bytes. A name is a file's, without its ``.png``.

@@ -67,7 +67,8 @@ def save_model(
         estimator: an XGBoost ``Booster`` or estimator, or a scikit-learn estimator that predicts.
         destination: the directory, made if it does not exist.
         input_example: rows as ``predict`` takes them; the first five are kept, and up to a thousand are compared.
-        signature: an MLflow ``ModelSignature``; inferred from the example and its prediction when left out.
+        signature: an MLflow ``ModelSignature``; inferred from these rows and their prediction when left out, so that a
+            column is optional if one of them misses it.
         served: whether it is written as ONNX too.
 
     Raises:
@@ -75,22 +76,21 @@ def save_model(
             same, or is to be served and cannot be expressed in ONNX.
     """
     flavor = _flavor_of(estimator)
-    example = input_example.head(_EXAMPLE_ROWS).reset_index(drop=True)
-    predicted = _predict(flavor, estimator, example)
+    rows = input_example.head(_COMPARED_ROWS).reset_index(drop=True)
+    example, predicted = rows.head(_EXAMPLE_ROWS), _predict(flavor, estimator, rows)
     destination.mkdir(parents=True, exist_ok=True)
     flavor.write(estimator, destination / flavor.file)
     _write_json(destination / _DESCRIPTION, {"flavor": flavor.name, "class": _class_name(estimator)})
-    _write_json(destination / _SIGNATURE, _signature_tree(signature or _infer_signature(example, predicted)))
+    _write_json(destination / _SIGNATURE, _signature_tree(signature or _infer_signature(rows, predicted)))
     loaded = load_model(destination)
-    if not _equal(predicted, _predict(flavor, loaded, example)):
+    if not _equal(predicted, _predict(flavor, loaded, rows)):
         raise DefinitionError(
             f"{_class_name(estimator)} predicts other values after it was saved and loaded",
             next_step="use settings that the library's own file format keeps",
         )
     difference = None
     if served:
-        rows = input_example.head(_COMPARED_ROWS)
-        difference = export_onnx(loaded, destination / ONNX_FILE, rows, _predict(flavor, estimator, rows))
+        difference = export_onnx(loaded, destination / ONNX_FILE, rows, predicted)
         _write_json(destination / _EXAMPLE, _rows(example))
     return SavedModel(destination, flavor.name, example, difference)
 

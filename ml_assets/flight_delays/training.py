@@ -112,7 +112,7 @@ def train(departures: pd.DataFrame, month: str, config: TrainConfig) -> TrainedM
     results = judged.assign(predicted=estimator.predict(predictors(judged)), baseline=baseline.predict(judged))
     return TrainedModel(
         estimator,
-        input_example=predictors(judged.head(5)),
+        input_example=predictors(judged.head(1000)),
         metrics=_metrics(results, before),
         figures={"by_hour": hourly_figure(results), "importance": importance_figure(estimator)},
         parameters={

@@ -125,6 +125,14 @@ def test_missing_values_of_the_example_are_null(tmp_path: Path) -> None:
     assert {row[1] for row in json.loads((tmp_path / "example.json").read_text())["data"]} == {None}
 
 
+def test_column_that_a_later_row_misses_is_optional(tmp_path: Path) -> None:
+    rows = frame()
+    rows.loc[100, "wind"] = np.nan
+    save_model(fitted("xgboost"), tmp_path, input_example=rows)
+    inputs = json.loads((tmp_path / "signature.json").read_text())["inputs"]
+    assert [column["name"] for column in inputs if not column["required"]] == ["wind"]
+
+
 def test_listing_is_what_the_data_version_is_the_digest_of(tmp_path: Path) -> None:
     saved = save_model(fitted("boosting"), tmp_path / "model", input_example=frame())
     store = DvcStore(remote=str(tmp_path / "remote"), cache=str(tmp_path / "cache"))
