@@ -119,7 +119,7 @@ class LineageIndex:
             return {ids[storage_id]: record for storage_id, record in self._log.records(ids).items()}
 
     def affected(self, reference: str, limit: int = NODE_LIMIT) -> tuple[Trace, frozenset[str]]:
-        """What came from something, and the ids of those that are the latest event of their asset's partition.
+        """What came from something, without edges, and the ids of those that are the latest of their asset's partition.
 
         Raises:
             LineageError: as `trace` does.
@@ -127,7 +127,7 @@ class LineageIndex:
         question = Question(reference, up=False, limit=limit)
 
         def ask(connection: sql.Connection) -> tuple[Trace, frozenset[str]]:
-            trace = answer(connection, question)
+            trace = answer(connection, question, linked=False)
             return trace, current(connection, trace.graph)
 
         return self._asked(ask)

@@ -1,6 +1,6 @@
 """Answers questions from the lineage index: what something came from, and what came from it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sql
@@ -16,8 +16,13 @@ from resources.errors import LineageError
 __all__ = ["answer", "current", "part"]
 
 
-def answer(connection: sql.Connection, question: Question) -> Trace:
+def answer(connection: sql.Connection, question: Question, *, linked: bool = True) -> Trace:
     """Answer a question.
+
+    Args:
+        connection: to the index.
+        question: what is asked.
+        linked: whether the answer has edges; reading them takes as long as the rest.
 
     Raises:
         UnknownReference: nothing recorded has this name.
@@ -31,7 +36,7 @@ def answer(connection: sql.Connection, question: Question) -> Trace:
     reached = (up or set()) | (down or set())
     if len(reached) > question.limit:
         raise _too_large(question)
-    graph, ids = part(connection, reached)
+    graph, ids = part(connection, reached, linked=linked)
     return Trace(
         reference=question.reference,
         starts=tuple(ids[key] for key in ids if key in starts),
@@ -42,8 +47,10 @@ def answer(connection: sql.Connection, question: Question) -> Trace:
     )
 
 
-def part(connection: sql.Connection, keys: Collection[int]) -> tuple[LineageGraph, dict[int, str]]:
-    """These nodes with the edges between them, in the order of the log, and their ids by key.
+def part(
+    connection: sql.Connection, keys: Collection[int], *, linked: bool = True
+) -> tuple[LineageGraph, dict[int, str]]:
+    """These nodes with the edges between them, if asked for, in the order of the log, and their ids by key.
 
     Raises:
         LineageError: one of the events cannot be read.
@@ -57,32 +64,38 @@ def part(connection: sql.Connection, keys: Collection[int]) -> tuple[LineageGrap
         if node.problem:
             raise node.problem
     ids = {key: node.id for key, node in nodes.items()}
+    return LineageGraph(nodes.values(), _edges(connection, keys, ids) if linked else ()), ids
+
+
+def _edges(connection: sql.Connection, keys: Collection[int], ids: Mapping[int, str]) -> list[tuple[str, str]]:
     columns = tables.edges.c
     # One row for each target: twenty thousand rows are so many objects that Python would look for garbage among them.
     sources = sql.func.aggregate_strings(sql.cast(columns.source, sql.Text), ",")
     inward = sql.select(columns.target, sources).where(tables.among(connection, columns.target, keys))
-    edges = [
+    return [
         (ids[source], ids[target])
         for target, text in connection.execute(inward.group_by(columns.target))
         for source in map(int, text.split(","))
         if source in ids
     ]
-    return LineageGraph(nodes.values(), edges), ids
 
 
 def current(connection: sql.Connection, graph: LineageGraph) -> frozenset[str]:
     """Ids of the nodes of a graph that are the latest event of their asset's partition."""
-    columns, names = tables.nodes.c, sorted({node.asset for node in graph.nodes.values()})
-    latest = set[int]()
-    for page in tables.pages(names):
-        last = sql.select(sql.func.max(columns.key)).join(tables.assets, tables.assets.c.id == columns.asset)
-        last = last.where(tables.assets.c.name.in_(page), columns.key > 0)
-        latest |= set(connection.scalars(last.group_by(columns.asset, columns.partition)).all())
-    return frozenset(node_id for node_id, node in graph.nodes.items() if node.storage_id in latest and _is_there(node))
-
-
-def _is_there(node: Node) -> bool:
-    return node.kind is not NodeKind.MISSING
+    there = {
+        node.storage_id: node_id
+        for node_id, node in graph.nodes.items()
+        if node.storage_id is not None and node.kind is not NodeKind.MISSING
+    }
+    columns, later = tables.nodes.c, tables.nodes.alias("later")
+    is_later = (later.c.asset == columns.asset) & (later.c.key > columns.key)
+    # Two look-ups in an index. It serves no comparison that takes NULLs for equal.
+    replaced = [
+        sql.select(later.c.key).where(is_later, later.c.partition == columns.partition).exists(),
+        sql.select(later.c.key).where(is_later, later.c.partition.is_(None), columns.partition.is_(None)).exists(),
+    ]
+    latest = sql.select(columns.key).where(tables.among(connection, columns.key, there), ~sql.or_(*replaced))
+    return frozenset(there[key] for key in connection.scalars(latest))
 
 
 def _place(item: tuple[int, Node]) -> tuple[int, int]:
