@@ -20,6 +20,7 @@ from ml_assets.containers import ContainerSpec, ImageAsset, image_key, placed_im
 from ml_assets.executors.placement import current_placement
 from ml_assets.inputs import input_tags, resolve_inputs, windowed_ins
 from ml_assets.lineage.statement import provenance_statement
+from ml_assets.metering import StepMeter, meter_of
 from ml_assets.presentation import shown
 from ml_assets.recording import (
     launch_of,
@@ -33,11 +34,10 @@ from ml_assets.recording import (
 from ml_assets.storage import KIND_METADATA, STORAGE_KEY, ArtifactStorage
 from resources.errors import DefinitionError, MlAssetsError
 from resources.identity import AssetPartition, Digest
-from resources.machine import hardware, threads
+from resources.machine import threads
 from resources.provenance import (
     ArtifactKind,
     Content,
-    Hardware,
     MlflowRun,
     ProvenanceRecord,
     RunTags,
@@ -227,6 +227,7 @@ def _materialize(
     step: StepExecutionContext,
     artifact: AssetPartition,
 ) -> dg.MaterializeResult[Any]:
+    meter = meter_of(step)
     parameters = parameters_of(inspect.signature(function).bind(*args, **kwargs).arguments, step)
     attempt = _Attempt(recipe, step, artifact, parameters, read_source(source_file(function)))
     with attempt.tracking() as tracked:
@@ -234,10 +235,11 @@ def _materialize(
             if pages := attempt.storage.addresses.about(artifact, step.run_id, tracked.identity.run_id):
                 tracked.describe(pages)
             tracked.log_inputs([version for version in attempt.inputs if version.loaded])
-        result = function(*args, **kwargs)
+        with meter.computing():
+            result = function(*args, **kwargs)
         returned = _returned(result)
         kept = recipe.keep(returned.value, Step(artifact, attempt.storage, tracked, step.log.info))
-        record = attempt.record(kept, tracked.identity if tracked is not None else None)
+        record = attempt.record(kept, tracked.identity if tracked is not None else None, meter)
         if tracked is not None:
             tracked.set_tags({RunTags.DATA_VERSION: record.data_version})
             tracked.log_provenance(provenance_statement(record))
@@ -308,7 +310,7 @@ class _Attempt:
                 tags[tag] = self.environment.environment_digest
         return tags
 
-    def record(self, kept: Kept, mlflow: MlflowRun | None) -> ProvenanceRecord:
+    def record(self, kept: Kept, mlflow: MlflowRun | None, meter: StepMeter) -> ProvenanceRecord:
         """The whole provenance record."""
         if mlflow is not None and kept.registered is not None:
             name, version = kept.registered
@@ -335,19 +337,14 @@ class _Attempt:
             parameters=self.parameters,
             seeds=self.seeds,
             threads=threads(self.storage.thread_variables),
-            hardware=self._hardware(),
+            hardware=meter.hardware,
+            usage=meter.usage(),
             mlflow=mlflow,
             started_at=self.started_at,
             ended_at=datetime.now(UTC),
             reproducible=not reasons,
             not_reproducible_because=reasons,
         )
-
-    def _hardware(self) -> Hardware:
-        placement = current_placement()
-        if placement is None or not placement.accelerators:
-            return hardware()
-        return hardware().model_copy(update={"accelerators_checked": placement.check_accelerators})
 
     def _run_tags(self) -> dict[str, str]:
         tags = {

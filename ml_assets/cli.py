@@ -13,6 +13,7 @@ from ml_assets.console import Json, examples, say, write_file
 from ml_assets.lineage.commands import lineage_commands
 from ml_assets.reproduction.command import reproduction_commands
 from ml_assets.retention.commands import retention_commands
+from ml_assets.usage.commands import usage_commands
 from resources.errors import AmbiguousReference, MlAssetsError, ReproductionRefused, SettingsError, UnknownReference
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _app = typer.Typer(
         "ml-assets trace delay_model@2013-05-01",
         "ml-assets data get flights@2013-01-01 /tmp/flights",
         "ml-assets images update --registry mirror.example:5000",
+        "ml-assets usage",
         "ml-assets sweep --dry-run",
         "ml-assets --install-completion",
     ),
@@ -45,6 +47,7 @@ _app.add_typer(_images, name="images")
 _app.add_typer(lineage_commands)
 _app.add_typer(retention_commands)
 _app.add_typer(reproduction_commands)
+_app.add_typer(usage_commands)
 
 _DataReference = Annotated[
     str,

@@ -12,7 +12,7 @@ import dagster as dg
 
 from ml_assets.addresses import Addresses
 from resources.identity import AssetPartition
-from resources.provenance import RECORD_METADATA, InputVersion, ProvenanceRecord, Source
+from resources.provenance import RECORD_METADATA, InputVersion, ProvenanceRecord, Source, Usage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,27 @@ def _making(record: ProvenanceRecord) -> dict[str, dg.MetadataValue[Any]]:
     }
     if record.content is not None:
         entries["size in bytes"] = dg.MetadataValue.int(record.content.size)
-    return entries
+    return entries | (_usage(record.usage) if record.usage else {})
+
+
+def _usage(usage: Usage) -> dict[str, dg.MetadataValue[Any]]:
+    """Numbers, which Dagster plots over time, and how the time was spent."""
+    numbers: dict[str, float | None] = {
+        "compute seconds": usage.seconds.compute,
+        "CPU seconds": usage.cpu_seconds,
+        "memory in MiB": usage.memory_needed_bytes / 2**20,
+        "cost": usage.cost,
+    }
+    if usage.gpus:
+        numbers |= {
+            "GPU utilization in percent": sum(gpu.utilization_mean for gpu in usage.gpus) / len(usage.gpus),
+            "GPU memory in MiB": max(gpu.memory_peak_bytes for gpu in usage.gpus) / 2**20,
+        }
+    seconds = usage.seconds.model_dump(exclude_none=True)
+    return {
+        **{name: dg.MetadataValue.float(_rounded(value)) for name, value in numbers.items() if value is not None},
+        "time spent": _table(("phase", "seconds"), [(name, f"{value:.3f}") for name, value in seconds.items()]),
+    }
 
 
 def describe_commit(commit: str | None, dirty: bool | None) -> str:

@@ -14,6 +14,7 @@ from dagster._core.execution.context.system import StepExecutionContext
 from ml_assets.addresses import Addresses
 from ml_assets.containers import ContainerSpec, placed_image
 from ml_assets.inputs import ResolvedInput, resolve, resolve_inputs
+from ml_assets.metering import meter_of
 from ml_assets.recording import run_environment, source_file
 from ml_assets.trained_model import TrainedModel
 from resources.dvc import DvcStore
@@ -106,6 +107,7 @@ class ArtifactStorage(dg.IOManager):
         if not context.has_input_name:
             return resolve(context.instance, context.asset_key, partitions)
         step = context.step_context
+        meter_of(step)  # begins with the first input
         resolved = resolve_inputs(step)
         if step not in _recorded:
             _recorded.add(step)

@@ -4,6 +4,7 @@ Cheap enough for every step, and nothing is imported for it: accelerators are re
 """
 
 import platform
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from resources.provenance import Hardware, Threads
 __all__ = ["hardware", "threads"]
 
 _ROOT = Path("/")
+_DRIVER_VERSION = re.compile(r"Kernel Module.*?\s(\d+\.\d[\d.]*)\s")
 
 
 def hardware(root: Path = _ROOT) -> Hardware:
@@ -23,13 +25,17 @@ def hardware(root: Path = _ROOT) -> Hardware:
         root: where ``proc`` and ``sys`` are.
     """
     limits = ProcessLimits(root)
+    accelerators = tuple(_nvidia(root))
+    driver = _DRIVER_VERSION.search(read_kernel_file(root / "proc/driver/nvidia/version")) if accelerators else None
     return Hardware(
         architecture=platform.machine(),
         system=f"{platform.system()} {platform.release()}",
         processor=_processor(root),
         cpus=limits.cpus(),
         memory_bytes=min(_memory(root), limits.memory()),
-        accelerators=tuple(_nvidia(root)),
+        accelerators=accelerators,
+        driver=driver[1] if driver else None,
+        cuda=_cuda() if accelerators else None,
     )
 
 
@@ -81,3 +87,16 @@ def _nvidia(root: Path) -> Iterator[str]:
             name, _, value = line.partition(":")
             if name.strip() == "Model":
                 yield value.strip()
+
+
+def _cuda() -> str | None:
+    """The newest CUDA that the driver serves (``cuDriverGetVersion``, which needs no initialization)."""
+    import ctypes
+
+    version = ctypes.c_int()
+    try:
+        if ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version)):
+            return None
+    except (OSError, AttributeError):
+        return None
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"

@@ -17,6 +17,7 @@ __all__ = [
     "ENVIRONMENT_METADATA",
     "INPUTS_METADATA",
     "LAUNCH_EVENT_TAG",
+    "LAUNCH_TIMES_METADATA",
     "OVERRIDES_TAG",
     "PLACEMENT_METADATA",
     "RECORD_METADATA",
@@ -26,18 +27,23 @@ __all__ = [
     "SOURCE_METADATA",
     "TRACKED_METADATA",
     "ArtifactKind",
+    "Asked",
     "Content",
+    "GpuUsage",
     "Hardware",
     "ImageLabels",
     "InputVersion",
     "Launch",
     "LaunchKind",
+    "LaunchTimes",
     "MlflowRun",
+    "PhaseSeconds",
     "ProvenanceRecord",
     "RunEnvironment",
     "RunTags",
     "Source",
     "Threads",
+    "Usage",
 ]
 
 SCHEMA_VERSION = 1
@@ -63,6 +69,9 @@ CONTAINER_TAG = "ml_assets/container"
 
 PLACEMENT_METADATA = "ml_assets/placement"
 """Metadata entry of the event that a step's container was ordered: where it runs, as JSON."""
+
+LAUNCH_TIMES_METADATA = "ml_assets/launch_times"
+"""Metadata entry of the event that a step's container runs: its `LaunchTimes`, as JSON."""
 
 OVERRIDES_TAG = "ml_assets/overrides"
 """Run tag: other placements for this run, by asset key, as JSON."""
@@ -190,6 +199,10 @@ class Hardware(_Part):
     memory_bytes: int
     """Memory that the process may use: the machine's, or the container's limit where that is lower."""
     accelerators: tuple[str, ...] = ()
+    driver: str | None = None
+    """Version of the accelerators' driver; None without any, and where it does not say."""
+    cuda: str | None = None
+    """Newest CUDA that the driver serves."""
     accelerators_checked: bool | None = None
     """Whether the devices that the pool promises were found before user code ran; False means "unchecked"."""
 
@@ -201,6 +214,78 @@ class Threads(_Part):
     """Environment variables such as ``OMP_NUM_THREADS``, where set."""
     libraries: dict[str, int] = {}
     """Threads of each loaded numerical library, by its file's stem."""
+
+
+class Asked(_Part):
+    """What a step's container was given; its memory is also its limit."""
+
+    cpus: float
+    memory_bytes: int
+    accelerators: int = 0
+
+
+class PhaseSeconds(_Part):
+    """How a step spent its time, in seconds. What passed before its process began is in `LaunchTimes`."""
+
+    importing: float | None = None
+    """From the start of its process until it asked for its inputs; None where the process was there before the step."""
+    input: float
+    """Inputs looked up and loaded, and the MLflow run opened."""
+    compute: float
+    """The asset's function."""
+    output: float
+    """What it returned stored, and the MLflow run closed."""
+
+
+class GpuUsage(_Part):
+    """What was used of one GPU while the function ran, by samples."""
+
+    name: str
+    utilization_mean: float
+    """Percent of the time in which something ran on it."""
+    utilization_max: float
+    memory_peak_bytes: int
+    memory_bytes: int
+    """What it has."""
+    samples: int
+
+
+class Usage(_Part):
+    """What a materialization took, measured by its step until the record was made."""
+
+    whole_container: bool = False
+    """Whether memory and CPU are the container's; else they are the process's and its children's."""
+    memory_peak_bytes: int | None = None
+    """The most memory at once. A container's includes the cache of files, which it could have given back."""
+    memory_needed_bytes: int
+    """The least memory that would have done, as far as the kernel can tell: without what could be given back."""
+    cpu_seconds: float
+    seconds: PhaseSeconds
+    gpus: tuple[GpuUsage, ...] = ()
+    process_started_at: datetime | None = None
+    """None where the process was there before the step."""
+    asked: Asked | None = None
+    """None for a plain process."""
+    launch_number: int | None = None
+    """How many containers the step had in this run before this one; None for a plain process."""
+    price_per_hour: float | None = None
+    """The pool's, as its settings had it; None without one."""
+    cost: float | None = None
+    """The price of the time of the process; what passed before it is added by whoever reads `LaunchTimes`."""
+
+
+class LaunchTimes(_Part):
+    """When the container of one launch of a step came up, as its engine tells; seconds of the epoch."""
+
+    number: int
+    """How many containers the step had in this run before this one."""
+    ordered_at: float
+    scheduled_at: float | None = None
+    """When it had a machine; None where the engine schedules nothing."""
+    pull_seconds: float | None = None
+    """How long its image was pulled, 0 where it was there; None where nobody can say."""
+    started_at: float | None = None
+    """When its process began, as precisely as the engine says it."""
 
 
 class MlflowRun(_Part):
@@ -252,6 +337,8 @@ class ProvenanceRecord(_Part):
     seeds: dict[str, int] = {}
     threads: Threads = Threads()
     hardware: Hardware
+    usage: Usage | None = None
+    """None in records from before it was measured."""
     mlflow: MlflowRun | None = None
     started_at: datetime
     ended_at: datetime

@@ -52,6 +52,7 @@ class DockerEngine(ContainerEngine):
         self._stopping: dict[str, Future[None]] = {}
         self._pool = ThreadPoolExecutor(_PULLS, thread_name_prefix="docker")
         self._runs: dict[str, str] = {}
+        self._pulled: dict[str, float] = {}
 
     def start(self, order: Order) -> None:
         """Pull the image, if need be, and start the container, in the background."""
@@ -81,6 +82,10 @@ class DockerEngine(ContainerEngine):
                 return printed, self._events(name)
         except APIError:  # it is gone
             return (), self._events(name)
+
+    def pull_seconds(self, name: str) -> float | None:
+        """As it was measured here; None for a container that a predecessor has started."""
+        return self._pulled.get(name)
 
     def why_gone(self, name: str) -> Failure | None:
         """Why a container is not there any more; None if it is there."""
@@ -131,14 +136,17 @@ class DockerEngine(ContainerEngine):
     def _start(self, order: Order) -> Failure | None:
         from docker.errors import APIError, ImageNotFound, NotFound
 
+        self._pulled[order.name] = 0.0
         try:
             self._client.images.get(order.image)
         except ImageNotFound:
+            began = time.monotonic()
             try:
                 repository, _, digest = order.image.partition("@")
                 self._client.images.pull(repository, tag=digest)
             except (APIError, NotFound) as error:
                 return Failure(Cause.IMAGE_PULL, _said(error))
+            self._pulled[order.name] = time.monotonic() - began
         try:
             container = self._client.api.create_container_from_config(self._configuration(order), order.name)
             self._client.api.start(container["Id"])

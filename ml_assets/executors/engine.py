@@ -51,6 +51,8 @@ class Observation:
     identity: str | None = None
     """Pod's uid or container's id: another one under the same name is another process."""
     node: str | None = None
+    scheduled_at: float | None = None
+    """When it had a machine, in seconds of the epoch; None where the engine schedules nothing."""
     started_at: float | None = None
     """When its process began, in seconds of the epoch."""
     image_id: str | None = None
@@ -90,6 +92,10 @@ class ContainerEngine(ABC):
     @abstractmethod
     def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
         """The last lines that a container printed, and the engine's events about it; empty where they are gone."""
+
+    @abstractmethod
+    def pull_seconds(self, name: str) -> float | None:
+        """How long the image of a container that runs was pulled; 0 where it was there, None where nobody can say."""
 
     @abstractmethod
     def why_gone(self, name: str) -> Failure | None:

@@ -8,6 +8,7 @@ from ml_assets.executors import reports
 from ml_assets.executors.engine import Observation, State
 from ml_assets.executors.failures import Cause, Failure
 from ml_assets.executors.placement import Placement
+from resources.provenance import LaunchTimes
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import IStepContext
@@ -70,12 +71,23 @@ def _compare_image(
 ) -> Failure | None:
     if seen.image_id is None or launched.verified:
         return None
+    times = _times(launched, seen, executor)  # asked again with the next look where the engine does not answer
     launched.verified = True
     ran = executor.image_ran(seen.image_id, launched.placement)
-    reports.image_ran(step, seen.image_id, ran)
+    reports.image_ran(step, seen.image_id, ran, times)
     if ran is not False:
         return None
     return Failure(Cause.WRONG_IMAGE, f"asked for {launched.placement.image}, and the runtime runs {seen.image_id}")
+
+
+def _times(launched: Launched, seen: Observation, executor: "ContainerExecutor") -> LaunchTimes:
+    return LaunchTimes(
+        number=launched.placement.number,
+        ordered_at=launched.since,
+        scheduled_at=seen.scheduled_at,
+        pull_seconds=executor.engine.pull_seconds(launched.name),
+        started_at=seen.started_at,
+    )
 
 
 def _pending(launched: Launched, seen: Observation, limit: int) -> Failure | None:

@@ -19,6 +19,7 @@ from ml_assets.executors.kubernetes_pods import (
     observe_job,
     observe_pod,
     on_lost_node,
+    pull_seconds,
     seconds_of,
     why_deleted,
     why_ended,
@@ -104,6 +105,10 @@ class KubernetesEngine(ContainerEngine):
             except (ApiException, EngineUnreachable):  # it has not started, or its node is gone
                 continue
         return printed, event_lines(self._events(name))
+
+    def pull_seconds(self, name: str) -> float | None:
+        """As the pods' events say it; those of another pod of the Job count too, if they are the last."""
+        return pull_seconds(self._events(name))
 
     def why_gone(self, name: str) -> Failure | None:
         """Why a Job's first pod, or the Job itself, is not there any more; None where nothing is gone."""

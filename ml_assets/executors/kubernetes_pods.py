@@ -1,5 +1,6 @@
 """What pods, Jobs and their events say of a step's container. Pure functions of what the API server answers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ __all__ = [
     "observe_job",
     "observe_pod",
     "on_lost_node",
+    "pull_seconds",
     "seconds_of",
     "why_deleted",
     "why_ended",
@@ -35,6 +37,10 @@ _DISRUPTIONS = {
     "TerminationByKubelet": Cause.EVICTED,
 }
 """Reasons of the condition ``DisruptionTarget``, which clusters since 1.26 set."""
+_DURATION = re.compile(r"Successfully pulled image .* in ([0-9.a-zµ]+)")
+"""As Go prints it: ``1m2.5s``, ``812.3ms``. Newer kubelets add how long it waited for other pulls."""
+_DURATION_PART = re.compile(r"([0-9.]+)(ms|µs|us|ns|h|m|s)")
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9}
 _EVENTS = {
     "Preempted": Cause.PREEMPTED,
     "Preempting": Cause.PREEMPTED,
@@ -55,6 +61,7 @@ def observe_pod(pod: _Json) -> Observation:
         "identity": pod["metadata"]["uid"],
         "node": pod.get("spec", {}).get("nodeName"),
         "image_id": container.get("imageID") or None,
+        "scheduled_at": _scheduled_at(status),
         "started_at": seconds_of((state.get("running") or state.get("terminated") or {}).get("startedAt")),
     }
     ended = state.get("terminated")
@@ -168,6 +175,24 @@ def _container(status: _Json) -> _Json:
         if each["name"] == CONTAINER:
             return dict(each)
     return {}
+
+
+def _scheduled_at(status: _Json) -> float | None:
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "True":
+            return seconds_of(condition.get("lastTransitionTime"))
+    return None
+
+
+def pull_seconds(events: Sequence[_Json]) -> float | None:
+    """How long a pod's image was pulled, as the kubelet's event says; 0 where it was there, None without the event."""
+    for event in reversed(events):
+        if event.get("reason") == "Pulled":
+            said = _DURATION.search(event.get("message", ""))
+            if said is None:
+                return 0.0
+            return sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(said[1]))
+    return None
 
 
 def _memory_limit(pod: _Json) -> str:

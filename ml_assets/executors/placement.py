@@ -58,6 +58,8 @@ class Placement(BaseModel):
     memory: str
     accelerators: int = 0
     check_accelerators: bool = True
+    price_per_hour: float | None = None
+    """The pool's."""
     run_seconds: int | None = None
     code_versions: dict[str, str] = {}
     """Code version that the code location expects of each asset that the step makes; empty where it is pinned."""
@@ -321,6 +323,7 @@ def _resources(pool: Pool, over: Override) -> dict[str, Any]:
         "memory": over.memory or pool.memory,
         "accelerators": pool.accelerators if over.accelerators is None else over.accelerators,
         "check_accelerators": pool.check_accelerators,
+        "price_per_hour": pool.price_per_hour,
     }
 
 

@@ -12,7 +12,7 @@ from ml_assets.executors.engine import ContainerEngine
 from ml_assets.executors.failures import Failure, Reaction
 from ml_assets.executors.placement import Placement
 from resources.errors import MlAssetsError
-from resources.provenance import PLACEMENT_METADATA
+from resources.provenance import LAUNCH_TIMES_METADATA, PLACEMENT_METADATA, LaunchTimes
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import IStepContext, PlanOrchestrationContext
@@ -80,16 +80,18 @@ def waiting(step: "IStepContext", name: str, reason: str, limit: int | None) -> 
     DagsterEvent.engine_event(step, f"{name} waits{patience}: {reason}", EngineEventData())
 
 
-def image_ran(step: "IStepContext", image_id: str, ran: bool | None) -> None:
-    """What the runtime says that it runs."""
+def image_ran(step: "IStepContext", image_id: str, ran: bool | None, times: LaunchTimes) -> None:
+    """What the runtime says that it runs, and how it came up. Whoever asks for usage finds the times by this event."""
     verdicts = {
         True: "The runtime runs the image that was asked for",
         False: "The runtime runs another image than was asked for",
         None: "Whether the runtime runs the image that was asked for could not be checked: the registry does not say",
     }
-    DagsterEvent.engine_event(
-        step, verdicts[ran], EngineEventData(metadata={"image id": dg.MetadataValue.text(image_id)})
-    )
+    metadata: dict[str, dg.MetadataValue] = {
+        "image id": dg.MetadataValue.text(image_id),
+        LAUNCH_TIMES_METADATA: dg.MetadataValue.json(times.model_dump(mode="json")),
+    }
+    DagsterEvent.engine_event(step, verdicts[ran], EngineEventData(metadata=metadata))
 
 
 def again(step: "IStepContext", failure: Failure, before: Placement, after: Placement) -> None:

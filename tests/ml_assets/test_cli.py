@@ -667,6 +667,22 @@ def test_update_without_a_registry_says_how_to_name_one(run: Run, project: Path)
     assert "Next: give --registry HOST[:PORT], or set images.registry." in done.err
 
 
+def test_usage_is_told_of_all_assets_or_those_that_are_named(home: Home, run: Run) -> None:
+    answer = json.loads(run("usage", "--json").out)
+    by_name = {each["asset"]: each for each in answer["assets"]}
+    assert set(by_name) == {"flights", "notes", "tables/distances", "delay_model", "images/train"}
+    assert by_name["flights"]["count"] == by_name["flights"]["measured"] == 2
+    assert by_name["delay_model"]["phases"]["output"] > 0
+    assert by_name["delay_model"]["advice"]["memory_bytes"] >= 256 * 2**20
+    named = run("usage", "flights", "--since", "2020-01-01")
+    assert named.out.startswith("usage since 2020-01-01 00:00 UTC")
+    assert "notes" not in named.out
+    assert run("usage", "--since", "2999-01-01").out == "nothing was measured since 2999-01-01 00:00 UTC\n"
+    unknown = run("usage", "flight")
+    assert (unknown.code, unknown.out) == (2, "")
+    assert "did you mean flights?" in unknown.err
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -678,6 +694,7 @@ def test_update_without_a_registry_says_how_to_name_one(run: Run, project: Path)
         ["provenance"],
         ["lineage", "rebuild"],
         ["sweep"],
+        ["usage"],
         ["data", "get"],
         ["data", "export"],
         ["images", "update"],

@@ -20,14 +20,17 @@ from resources.provenance import (
     RECORD_METADATA,
     ArtifactKind,
     Content,
+    GpuUsage,
     Hardware,
     InputVersion,
     Launch,
     LaunchKind,
     MlflowRun,
+    PhaseSeconds,
     ProvenanceRecord,
     RunEnvironment,
     Source,
+    Usage,
 )
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -208,3 +211,29 @@ def test_a_commit_is_described_in_short() -> None:
 )
 def test_page_of_a_repository_follows_from_its_remote(repository: str | None, page: str | None) -> None:
     assert repository_page(repository) == page
+
+
+def test_what_it_took_can_be_plotted_and_read() -> None:
+    gpu = GpuUsage(
+        name="T4", utilization_mean=40.0, utilization_max=90.0, memory_peak_bytes=2**30, memory_bytes=2**34, samples=9
+    )
+    usage = Usage(
+        memory_peak_bytes=600 * 2**20,
+        memory_needed_bytes=512 * 2**20,
+        cpu_seconds=12.5,
+        seconds=PhaseSeconds(importing=1.0, input=0.5, compute=8.25, output=0.125),
+        gpus=(gpu,),
+        cost=0.0123456789,
+    )
+    entries = shown(record(usage=usage))
+    floats = {name: entry.value for name, entry in entries.items() if isinstance(entry, dg.FloatMetadataValue)}
+    assert floats == {
+        "compute seconds": 8.25,
+        "CPU seconds": 12.5,
+        "memory in MiB": 512.0,
+        "cost": 0.0123457,
+        "GPU utilization in percent": 40.0,
+        "GPU memory in MiB": 1024.0,
+    }
+    assert rows(entries["time spent"])[2] == {"phase": "compute", "seconds": "8.250"}
+    assert "cost" not in shown(record(usage=usage.model_copy(update={"cost": None, "gpus": ()})))

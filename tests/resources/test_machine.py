@@ -85,7 +85,14 @@ def test_gpus_are_named_by_the_driver(kernel: Kernel) -> None:
     information = "Model: \t\t {}\nIRQ:   \t\t 63\nGPU UUID: \t GPU-0\n"
     kernel.write("proc/driver/nvidia/gpus/0000:02:00.0/information", information.format("NVIDIA T4"))
     kernel.write("proc/driver/nvidia/gpus/0000:01:00.0/information", information.format("NVIDIA H100 80GB HBM3"))
-    assert hardware(kernel.root).accelerators == ("NVIDIA H100 80GB HBM3", "NVIDIA T4")
+    kernel.write(
+        "proc/driver/nvidia/version",
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build  (dvs-builder)\n"
+        "GCC version:  gcc version 12.3.0\n",
+    )
+    found = hardware(kernel.root)
+    assert found.accelerators == ("NVIDIA H100 80GB HBM3", "NVIDIA T4")
+    assert found.driver == "570.124.06"
 
 
 def _in_a_fresh_process(script: str, **variables: str) -> str:

@@ -32,6 +32,9 @@ class LeftoverEngine(ContainerEngine):
     def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
         raise NotImplementedError
 
+    def pull_seconds(self, name: str) -> float | None:
+        raise NotImplementedError
+
     def why_gone(self, name: str) -> Failure | None:
         raise NotImplementedError
 

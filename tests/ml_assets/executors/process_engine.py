@@ -77,6 +77,9 @@ class ProcessEngine(ContainerEngine):
         log = self.folder / name / "log"
         return (log.read_text().splitlines()[-lines:] if log.exists() else ()), ()
 
+    def pull_seconds(self, name: str) -> float | None:
+        return 0.0
+
     def why_gone(self, name: str) -> Failure | None:
         self._reach()
         return None if (self.folder / name).exists() else Failure(Cause.DELETED, "its process was removed")

@@ -26,6 +26,9 @@ class GoneEngine(ContainerEngine):
     name, noun = "Memory", "container"
     reason: Failure | None = None
 
+    def pull_seconds(self, name: str) -> float | None:
+        raise NotImplementedError
+
     def why_gone(self, name: str) -> Failure | None:
         return self.reason
 

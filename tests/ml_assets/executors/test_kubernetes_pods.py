@@ -11,6 +11,7 @@ from ml_assets.executors.kubernetes_pods import (
     observe_job,
     observe_pod,
     on_lost_node,
+    pull_seconds,
     seconds_of,
     why_deleted,
     why_ended,
@@ -323,3 +324,25 @@ def test_times_are_read_as_utc() -> None:
     assert seconds_of("1970-01-01T00:01:00Z") == 60
     assert seconds_of("1970-01-01T00:01:00.500000Z") == 60.5
     assert seconds_of(None) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ('Successfully pulled image "registry:5000/x@sha256:aa" in 1m2.5s', 62.5),
+        ('Successfully pulled image "x" in 812.5ms (3.2s including waiting). Image size: 5 bytes.', 0.8125),
+        ('Container image "x" already present on machine', 0.0),
+    ],
+)
+def test_how_long_an_image_was_pulled_is_in_the_kubelets_event(message: str, seconds: float) -> None:
+    assert pull_seconds([{"reason": "Pulling"}, {"reason": "Pulled", "message": message}]) == seconds
+
+
+def test_without_the_kubelets_event_nobody_can_say_how_long_an_image_was_pulled() -> None:
+    assert pull_seconds([{"reason": "Scheduled", "message": "x"}]) is None
+
+
+def test_a_pod_says_when_it_had_a_node() -> None:
+    condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:05Z"}
+    pod = {"metadata": {"uid": "u"}, "spec": {}, "status": {"phase": "Pending", "conditions": [condition]}}
+    assert observe_pod(pod).scheduled_at == 1767225605.0

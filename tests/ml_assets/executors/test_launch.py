@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from dagster._core.events import DagsterEvent
 
-from resources.provenance import OVERRIDES_TAG
+from resources.provenance import LAUNCH_TIMES_METADATA, OVERRIDES_TAG, LaunchTimes
 from tests.ml_assets.executors import process_jobs
 from tests.ml_assets.executors.runs import Run, Scene, scene, until
 
@@ -83,6 +83,16 @@ def test_step_knows_where_it_runs(run: Run) -> None:
         if record.event_log_entry.user_message.startswith("placed: ")
     ]
     assert said == f"placed: {run.placements('succeeds')[0].model_dump_json()}"
+
+
+def test_how_a_container_came_up_is_written_once_for_each_launch(run: Run) -> None:
+    events = run.events("fails_once", dg.DagsterEventType.ENGINE_EVENT)
+    written = [event.engine_event_data.metadata.get(LAUNCH_TIMES_METADATA) for event in events]
+    first, second = [LaunchTimes.model_validate(entry.value) for entry in written if entry is not None]
+    assert (first.number, second.number) == (0, 1)
+    assert first.started_at is not None
+    assert first.ordered_at <= first.started_at <= second.ordered_at
+    assert first.pull_seconds == 0.0
 
 
 def test_retry_of_the_author_is_a_new_attempt_in_a_new_container(run: Run) -> None:
