@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ml_assets.console import Json, examples, say, write_file
+from ml_assets.doctor.commands import doctor_commands
 from ml_assets.lineage.commands import lineage_commands
 from ml_assets.reproduction.command import reproduction_commands
 from ml_assets.retention.commands import retention_commands
@@ -33,6 +34,7 @@ _app = typer.Typer(
         "ml-assets data get flights@2013-01-01 /tmp/flights",
         "ml-assets images update --registry mirror.example:5000",
         "ml-assets usage",
+        "ml-assets doctor",
         "ml-assets sweep --dry-run",
         "ml-assets --install-completion",
     ),
@@ -48,6 +50,7 @@ _app.add_typer(lineage_commands)
 _app.add_typer(retention_commands)
 _app.add_typer(reproduction_commands)
 _app.add_typer(usage_commands)
+_app.add_typer(doctor_commands)
 
 _DataReference = Annotated[
     str,

@@ -205,6 +205,16 @@ class RegistryClient:
         path = f"/v2/{reference.repository}/manifests/{reference.digest}"
         return self._session(reference.registry).delete(path, repository=reference.repository)
 
+    def check_rights(self, registry: str, repository: str, *, push: bool) -> None:
+        """See that a repository can be pulled from, and pushed to; it need not exist. Nothing is left there.
+
+        Raises:
+            RegistryError: the registry did not answer, or refused.
+        """
+        self._get(registry, repository, f"/v2/{repository}/tags/list", accept="application/json")
+        if push:
+            self._session(registry).may_push(repository)
+
     def _manifest(self, registry: str, repository: str, version: str) -> "tuple[Digest, _Manifest] | None":
         path = f"/v2/{repository}/manifests/{version}"
         answer = self._get(registry, repository, path, accept=", ".join((*_INDEX_TYPES, *_MANIFEST_TYPES)))

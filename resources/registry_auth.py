@@ -1,7 +1,7 @@
 """HTTP to an OCI registry: plain or TLS, credentials from Docker's configuration, bearer tokens, errors as ours.
 
 Sources: the OCI distribution specification 1.1 and the token authentication specification of the Distribution
-project. Every request may be repeated: reads, and deletions by digest.
+project. Every request may be repeated: reads, deletions by digest, and uploads that are given up.
 """
 
 import base64
@@ -100,6 +100,21 @@ class RegistrySession:
             )
         raise self._refusal(answer, f"DELETE {path}")
 
+    def may_push(self, repository: str) -> None:
+        """Begin an upload to a repository, and give it up again; the registry keeps nothing of it.
+
+        Raises:
+            RegistryError: as `get`.
+        """
+        path = f"/v2/{repository}/blobs/uploads/"
+        answer = self._authorized("POST", path, repository, "pull,push", {"Content-Length": "0"})
+        if answer.status != 202:
+            raise self._refusal(answer, f"pushing to {repository}")
+        upload = urlsplit(answer.headers.get("location", ""))
+        if upload.path:  # one that cannot be given up goes when the registry cleans up
+            place = f"{upload.path}?{upload.query}" if upload.query else upload.path
+            self._authorized("DELETE", place, repository, "pull,push", {})
+
     def _authorized(self, method: str, path: str, repository: str, actions: str, headers: Mapping[str, str]) -> Answer:
         url = f"{self._scheme}://{self.registry}{path}"
         key = (repository, actions)
@@ -122,7 +137,7 @@ class RegistrySession:
             return f"Bearer {self._token(parameters, f'repository:{repository}:{actions}', credentials)}"
         if re.match(r"\s*basic\b", challenge, re.IGNORECASE) and credentials and not credentials.is_identity_token:
             return _basic(credentials)
-        raise self._refusal(refusal, f"{'pulling' if actions == 'pull' else 'deleting'} from {repository}")
+        raise self._refusal(refusal, f"the rights {actions} on {repository}")
 
     def _token(self, challenge: Mapping[str, str], scope: str, credentials: Credentials | None) -> str:
         realm = challenge.get("realm", "")

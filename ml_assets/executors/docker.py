@@ -17,7 +17,7 @@ from resources.settings import ContainerSettings
 if TYPE_CHECKING:
     from docker import DockerClient
 
-__all__ = ["DockerEngine"]
+__all__ = ["DockerEngine", "connect", "reaching"]
 
 _STOP_SECONDS = 10
 """How long a container may take to end when asked to; then it is killed."""
@@ -45,8 +45,8 @@ class DockerEngine(ContainerEngine):
         client: "Callable[[], DockerClient] | None" = None,
     ) -> None:
         self._settings, self._variables = settings, variables
-        with _reaching():
-            self._client = client() if client else _client()
+        with reaching():
+            self._client = client() if client else connect()
         # Pulling takes minutes, and the loop that looks after the other steps must not wait for it.
         self._starting: dict[str, Future[Failure | None]] = {}
         self._stopping: dict[str, Future[None]] = {}
@@ -63,7 +63,7 @@ class DockerEngine(ContainerEngine):
     def observe(self, run_id: str) -> dict[str, Observation]:
         """Every container of a run, by name."""
         found = {name: observation for name, observation in self._begun(run_id) if observation is not None}
-        with _reaching():
+        with reaching():
             listed = self._client.api.containers(all=True, filters={"label": f"{RUN_LABEL}={run_id}"})
             for each in listed:
                 name = each["Names"][0].lstrip("/")
@@ -77,7 +77,7 @@ class DockerEngine(ContainerEngine):
         from docker.errors import APIError
 
         try:
-            with _reaching():
+            with reaching():
                 printed = self._client.api.logs(name, tail=lines).decode(errors="replace").splitlines()
                 return printed, self._events(name)
         except APIError:  # it is gone
@@ -89,7 +89,7 @@ class DockerEngine(ContainerEngine):
 
     def why_gone(self, name: str) -> Failure | None:
         """Why a container is not there any more; None if it is there."""
-        with _reaching():
+        with reaching():
             begun = self._starting.get(name)
             if (begun is not None and not begun.done()) or self._inspect(name) is not None:
                 return None
@@ -119,7 +119,7 @@ class DockerEngine(ContainerEngine):
     def all_runs(self) -> dict[str, list[str]]:
         """Names of all containers that steps run in, by run."""
         runs: dict[str, list[str]] = {}
-        with _reaching():
+        with reaching():
             for each in self._client.api.containers(all=True, filters={"label": f"{MANAGED_BY}={MANAGER}"}):
                 runs.setdefault(each["Labels"].get(RUN_LABEL, ""), []).append(each["Names"][0].lstrip("/"))
         return runs
@@ -198,7 +198,7 @@ class DockerEngine(ContainerEngine):
     def _remove(self, name: str, patience: int) -> None:
         from docker.errors import APIError, NotFound
 
-        with _reaching():
+        with reaching():
             try:
                 if patience:
                     self._client.api.stop(name, timeout=patience)
@@ -211,7 +211,7 @@ class DockerEngine(ContainerEngine):
 
     def _events(self, name: str) -> list[str]:
         now = int(time.time())
-        with _reaching():
+        with reaching():
             events = self._client.api.events(since=now - _EVENTS_SECONDS, until=now, filters={"container": name})
             lines = [json.loads(line) for chunk in events for line in chunk.decode().splitlines() if line]
         return [
@@ -221,14 +221,15 @@ class DockerEngine(ContainerEngine):
         ]
 
 
-def _client() -> "DockerClient":
+def connect() -> "DockerClient":
+    """A client of the engine that Docker's own variables lead to."""
     import docker
 
     return docker.from_env()
 
 
 @contextmanager
-def _reaching() -> Iterator[None]:
+def reaching() -> Iterator[None]:
     """Turn what the client raises when the engine does not answer into our error."""
     import requests
     from docker.errors import APIError, DockerException

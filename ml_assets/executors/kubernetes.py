@@ -1,7 +1,7 @@
 """Steps as Jobs of a Kubernetes cluster.
 
 Pods and Jobs are read as plain JSON: that is several times as fast as the client's models, and does not break on fields
-that a newer server sends. Needed of the API: create, list, delete Jobs; list, delete pods; get pod logs; list events.
+that a newer server sends.
 """
 
 import json
@@ -27,7 +27,19 @@ from ml_assets.executors.kubernetes_pods import (
 from resources.errors import EngineRefused, EngineUnreachable
 from resources.settings import ContainerSettings
 
-__all__ = ["KubernetesEngine"]
+__all__ = ["RIGHTS", "KubernetesEngine", "api_client", "reaching"]
+
+RIGHTS = (
+    ("batch", "jobs", "create"),
+    ("batch", "jobs", "get"),
+    ("batch", "jobs", "list"),
+    ("batch", "jobs", "delete"),
+    ("", "pods", "list"),
+    ("", "pods", "delete"),
+    ("", "pods/log", "get"),
+    ("", "events", "list"),
+)
+"""What is needed of the API in the namespace of steps: API group, resource, verb."""
 
 _JOB = "job-name"
 _TIMEOUT = (5, 30)
@@ -51,14 +63,14 @@ class KubernetesEngine(ContainerEngine):
         import kubernetes
 
         self._settings, self._namespace = settings, settings.namespace
-        client = kubernetes.client.ApiClient(_configuration(settings.kubeconfig))
+        client = api_client(settings.kubeconfig)
         self._core, self._batch = kubernetes.client.CoreV1Api(client), kubernetes.client.BatchV1Api(client)
 
     def start(self, order: Order) -> None:
         """Create the Job, unless it is there."""
         from kubernetes.client.exceptions import ApiException
 
-        with _reaching():
+        with reaching():
             try:
                 self._batch.create_namespaced_job(
                     self._namespace, job_manifest(order, self._settings), _request_timeout=_TIMEOUT
@@ -93,7 +105,7 @@ class KubernetesEngine(ContainerEngine):
         pods = self._pods(name)
         for pod in pods[:1]:
             try:
-                with _reaching():
+                with reaching():
                     answer = self._core.read_namespaced_pod_log(
                         pod["metadata"]["name"],
                         self._namespace,
@@ -120,7 +132,7 @@ class KubernetesEngine(ContainerEngine):
             return None
         if not pods and made == 0:
             try:
-                with _reaching():
+                with reaching():
                     self._batch.read_namespaced_job(name, self._namespace, _request_timeout=_TIMEOUT)
                 return None
             except ApiException:
@@ -177,19 +189,30 @@ class KubernetesEngine(ContainerEngine):
     def _list(self, call: Any, selector: str | None = None, **options: str) -> list[dict[str, Any]]:
         if selector is not None:
             options["label_selector"] = selector
-        with _reaching():
+        with reaching():
             answer = call(self._namespace, _preload_content=False, _request_timeout=_TIMEOUT, **options)
             return list(json.loads(answer.data)["items"])
 
     def _delete(self, call: Any, name: str, **options: Any) -> None:
         from kubernetes.client.exceptions import ApiException
 
-        with _reaching():
+        with reaching():
             try:
                 call(name, self._namespace, _request_timeout=_TIMEOUT, **options)
             except ApiException as error:
                 if error.status not in (404, 409):
                     raise
+
+
+def api_client(kubeconfig: str | None) -> Any:
+    """A client of the cluster that a kubeconfig, or where this process runs, leads to.
+
+    Raises:
+        EngineRefused: there is no way to it.
+    """
+    import kubernetes
+
+    return kubernetes.client.ApiClient(_configuration(kubeconfig))
 
 
 def _configuration(kubeconfig: str | None) -> Any:
@@ -213,7 +236,7 @@ def _configuration(kubeconfig: str | None) -> Any:
 
 
 @contextmanager
-def _reaching() -> Iterator[None]:
+def reaching() -> Iterator[None]:
     """Turn what the client raises when the API server does not answer into our error."""
     import urllib3
     from kubernetes.client.exceptions import ApiException

@@ -667,6 +667,22 @@ def test_update_without_a_registry_says_how_to_name_one(run: Run, project: Path)
     assert "Next: give --registry HOST[:PORT], or set images.registry." in done.err
 
 
+def test_doctor_says_what_to_do_and_fails_where_there_is_a_fault(
+    home: Home, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = run("doctor", "--json")
+    findings = json.loads(answer.out)["findings"]
+    assert (answer.code, {each["verdict"] for each in findings} - {"warning"}) == (0, {"ok"})
+    assert {each["check"] for each in findings} == {"settings", "packages", "database", "content", "tracking", "gpu"}
+    monkeypatch.setenv("ML_ASSETS__DVC__CACHE", "/proc/cache")
+    faulty = run("doctor")
+    assert faulty.code == 1
+    assert "fault   content: the content cache /proc/cache cannot be written" in faulty.out
+    assert "Next: make /proc writable, or name another" in faulty.out
+    monkeypatch.setenv("ML_ASSETS_TARGET", "moon")
+    assert run("doctor").code == 1
+
+
 def test_usage_is_told_of_all_assets_or_those_that_are_named(home: Home, run: Run) -> None:
     answer = json.loads(run("usage", "--json").out)
     by_name = {each["asset"]: each for each in answer["assets"]}
@@ -695,6 +711,7 @@ def test_usage_is_told_of_all_assets_or_those_that_are_named(home: Home, run: Ru
         ["lineage", "rebuild"],
         ["sweep"],
         ["usage"],
+        ["doctor"],
         ["data", "get"],
         ["data", "export"],
         ["images", "update"],

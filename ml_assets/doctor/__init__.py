@@ -1,0 +1,9 @@
+"""What is wrong with a target, and what to do about it.
+
+- `examination`: findings, and asking all at once, each within a deadline.
+- `services`: Dagster's database, content, MLflow, registry, versions of packages, the machine.
+- `docker`, `cluster`: what containers run on.
+- `nodes`: whether a pool has a node to run on; pure.
+- `checks`: which of these a target needs.
+- `commands`: ``ml-assets doctor``.
+"""

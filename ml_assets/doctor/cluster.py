@@ -1,0 +1,119 @@
+"""A Kubernetes cluster that steps run in: the way there, the rights, what they refer to, the nodes, the clock."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from ml_assets.doctor.examination import Finding, clock_finding, fault, ok, warning
+from ml_assets.doctor.nodes import pool_finding
+from ml_assets.executors.kubernetes import RIGHTS, api_client, reaching
+from resources.settings import Settings
+
+__all__ = ["Cluster"]
+
+_TIMEOUT = 8
+_OLDEST = (1, 20)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The cluster that settings lead to."""
+
+    chosen: Settings
+
+    def access(self) -> Iterator[Finding]:
+        """It answers, is new enough, and has the same time."""
+        version, headers = self._ask("GET", "/version")
+        said = version["gitVersion"]
+        number = tuple(int("".join(filter(str.isdigit, version[part])) or 0) for part in ("major", "minor"))
+        if number < _OLDEST:
+            yield fault(f"the cluster runs Kubernetes {said}", "upgrade it: steps need 1.20 or later")
+        else:
+            yield ok(f"the cluster answers (Kubernetes {said})")
+        if "date" in headers:
+            yield clock_finding("the API server", parsedate_to_datetime(headers["date"]))
+
+    def rights(self) -> Iterator[Finding]:
+        """Whoever asks may do what the executor does; run this where run workers run to know theirs."""
+        namespace = self.chosen.containers.namespace
+        missing = []
+        for group, resource, verb in RIGHTS:
+            kind, _, part = resource.partition("/")
+            wanted = {"namespace": namespace, "group": group, "resource": kind, "subresource": part, "verb": verb}
+            review = {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": wanted},
+            }
+            answer, _ = self._ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+            if not answer["status"]["allowed"]:
+                missing.append(f"{verb} {resource}")
+        if missing:
+            yield fault(
+                f"no right in namespace {namespace} to {', '.join(missing)}",
+                "bind the Role of deployments/kubernetes to the service account of run workers, or to yourself",
+            )
+        else:
+            yield ok(f"all rights that the executor needs in namespace {namespace}")
+
+    def references(self) -> Iterator[Finding]:
+        """What every step's pod refers to is there. Who may not look is not told."""
+        containers = self.chosen.containers
+        accounts = [containers.service_account, *(pool.service_account for pool in self.chosen.pools.values())]
+        named = {
+            "serviceaccounts": [name for name in accounts if name],
+            "secrets": [*containers.secrets, *containers.image_pull_secrets],
+            "configmaps": list(containers.config_maps),
+        }
+        missing: list[str] = []
+        unseen: list[str] = []
+        for kind, names in named.items():
+            for name in dict.fromkeys(names):
+                status = self._status(f"/api/v1/namespaces/{containers.namespace}/{kind}/{name}")
+                if status == 404:
+                    missing.append(f"{kind}/{name}")
+                elif status == 403:
+                    unseen.append(f"{kind}/{name}")
+        if missing:
+            yield fault(
+                f"not in namespace {containers.namespace}: {', '.join(missing)}",
+                "create them, or correct [containers] in settings.toml",
+            )
+        elif unseen:
+            yield warning(f"no right to see {', '.join(unseen)}", "ask who may whether they are there")
+        elif any(named.values()):
+            yield ok("what pods refer to is there")
+
+    def pools(self) -> Iterator[Finding]:
+        """Each pool has a node that its steps fit on."""
+        if self._status("/api/v1/nodes?limit=1") == 403:
+            yield warning("no right to list nodes, so pools cannot be compared with them", "ask who may: get nodes")
+            return
+        nodes = self._ask("GET", "/api/v1/nodes")[0]["items"]
+        for name, pool in sorted(self.chosen.pools.items()):
+            yield pool_finding(name, pool, nodes)
+
+    def _ask(self, method: str, path: str, body: Any = None) -> tuple[dict[str, Any], Mapping[str, str]]:
+        with reaching():
+            answer = api_client(self.chosen.containers.kubeconfig).call_api(
+                path,
+                method,
+                header_params={"Content-Type": "application/json", "Accept": "application/json"},
+                body=body,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _return_http_data_only=True,
+                _request_timeout=_TIMEOUT,
+            )
+            return json.loads(answer.data), {name.lower(): value for name, value in answer.headers.items()}
+
+    def _status(self, path: str) -> int:
+        from kubernetes.client.exceptions import ApiException
+
+        try:
+            self._ask("GET", path)
+        except ApiException as error:
+            return int(error.status or 0)
+        return 200

@@ -1,0 +1,81 @@
+"""``ml-assets doctor``."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.text import Text
+
+from ml_assets.console import Json, examples, say
+from ml_assets.doctor.examination import Finding, Verdict
+
+__all__ = ["doctor_commands"]
+
+_SECONDS = 10.0
+_STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "bold red"}
+
+doctor_commands = typer.Typer()
+
+
+@doctor_commands.command(
+    "doctor",
+    epilog=examples(
+        "ml-assets doctor",
+        "ML_ASSETS_TARGET=kubernetes ml-assets doctor --seconds 30",
+        "ml-assets doctor --json",
+    ),
+)
+def _doctor(
+    seconds: Annotated[
+        float, typer.Option(min=0.1, metavar="S", help="How long to wait for the answers of servers.")
+    ] = _SECONDS,
+    as_json: Json = False,
+) -> None:
+    """Check the target that ML_ASSETS_TARGET names, and say what to do about each fault.
+
+    Settings, packages, Dagster's database, content (a small file is written,
+    read and deleted), MLflow, the registry (an upload is begun and given up),
+    and what steps run on: GPUs and their driver, the Docker engine, or the
+    cluster with its rights, its nodes for each pool, and its clock.
+
+    The exit status is 1 where there is a fault.
+    """
+    from ml_assets.definitions import settings
+    from ml_assets.doctor.checks import checks_of
+    from ml_assets.doctor.examination import examine
+    from resources.errors import SettingsError
+
+    target = "?"
+    try:
+        chosen = settings()
+        target = chosen.target
+        with Console(stderr=True).status("asking") as status:
+            findings = examine(checks_of(chosen), seconds, lambda name: status.update(escape(f"asked: {name}")))
+    except SettingsError as error:
+        findings = [Finding(Verdict.FAULT, error.what, error.next_step, "settings")]
+    else:
+        findings.insert(0, Finding(Verdict.OK, f"settings of target {target} ({chosen.root})", check="settings"))
+    say(as_json, Group(*map(_line, findings)), {"target": target, "findings": list(map(_plain, findings))})
+    if any(each.verdict is Verdict.FAULT for each in findings):
+        # A check that hangs may hold a lock that the interpreter's end would wait for.
+        sys.stdout.flush()
+        raise typer.Exit(1)
+
+
+def _line(finding: Finding) -> Text:
+    text = Text(f"{finding.verdict:<8}", style=_STYLES[finding.verdict])
+    text.append(f"{finding.check}: {finding.what}", style="not bold default")
+    if finding.next_step:
+        text.append(f". Next: {finding.next_step}", style="not bold default")
+    return text
+
+
+def _plain(finding: Finding) -> dict[str, str | None]:
+    return {
+        "check": finding.check,
+        "verdict": finding.verdict.value,
+        "what": finding.what,
+        "next_step": finding.next_step,
+    }

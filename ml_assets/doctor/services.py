@@ -1,0 +1,174 @@
+"""What every target needs: Dagster's database, content, MLflow, a registry, the right packages."""
+
+import importlib.metadata
+import shutil
+import tempfile
+import tomllib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sql
+from dagster._core.storage.event_log import SqlEventLogStorage
+
+from ml_assets.doctor.examination import Finding, clock_finding, fault, ok, warning
+from resources.errors import StoreError
+from resources.machine import hardware
+from resources.settings import Settings
+from resources.tracking_store import check_server, check_uri, public_uri, sqlite_file
+
+__all__ = ["content", "database", "gpu", "packages", "registry", "tracking"]
+
+_PACKAGES = ("dagster", "dvc", "mlflow", "dagster-k8s", "dagster-docker", "dagster-postgres")
+_LITTLE_SPACE = 2**30
+_ANSWER_SECONDS = 5
+
+
+def database(chosen: Settings) -> Iterator[Finding]:
+    """Dagster's database: there, of this version's form, and with the same time."""
+    from ml_assets.definitions import open_instance
+
+    home = chosen.path(chosen.home)
+    with open_instance(chosen) as instance:
+        runs = instance.get_runs_count()
+        storage = instance.event_log_storage
+        if not isinstance(storage, SqlEventLogStorage):
+            yield warning(
+                f"the event log is kept by {type(storage).__name__}",
+                "lineage and usage need PostgreSQL or SQLite: correct dagster.yaml",
+            )
+            return
+        yield ok(f"Dagster's database answers ({home}, {runs} runs)")
+        found, head = storage.alembic_version() or (None, None)
+        if found != head:
+            yield fault(
+                f"Dagster's database has the form {found}, and the installed Dagster wants {head}",
+                "back it up, stop the daemon and the webserver, and run dagster instance migrate",
+            )
+        with storage.index_connection() as connection:
+            if connection.dialect.name == "postgresql":
+                there: Any = connection.scalar(sql.select(sql.func.clock_timestamp()))
+                yield clock_finding("PostgreSQL", there)
+
+
+def content(chosen: Settings) -> Iterator[Finding]:
+    """The DVC remote takes, gives and deletes; the cache has room."""
+    from ml_assets.definitions import content_store
+
+    cache = chosen.path(chosen.dvc.cache)
+    yield from _folder("the content cache", cache)
+    location = chosen.location(chosen.dvc.remote)
+    if "://" not in location and not Path(location).exists():
+        yield warning(
+            f"the DVC remote {location} is not there yet",
+            "mount it if it should be; otherwise the first artifact makes it",
+        )
+        return
+    probe, said = f"doctor-{uuid.uuid4().hex}", b"written by ml-assets doctor; may be deleted"
+    remote = content_store(chosen).opened()
+    try:
+        remote.write_note(probe, said)
+        read = remote.read_note(probe)
+    finally:
+        remote.write_note(probe, None)
+    if read != said:
+        raise StoreError(f"the {remote.name} gives back something else than was written", next_step="check its server")
+    yield ok(f"the {remote.name} takes, gives and deletes")
+
+
+def tracking(chosen: Settings) -> Iterator[Finding]:
+    """MLflow answers, and has the version that is installed here."""
+    uri = chosen.location(chosen.mlflow.tracking_uri)
+    check_uri(uri)
+    file = sqlite_file(uri)
+    if file is not None:
+        yield from _folder("MLflow's database", file.parent)
+        return
+    check_server(uri, chosen.mlflow.experiment)
+    yield ok(f"the MLflow server {public_uri(uri)} answers")
+    import requests
+
+    answer = requests.get(f"{uri.rstrip('/')}/version", timeout=_ANSWER_SECONDS)
+    here = importlib.metadata.version("mlflow")
+    if answer.ok and answer.text.strip() != here:
+        yield warning(
+            f"the MLflow server has version {answer.text.strip()}, and the client {here}",
+            "run the same minor version on both; the server's is upgraded first, after mlflow db upgrade",
+        )
+
+
+def registry(chosen: Settings) -> Iterator[Finding]:
+    """Images can be pulled and pushed."""
+    from ml_assets.definitions import registry_client
+
+    images = chosen.images
+    pushed_to = images.push_registry or images.registry
+    client = registry_client(chosen)
+    for host in dict.fromkeys(name for name in (images.registry, pushed_to) if name):
+        push = host == pushed_to
+        client.check_rights(host, f"{images.prefix}/train", push=push)
+        yield ok(f"the registry {host} gives images" + (" and takes them" if push else ""))
+
+
+def packages(chosen: Settings) -> Iterator[Finding]:
+    """What is installed is what is locked."""
+    lock = chosen.root / "uv.lock"
+    if not lock.exists():
+        yield warning(f"there is no {lock} to compare packages with", "install from a lock, as images are")
+        return
+    locked = {each["name"]: each.get("version") for each in tomllib.loads(lock.read_text())["package"]}
+    installed = {name: _version(name) for name in _PACKAGES if name in locked}
+    differing = [
+        f"{name} {there} (locked {locked[name]})"
+        for name, there in installed.items()
+        if there is not None and there != locked[name]
+    ]
+    if differing:
+        yield warning(f"installed are {', '.join(differing)}", "run make setup, or install from the lock")
+    else:
+        yield ok(
+            "packages are those of the lock: "
+            + ", ".join(f"{name} {there}" for name, there in installed.items() if there)
+        )
+
+
+def gpu(chosen: Settings) -> Iterator[Finding]:
+    """The driver of this machine's GPUs, where steps are its processes."""
+    found = hardware()
+    if not found.accelerators:
+        yield ok("this machine has no GPU that a driver manages")
+        return
+    names = ", ".join(found.accelerators)
+    if found.cuda is None:
+        yield fault(
+            f"{names}: the driver {found.driver} is there, and libcuda is not", "install the driver's libraries"
+        )
+        return
+    yield ok(f"{names}: driver {found.driver}, CUDA up to {found.cuda}")
+    if shutil.which("nvidia-smi") is None:
+        yield warning("nvidia-smi is not there, so the use of GPUs is not recorded", "install the driver's programs")
+
+
+def _folder(what: str, place: Path) -> Iterator[Finding]:
+    there = next(each for each in (place, *place.parents) if each.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        yield fault(f"{what} {place} cannot be written: {error.strerror}", f"make {there} writable, or name another")
+        return
+    free = shutil.disk_usage(there).free
+    if free < _LITTLE_SPACE:
+        yield warning(
+            f"{what} {place} has {free // 2**20} MiB left", "free space there (ml-assets gc says what may go)"
+        )
+    else:
+        yield ok(f"{what} {place} can be written ({free / 2**30:.0f} GiB free)")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
