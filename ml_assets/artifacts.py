@@ -17,7 +17,6 @@ from dagster._core.execution.plan.outputs import StepOutputHandle
 from ml_assets.automation import ignoring_images, on_new_data
 from ml_assets.code_version import Code, code_of
 from ml_assets.containers import ContainerSpec, ImageAsset, image_key, placed_image
-from ml_assets.executors.placement import current_placement
 from ml_assets.inputs import input_tags, resolve_inputs, windowed_ins
 from ml_assets.lineage.statement import provenance_statement
 from ml_assets.metering import StepMeter, meter_of

@@ -12,6 +12,7 @@ from rich.markup import escape
 from ml_assets.console import Json, examples, say, write_file
 from ml_assets.doctor.commands import doctor_commands
 from ml_assets.lineage.commands import lineage_commands
+from ml_assets.monitoring.commands import metrics_commands
 from ml_assets.reproduction.command import reproduction_commands
 from ml_assets.retention.commands import retention_commands
 from ml_assets.usage.commands import usage_commands
@@ -51,6 +52,7 @@ _app.add_typer(retention_commands)
 _app.add_typer(reproduction_commands)
 _app.add_typer(usage_commands)
 _app.add_typer(doctor_commands)
+_app.add_typer(metrics_commands)
 
 _DataReference = Annotated[
     str,

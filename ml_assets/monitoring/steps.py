@@ -1,0 +1,151 @@
+"""What became of steps, counted from the events of runs as they are written."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster._core.event_api import EventLogRecord
+from dagster._core.events import DagsterEvent, DagsterEventType
+
+from ml_assets.executors.failures import Cause
+from ml_assets.executors.replay import placement_of
+from resources.provenance import RECORD_METADATA, SCHEMA_VERSION, ProvenanceRecord
+
+__all__ = ["Steps"]
+
+_PAGE = 1000
+_OVERLAP = timedelta(seconds=60)
+"""Runs are looked at again that were updated so long before the last look: clocks differ, and writing takes time."""
+_TYPES = {
+    DagsterEventType.ASSET_MATERIALIZATION,
+    DagsterEventType.ENGINE_EVENT,
+    DagsterEventType.STEP_FAILURE,
+    DagsterEventType.STEP_START,
+    DagsterEventType.STEP_SUCCESS,
+    DagsterEventType.STEP_UP_FOR_RETRY,
+    DagsterEventType.STEP_WORKER_STARTING,
+}
+_OPEN = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_NO_CAUSE = "error"
+_CAUSES = {cause.value for cause in Cause}
+_OUTCOMES = ("success", "failure", "retry")
+
+
+@dataclass
+class Steps:
+    """Counts what happened since it was made, and knows what runs now.
+
+    Args:
+        instance: whose runs.
+        since: from when on events count.
+    """
+
+    instance: dg.DagsterInstance
+    since: datetime
+    launches: Counter[str] = field(default_factory=Counter)
+    """Containers ordered, by pool."""
+    ends: Counter[str] = field(default_factory=Counter)
+    """Attempts that have ended, by outcome: success, failure, retry."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """Failed attempts by cause; an error of the step's own code is ``error``."""
+    restarts: Counter[str] = field(default_factory=Counter)
+    """Containers that were given up and launched once more, by cause."""
+    costs: dict[tuple[str, str], float] = field(default_factory=dict)
+    """By asset and pool."""
+    latest: dict[str, ProvenanceRecord] = field(default_factory=dict)
+    """The newest materialization of each asset, where its usage was measured."""
+    _cursors: dict[str, str | None] = field(default_factory=dict)
+    _running: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Pools of the steps that run, by run and step."""
+
+    def __post_init__(self) -> None:
+        self._looked = self.since
+        # A counter that appears with its first event has not increased, as Prometheus sees it.
+        self.ends.update(dict.fromkeys(_OUTCOMES, 0))
+        self.failures.update(dict.fromkeys((*_CAUSES, _NO_CAUSE), 0))
+        self.restarts.update(dict.fromkeys(_CAUSES, 0))
+
+    @property
+    def running(self) -> Counter[str]:
+        """Steps that run now, by pool; those of plain processes have none."""
+        return Counter(pool for steps in self._running.values() for pool in steps.values())
+
+    def update(self) -> None:
+        """Read what was written since the last time."""
+        now = datetime.now(UTC)
+        runs = {run.dagster_run.run_id: run.dagster_run for run in self._runs()}
+        for run_id, run in runs.items():
+            for record in self._new_records(run_id):
+                self._take(run_id, record)
+            if run.is_finished:
+                self._running.pop(run_id, None)
+        for gone in self._cursors.keys() - runs.keys():
+            del self._cursors[gone]
+            self._running.pop(gone, None)
+        self._looked = now
+
+    def _runs(self) -> Iterator[dg.RunRecord]:
+        yield from self.instance.get_run_records(dg.RunsFilter(statuses=_OPEN))
+        yield from self.instance.get_run_records(dg.RunsFilter(updated_after=self._looked - _OVERLAP))
+
+    def _new_records(self, run_id: str) -> Iterable[EventLogRecord]:
+        has_more = True
+        while has_more:
+            page = self.instance.get_records_for_run(run_id, self._cursors.get(run_id), _TYPES, limit=_PAGE)
+            yield from page.records
+            self._cursors[run_id], has_more = page.cursor, page.has_more
+
+    def _take(self, run_id: str, record: EventLogRecord) -> None:
+        event = record.event_log_entry.dagster_event
+        if event is None or event.step_key is None:
+            return
+        running = self._running.setdefault(run_id, {})
+        placement = placement_of(event)
+        if placement is not None:
+            running[event.step_key] = placement.pool
+        elif event.event_type is DagsterEventType.STEP_START:
+            running.setdefault(event.step_key, "")
+        elif event.is_step_success or event.is_step_failure or event.is_step_up_for_retry:
+            running.pop(event.step_key, None)
+        if record.event_log_entry.timestamp >= self.since.timestamp():
+            self._count(event, placement.pool if placement else None)
+
+    def _count(self, event: DagsterEvent, launched_on: str | None) -> None:
+        if launched_on is not None:
+            self.launches[launched_on] += 1
+        elif event.is_step_success:
+            self.ends["success"] += 1
+        elif event.is_step_failure or event.is_step_up_for_retry:
+            self.ends["failure" if event.is_step_failure else "retry"] += 1
+            self.failures[_cause_of(event)] += 1
+        elif event.event_type is DagsterEventType.ENGINE_EVENT:
+            entry = event.engine_event_data.metadata.get("cause")
+            if entry is not None and entry.value in _CAUSES:
+                self.restarts[str(entry.value)] += 1
+        elif event.event_type is DagsterEventType.ASSET_MATERIALIZATION:
+            self._take_usage(event)
+
+    def _take_usage(self, event: DagsterEvent) -> None:
+        entry = event.step_materialization_data.materialization.metadata.get(RECORD_METADATA)
+        if entry is None or not isinstance(entry.value, dict) or entry.value.get("schema_version") != SCHEMA_VERSION:
+            return
+        record = ProvenanceRecord.model_validate(entry.value)
+        if record.usage is not None:
+            self.latest[record.asset] = record
+            if record.usage.cost is not None:
+                place = (record.asset, record.environment.pool or "")
+                self.costs[place] = self.costs.get(place, 0.0) + record.usage.cost
+
+
+def _cause_of(event: DagsterEvent) -> str:
+    if event.is_step_failure:
+        data = event.step_failure_data.user_failure_data
+        if data is not None and data.label in _CAUSES:
+            return data.label
+        error = event.step_failure_data.error
+    else:
+        error = event.step_retry_data.error
+    name = error.cls_name if error is not None else None
+    return Cause[name].value if name is not None and name in Cause.__members__ else _NO_CAUSE
