@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
+import dagster as dg
 import typer
 
 from ml_assets.console import Json, examples, say
@@ -10,6 +11,8 @@ from ml_assets.console import Json, examples, say
 __all__ = ["usage_commands"]
 
 _DAYS = 30
+_ASSET = "usage"
+"""Asset of the Dagster UI that published answers are materializations of; no code location defines it."""
 
 usage_commands = typer.Typer()
 
@@ -20,6 +23,7 @@ usage_commands = typer.Typer()
         "ml-assets usage",
         "ml-assets usage delay_model departures --since 2013-05-01",
         "ml-assets usage --last 20 --json",
+        "ml-assets usage --publish",
     ),
 )
 def _usage(
@@ -35,6 +39,9 @@ def _usage(
     last: Annotated[
         int, typer.Option(min=1, metavar="N", help="Materializations of each asset, the newest, that figures are of.")
     ] = 100,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Also show it in the Dagster UI, as a materialization of the asset usage.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what assets ask for, what they took, what they should ask for, and what they cost.
@@ -48,18 +55,22 @@ def _usage(
     fewer than ten were measured), and the CPUs at p95.
 
     A step costs its pool's price_per_hour (in settings.toml) from when it had
-    a machine; a month is 30 days like the period shown.
+    a machine; a month is 30 days like the period shown. Published every day,
+    by cron or the like, the cost of a month becomes a plot.
     """
     from ml_assets.definitions import open_instance, settings
     from ml_assets.usage.history import read_history
-    from ml_assets.usage.rendering import render_usage, usage_to_json
+    from ml_assets.usage.rendering import render_usage, usage_metadata, usage_to_json
     from ml_assets.usage.summary import summarize
 
     now = datetime.now(UTC)
     begin = since.replace(tzinfo=UTC) if since else now - timedelta(days=_DAYS)
+    period = f"since {begin:%Y-%m-%d %H:%M} UTC"
     with open_instance(settings()) as instance:
         found = summarize(read_history(instance, assets or [], begin, last), begin, now)
-    period = f"since {begin:%Y-%m-%d %H:%M} UTC"
+        if publish:
+            event = dg.AssetMaterialization(_ASSET, metadata=usage_metadata(found, period))
+            instance.report_runless_asset_event(event)
     say(
         as_json,
         render_usage(found, period),

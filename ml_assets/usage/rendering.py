@@ -1,9 +1,10 @@
-"""Usage for people, as tables, and for machines, as plain values."""
+"""Usage for people, as tables in a shell or the Dagster UI, and for machines, as plain values."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import dagster as dg
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -12,7 +13,7 @@ from ml_assets.usage.summary import AssetUsage, Spread
 from resources.pools import print_memory
 from resources.provenance import Asked
 
-__all__ = ["describe_memory", "render_usage", "usage_to_json"]
+__all__ = ["describe_memory", "render_usage", "usage_metadata", "usage_to_json"]
 
 _NOTHING = "-"
 
@@ -27,6 +28,38 @@ def usage_to_json(found: Sequence[AssetUsage]) -> list[dict[str, Any]]:
         }
         for each in found
     ]
+
+
+def usage_metadata(found: Sequence[AssetUsage], period: str) -> dict[str, dg.MetadataValue[Any]]:
+    """For the Dagster UI: a table of all assets, and numbers that it plots over time."""
+    header = (
+        "asset",
+        "made",
+        "asks for",
+        "memory p50 / p95 / max",
+        "seconds p50 / p95 / max",
+        "ask for",
+        "cost a month",
+    )
+    rows = [
+        (
+            each.asset,
+            str(each.count),
+            _asked(each.asked),
+            _spread(each.memory, describe_memory),
+            _spread(each.step_seconds, "{:.1f}".format),
+            _advised(each),
+            _money(each.cost_per_month),
+        )
+        for each in found
+    ]
+    lines = ["| " + " | ".join(row) + " |" for row in (header, ("---",) * len(header), *rows)]
+    remarks = [f"- {each.asset}: {remark}" for each in found for remark in each.advice.remarks]
+    return {
+        "usage": dg.MetadataValue.md("\n".join([f"Usage {period}", "", *lines, "", *remarks])),
+        "cost a month": dg.MetadataValue.float(sum(each.cost_per_month or 0.0 for each in found)),
+        "step hours": dg.MetadataValue.float(sum(each.count * each.step_seconds.p50 for each in found) / 3600),
+    }
 
 
 def render_usage(found: Sequence[AssetUsage], period: str) -> RenderableType:
@@ -51,7 +84,7 @@ def _taken(found: Sequence[AssetUsage], period: str) -> Table:
             _asked(each.asked),
             _spread(each.memory, describe_memory),
             _spread(each.cpus, "{:.1f}".format),
-            f"{each.advice.cpus:g} CPUs, {print_memory(each.advice.memory_bytes)}",
+            _advised(each),
             _money(each.cost_mean),
             _money(each.cost_per_month),
         )
@@ -86,6 +119,10 @@ def _asked(asked: Asked | None) -> str:
         return _NOTHING
     gpus = f", {asked.accelerators} GPU" if asked.accelerators else ""
     return f"{asked.cpus:g} CPUs, {print_memory(asked.memory_bytes)}{gpus}"
+
+
+def _advised(usage: AssetUsage) -> str:
+    return f"{usage.advice.cpus:g} CPUs, {print_memory(usage.advice.memory_bytes)}"
 
 
 def _spread(spread: Spread | None, said: Any) -> str:

@@ -10,11 +10,13 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ml_assets.flight_delays.definitions import JOB_NAME
+from ml_assets.usage.history import read_history
 from resources.provenance import ProvenanceRecord, RunTags
 from tests.containers.deployment import Deployment
 from tests.containers.ground import Ground
@@ -104,6 +106,21 @@ class ReferencePipelineContract(ABC):
         for container in pipeline.containers.values():
             assert self.image_of(container) == pipeline.image["image"]
         assert all(each["image_asset"] == "images/train" for each in pipeline.february.placements())
+
+    def test_each_step_says_what_it_took_from_the_order_of_its_container_on(self, pipeline: Pipeline) -> None:
+        long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+        for history in read_history(pipeline.deployment.instance, ASSETS, long_ago, 1):
+            (taken,) = history.taken
+            usage = taken.usage
+            assert list(taken.seconds) == ["scheduling", "pull", "start", "import", "input", "compute", "output"]
+            assert taken.seconds["import"] > 0
+            assert taken.launch is not None
+            assert taken.launch.started_at is not None
+            assert usage.asked is not None
+            assert usage.whole_container, history.asset
+            assert usage.memory_peak_bytes is not None
+            assert 50 * 2**20 < usage.memory_needed_bytes <= usage.memory_peak_bytes <= usage.asked.memory_bytes
+            assert 0 < usage.cpu_seconds < 600
 
     def test_containers_say_what_they_are_for(self, pipeline: Pipeline) -> None:
         for step, container in pipeline.containers.items():

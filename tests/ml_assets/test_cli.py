@@ -694,6 +694,12 @@ def test_usage_is_told_of_all_assets_or_those_that_are_named(home: Home, run: Ru
     assert named.out.startswith("usage since 2020-01-01 00:00 UTC")
     assert "notes" not in named.out
     assert run("usage", "--since", "2999-01-01").out == "nothing was measured since 2999-01-01 00:00 UTC\n"
+    assert run("usage", "--publish").code == 0
+    with open_instance(settings()) as instance:
+        (published,) = instance.fetch_materializations(dg.AssetKey("usage"), limit=5).records
+        assert published.asset_materialization is not None
+        assert "| flights | 2 |" in str(published.asset_materialization.metadata["usage"].value)
+        instance.wipe_assets([dg.AssetKey("usage")])
     unknown = run("usage", "flight")
     assert (unknown.code, unknown.out) == (2, "")
     assert "did you mean flights?" in unknown.err

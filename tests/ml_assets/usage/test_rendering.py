@@ -1,10 +1,11 @@
 import io
 import json
 
+import dagster as dg
 from rich.console import Console, RenderableType
 
 from ml_assets.usage.history import AssetHistory
-from ml_assets.usage.rendering import render_usage, usage_to_json
+from ml_assets.usage.rendering import render_usage, usage_metadata, usage_to_json
 from ml_assets.usage.summary import summarize
 from resources.provenance import Asked
 from tests.ml_assets.usage.test_summary import GIB, MONTH_AGO, NOW, gpu, taken
@@ -46,3 +47,14 @@ def test_machines_get_plain_values() -> None:
     assert model["cost_per_month"] == 2.0
     assert model["advice"]["memory_bytes"] == 1536 * 2**20
     assert (frame["asked"], frame["cost_mean"], frame["gpu_utilization"]) == (None, None, None)
+
+
+def test_the_ui_shows_a_table_and_plots_the_cost() -> None:
+    metadata = usage_metadata(FOUND, "since May")
+    text = str(metadata["usage"].value)
+    assert (
+        "| model | 4 | 2 CPUs, 4Gi | 1.0 GiB / 1.0 GiB / 1.0 GiB | 10.0 / 10.0 / 10.0 | 1 CPUs, 1536Mi | 2.00 |" in text
+    )
+    assert "- model: only 1 materialization measured" in text
+    assert metadata["cost a month"] == dg.MetadataValue.float(2.0)
+    assert metadata["step hours"] == dg.MetadataValue.float(80 / 3600)
