@@ -16,6 +16,8 @@ from resources.provenance import RECORD_METADATA, SCHEMA_VERSION, ProvenanceReco
 __all__ = ["Steps"]
 
 _PAGE = 1000
+_REMEMBERED = 20_000
+"""Runs whose events are known to have been counted."""
 _OVERLAP = timedelta(seconds=60)
 """Runs are looked at again that were updated so long before the last look: clocks differ, and writing takes time."""
 _TYPES = {
@@ -56,12 +58,14 @@ class Steps:
     """By asset and pool."""
     latest: dict[str, ProvenanceRecord] = field(default_factory=dict)
     """The newest materialization of each asset, where its usage was measured."""
+    looked: datetime = field(init=False)
+    """When runs were last looked at."""
     _cursors: dict[str, str | None] = field(default_factory=dict)
     _running: dict[str, dict[str, str]] = field(default_factory=dict)
     """Pools of the steps that run, by run and step."""
 
     def __post_init__(self) -> None:
-        self._looked = self.since
+        self.looked = self.since
         # A counter that appears with its first event has not increased, as Prometheus sees it.
         self.ends.update(dict.fromkeys(_OUTCOMES, 0))
         self.failures.update(dict.fromkeys((*_CAUSES, _NO_CAUSE), 0))
@@ -81,14 +85,15 @@ class Steps:
                 self._take(run_id, record)
             if run.is_finished:
                 self._running.pop(run_id, None)
-        for gone in self._cursors.keys() - runs.keys():
-            del self._cursors[gone]
-            self._running.pop(gone, None)
-        self._looked = now
+        for gone in self._running.keys() - runs.keys():
+            del self._running[gone]
+        for oldest in list(self._cursors)[: -max(_REMEMBERED, len(runs))]:  # a run may be touched long after its end
+            del self._cursors[oldest]
+        self.looked = now
 
     def _runs(self) -> Iterator[dg.RunRecord]:
         yield from self.instance.get_run_records(dg.RunsFilter(statuses=_OPEN))
-        yield from self.instance.get_run_records(dg.RunsFilter(updated_after=self._looked - _OVERLAP))
+        yield from self.instance.get_run_records(dg.RunsFilter(updated_after=self.looked - _OVERLAP))
 
     def _new_records(self, run_id: str) -> Iterable[EventLogRecord]:
         has_more = True

@@ -3,6 +3,7 @@
 import socket
 import threading
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -21,6 +22,7 @@ from ml_assets.datasets import dataset
 from ml_assets.executors.failures import Cause
 from ml_assets.executors.placement import placed
 from ml_assets.monitoring.collector import Metrics, serve
+from ml_assets.monitoring.steps import Steps
 from resources.errors import SettingsError
 from tests.ml_assets.test_metering import PLACEMENT
 from tests.ml_assets.test_sensors import schedule_state
@@ -63,6 +65,18 @@ def test_runs_and_ends_of_steps_are_counted_once(instance: dg.DagsterInstance, r
         assert (found[("step_ends_total", "failure")], found[("step_ends_total", "success")]) == (1, 1)
         assert found[("step_failures_total", "error")] == 1
         assert [value for key, value in found.items() if key[0] == "steps_running"] == []
+
+
+def test_a_run_that_is_touched_long_after_its_end_is_not_counted_again(instance: dg.DagsterInstance) -> None:
+    steps = Steps(instance, datetime.now(UTC))
+    result = failing.execute_in_process(instance=instance, raise_on_error=False)
+    steps.update()
+    steps.looked = datetime.now(UTC) + timedelta(days=1)
+    steps.update()
+    instance.add_run_tags(result.run_id, {"touched": "yes"})
+    steps.looked = steps.since
+    steps.update()
+    assert steps.ends["failure"] == 1
 
 
 def test_usage_and_cost_are_those_of_materializations(instance: dg.DagsterInstance, resources: dict[str, Any]) -> None:
