@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from resources.errors import SourceError
 from resources.identity import Digest
@@ -190,7 +190,7 @@ def _without_credentials(remote: bytes) -> str | None:
 
 
 class _Baked(Source):
-    code: dict[str, str] = {}
+    code: dict[str, str] = Field(default_factory=dict)
     """`code_digest` by folder."""
 
 
