@@ -54,7 +54,7 @@ def test_read_only_webserver_shows_the_assets_and_launches_nothing(deployed: Kus
             ui.launch("flights", partition=MONTH)
 
 
-@pytest.mark.parametrize("account", ["ml-assets-step", "default"])
+@pytest.mark.parametrize("account", ["ml-assets-step", "ml-assets-webserver-read-only", "default"])
 def test_steps_and_services_without_a_need_may_do_nothing(deployed: Kustomized, account: str) -> None:
     who = f"--as=system:serviceaccount:{deployed.namespace}:{account}"
     rules = deployed.kubectl("auth", "can-i", "--list", who)
