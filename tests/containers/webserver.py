@@ -17,6 +17,15 @@ mutation Launch($params: ExecutionParams!) {
 }
 """
 _STATUS = "query Status($run: ID!) { runOrError(runId: $run) { ... on Run { status startTime } } }"
+_STORY = """
+query Story($run: ID!) {
+  logsForRun(runId: $run) {
+    ... on EventConnection {
+      events { ... on MessageEvent { message } ... on EngineEvent { error { message } } }
+    }
+  }
+}
+"""
 _FAILURES = """
 query Failures($run: ID!) {
   logsForRun(runId: $run) {
@@ -75,7 +84,9 @@ class Webserver:
         while (status := self.ask(_STATUS, run=run)["status"]) not in statuses:
             ended = status in ("SUCCESS", "FAILURE", "CANCELED")
             if ended or time.monotonic() > deadline:
-                raise AssertionError(f"{status}: {self.failures(run)}")
+                raise AssertionError(
+                    f"{status}: {self.failures(run)}\n{json.dumps(self.ask(_STORY, run=run), indent=1)}"
+                )
             time.sleep(_POLL_SECONDS)
         return str(status)
 
