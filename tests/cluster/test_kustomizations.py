@@ -65,6 +65,8 @@ def test_everything_is_in_one_namespace_that_wants_the_restricted_standard(overl
     (namespace,) = of_kind(overlay, "Namespace").values()
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     inside = {each["metadata"].get("namespace") for each in built(overlay) if each["kind"] != "Namespace"}
+    bindings = of_kind(overlay, "RoleBinding").values()
+    inside |= {subject["namespace"] for binding in bindings for subject in binding["subjects"]}
     assert inside == {namespace["metadata"]["name"]}
 
 

@@ -47,6 +47,11 @@ def test_asset_is_made_as_the_ui_launches_it(deployed: Kustomized) -> None:
     assert not record["source"]["dirty"]
 
 
+def test_bindings_are_for_the_accounts_of_this_namespace(deployed: Kustomized) -> None:
+    who = f"--as=system:serviceaccount:{deployed.namespace}:ml-assets-daemon"
+    assert deployed.kubectl("auth", "can-i", "create", "jobs", who).strip() == "yes"
+
+
 def test_read_only_webserver_shows_the_assets_and_launches_nothing(deployed: Kustomized) -> None:
     with deployed.webserver("webserver-read-only") as ui:
         assert ui.ask("{ assetsOrError { __typename } }")["__typename"] == "AssetConnection"

@@ -21,7 +21,7 @@ _STORY = """
 query Story($run: ID!) {
   logsForRun(runId: $run) {
     ... on EventConnection {
-      events { ... on MessageEvent { message } ... on EngineEvent { error { message } } }
+      events { ... on MessageEvent { message } ... on EngineEvent { error { message causes { message } } } }
     }
   }
 }
