@@ -9,7 +9,7 @@ GROUPS := --all-groups
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui serve home test test-containers check format bench bench-containers bench-lineage bench-serving lock clean
+.PHONY: help setup demo ui serve home up develop down test test-containers check format bench bench-containers bench-lineage bench-serving lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -55,6 +55,35 @@ serve: setup home  ## The model server on http://127.0.0.1:8080, with the model 
 home:
 	@mkdir -p $(DAGSTER_HOME) var/local/mlflow
 	@cp deployments/local/dagster.yaml $(DAGSTER_HOME)/dagster.yaml
+
+# What needs containers needs Docker with Compose alone, and none of the environment above.
+DOCKER_TARGET := deployments/docker
+COMPOSE := docker compose --file $(DOCKER_TARGET)/compose.yaml
+DEVELOP := --file $(DOCKER_TARGET)/compose.develop.yaml
+# An image has no repository in it: it is told the commit, and what differs from it.
+TOLD = COMMIT=$$(git rev-parse --quiet --verify HEAD) \
+	DIRTY=$$(git rev-parse --quiet --verify HEAD >/dev/null && { test -z "$$(git status --porcelain)" && echo false || echo true; }) \
+	DIFF_DIGEST=$$(test -z "$$(git status --porcelain 2>/dev/null)" || { git diff HEAD --binary; \
+		git ls-files --others --exclude-standard -z | xargs -0 -r cat; } | git hash-object --stdin | sed 's/^/git:/') \
+	REPOSITORY=$$(git config --get remote.origin.url | sed -E 's|//[^@/]*@|//|')
+
+up: $(DOCKER_TARGET)/.env  ## The docker target on this machine's engine: Dagster on :3000, MLflow on :5000, steps in containers
+	@$(TOLD) $(COMPOSE) up --build --detach $(UP_OPTIONS)
+	@$(COMPOSE) ps --format 'table {{.Service}}\t{{.Status}}\t{{.Ports}}'
+
+develop: $(DOCKER_TARGET)/.env  ## The same with this checkout's code mounted, so that nothing is built when it changes
+	@ML_ASSETS_SOURCE=$(CURDIR) $(TOLD) $(COMPOSE) $(DEVELOP) up --detach $(UP_OPTIONS)
+	@$(COMPOSE) ps --format 'table {{.Service}}\t{{.Status}}\t{{.Ports}}'
+
+down:  ## End the docker target; what was materialized stays in its volumes (DOWN_OPTIONS=--volumes removes them)
+	@ML_ASSETS_SOURCE=$(CURDIR) $(COMPOSE) down --remove-orphans $(DOWN_OPTIONS)
+
+# Passwords are made once and never committed; the group is the one that may talk to the engine.
+$(DOCKER_TARGET)/.env:
+	@secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }; umask 077; { \
+		echo "POSTGRES_PASSWORD=$$(secret)"; echo "STORAGE_KEY=ml-assets"; echo "STORAGE_SECRET=$$(secret)"; \
+		echo "DOCKER_GROUP=$$(stat -Lc %g /var/run/docker.sock 2>/dev/null || echo 0)"; } >$@.new && mv $@.new $@
+	@echo "Wrote $@: passwords, and the group of Docker's socket."
 
 test: setup  ## Run the tests, but for those that need a container engine or a cluster
 	@$(BIN)/pytest -n 2 --dist loadfile --ignore tests/containers --ignore tests/cluster

@@ -101,7 +101,9 @@ def registry_client(chosen: Settings) -> "RegistryClient":
 
     credentials = chosen.images.docker_config
     return RegistryClient(
-        plain_http=chosen.images.plain_http, docker_config=chosen.path(credentials) if credentials else None
+        plain_http=chosen.images.plain_http,
+        docker_config=chosen.path(credentials) if credentials else None,
+        reached_at=chosen.images.reached_at,
     )
 
 

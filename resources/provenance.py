@@ -234,7 +234,7 @@ class PhaseSeconds(_Part):
     compute: float
     """The asset's function."""
     output: float
-    """What it returned stored, and the MLflow run closed."""
+    """What it returned stored."""
 
 
 class GpuUsage(_Part):

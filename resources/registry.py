@@ -90,14 +90,21 @@ class RegistryClient:
         plain_http: registries (``host[:port]``) without TLS. Loopback addresses never use it.
         docker_config: Docker's ``config.json`` with credentials; ``~/.docker/config.json`` when left out.
         timeout: seconds to wait for a connection, and for each part of an answer.
+        reached_at: registry → ``host[:port]`` that it answers at for this process, where that is not its name.
     """
 
     def __init__(
-        self, *, plain_http: Collection[str] = (), docker_config: Path | None = None, timeout: float = 30.0
+        self,
+        *,
+        plain_http: Collection[str] = (),
+        docker_config: Path | None = None,
+        timeout: float = 30.0,
+        reached_at: Mapping[str, str] | None = None,
     ) -> None:
         self._plain_http = frozenset(plain_http)
         self._docker_config = docker_config or Path.home() / ".docker" / "config.json"
         self._timeout = timeout
+        self._reached_at = dict(reached_at or {})
         self._sessions: dict[str, RegistrySession] = {}
 
     def find(self, name: str) -> PublishedImage | None:
@@ -251,6 +258,7 @@ class RegistryClient:
                 plain_http=registry in self._plain_http,
                 docker_config=self._docker_config,
                 timeout=self._timeout,
+                reached_at=self._reached_at.get(registry),
             )
         return session
 

@@ -59,10 +59,14 @@ class RegistrySession:
         plain_http: speak HTTP without TLS. Loopback addresses always do.
         docker_config: Docker's ``config.json`` with the credentials; a file that does not exist holds none.
         timeout: seconds to wait for a connection, and for each part of an answer.
+        reached_at: ``host[:port]`` that it answers at for this process; its own name when left out.
     """
 
-    def __init__(self, registry: str, *, plain_http: bool, docker_config: Path, timeout: float) -> None:
+    def __init__(
+        self, registry: str, *, plain_http: bool, docker_config: Path, timeout: float, reached_at: str | None = None
+    ) -> None:
         self.registry = registry
+        self._host = reached_at or registry
         self._docker_config = docker_config
         self._timeout = timeout
         self._loopback = is_loopback(registry)
@@ -116,7 +120,7 @@ class RegistrySession:
             self._authorized("DELETE", place, repository, "pull,push", {})
 
     def _authorized(self, method: str, path: str, repository: str, actions: str, headers: Mapping[str, str]) -> Answer:
-        url = f"{self._scheme}://{self.registry}{path}"
+        url = f"{self._scheme}://{self._host}{path}"
         key = (repository, actions)
         answer = self._request(method, url, {**headers, **self._authorization(key)})
         if answer.status == 401:

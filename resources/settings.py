@@ -89,6 +89,9 @@ class ImageSettings(_Section):
     """What the repository of each image begins with: ``prefix/name``."""
     plain_http: tuple[str, ...] = ()
     """Registries without TLS, as ``host[:port]``; those on loopback addresses need not be listed."""
+    reached_at: dict[str, str] = {}
+    """Registry → ``host[:port]`` at which this process reaches it, where the engine's name for it leads elsewhere, as a
+    loopback address does in a container."""
     docker_config: str | None = None
     """Docker's ``config.json`` with the credentials of registries; that of the user when left out."""
     buildx: str | None = None

@@ -1,7 +1,8 @@
 """The commit that code stands at, and a digest of every difference from it.
 
 Git is asked in a way that writes nothing, and in which neither ``GIT_…`` variables nor hooks, pagers and file monitors
-have a say. An image holds no repository: there, a file ``source.json`` at the code's root says what it was built from.
+have a say. An image holds no repository: there, a file ``source.json`` at the code's root says what it was built from,
+and holds digests of the code's folders, so that code that came over it (a bind mount) is not taken for what was built.
 """
 
 import hashlib
@@ -13,15 +14,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from resources.errors import SourceError
+from resources.identity import Digest
 from resources.provenance import Source
 
-__all__ = ["BAKED_SOURCE", "read_source", "run_git"]
+__all__ = ["BAKED_SOURCE", "code_digest", "read_source", "run_git"]
 
 BAKED_SOURCE = "source.json"
-"""File at the root of an image's code: a `Source` as JSON."""
+"""File at the root of an image's code: a `Source` as JSON; ``code`` has the `code_digest` of folders beside it."""
 
 _TIMEOUT = 60
 _OVERRIDES = {
@@ -187,11 +189,35 @@ def _without_credentials(remote: bytes) -> str | None:
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
+class _Baked(Source):
+    code: dict[str, str] = Field(default_factory=dict)
+    """`code_digest` by folder."""
+
+
+def code_digest(folder: Path) -> str:
+    """Digest of all files in a folder, by path and content; bytecode does not count.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+    files = (file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    digest = hashlib.sha256()
+    for name, file in sorted((file.relative_to(folder).as_posix(), file) for file in files):
+        digest.update(f"{len(name)}:{name}".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return str(Digest("sha256", digest.hexdigest()))
+
+
 def _read_baked(file: Path) -> Source:
     try:
-        return Source.model_validate_json(file.read_bytes())
+        baked = _Baked.model_validate_json(file.read_bytes())
+        code = {folder: code_digest(file.parent / folder) for folder in baked.code}
     except (OSError, ValidationError) as error:
         raise SourceError(
             f"{file} does not say where the code comes from: {error}",
             next_step="materialize the image again, or remove the file",
         ) from error
+    source = Source(**baked.model_dump(exclude={"code"}))
+    if code == baked.code:
+        return source
+    difference = str(Digest.of_bytes(repr(sorted(code.items())).encode()))
+    return source.model_copy(update={"dirty": True, "diff_digest": difference})

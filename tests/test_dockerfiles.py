@@ -24,11 +24,11 @@ pytestmark = pytest.mark.parametrize("file", DOCKERFILES)
 
 
 STAGES = ["installer", "resolved", "locked", "environment", "code"]
-STAGES_OF_BUILDER = ["clients", "builder"]
+STAGES_OF_TRAIN = ["clients", "builder", "resolved_services", "services"]
 
 
 def test_stages_are_environment_and_code(file: str) -> None:
-    more = STAGES_OF_BUILDER if file == "Dockerfile.train" else []
+    more = STAGES_OF_TRAIN if file == "Dockerfile.train" else []
     assert [name for name, _ in _stages(file)] == [*STAGES, *more]
 
 
@@ -60,9 +60,11 @@ def test_no_registry_and_no_tag_is_written_down(file: str) -> None:
 
 
 def test_last_stage_runs_as_a_user_that_is_not_root_and_has_a_number(file: str) -> None:
-    (user,) = [command.value[0] for command in _commands(file) if command.cmd == "USER"]
+    (user,) = {command.value[0] for command in _commands(file) if command.cmd == "USER"} - {"0:0"}
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
-    assert dict(_stages(file))["code"][-1].cmd == "USER"
+    for stage in ("code", "services") if file == "Dockerfile.train" else ("code",):
+        last = dict(_stages(file))[stage][-1]
+        assert (last.cmd, last.value) == ("USER", (user,))
 
 
 def test_nothing_secret_is_copied(file: str) -> None:
@@ -89,13 +91,14 @@ def test_secrets_are_mounted_where_packages_are_fetched_and_nowhere_else(file: s
 
 def test_what_is_fetched_is_kept_in_a_cache_and_out_of_the_layers(file: str) -> None:
     caches = [flag for command in _commands(file) for flag in command.flags if "type=cache" in flag]
-    assert len(caches) == 2
+    assert len(caches) == (3 if file == "Dockerfile.train" else 2)
 
 
 def test_dependencies_are_those_of_the_lock_with_their_hashes(file: str) -> None:
     text = " ".join(command.original for command in _commands(file) if command.cmd == "RUN")
     assert re.search(r"uv export [^;]*--frozen", text)
     assert re.search(r"uv pip sync [^;]*--require-hashes", text)
+    assert all("--require-hashes" in each for each in re.findall(r"uv pip install [^;]*--requirements[^;]*", text))
 
 
 def test_environment_holds_none_of_the_projects_code(file: str) -> None:
@@ -176,7 +179,7 @@ def test_image_for_arm64_needs_no_compiler(file: str, tmp_path: Path) -> None:
 
 def _export(file: str, accelerator: str, folder: Path) -> set[str]:
     """Names of the distributions that the Dockerfile's own export gives on this platform."""
-    (command,) = [each.value[0] for each in _commands(file) if each.cmd == "RUN" and "uv export" in each.value[0]]
+    (command,) = [each.value[0] for each in dict(_stages(file))["resolved"] if "uv export" in each.value[0]]
     uv = Path(sys.prefix) / "bin" / "uv"
     output = folder / f"requirements-{accelerator}.txt"
     command = command.replace("/opt/uv/bin/uv", str(uv)).replace("requirements.txt", str(output))
@@ -188,6 +191,7 @@ def _write_source(file: str, arguments: dict[str, str], folder: Path) -> Source:
     """Run what the Dockerfile runs to write the commit down, and read it as a record's source."""
     (command,) = [each.value[0] for each in _commands(file) if each.cmd == "RUN" and "source.json" in each.value[0]]
     environment = os.environ | arguments | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment["PYTHONPATH"] = str(ROOT)
     subprocess.run(["sh", "-c", command], cwd=folder, env=environment, check=True)
     return Source.model_validate_json((folder / "source.json").read_bytes())
 

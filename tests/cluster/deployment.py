@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.containers.deployment import PROJECT, Deployment, deployed, shared_variables
 from tests.containers.ground import Ground
 from tests.containers.servers import Servers
@@ -37,16 +39,11 @@ _KUBECONFIG = {
 _VOLUMES = [{"name": "kubeconfig", "configMap": {"name": "kubeconfig"}}]
 _VOLUME_MOUNTS = [{"name": "kubeconfig", "mountPath": _KUBECONFIG_FOLDER}]
 _SECRETS = ("DAGSTER_POSTGRES_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-_RULES = [
-    {
-        "apiGroups": ["batch"],
-        "resources": ["jobs", "jobs/status"],
-        "verbs": ["create", "get", "list", "watch", "patch", "delete"],
-    },
-    {"apiGroups": [""], "resources": ["pods", "pods/status"], "verbs": ["get", "list", "watch", "delete"]},
-    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "watch"]},
-]
+_RULES = next(
+    manifest["rules"]
+    for manifest in yaml.safe_load_all((PROJECT / "deployments/kubernetes/base/rbac.yaml").read_text())
+    if manifest["kind"] == "Role" and manifest["metadata"]["name"] == RUN_WORKER
+)
 
 
 @dataclass
@@ -145,7 +142,7 @@ def kubectl(*arguments: str, given: str | None = None) -> str:
 
 
 def _manifests(namespace: str, variables: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Namespace, service accounts with the rights that settings.toml describes, variables, and the instance's file."""
+    """Namespace, service accounts with the rights of base/rbac.yaml, variables, and the instance's file."""
     yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     for account in (RUN_WORKER, STEP):
         yield _manifest("v1", "ServiceAccount", account, namespace)

@@ -41,6 +41,13 @@ def test_tag_of_an_index_resolves_to_the_platforms_manifest_and_keeps_the_index(
     assert resolved.platform == "linux/arm64"
 
 
+def test_registry_is_reached_where_settings_say_and_keeps_its_name(oci_registry: OciRegistry, tmp_path: Path) -> None:
+    name = "127.0.0.1:1"
+    client = RegistryClient(docker_config=tmp_path / "no-config.json", reached_at={name: oci_registry.host})
+    digest = oci_registry.push_image("ml/train", "v1")
+    assert str(client.resolve(f"{name}/ml/train:v1").reference) == f"{name}/ml/train@{digest}"
+
+
 def test_tag_of_one_manifest_has_no_index(oci_registry: OciRegistry, client: RegistryClient) -> None:
     digest = oci_registry.push_image("ml/train", "v1")
     resolved = client.resolve(f"{oci_registry.host}/ml/train:v1")

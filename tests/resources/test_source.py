@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ import pytest
 
 from resources.errors import SourceError
 from resources.provenance import Source
-from resources.source import read_source
+from resources.source import code_digest, read_source
 
 IDENTITY = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "protocol.file.allow=always"]
 
@@ -238,6 +239,26 @@ def test_an_image_says_what_it_was_built_from(tmp_path: Path) -> None:
     (tmp_path / "source.json").write_text('{"commit": 3')
     with pytest.raises(SourceError, match=r"source\.json"):
         read_source(tmp_path)
+
+
+def test_code_that_came_over_an_images_is_dirty(tmp_path: Path) -> None:
+    package = tmp_path / "ml_assets"
+    (package / "__pycache__").mkdir(parents=True)
+    (package / "module.py").write_text("x = 1\n")
+    built = Source(commit="0" * 40, dirty=False)
+    baked = built.model_dump() | {"code": {"ml_assets": code_digest(package)}}
+    (tmp_path / "source.json").write_text(json.dumps(baked))
+    (package / "__pycache__" / "module.pyc").write_bytes(b"bytecode")
+    assert read_source(package / "module.py") == built
+    (package / "module.py").write_text("x = 2\n")
+    changed = read_source(package / "module.py")
+    (package / "added.py").touch()
+    added = read_source(package / "module.py")
+    assert (changed.commit, changed.dirty, added.dirty) == (built.commit, True, True)
+    assert len({changed.diff_digest, added.diff_digest, None}) == 3
+    (package / "added.py").unlink()
+    (package / "module.py").write_text("x = 1\n")
+    assert read_source(package) == built
 
 
 def test_without_a_repository_nothing_is_claimed(tmp_path: Path) -> None:

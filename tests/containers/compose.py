@@ -1,0 +1,142 @@
+"""The docker target as ``deployments/docker/compose.yaml`` brings it up, asked as its UI asks."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from uuid import uuid4
+
+from resources.provenance import ProvenanceRecord
+from tests.containers.ground import Ground
+from tests.containers.stand_ins import stand_in
+from tests.containers.webserver import Webserver
+from tests.ports import free_port
+
+PROJECT = Path(__file__).parents[2]
+COMMIT = "c0" * 20
+_DOCKER_TARGET = PROJECT / "deployments" / "docker"
+_RECORDS = """
+import json, sys, dagster
+from resources.provenance import RECORD_METADATA
+with dagster.DagsterInstance.get() as instance:
+    for event in instance.all_logs(sys.argv[1], of_type=dagster.DagsterEventType.ASSET_MATERIALIZATION):
+        print(json.dumps(event.asset_materialization.metadata[RECORD_METADATA].value))
+"""
+
+
+@dataclass(frozen=True)
+class Compose:
+    """A project of Docker Compose: this target, on free ports, with stand-ins for the images of others."""
+
+    name: str
+    variables: Mapping[str, str]
+    folder: Path
+    """Holds the passwords, and a copy of the code to mount and to change."""
+
+    @cached_property
+    def ui(self) -> Webserver:
+        """What people's browsers talk to."""
+        return Webserver(f"http://127.0.0.1:{self.variables['DAGSTER_PORT']}")
+
+    def __call__(self, *arguments: str, develop: bool = False) -> str:
+        """What ``docker compose`` answers.
+
+        Raises:
+            AssertionError: it fails.
+        """
+        files = [_DOCKER_TARGET / "compose.yaml", Path(__file__).with_name("compose.tests.yaml")]
+        files += [_DOCKER_TARGET / "compose.develop.yaml"] if develop else []
+        command = ["docker", "compose", "--project-name", self.name, "--env-file", str(self.folder / ".env")]
+        command += [part for file in files for part in ("--file", str(file))]
+        done = subprocess.run(
+            [*command, *arguments],
+            env={**os.environ, **self.variables},
+            capture_output=True,
+            text=True,
+            timeout=1500,
+            check=False,
+        )
+        if done.returncode:
+            logs = subprocess.run(
+                [*command, "logs", "--tail=40"],
+                env={**os.environ, **self.variables},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            raise AssertionError(f"docker compose {' '.join(arguments)}: {done.stderr[-3000:]}\n{logs.stdout[-9000:]}")
+        return done.stdout
+
+    def records(self, run: str) -> dict[str, ProvenanceRecord]:
+        """The records of what a run made, by asset."""
+        printed = self("exec", "--no-TTY", "daemon", "python", "-c", _RECORDS, run)
+        records = map(ProvenanceRecord.model_validate_json, printed.splitlines())
+        return {record.asset: record for record in records}
+
+    @contextmanager
+    def starting(self, label: str) -> Iterator[Callable[[], list[dict[str, str]]]]:
+        """Gives labels and facts of the containers with a label that have started in the block."""
+        # Told as it happens: the engine remembers few events, and health checks are among them.
+        command = ["docker", "events", "--format", "{{json .Actor.Attributes}}", "--filter", "event=start"]
+        told = self.folder / "events"
+        with (
+            told.open("w") as output,
+            subprocess.Popen([*command, "--filter", f"label={label}"], stdout=output) as listener,
+        ):
+            try:
+                yield lambda: [json.loads(line) for line in told.read_text().splitlines()]
+            finally:
+                listener.terminate()
+
+    def left_over(self) -> list[str]:
+        """Containers, volumes and networks of the project that the engine has."""
+        found: list[str] = []
+        for kind in (["ps", "--all"], ["volume", "ls"], ["network", "ls"]):
+            command = ["docker", *kind, "--quiet", "--filter", f"label=com.docker.compose.project={self.name}"]
+            found += subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        return found
+
+
+@contextmanager
+def compose_project(ground: Ground, folder: Path) -> Iterator[Compose]:
+    """A project that is not up yet; nothing of it stays when the block ends.
+
+    Args:
+        ground: its base image is what the project's image is built on.
+        folder: empty directory.
+    """
+    for code in ("ml_assets", "resources"):
+        shutil.copytree(PROJECT / code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run(["make", f"DOCKER_TARGET={folder}", f"{folder}/.env"], cwd=PROJECT, capture_output=True, check=True)
+    name = f"ml-assets-tests-{uuid4().hex[:12]}"
+    variables = {
+        **{f"{name.upper()}_IMAGE": stand_in(ground, name) for name in ("postgres", "registry", "storage")},
+        "BASE_IMAGE": ground.base_image,
+        "ML_ASSETS_IMAGE": f"{name}:services",
+        "ML_ASSETS_NETWORK": name,
+        "ML_ASSETS_SOURCE": str(folder),
+        "COMMIT": COMMIT,
+        "DIRTY": "false",
+        "CA_BUNDLE": os.environ.get("SSL_CERT_FILE", "/dev/null"),
+        **{port: str(free_port()) for port in ("DAGSTER_PORT", "MLFLOW_PORT", "REGISTRY_PORT")},
+    }
+    compose = Compose(name, variables, folder)
+    try:
+        yield compose
+    finally:
+        compose("down", "--volumes", "--remove-orphans", "--timeout=5")
+        _remove_images([f"{name}:services", *_tagged(f"127.0.0.1:{variables['REGISTRY_PORT']}/*/*")])
+
+
+def _tagged(pattern: str) -> list[str]:
+    command = ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", pattern]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def _remove_images(names: Sequence[str]) -> None:
+    subprocess.run(["docker", "image", "rm", *names], capture_output=True, check=False)

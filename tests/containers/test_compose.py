@@ -1,0 +1,79 @@
+"""The docker target brought up from nothing by Docker Compose, as people do it; tests build on those before them."""
+
+import stat
+from collections.abc import Iterator
+
+import pytest
+
+from tests.containers.compose import COMMIT, Compose, compose_project
+from tests.containers.ground import Ground
+
+MONTH = "2013-01-01"
+SERVICES = ("code-location", "daemon", "mlflow", "postgres", "registry", "storage", "webserver")
+
+
+@pytest.fixture(scope="module")
+def compose(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    with compose_project(ground, tmp_path_factory.mktemp("compose")) as project:
+        project("up", "--build", "--detach")
+        yield project
+    assert project.left_over() == []
+
+
+def test_passwords_are_made_and_nobody_else_reads_them(compose: Compose) -> None:
+    file = compose.folder / ".env"
+    made = dict(line.split("=") for line in file.read_text().splitlines())
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert all(len(made[name]) == 48 for name in ("POSTGRES_PASSWORD", "STORAGE_SECRET"))
+    assert made["POSTGRES_PASSWORD"] != made["STORAGE_SECRET"]
+
+
+def test_services_run_and_their_ports_are_this_machines_own(compose: Compose) -> None:
+    assert sorted(compose("ps", "--services", "--status=running").split()) == list(SERVICES)
+    published = compose("ps", "--format", "{{.Ports}}")
+    assert published.count("->") == published.count("127.0.0.1:") == 3
+
+
+def test_services_of_ours_are_not_root(compose: Compose) -> None:
+    for service in ("code-location", "daemon", "mlflow", "webserver"):
+        assert compose("exec", "--no-TTY", service, "id", "--user").strip() == "10001", service
+
+
+def test_assets_are_made_in_containers_of_their_own_while_each_service_is_restarted(compose: Compose) -> None:
+    with compose.starting("ml-assets/run") as started:
+        run = compose.ui.launch("flights", "weather", "departures", partition=MONTH)
+        compose.ui.wait(run, "STARTED")
+        for service in SERVICES:
+            compose("restart", "--timeout=5", service)
+        if compose.ui.wait(run, "SUCCESS", "FAILURE") == "FAILURE":
+            # A step that could not reach the storage says so; what others stored is there, and the same again succeeds.
+            assert all("Next: " in failure for failure in compose.ui.failures(run)), compose.ui.failures(run)
+            run = compose.ui.launch("flights", "weather", "departures", partition=MONTH)
+            compose.ui.wait(run, "SUCCESS")
+        containers = [each for each in started() if each["ml-assets/run"] == run]
+    records = compose.records(run)
+    assert set(records) == {"flights", "weather", "departures"}
+    image = f"127.0.0.1:{compose.variables['REGISTRY_PORT']}/ml-assets/train@sha256:"
+    for record in records.values():
+        assert (record.environment.image or "").startswith(image)
+        assert (record.source.commit, record.source.dirty) == (COMMIT, False)
+        assert record.reproducible, record.not_reproducible_because
+    assert {each["ml-assets/asset"] for each in containers} == set(records)
+    assert all(each["image"].startswith(image) for each in containers)
+    # What was stored before the storage was restarted is there.
+    read = {read.asset: read.data_version for read in records["departures"].inputs}
+    assert {name: read[name] for name in ("flights", "weather")} == {
+        name: records[name].data_version for name in ("flights", "weather")
+    }
+
+
+def test_mounted_code_runs_without_a_build_and_is_recorded_as_dirty(compose: Compose) -> None:
+    code = compose.folder / "ml_assets" / "flight_delays" / "source.py"
+    code.write_text(code.read_text() + '\nADDED = "here"\n')
+    compose("up", "--detach", develop=True)
+    run = compose.ui.launch("weather", partition=MONTH)
+    compose.ui.wait(run, "SUCCESS")
+    source = compose.records(run)["weather"].source
+    assert (source.commit, source.dirty) == (COMMIT, True)
+    assert source.diff_digest
+    assert not compose.records(run)["weather"].reproducible

@@ -1,0 +1,95 @@
+"""A deployment's webserver, asked as its UI asks: over the network, in GraphQL."""
+
+import json
+import time
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+_POLL_SECONDS = 0.5
+_LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchPipelineExecution(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+  }
+}
+"""
+_STATUS = "query Status($run: ID!) { runOrError(runId: $run) { ... on Run { status startTime } } }"
+_STORY = """
+query Story($run: ID!) {
+  logsForRun(runId: $run) {
+    ... on EventConnection {
+      events { ... on MessageEvent { message } ... on EngineEvent { error { message causes { message } } } }
+    }
+  }
+}
+"""
+_FAILURES = """
+query Failures($run: ID!) {
+  logsForRun(runId: $run) {
+    ... on EventConnection {
+      events {
+        ... on ExecutionStepFailureEvent { stepKey error { message causes { className message } } }
+      }
+    }
+  }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Webserver:
+    """Where it answers."""
+
+    url: str
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """What the webserver answers to the first field of a query; it may be starting."""
+        request = urllib.request.Request(
+            f"{self.url}/graphql",
+            json.dumps({"query": query, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as response:
+                    (answer,) = json.load(response)["data"].values()
+                    return dict(answer)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
+
+    def launch(self, *assets: str, partition: str) -> str:
+        """Materialize assets as the UI does; the id of the run."""
+        selector = {
+            "repositoryLocationName": "ml_assets",
+            "repositoryName": "__repository__",
+            "jobName": "__ASSET_JOB",
+            "assetSelection": [{"path": [asset]} for asset in assets],
+            "assetCheckSelection": [],
+        }
+        tags = [{"key": "dagster/partition", "value": partition}]
+        params = {"selector": selector, "mode": "default", "runConfigData": {}, "executionMetadata": {"tags": tags}}
+        answer = self.ask(_LAUNCH, params=params)
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return str(answer["run"]["runId"])
+
+    def wait(self, run: str, *statuses: str, seconds: float = 600) -> str:
+        """The status of a run, once it is one of those."""
+        deadline = time.monotonic() + seconds
+        while (status := self.ask(_STATUS, run=run)["status"]) not in statuses:
+            ended = status in ("SUCCESS", "FAILURE", "CANCELED")
+            if ended or time.monotonic() > deadline:
+                raise AssertionError(
+                    f"{status}: {self.failures(run)}\n{json.dumps(self.ask(_STORY, run=run), indent=1)}"
+                )
+            time.sleep(_POLL_SECONDS)
+        return str(status)
+
+    def failures(self, run: str) -> list[str]:
+        """What went wrong in each failed step of a run, with its causes."""
+        return [json.dumps(event) for event in self.ask(_FAILURES, run=run).get("events", []) if event]
