@@ -25,7 +25,7 @@ def deployed(cluster: Ground, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with kustomized(cluster, tmp_path_factory.mktemp("overlay")) as target:
         for name in DEPLOYMENTS:
             try:
-                target.kubectl("rollout", "status", f"deployment/{name}", "--timeout=100s")
+                target.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
             except AssertionError:
                 raise AssertionError(
                     target.kubectl("get", "pods", "--output=wide")
