@@ -10,7 +10,6 @@ import importlib.metadata
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tarfile
@@ -74,9 +73,7 @@ def _measure(candidate: Candidate | str) -> Figures:
         environ["PATH"] = f"{Path(candidate.command[0]).parent}{os.pathsep}{environ['PATH']}"
         environ["PYTHONPATH"] = str(ROOT)
         environ["OMP_NUM_THREADS"] = "1"  # single rows on all CPUs at once would slow the others down
-        process = subprocess.Popen(
-            candidate.command, cwd=candidate.folder, env=environ, stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(candidate.command, cwd=candidate.folder, env=environ, stdout=log, stderr=log)
         try:
             while not _answers(candidate):
                 if process.poll() is not None or time.perf_counter() - started > _PATIENCE:
@@ -94,8 +91,10 @@ def _measure(candidate: Candidate | str) -> Figures:
             total, largest = _memory(process.pid)
             return Figures(candidate.name, ready, total / WORKERS, largest, loads)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            # BentoML's workers have sessions of their own.
+            for each in (*psutil.Process(process.pid).children(recursive=True), process):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
             process.wait()
 
 
