@@ -37,7 +37,8 @@ def test_requests_are_answered_by_all_workers_and_metrics_count_them_together(se
     before = _requests(server)
     for _ in range(10):
         assert json.loads(server.ask("/invocations", SPLIT)[2])["predictions"] == pytest.approx([8.005, 48.0])
-    assert _requests(server) == before + 10
+    # A request is counted after it was answered.
+    server.wait_until(lambda: _requests(server) == before + 10, "all requests are counted")
     text = server.ask("/metrics")[2].decode()
     assert f'ml_assets_serve_workers{{digest="{server.ask("/ping")[1]["ml-assets-model-digest"]}"' in text
     assert 'ml_assets_serve_loads_total{outcome="loaded"} 1.0' in text
@@ -49,7 +50,7 @@ def test_worker_that_dies_is_replaced_and_counting_goes_on(server: Server) -> No
     server.wait_until(lambda: dying not in _workers(server) and len(_workers(server)) == 2, "another worker")
     for _ in range(4):
         assert server.ask("/invocations", SPLIT)[0] == 200
-    assert _requests(server) >= before + 4
+    server.wait_until(lambda: _requests(server) >= before + 4, "all requests are counted")
 
 
 def test_workers_share_the_models_memory(server: Server) -> None:
