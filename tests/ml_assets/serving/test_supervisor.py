@@ -39,9 +39,9 @@ def test_requests_are_answered_by_all_workers_and_metrics_count_them_together(se
         assert json.loads(server.ask("/invocations", SPLIT)[2])["predictions"] == pytest.approx([8.005, 48.0])
     # A request is counted after it was answered.
     server.wait_until(lambda: _requests(server) == before + 10, "all requests are counted")
-    text = server.ask("/metrics")[2].decode()
-    assert f'ml_assets_serve_workers{{digest="{server.ask("/ping")[1]["ml-assets-model-digest"]}"' in text
-    assert 'ml_assets_serve_loads_total{outcome="loaded"} 1.0' in text
+    workers = f'ml_assets_serve_workers{{digest="{server.ask("/ping")[1]["ml-assets-model-digest"]}"'
+    for line in (workers, 'ml_assets_serve_loads_total{outcome="loaded"} 1.0'):
+        server.wait_until(lambda line=line: line in server.ask("/metrics")[2].decode(), line)
 
 
 def test_worker_that_dies_is_replaced_and_counting_goes_on(server: Server) -> None:
