@@ -69,14 +69,12 @@ def serving(folder: Path, model: str, **variables: Any) -> Iterator[Server]:
     port = free_port()
     chosen = {"model": model, "port": port, "workers": 2, "stop_delay_seconds": 0} | variables
     ours = {f"ML_ASSETS_SERVE_{name.upper()}": str(value) for name, value in chosen.items()}
-    # MLflow's own functions leave it behind in the process of other tests.
-    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.jsonl"
     with log.open("w") as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", "ml_assets.serving"],
-            env={**inherited, "PYTHONPATH": str(ROOT), **ours},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **ours},
             stdout=stream,
             stderr=stream,
             text=True,
