@@ -144,27 +144,16 @@ class _Workers:
             os.close(self._alive_end)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._lines.constant["process"] = f"worker {self._order.number}.{place}"
-            _work(self._order, place, self._settings, self._servable, self._lines, self._shares, self._alive)
+            import uvloop
+
+            serving = _serve(self._order, place, self._settings, self._servable, self._lines, self._shares, self._alive)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(serving)
             status = 0
         except BaseException:
             _log.exception("a worker failed")
         finally:
             os._exit(status)
-
-
-def _work(
-    order: Order,
-    place: int,
-    settings: ServeSettings,
-    servable: Servable,
-    lines: LogLines,
-    shares: memoryview,
-    parent: int,
-) -> None:
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(order, place, settings, servable, lines, shares, parent))
 
 
 async def _serve(

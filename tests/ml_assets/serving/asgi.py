@@ -33,18 +33,9 @@ def application(servable: Servable | None, *, readiness: Readiness | None = None
     return Application(chosen, servable, Metrics(None, "", servable.identity if servable else None), lambda: found)
 
 
-def ask(
-    app: Application,
-    path: str,
-    body: Any = None,
-    *,
-    method: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    chunks: list[bytes] | None = None,
-    hangs: bool = False,
-) -> Answer:
-    """One request: JSON for whatever is not bytes."""
-    return asyncio.run(request(app, path, body, method=method, headers=headers, chunks=chunks, hangs=hangs))
+def ask(app: Application, path: str, body: Any = None, **options: Any) -> Answer:
+    """One request: JSON for whatever is not bytes; options are those of `request`."""
+    return asyncio.run(request(app, path, body, **options))
 
 
 async def request(
