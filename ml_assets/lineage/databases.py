@@ -1,5 +1,6 @@
 """Where the lineage index is kept: tables beside those of a PostgreSQL instance, elsewhere a file of SQLite's."""
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ __all__ = ["Database", "FileDatabase", "MemoryDatabase", "SharedDatabase"]
 _PATIENCE_SECONDS: Final = 60
 _LOCK: Final = 0x6D6C_6173_7365_7473
 """Number of the advisory lock that writers of the index take, which no other program should happen to take."""
+_WALKING: Final = ("jit", "enable_hashjoin", "enable_mergejoin")
+"""How far a walk goes cannot be estimated: the server would compile for longer than it takes, and read whole tables
+where a few look-ups do."""
 
 
 class Database(Protocol):
@@ -30,6 +34,9 @@ class Database(Protocol):
 
     def reading(self) -> AbstractContextManager[sql.Connection]:
         """A transaction that sees one state of the tables."""
+
+    def survey(self) -> None:
+        """Let the database look at tables that were made anew, so that it plans for what is in them."""
 
     def discard(self) -> None:
         """Throw away what is there, even if it is none of ours, or broken."""
@@ -64,7 +71,16 @@ class SharedDatabase:
         """A transaction that sees one state of the database."""
         connection = self._connection.execution_options(isolation_level="REPEATABLE READ")
         with connection.begin():
+            for setting in _WALKING:
+                connection.exec_driver_sql(f"SET LOCAL {setting} = off")
             yield connection
+
+    def survey(self) -> None:
+        """Let the server plan for what is there, and read indexes without the tables."""
+        connection = self._connection.execution_options(isolation_level="AUTOCOMMIT")
+        # Somebody else may make them anew already.
+        with contextlib.suppress(sql.exc.ProgrammingError), connection.begin():
+            connection.exec_driver_sql(f"VACUUM (ANALYZE) {', '.join(tables.names_of_tables())}")
 
     def discard(self) -> None:
         """Remove the tables."""
@@ -102,6 +118,11 @@ class FileDatabase:
         with self._engine.begin() as connection:
             yield connection
 
+    def survey(self) -> None:
+        """Let SQLite plan for what is there."""
+        with self.writing() as connection:
+            connection.exec_driver_sql("ANALYZE")
+
     def discard(self) -> None:
         """Delete the file."""
         with self._lock:
@@ -124,6 +145,11 @@ class MemoryDatabase:
             yield connection
 
     reading = writing
+
+    def survey(self) -> None:
+        """Let SQLite plan for what is there."""
+        with self.writing() as connection:
+            connection.exec_driver_sql("ANALYZE")
 
     def discard(self) -> None:
         """Remove the tables."""

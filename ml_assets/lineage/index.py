@@ -154,7 +154,9 @@ class LineageIndex:
             self._database.discard()
             with _garbage_left_alone(), self._database.writing() as connection:
                 rebuild(connection, self._log)
-                return connection.scalar(sql.select(sql.func.count()).select_from(tables.nodes)) or 0
+                made = connection.scalar(sql.select(sql.func.count()).select_from(tables.nodes)) or 0
+            self._database.survey()
+            return made
         except (sql.exc.SQLAlchemyError, OSError) as error:
             raise self._unusable(error) from error
 
@@ -186,6 +188,7 @@ class LineageIndex:
             if form is not None:
                 self._say(f"the lineage index ({self.place}) is of form {form}, not {FORM}, and is made anew")
             rebuild(connection, self._log)
+        self._database.survey()
 
     def _unusable(self, error: Exception) -> LineageError:
         return LineageError(

@@ -26,6 +26,7 @@ __all__ = [
     "insert_rows",
     "listed",
     "names",
+    "names_of_tables",
     "nodes",
     "pages",
     "pointers",
@@ -119,11 +120,14 @@ def create_tables(connection: sql.Connection) -> None:
 
 
 def create_indexes(connection: sql.Connection) -> None:
-    """Make the indexes, and let the database look at what there is, so that it plans for it."""
+    """Make the indexes."""
     for index in _INDEXES:
         connection.execute(sql.schema.CreateIndex(index))
-    for table in _METADATA.sorted_tables:
-        connection.exec_driver_sql(f"ANALYZE {table.name}")
+
+
+def names_of_tables() -> list[str]:
+    """What the tables are called in the database."""
+    return [table.name for table in _METADATA.sorted_tables]
 
 
 def drop_tables(connection: sql.Connection) -> None:
