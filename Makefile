@@ -9,7 +9,7 @@ GROUPS := --all-groups
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui serve home up develop down test test-containers check format bench bench-containers bench-lineage bench-serving lock clean
+.PHONY: help setup demo ui serve home up develop down backup restore test test-containers check format bench bench-containers bench-lineage bench-serving lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -77,6 +77,37 @@ develop: $(DOCKER_TARGET)/.env  ## The same with this checkout's code mounted, s
 
 down:  ## End the docker target; what was materialized stays in its volumes (DOWN_OPTIONS=--volumes removes them)
 	@ML_ASSETS_SOURCE=$(CURDIR) $(COMPOSE) down --remove-orphans $(DOWN_OPTIONS)
+
+# What refers is saved before what it refers to: Dagster's database, MLflow's, and then all else. Restored the other way round.
+WITH_BACKUP = $(COMPOSE) run --rm --no-deps --user "$$(id -u):$$(id -g)" --env HOME=/tmp --volume "$(abspath $(BACKUP)):/backup" code-location
+IN_POSTGRES = $(COMPOSE) exec --no-TTY postgres sh -c 'PGPASSWORD=$$POSTGRES_PASSWORD exec "$$@" --host=127.0.0.1 --username=ml_assets' --
+NEEDS_BACKUP = test -n "$(BACKUP)" || { echo "error: it is not said which backup. Next: make $@ BACKUP=directory" >&2; exit 2; }
+
+backup: $(DOCKER_TARGET)/.env  ## Save all that the docker target keeps into BACKUP=directory, while it works
+	@$(NEEDS_BACKUP)
+	@mkdir -p "$(BACKUP)/databases"
+	@for database in dagster mlflow; do \
+		file="$(BACKUP)/databases/$$database.dump"; echo "database $$database ..."; \
+		$(IN_POSTGRES) pg_dump --dbname=$$database --format=custom --exclude-table='ml_assets_lineage_*' \
+			>"$$file.unfinished" && mv "$$file.unfinished" "$$file" || exit 1; \
+	done
+	@$(WITH_BACKUP) ml-assets backup /backup
+
+restore: $(DOCKER_TARGET)/.env  ## Bring back what `make backup` saved, into a docker target that keeps nothing yet
+	@$(NEEDS_BACKUP)
+	@$(TOLD) $(COMPOSE) build --quiet code-location
+	@$(COMPOSE) up --detach --wait postgres storage registry
+	@tables=$$($(IN_POSTGRES) psql --dbname=dagster --tuples-only --no-align \
+		--command="SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") || exit 1; test "$$tables" = 0 || { \
+		echo "error: the docker target keeps $$tables tables of Dagster's already. Next: make down DOWN_OPTIONS=--volumes, which deletes all" >&2; exit 1; }
+	@$(COMPOSE) run --rm --no-deps bucket
+	@$(WITH_BACKUP) ml-assets restore /backup
+	@for database in mlflow dagster; do \
+		echo "database $$database ..."; \
+		$(IN_POSTGRES) pg_restore --dbname=$$database --no-owner --clean --if-exists --single-transaction \
+			<"$(BACKUP)/databases/$$database.dump" || exit 1; \
+	done
+	@$(MAKE) --no-print-directory up
 
 # Passwords are made once and never committed; the group is the one that may talk to the engine.
 $(DOCKER_TARGET)/.env:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from ml_assets.backup.commands import backup_commands
 from ml_assets.console import Json, examples, say, write_file
 from ml_assets.doctor.commands import doctor_commands
 from ml_assets.lineage.commands import lineage_commands
@@ -53,6 +54,7 @@ _app.add_typer(reproduction_commands)
 _app.add_typer(usage_commands)
 _app.add_typer(doctor_commands)
 _app.add_typer(metrics_commands)
+_app.add_typer(backup_commands)
 
 _DataReference = Annotated[
     str,

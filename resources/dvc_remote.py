@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from resources.dvc_directory import HeldObject, ObjectDirectory, disk_errors
 from resources.errors import ContentCorrupt, ContentMissing, MlAssetsError, RemoteUnreachable, SettingsError, StoreFull
 
-__all__ = ["Remote", "open_remote"]
+__all__ = ["Remote", "dvc_settings", "open_remote", "server_errors", "without_password", "written_at"]
 
 _CONTACT_SECONDS = 20.0
 _MOST_ASKED_FOR_SIZE = 256
@@ -80,7 +80,7 @@ def open_remote(url: str, options: Mapping[str, Any], cache: ObjectDirectory) ->
     if parts.scheme not in ("", "file"):
         return _Server(url, options, cache)
     if options:
-        _dvc_settings(url, options)
+        dvc_settings(url, options)
     return _Directory(Path(parts.path), cache)
 
 
@@ -171,9 +171,9 @@ class _Server:
     def __init__(self, url: str, options: Mapping[str, Any], cache: ObjectDirectory) -> None:
         from dvc_data.hashfile.db import get_odb
 
-        self.name = f"DVC remote {_without_password(url)}"
+        self.name = f"DVC remote {without_password(url)}"
         self._cache = cache
-        cls, config, path = _dvc_settings(url, options)
+        cls, config, path = dvc_settings(url, options)
         try:
             filesystem = cls(**config)
         except Exception as error:
@@ -249,7 +249,7 @@ class _Server:
         for path, info in found.items():
             value = "".join(path.rstrip("/").rsplit("/", 2)[-2:])
             if _OBJECT.fullmatch(value):
-                held[value] = HeldObject(int(info.get("size") or 0), _written(info))
+                held[value] = HeldObject(int(info.get("size") or 0), written_at(info))
         return held
 
     def remove(self, values: Sequence[str]) -> None:
@@ -287,25 +287,12 @@ class _Server:
         place: str = self._objects.fs.join(self._root, _NOTES, name)
         return place
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except MlAssetsError:
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in _DISK_FULL:
-                raise StoreFull(
-                    f"the cache {self._cache.root} cannot be written: {error.strerror}",
-                    next_step="free space there and run again; nothing half-written was kept",
-                ) from error
-            raise RemoteUnreachable(
-                f"the {self.name} did not answer, or refused: {type(error).__name__}: {error}",
-                next_step="see that the server runs, and that its address, bucket and credentials are right; run again",
-            ) from error
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        return server_errors(self.name, f"cache {self._cache.root}")
 
 
-def _written(info: Mapping[str, Any]) -> float | None:
+def written_at(info: Mapping[str, Any]) -> float | None:
+    """When a file was written, in seconds since 1970, by what fsspec says of it; None where the server does not say."""
     for name in _WRITTEN:
         value = info.get(name)
         if isinstance(value, datetime):
@@ -315,8 +302,40 @@ def _written(info: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _dvc_settings(url: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any], str]:
-    """DVC's class of file system for the URL, its arguments, and the path there."""
+@contextlib.contextmanager
+def server_errors(server: str, directory: str) -> Iterator[None]:
+    """Say of whatever goes wrong between a server and a directory of this machine what it was, and what to do.
+
+    Raises:
+        StoreFull: there is no room in the directory, or no right to write.
+        RemoteUnreachable: anything else.
+    """
+    try:
+        yield
+    except MlAssetsError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            raise StoreFull(
+                f"the {directory} cannot be written: {error.strerror}",
+                next_step="free space there and run again; nothing half-written was kept",
+            ) from error
+        raise RemoteUnreachable(
+            f"the {server} did not answer, or refused: {type(error).__name__}: {error}",
+            next_step="see that the server runs, and that its address, bucket and credentials are right; run again",
+        ) from error
+
+
+def dvc_settings(url: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any], str]:
+    """DVC's class of file system for a URL, its arguments, and the path there.
+
+    Args:
+        url: of a remote, or a path.
+        options: as ``dvc remote modify`` takes them.
+
+    Raises:
+        SettingsError: DVC has no such kind of remote, or it does not take these options.
+    """
     from dvc.fs import get_cloud_fs
 
     # DVC reads its settings from text files, and wants truth values as it finds them there.
@@ -333,7 +352,7 @@ def _dvc_settings(url: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, 
 
 def _refused(url: str, error: Exception) -> SettingsError:
     return SettingsError(
-        f"DVC does not take the remote {_without_password(url)} with these options: {error}",
+        f"DVC does not take the remote {without_password(url)} with these options: {error}",
         next_step="correct `remote` and `options` in the settings; options are those of `dvc remote modify`",
     )
 
@@ -357,7 +376,8 @@ def _within(seconds: float, ask: Callable[[], object]) -> None:
         raise failures[0]
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host))

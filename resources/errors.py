@@ -24,6 +24,7 @@
     ├── AlertError                an alert could not be delivered
     ├── SourceError               the commit that the code is at could not be read
     ├── RetentionError            something cannot be collected now
+    ├── BackupError               a backup cannot be made, or is not whole
     ├── ReproductionRefused       a past materialization cannot be run again as it was
     ├── LineageError              a question about lineage has no answer
     │   ├── UnknownReference      nothing recorded has this name
@@ -51,6 +52,7 @@ __all__ = [
     "AcceleratorUnavailable",
     "AlertError",
     "AmbiguousReference",
+    "BackupError",
     "BodyTooLarge",
     "BodyTooSlow",
     "ClientGone",
@@ -201,6 +203,10 @@ class SourceError(MlAssetsError):
 
 class RetentionError(MlAssetsError):
     """Something cannot be collected now."""
+
+
+class BackupError(MlAssetsError):
+    """A backup cannot be made, or is not whole."""
 
 
 class ReproductionRefused(MlAssetsError):

@@ -4,18 +4,28 @@ A tag is resolved here, once, and what leaves is a digest. Everything that arriv
 it was asked for or announced with. Source: the OCI image and distribution specifications 1.1.
 """
 
-import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-from pydantic import BaseModel, Field, ValidationError
+from typing import BinaryIO
 
 from resources.errors import RegistryError
 from resources.identity import Digest, ImageReference
 from resources.registry_auth import Answer, RegistrySession
+from resources.registry_documents import (
+    Configuration,
+    Descriptor,
+    Manifest,
+    Tags,
+    choose_platform,
+    next_page,
+    parse_document,
+    platform_name,
+    platforms_of,
+    read_digest,
+    verify_body,
+)
 
 __all__ = ["ImageConfiguration", "ManifestParts", "PublishedImage", "Referrer", "RegistryClient", "ResolvedImage"]
 
@@ -84,7 +94,7 @@ class ManifestParts:
 
 
 class RegistryClient:
-    """Reads registries; which one is said by each image's name.
+    """Reads registries, and copies to them; which one is said by each image's name.
 
     Args:
         plain_http: registries (``host[:port]``) without TLS. Loopback addresses never use it.
@@ -121,7 +131,7 @@ class RegistryClient:
         digest, manifest = found
         reference = ImageReference(target.registry, target.repository, digest)
         if manifest.manifests is not None:
-            return PublishedImage(reference, True, _platforms(manifest.manifests))
+            return PublishedImage(reference, True, platforms_of(manifest.manifests))
         configuration = self._configuration(reference, manifest)
         return PublishedImage(reference, False, {configuration.platform: digest})
 
@@ -134,7 +144,7 @@ class RegistryClient:
         published = self.find(name)
         if published is None:
             raise _missing(name)
-        key = _choose(published.platforms, platform)
+        key = choose_platform(published.platforms, platform)
         if key is None:
             raise RegistryError(
                 f"{name} is not made for {platform}, but for {', '.join(published.platforms) or 'no platform'}",
@@ -171,7 +181,7 @@ class RegistryClient:
         """
         base = f"/v2/{reference.repository}/referrers/{reference.digest}"
         path: str | None = base
-        entries: list[_Descriptor] = []
+        entries: list[Descriptor] = []
         visited: set[str] = set()
         while path and path not in visited:
             visited.add(path)
@@ -181,10 +191,10 @@ class RegistryClient:
                 found = self._manifest(reference.registry, reference.repository, fallback)
                 entries = list(found[1].manifests or ()) if found else []
                 break
-            entries += _parse(_Manifest, answer.body, path).manifests or ()
-            path = _next_page(answer, base)
+            entries += parse_document(Manifest, answer.body, path).manifests or ()
+            path = next_page(answer, base)
         return tuple(
-            Referrer(_digest(entry.digest), entry.artifact_type, entry.size, entry.annotations)
+            Referrer(read_digest(entry.digest), entry.artifact_type, entry.size, entry.annotations)
             for entry in entries
             if artifact_type in (None, entry.artifact_type)
         )
@@ -197,8 +207,8 @@ class RegistryClient:
         manifest = found[1]
         blobs = [*([manifest.config] if manifest.config else []), *manifest.layers]
         return ManifestParts(
-            tuple(_digest(each.digest) for each in manifest.manifests or ()),
-            {_digest(each.digest): each.size for each in blobs},
+            tuple(read_digest(each.digest) for each in manifest.manifests or ()),
+            {read_digest(each.digest): each.size for each in blobs},
         )
 
     def delete(self, reference: ImageReference) -> bool:
@@ -212,6 +222,56 @@ class RegistryClient:
         path = f"/v2/{reference.repository}/manifests/{reference.digest}"
         return self._session(reference.registry).delete(path, repository=reference.repository)
 
+    def tags(self, registry: str, repository: str) -> tuple[str, ...]:
+        """Names of a repository's tags; none where there is no such repository.
+
+        Raises:
+            RegistryError: the registry did not answer or refused, or what it answered cannot be understood.
+        """
+        base = f"/v2/{repository}/tags/list"
+        path: str | None = base
+        found: list[str] = []
+        visited: set[str] = set()
+        while path and path not in visited:
+            visited.add(path)
+            answer = self._get(registry, repository, path, accept="application/json")
+            if answer.status == 404:
+                break
+            found += parse_document(Tags, answer.body, path).tags or ()
+            path = next_page(answer, base)
+        return tuple(dict.fromkeys(found))
+
+    def manifest(self, registry: str, repository: str, version: str) -> tuple[str, bytes] | None:
+        """Media type and bytes of a tag's or digest's manifest or index; None if it is not there. Raises as `find`."""
+        path = f"/v2/{repository}/manifests/{version}"
+        answer = self._get(registry, repository, path, accept=", ".join((*_INDEX_TYPES, *_MANIFEST_TYPES)))
+        if answer.status == 404:
+            return None
+        verify_body(answer, version, f"{registry}{path}")
+        return answer.headers.get("content-type", "").partition(";")[0], answer.body
+
+    def download(self, registry: str, repository: str, digest: str, into: BinaryIO) -> None:
+        """Write a blob to a file, which the caller verifies.
+
+        Raises:
+            RegistryError: as `find`, and if there is no such blob.
+        """
+        path = f"/v2/{repository}/blobs/{digest}"
+        if not self._session(registry).download(path, repository=repository, into=into):
+            raise RegistryError(
+                f"{registry}/{repository} has lost {digest}, which an image is made of",
+                next_step="build the image again, or delete it",
+            )
+
+    def push_blob(self, registry: str, repository: str, digest: str, source: Path) -> None:
+        """Push a file, unless the repository holds it; raises as `find`."""
+        self._session(registry).upload(digest, repository=repository, source=source)
+
+    def push_manifest(self, registry: str, repository: str, version: str, body: bytes, media_type: str) -> None:
+        """Push a manifest, whose parts are there, under a tag or its digest; raises as `find`."""
+        path = f"/v2/{repository}/manifests/{version}"
+        self._session(registry).put(path, repository=repository, body=body, media_type=media_type)
+
     def check_rights(self, registry: str, repository: str, *, push: bool) -> None:
         """See that a repository can be pulled from, and pushed to; it need not exist. Nothing is left there.
 
@@ -222,13 +282,13 @@ class RegistryClient:
         if push:
             self._session(registry).may_push(repository)
 
-    def _manifest(self, registry: str, repository: str, version: str) -> "tuple[Digest, _Manifest] | None":
+    def _manifest(self, registry: str, repository: str, version: str) -> "tuple[Digest, Manifest] | None":
         path = f"/v2/{repository}/manifests/{version}"
         answer = self._get(registry, repository, path, accept=", ".join((*_INDEX_TYPES, *_MANIFEST_TYPES)))
         if answer.status == 404:
             return None
-        digest = _verify(answer, version, f"{registry}{path}")
-        manifest = _parse(_Manifest, answer.body, f"{registry}{path}")
+        digest = verify_body(answer, version, f"{registry}{path}")
+        manifest = parse_document(Manifest, answer.body, f"{registry}{path}")
         if manifest.manifests is None and manifest.config is None:
             raise RegistryError(
                 f"{registry}{path} is neither an image manifest nor an index of version 2",
@@ -236,16 +296,16 @@ class RegistryClient:
             )
         return digest, manifest
 
-    def _configuration(self, reference: ImageReference, manifest: "_Manifest") -> ImageConfiguration:
+    def _configuration(self, reference: ImageReference, manifest: "Manifest") -> ImageConfiguration:
         if manifest.config is None:
             raise RegistryError(f"{reference} has no configuration", next_step="check that it names an image")
         path = f"/v2/{reference.repository}/blobs/{manifest.config.digest}"
         answer = self._get(reference.registry, reference.repository, path, accept="*/*")
         if answer.status == 404:
             raise RegistryError(f"{reference} has lost its configuration", next_step="push the image again")
-        digest = _verify(answer, manifest.config.digest, f"{reference.registry}{path}")
-        content = _parse(_Configuration, answer.body, f"{reference.registry}{path}")
-        return ImageConfiguration(digest, _platform(content), (content.config and content.config.labels) or {})
+        digest = verify_body(answer, manifest.config.digest, f"{reference.registry}{path}")
+        content = parse_document(Configuration, answer.body, f"{reference.registry}{path}")
+        return ImageConfiguration(digest, platform_name(content), (content.config and content.config.labels) or {})
 
     def _get(self, registry: str, repository: str, path: str, *, accept: str) -> Answer:
         return self._session(registry).get(path, repository=repository, accept=accept)
@@ -261,39 +321,6 @@ class RegistryClient:
                 reached_at=self._reached_at.get(registry),
             )
         return session
-
-
-class _Platform(BaseModel):
-    os: str = "unknown"
-    architecture: str = "unknown"
-    variant: str | None = None
-
-
-class _Descriptor(BaseModel):
-    digest: str
-    size: int = 0
-    platform: _Platform | None = None
-    artifact_type: str = Field("", alias="artifactType")
-    annotations: dict[str, str] = {}
-
-
-class _Manifest(BaseModel):
-    """An image manifest (which has a configuration) or an index (which has manifests)."""
-
-    config: _Descriptor | None = None
-    layers: list[_Descriptor] = []
-    manifests: list[_Descriptor] | None = None
-
-
-class _ContainerConfiguration(BaseModel):
-    labels: dict[str, str] | None = Field(None, alias="Labels")
-
-
-class _Configuration(_Platform):
-    config: _ContainerConfiguration | None = None
-
-
-_Document = TypeVar("_Document", _Manifest, _Configuration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,72 +348,6 @@ class _Name:
                 f"{name!r} is not the name of an image: {error}", next_step="write registry/repository:tag"
             ) from error
         return cls(registry, repository, version)
-
-
-def _verify(answer: Answer, version: str, what: str) -> Digest:
-    """The body's SHA-256 digest, after comparing the body with the digests that it should have."""
-    digest = Digest.of_bytes(answer.body)
-    for expected in (version, answer.headers.get("docker-content-digest")):
-        algorithm, separator, value = (expected or "").partition(":")
-        if not separator:
-            continue
-        if algorithm not in ("sha256", "sha512") or hashlib.new(algorithm, answer.body).hexdigest() != value:
-            raise RegistryError(
-                f"{what} has the digest {digest}, and not {expected} as promised",
-                next_step="run again; if it happens again, distrust the registry or what stands in between",
-            )
-    return digest
-
-
-def _parse(model: type[_Document], body: bytes, what: str) -> _Document:
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise RegistryError(
-            f"{what} is not what an OCI registry answers ({error.error_count()} errors in its form)",
-            next_step="check the registry's address; a proxy or login page may stand in between",
-        ) from error
-
-
-def _platforms(manifests: list[_Descriptor]) -> dict[str, Digest]:
-    found: dict[str, Digest] = {}
-    for entry in manifests:
-        # BuildKit keeps attestations in the index, as manifests of an unknown platform.
-        if entry.platform and entry.platform.os != "unknown":
-            found.setdefault(_platform(entry.platform), _digest(entry.digest))
-    return found
-
-
-def _platform(platform: _Platform) -> str:
-    return _normal("/".join(part for part in (platform.os, platform.architecture, platform.variant) if part))
-
-
-def _normal(platform: str) -> str:
-    # The specification's only architecture whose usual variant is written by some and left out by others.
-    return "linux/arm64" if platform == "linux/arm64/v8" else platform
-
-
-def _choose(platforms: Collection[str], wanted: str) -> str | None:
-    wanted = _normal(wanted)
-    if wanted in platforms:
-        return wanted
-    variants = [platform for platform in platforms if platform.startswith(f"{wanted}/")]
-    return variants[0] if len(variants) == 1 else None
-
-
-def _digest(text: str) -> Digest:
-    try:
-        return Digest.parse(text)
-    except ValueError as error:
-        raise RegistryError(f"the registry names content by {text!r}", next_step="check the registry") from error
-
-
-def _next_page(answer: Answer, base: str) -> str | None:
-    link = re.match(r'\s*<([^>]+)>\s*;\s*rel="?next"?', answer.headers.get("link", ""))
-    if not link:
-        return None
-    query = link[1].partition("?")[2]
-    return f"{base}?{query}"
 
 
 def _missing(name: str) -> RegistryError:

@@ -1,7 +1,7 @@
 """HTTP to an OCI registry: plain or TLS, credentials from Docker's configuration, bearer tokens, errors as ours.
 
 Sources: the OCI distribution specification 1.1 and the token authentication specification of the Distribution
-project. Every request may be repeated: reads, deletions by digest, and uploads that are given up.
+project. Every request may be repeated: reads, deletions by digest, and uploads of what is named by its digest.
 """
 
 import base64
@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from resources.errors import RegistryError
@@ -26,6 +26,8 @@ __all__ = ["Answer", "Credentials", "RegistrySession", "is_loopback", "read_cred
 _IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 - the user name by which credential helpers mark an identity token
 _HELPER_TIMEOUT = 30.0
 _BODY_LIMIT = 8 * 1024 * 1024
+_PART = 1024 * 1024
+_PUSH = "pull,push"
 _ATTEMPTS_AFTER_FAILURE = 2
 
 
@@ -110,22 +112,68 @@ class RegistrySession:
         Raises:
             RegistryError: as `get`.
         """
+        upload = self._begin_upload(repository)
+        if upload:  # one that cannot be given up goes when the registry cleans up
+            self._authorized("DELETE", upload, repository, _PUSH, {})
+
+    def download(self, path: str, *, repository: str, into: BinaryIO) -> bool:
+        """Write what is at ``path`` to a file, however long it is; False if it was not there.
+
+        Raises:
+            RegistryError: as `get`.
+        """
+        answer = self._authorized("GET", path, repository, "pull", {"Accept": "*/*"}, into=into)
+        if answer.status in (200, 404):
+            return answer.status == 200
+        raise self._refusal(answer, f"GET {path}")
+
+    def upload(self, digest: str, *, repository: str, source: Path) -> None:
+        """Push a file as a blob, unless the repository holds it.
+
+        Raises:
+            RegistryError: as `get`, and where the file has not this digest.
+        """
+        held = self._authorized("HEAD", f"/v2/{repository}/blobs/{digest}", repository, "pull", {})
+        if held.status == 200:
+            return
+        place = self._begin_upload(repository)
+        place += f"{'&' if '?' in place else '?'}digest={digest}"
+        with source.open("rb") as content:
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(source.stat().st_size)}
+            answer = self._authorized("PUT", place, repository, _PUSH, headers, data=content)
+        if answer.status != 201:
+            raise self._refusal(answer, f"pushing {digest} to {repository}")
+
+    def put(self, path: str, *, repository: str, body: bytes, media_type: str) -> None:
+        """Write a manifest at ``path``.
+
+        Raises:
+            RegistryError: as `get`.
+        """
+        answer = self._authorized("PUT", path, repository, _PUSH, {"Content-Type": media_type}, data=body)
+        if answer.status != 201:
+            raise self._refusal(answer, f"PUT {path}")
+
+    def _begin_upload(self, repository: str) -> str:
+        """Where to go on with an upload: the registry may call itself by a name that does not lead there from here."""
         path = f"/v2/{repository}/blobs/uploads/"
-        answer = self._authorized("POST", path, repository, "pull,push", {"Content-Length": "0"})
+        answer = self._authorized("POST", path, repository, _PUSH, {"Content-Length": "0"})
         if answer.status != 202:
             raise self._refusal(answer, f"pushing to {repository}")
         upload = urlsplit(answer.headers.get("location", ""))
-        if upload.path:  # one that cannot be given up goes when the registry cleans up
-            place = f"{upload.path}?{upload.query}" if upload.query else upload.path
-            self._authorized("DELETE", place, repository, "pull,push", {})
+        return f"{upload.path}?{upload.query}" if upload.query else upload.path
 
-    def _authorized(self, method: str, path: str, repository: str, actions: str, headers: Mapping[str, str]) -> Answer:
+    def _authorized(
+        self, method: str, path: str, repository: str, actions: str, headers: Mapping[str, str], **arguments: Any
+    ) -> Answer:
         url = f"{self._scheme}://{self._host}{path}"
         key = (repository, actions)
-        answer = self._request(method, url, {**headers, **self._authorization(key)})
+        answer = self._request(method, url, {**headers, **self._authorization(key)}, **arguments)
         if answer.status == 401:
             self._authorizations[key] = self._authorize(answer, repository, actions)
-            answer = self._request(method, url, {**headers, **self._authorization(key)})
+            if hasattr(arguments.get("data"), "seek"):
+                arguments["data"].seek(0)
+            answer = self._request(method, url, {**headers, **self._authorization(key)}, **arguments)
         return answer
 
     def _authorization(self, key: tuple[str, str]) -> dict[str, str]:
@@ -169,7 +217,9 @@ class RegistrySession:
                 next_step="check the registry's address; a proxy or login page may stand in between",
             ) from error
 
-    def _request(self, method: str, url: str, headers: Mapping[str, str], **arguments: Any) -> Answer:
+    def _request(
+        self, method: str, url: str, headers: Mapping[str, str], into: BinaryIO | None = None, **arguments: Any
+    ) -> Answer:
         import requests
 
         session = self._http = self._http or _new_session()
@@ -187,7 +237,7 @@ class RegistrySession:
                 **arguments,
             ) as response:
                 names = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, names, self._read(response))
+                return Answer(response.status_code, names, self._read(response, into))
         except requests.exceptions.SSLError as error:
             raise RegistryError(
                 f"the TLS certificate of {self.registry} is not trusted: {error}",
@@ -200,9 +250,12 @@ class RegistrySession:
                 next_step="check that it runs, and that this machine reaches it, then run again",
             ) from error
 
-    def _read(self, response: "requests.Response") -> bytes:
+    def _read(self, response: "requests.Response", into: BinaryIO | None) -> bytes:
         body = bytearray()
-        for part in response.iter_content(65536):
+        for part in response.iter_content(_PART):
+            if into is not None and response.status_code == 200:
+                into.write(part)
+                continue
             body += part
             if len(body) > _BODY_LIMIT:
                 raise RegistryError(

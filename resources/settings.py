@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlertSettings",
+    "BackupSettings",
     "ContainerSettings",
     "DvcSettings",
     "FlightDelaySettings",
@@ -197,11 +198,20 @@ class AlertSettings(_Section):
         return shlex.split(command) if isinstance(command, str) else command
 
 
+class BackupSettings(_Section):
+    """What a backup holds beside the DVC remote, the registry's images and the databases."""
+
+    trees: dict[str, str] = {}
+    """Name in the backup → URL of a tree of files, reached with the options of the DVC remote."""
+
+
 class FlightDelaySettings(_Section):
     """The reference pipeline."""
 
     landing: str | None = None
     """Directory in which months arrive as ``flights-YYYY-MM.csv``; None reads the package's whole year."""
+    nightly: str = "15 3 * * *"
+    """When the model is trained again, as cron says it, in New York's time."""
 
 
 class _File(_Section):
@@ -220,6 +230,7 @@ class _File(_Section):
     """Where an asset (or check, or op) runs on this target, by its key, over what its definition says."""
     lineage: LineageSettings = LineageSettings()
     alerts: AlertSettings = AlertSettings()
+    backup: BackupSettings = BackupSettings()
     flight_delays: FlightDelaySettings = FlightDelaySettings()
 
 

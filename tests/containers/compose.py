@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from resources.provenance import ProvenanceRecord
@@ -49,10 +50,8 @@ class Compose:
         Raises:
             AssertionError: it fails.
         """
-        files = [_DOCKER_TARGET / "compose.yaml", Path(__file__).with_name("compose.tests.yaml")]
-        files += [_DOCKER_TARGET / "compose.develop.yaml"] if develop else []
-        command = ["docker", "compose", "--project-name", self.name, "--env-file", str(self.folder / ".env")]
-        command += [part for file in files for part in ("--file", str(file))]
+        command = self._command()
+        command += ["--file", str(_DOCKER_TARGET / "compose.develop.yaml")] if develop else []
         done = subprocess.run(
             [*command, *arguments],
             env={**os.environ, **self.variables},
@@ -72,11 +71,38 @@ class Compose:
             raise AssertionError(f"docker compose {' '.join(arguments)}: {done.stderr[-3000:]}\n{logs.stdout[-9000:]}")
         return done.stdout
 
+    def make(self, target: str, *variables: str) -> str:
+        """What ``make`` says of a target, for this project.
+
+        Raises:
+            AssertionError: it fails.
+        """
+        told = f"TOLD=COMMIT={COMMIT} DIRTY=false DIFF_DIGEST= REPOSITORY="
+        command = ["make", target, f"DOCKER_TARGET={self.folder}", f"COMPOSE={' '.join(self._command())}", told]
+        environment = {**os.environ, **self.variables}
+        done = subprocess.run(
+            [*command, *variables], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+        return done.stdout
+
     def records(self, run: str) -> dict[str, ProvenanceRecord]:
         """The records of what a run made, by asset."""
         printed = self("exec", "--no-TTY", "daemon", "python", "-c", _RECORDS, run)
         records = map(ProvenanceRecord.model_validate_json, printed.splitlines())
         return {record.asset: record for record in records}
+
+    def trace(self, reference: str) -> dict[str, Any]:
+        """What ``ml-assets trace`` answers."""
+        answer: dict[str, Any] = json.loads(
+            self("exec", "--no-TTY", "daemon", "ml-assets", "trace", reference, "--json")
+        )
+        return answer
+
+    def _command(self) -> list[str]:
+        files = [_DOCKER_TARGET / "compose.yaml", Path(__file__).with_name("compose.tests.yaml")]
+        command = ["docker", "compose", "--project-name", self.name, "--env-file", str(self.folder / ".env")]
+        return command + [part for file in files for part in ("--file", str(file))]
 
     @contextmanager
     def starting(self, label: str) -> Iterator[Callable[[], list[dict[str, str]]]]:
@@ -123,7 +149,7 @@ def compose_project(ground: Ground, folder: Path) -> Iterator[Compose]:
         "COMMIT": COMMIT,
         "DIRTY": "false",
         "CA_BUNDLE": os.environ.get("SSL_CERT_FILE", "/dev/null"),
-        **{port: str(free_port()) for port in ("DAGSTER_PORT", "MLFLOW_PORT", "REGISTRY_PORT")},
+        **{f"{name}_PORT": str(free_port()) for name in ("DAGSTER", "MLFLOW", "REGISTRY", "LINEAGE", "METRICS")},
     }
     compose = Compose(name, variables, folder)
     try:

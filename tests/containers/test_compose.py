@@ -1,7 +1,10 @@
 """The docker target brought up from nothing by Docker Compose, as people do it; tests build on those before them."""
 
+import json
 import stat
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +12,17 @@ from tests.containers.compose import COMMIT, Compose, compose_project
 from tests.containers.ground import Ground
 
 MONTH = "2013-01-01"
-SERVICES = ("code-location", "daemon", "mlflow", "postgres", "registry", "storage", "webserver")
+SERVICES = (
+    "code-location",
+    "daemon",
+    "lineage",
+    "metrics",
+    "mlflow",
+    "postgres",
+    "registry",
+    "storage",
+    "webserver",
+)
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +31,12 @@ def compose(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         project("up", "--build", "--detach")
         yield project
     assert project.left_over() == []
+
+
+def _read(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=120) as answer:
+        text: str = answer.read().decode()
+    return text
 
 
 def test_passwords_are_made_and_nobody_else_reads_them(compose: Compose) -> None:
@@ -31,11 +50,11 @@ def test_passwords_are_made_and_nobody_else_reads_them(compose: Compose) -> None
 def test_services_run_and_their_ports_are_this_machines_own(compose: Compose) -> None:
     assert sorted(compose("ps", "--services", "--status=running").split()) == list(SERVICES)
     published = compose("ps", "--format", "{{.Ports}}")
-    assert published.count("->") == published.count("127.0.0.1:") == 3
+    assert published.count("->") == published.count("127.0.0.1:") == 5
 
 
 def test_services_of_ours_are_not_root(compose: Compose) -> None:
-    for service in ("code-location", "daemon", "mlflow", "webserver"):
+    for service in ("code-location", "daemon", "lineage", "metrics", "mlflow", "webserver"):
         assert compose("exec", "--no-TTY", service, "id", "--user").strip() == "10001", service
 
 
@@ -65,6 +84,29 @@ def test_assets_are_made_in_containers_of_their_own_while_each_service_is_restar
     assert {name: read[name] for name in ("flights", "weather")} == {
         name: records[name].data_version for name in ("flights", "weather")
     }
+
+
+def test_lineage_and_metrics_are_served(compose: Compose) -> None:
+    page = _read(f"http://127.0.0.1:{compose.variables['LINEAGE_PORT']}/trace?ref=departures@{MONTH}")
+    assert "departures" in page
+    assert "weather" in page
+    metrics = _read(f"http://127.0.0.1:{compose.variables['METRICS_PORT']}/metrics")
+    assert "ml_assets_" in metrics
+
+
+def test_what_was_saved_while_everything_worked_comes_back_where_nothing_was(compose: Compose, tmp_path: Path) -> None:
+    compose.make("backup", f"BACKUP={tmp_path / 'backup'}")
+    before = compose.trace(f"departures@{MONTH}")
+    with pytest.raises(AssertionError, match="tables of Dagster's already"):
+        compose.make("restore", f"BACKUP={tmp_path / 'backup'}")
+    compose("down", "--volumes", "--timeout=5")
+    compose.make("restore", f"BACKUP={tmp_path / 'backup'}")
+    assert compose.trace(f"departures@{MONTH}") == before
+    # Content, image and code are there, too: what is made of them again is the same.
+    run = compose.ui.launch("departures", partition=MONTH)
+    compose.ui.wait(run, "SUCCESS")
+    (again,) = compose.records(run).values()
+    assert again.data_version in json.dumps(before)
 
 
 def test_mounted_code_runs_without_a_build_and_is_recorded_as_dirty(compose: Compose) -> None:

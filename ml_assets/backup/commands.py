@@ -1,0 +1,101 @@
+"""``ml-assets backup`` and ``ml-assets restore``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from ml_assets.console import Json, examples, say, warn
+
+if TYPE_CHECKING:
+    from ml_assets.backup.contents import Backup, Saved
+    from resources.settings import Settings
+
+__all__ = ["backup_commands"]
+
+_Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the backup.", file_okay=False)]
+
+backup_commands = typer.Typer()
+
+
+@backup_commands.command(
+    "backup",
+    epilog=examples(
+        "make backup BACKUP=/mnt/backup",
+        "kubectl apply -k deployments/kubernetes/backup",
+        "ml-assets backup /mnt/backup",
+    ),
+)
+def _backup(folder: _Folder, as_json: Json = False) -> None:
+    """Save content, MLflow's artifacts, logs and images, while everything goes on.
+
+    The databases have to be dumped before, as DIR/databases/dagster.dump and
+    then DIR/databases/mlflow.dump (pg_dump --format=custom): what refers is
+    saved before what it refers to. The commands of the targets below do all of
+    it.
+
+    What DIR has already is not copied again, so that a backup may be repeated
+    into the same directory, and goes on where it was interrupted.
+    """
+    from ml_assets.definitions import open_instance, settings
+
+    chosen = settings()
+    backup = _opened(folder, chosen)
+    with open_instance(chosen) as instance, Console(stderr=True).status("reading what is recorded") as status:
+        from ml_assets.backup.recorded import recorded_images
+
+        images = recorded_images(instance, chosen)
+        saved = backup.save(images, lambda line: status.update(escape(line)))
+    for image in saved.gone:
+        warn(f"{image} was recorded, and the registry does not hold it any more")
+    say(as_json, _described(saved, "saved"), _payload(saved))
+
+
+@backup_commands.command(
+    "restore",
+    epilog=examples(
+        "make restore BACKUP=/mnt/backup",
+        "kubectl apply -k deployments/kubernetes/restore",
+        "ml-assets restore /mnt/backup",
+    ),
+)
+def _restore(folder: _Folder, as_json: Json = False) -> None:
+    """Bring back content, MLflow's artifacts, logs and images.
+
+    The databases come last, by pg_restore, so that nothing refers to what is
+    not there yet. The commands of the targets below do all of it. What is there
+    already stays; running it again does what is left.
+    """
+    from ml_assets.definitions import settings
+
+    backup = _opened(folder, settings())
+    with Console(stderr=True).status("reading the backup") as status:
+        saved = backup.restore(lambda line: status.update(escape(line)))
+    say(as_json, _described(saved, "restored"), _payload(saved))
+
+
+def _opened(folder: Path, chosen: "Settings") -> "Backup":
+    from ml_assets.backup.contents import CONTENT, Backup
+    from ml_assets.definitions import registry_client
+    from resources.trees import Tree
+
+    content = Tree(chosen.location(chosen.dvc.remote), chosen.dvc.options)
+    others = {name: Tree(chosen.location(url), chosen.dvc.options) for name, url in chosen.backup.trees.items()}
+    return Backup(folder.resolve(), {CONTENT: content, **others}, registry_client(chosen))
+
+
+def _described(saved: "Saved", done: str) -> str:
+    lines = [f"{name}: {files:,} files, {size:,} bytes" for name, (files, size) in saved.trees.items()]
+    lines += [f"{name}: {count:,} images" for name, count in saved.images.items()]
+    return "\n".join([*lines, f"{done}: all of the above, as of {saved.made:%Y-%m-%d %H:%M} UTC"])
+
+
+def _payload(saved: "Saved") -> dict[str, Any]:
+    return {
+        "made": saved.made.isoformat(),
+        "trees": {name: {"files": files, "size": size} for name, (files, size) in saved.trees.items()},
+        "images": saved.images,
+        "gone": list(saved.gone),
+    }

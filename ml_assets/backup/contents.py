@@ -1,0 +1,182 @@
+"""What a backup consists of: content, artifacts, logs and images, beside dumps of the databases.
+
+What refers is saved before what it refers to, so that nothing has to stand still: first Dagster's database, then
+MLflow's, then content, artifacts and images, which are named by digest or run and never change. What comes between is
+more than the dumps know of, and does no harm. Restoring goes the other way round.
+
+::
+
+    backup.json                    what there is; written when all of it is there
+    databases/dagster.dump         of pg_dump --format=custom
+    databases/mlflow.dump
+    content/files/md5/…            a DVC remote
+    mlflow/…, logs/…               as `[backup] trees` in the settings name them
+    images/REGISTRY/REPOSITORY/    an OCI image layout each
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from resources.errors import BackupError
+from resources.identity import Digest, ImageReference
+from resources.image_layout import ImageLayout
+from resources.registry import RegistryClient
+from resources.trees import Tree
+
+__all__ = ["CONTENT", "Backup", "Progress", "Saved"]
+
+CONTENT: Final = "content"
+_DATABASES: Final = ("dagster", "mlflow")
+_DUMP: Final = b"PGDMP"
+_FORM: Final = 1
+
+Progress = Callable[[str], None]
+"""Told, in words, what is done now."""
+
+
+class Saved(BaseModel):
+    """What a backup holds.
+
+    Attributes:
+        form: of the backup; raised with any change that an older version cannot restore.
+        made: when it was finished.
+        trees: files and their bytes, by tree.
+        images: how many manifests each repository has.
+        gone: images that were recorded and that the registry did not hold any more.
+    """
+
+    form: int
+    made: datetime
+    trees: dict[str, tuple[int, int]]
+    images: dict[str, int]
+    gone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A folder with a backup.
+
+    Attributes:
+        trees: where each tree is in the deployment.
+        registry: reads images, and writes them.
+    """
+
+    folder: Path
+    trees: Mapping[str, Tree]
+    registry: RegistryClient
+
+    def save(self, images: Iterable[ImageReference], progress: Progress) -> Saved:
+        """Save everything but the databases, whose dumps have to be there; what the folder has is not copied again.
+
+        Args:
+            images: to save besides the tagged ones of their repositories.
+            progress: told what is done.
+
+        Raises:
+            BackupError: a dump is missing.
+            StoreError: a tree could not be copied.
+            RegistryError: a registry did not answer.
+        """
+        self._require_dumps()
+        # From here on until the end it is none.
+        self._index.unlink(missing_ok=True)
+        trees = {}
+        for name, tree in self.trees.items():
+            copied = tree.save(self.folder / name, _counting(progress, name))
+            trees[name] = (copied.files, copied.size)
+        repositories = defaultdict[tuple[str, str], set[Digest]](set)
+        for image in images:
+            repositories[image.registry, image.repository].add(image.digest)
+        saved, gone = {}, []
+        for (registry, repository), digests in sorted(repositories.items()):
+            progress(f"images of {registry}/{repository}")
+            layout = self._layout(registry, repository)
+            gone += [f"{registry}/{repository}@{digest}" for digest in layout.save(sorted(digests, key=str))]
+            saved[f"{registry}/{repository}"] = len(layout)
+        done = Saved(form=_FORM, made=datetime.now(UTC), trees=trees, images=saved, gone=tuple(gone))
+        whole = self._index.with_name(f".{self._index.name}.unfinished")
+        whole.write_text(done.model_dump_json(indent=2))
+        whole.replace(self._index)
+        return done
+
+    def restore(self, progress: Progress) -> Saved:
+        """Bring back everything but the databases; what is there already stays as it is.
+
+        Args:
+            progress: told what is done.
+
+        Raises:
+            BackupError: the backup is not whole, of another form, or has a tree that the settings do not name.
+            StoreError: a tree could not be copied.
+            RegistryError: a registry did not answer, or refused.
+        """
+        saved = self._read()
+        self._require_dumps()
+        for name, (files, _) in saved.trees.items():
+            found = self.trees[name].restore(self.folder / name, _counting(progress, name))
+            if found.files < files:
+                raise self._broken(f"{name} has {found.files} files of {files}")
+        for name in saved.images:
+            progress(f"images of {name}")
+            registry, _, repository = name.partition("/")
+            self._layout(registry, repository).restore()
+        return saved
+
+    @property
+    def _index(self) -> Path:
+        return self.folder / "backup.json"
+
+    def _layout(self, registry: str, repository: str) -> ImageLayout:
+        return ImageLayout(self.folder / "images" / registry / repository, self.registry, registry, repository)
+
+    def _read(self) -> Saved:
+        try:
+            found: dict[str, Any] = json.loads(self._index.read_bytes())
+            if found["form"] != _FORM:
+                raise BackupError(
+                    f"{self.folder} is a backup of form {found['form']}, not {_FORM}",
+                    next_step="restore it with the version of ml-assets that made it",
+                )
+            saved = Saved.model_validate(found)
+        except FileNotFoundError as error:
+            raise BackupError(
+                f"{self.folder} is no backup, or one that was not finished: it has no {self._index.name}",
+                next_step="name another, or make it again",
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+            raise self._broken(f"{self._index.name}: {error}") from error
+        unknown = sorted(saved.trees.keys() - self.trees.keys())
+        if unknown:
+            raise BackupError(
+                f"{self.folder} holds {', '.join(unknown)}, and the settings do not say where that goes",
+                next_step="name it in `[backup] trees` of the target's settings",
+            )
+        return saved
+
+    def _require_dumps(self) -> None:
+        for name in _DATABASES:
+            file = self.folder / "databases" / f"{name}.dump"
+            try:
+                with file.open("rb") as content:
+                    is_dump = content.read(len(_DUMP)) == _DUMP
+            except OSError:
+                is_dump = False
+            if not is_dump:
+                raise BackupError(
+                    f"{file} is not there, or no dump of PostgreSQL's",
+                    next_step=f"make it first: pg_dump --format=custom --file={file} URL",
+                )
+
+    def _broken(self, what: str) -> BackupError:
+        return BackupError(f"the backup {self.folder} is not whole: {what}", next_step="take another, or make it again")
+
+
+def _counting(progress: Progress, name: str) -> Callable[[int, int], None]:
+    return lambda done, whole: progress(f"{name}: {done:,} of {whole:,} files")

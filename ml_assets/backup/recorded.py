@@ -1,0 +1,37 @@
+"""Which images a deployment refers to."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from ml_assets.lineage.index import open_index
+from resources.identity import Digest, ImageReference
+from resources.settings import Settings
+
+__all__ = ["recorded_images"]
+
+
+def recorded_images(instance: dg.DagsterInstance, chosen: Settings) -> tuple[ImageReference, ...]:
+    """Images that anything was made in, or that were made, with the indexes above them, and those that settings name.
+
+    Raises:
+        LineageError: Dagster's log cannot be read.
+    """
+    with open_index(instance) as index:
+        nodes = list(index.whole().nodes.values())
+    found = set(_pinned(chosen))
+    for node in nodes:
+        if node.image:
+            image = ImageReference.parse(node.image)
+            found.add(image)
+            if node.index_digest:
+                found.add(ImageReference(image.registry, image.repository, Digest.parse(node.index_digest)))
+    return tuple(sorted(found, key=str))
+
+
+def _pinned(chosen: Settings) -> Iterator[ImageReference]:
+    given = [chosen.containers.image, chosen.containers.builder_image]
+    given += [override.image for override in chosen.placement.values()]
+    for image in given:
+        if image and "@" in image:  # else the key of an asset
+            yield ImageReference.parse(image)

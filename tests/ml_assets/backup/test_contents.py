@@ -1,0 +1,151 @@
+"""What a backup consists of, saved from one deployment's servers and restored to another's."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ml_assets.backup.contents import Backup
+from resources.errors import BackupError
+from resources.identity import Digest, ImageReference
+from resources.registry import RegistryClient
+from resources.trees import Tree
+from tests.conftest import require_program
+from tests.oci_registry import OciRegistry
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Where something is kept: directories in the place of object storage, and a real registry."""
+
+    folder: Path
+    registry: OciRegistry
+
+    def backup(self, folder: Path, reached_at: str | None = None) -> Backup:
+        """A backup of it, or for it, where its registry stands in for another."""
+        trees = {name: Tree(str(self.folder / name), {}) for name in ("content", "mlflow")}
+        known = {reached_at: self.registry.host} if reached_at else {}
+        client = RegistryClient(docker_config=self.folder / "no-config.json", reached_at=known)
+        return Backup(folder, trees, client)
+
+    def write(self, name: str, text: str) -> None:
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+@pytest.fixture
+def deployments(tmp_path: Path) -> Iterator[tuple[Deployment, Deployment]]:
+    """One with something in it, and an empty one."""
+    program = require_program("docker-registry", "docker-registry")
+    with (
+        OciRegistry.started(program, tmp_path / "registry-1") as first,
+        OciRegistry.started(program, tmp_path / "registry-2") as second,
+    ):
+        full = Deployment(tmp_path / "first", first)
+        full.write("content/files/md5/00/11", "data")
+        full.write("mlflow/1/run/artifacts/model", "model")
+        yield full, Deployment(tmp_path / "second", second)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A backup that the databases have been dumped into."""
+    folder = tmp_path / "backup"
+    (folder / "databases").mkdir(parents=True)
+    for name in ("dagster", "mlflow"):
+        (folder / "databases" / f"{name}.dump").write_bytes(b"PGDMP and so on")
+    return folder
+
+
+def image(deployment: Deployment, tag: str = "v1") -> ImageReference:
+    digest = deployment.registry.push_image("ml/train", tag, labels={"tag": tag})
+    return ImageReference(deployment.registry.host, "ml/train", Digest.parse(digest))
+
+
+def quiet(line: str) -> None:
+    """Nobody looks on."""
+
+
+def test_everything_comes_back_in_an_empty_deployment(deployments: tuple[Deployment, Deployment], folder: Path) -> None:
+    full, empty = deployments
+    reference = image(full)
+    told: list[str] = []
+    saved = full.backup(folder).save([reference], told.append)
+    assert saved.trees == {"content": (1, 4), "mlflow": (1, 5)}
+    assert saved.images == {f"{full.registry.host}/ml/train": 1}
+    assert told[-1] == f"images of {full.registry.host}/ml/train"
+    restored = empty.backup(folder, reached_at=full.registry.host)
+    assert restored.restore(quiet) == saved
+    assert (empty.folder / "content/files/md5/00/11").read_text() == "data"
+    assert (empty.folder / "mlflow/1/run/artifacts/model").read_text() == "model"
+    assert restored.registry.labels(reference) == {"tag": "v1"}
+    assert restored.restore(quiet) == saved
+
+
+def test_image_that_the_registry_lost_is_named(deployments: tuple[Deployment, Deployment], folder: Path) -> None:
+    full, _ = deployments
+    gone = ImageReference(full.registry.host, "ml/train", Digest.of_bytes(b"gone"))
+    assert full.backup(folder).save([image(full), gone], quiet).gone == (str(gone),)
+
+
+def test_without_a_dump_nothing_is_saved(deployments: tuple[Deployment, Deployment], folder: Path) -> None:
+    full, _ = deployments
+    (folder / "databases" / "mlflow.dump").write_text("")
+    with pytest.raises(BackupError, match=r"mlflow\.dump is not there, or no dump .* Next: make it first: pg_dump"):
+        full.backup(folder).save([], quiet)
+    assert not (folder / "content").exists()
+
+
+def test_backup_that_was_interrupted_is_none(deployments: tuple[Deployment, Deployment], folder: Path) -> None:
+    full, empty = deployments
+    full.backup(folder).save([], quiet)
+
+    def interrupt(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        full.backup(folder).save([], interrupt)
+    with pytest.raises(BackupError, match="no backup, or one that was not finished"):
+        empty.backup(folder).restore(quiet)
+    full.backup(folder).save([], quiet)
+    empty.backup(folder).restore(quiet)
+
+
+def test_backup_that_lost_a_file_is_refused(deployments: tuple[Deployment, Deployment], folder: Path) -> None:
+    full, empty = deployments
+    full.backup(folder).save([], quiet)
+    (folder / "content/files/md5/00/11").unlink()
+    with pytest.raises(BackupError, match="is not whole: content has 0 files of 1"):
+        empty.backup(folder).restore(quiet)
+
+
+def test_tree_that_the_settings_do_not_name_is_refused(
+    deployments: tuple[Deployment, Deployment], folder: Path
+) -> None:
+    full, empty = deployments
+    full.backup(folder).save([], quiet)
+    trees = {"content": Tree(str(empty.folder / "content"), {})}
+    with pytest.raises(BackupError, match="holds mlflow, and the settings do not say where that goes"):
+        Backup(folder, trees, RegistryClient()).restore(quiet)
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        ({"form": 2}, "is a backup of form 2, not 1"),
+        ({"trees": 3}, "is not whole: backup.json"),
+        (None, "is not whole: backup.json"),
+    ],
+)
+def test_listing_that_cannot_be_read_is_refused(
+    change: dict[str, object] | None, refusal: str, deployments: tuple[Deployment, Deployment], folder: Path
+) -> None:
+    full, empty = deployments
+    full.backup(folder).save([], quiet)
+    file = folder / "backup.json"
+    file.write_text("{" if change is None else json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(BackupError, match=refusal):
+        empty.backup(folder).restore(quiet)
