@@ -178,7 +178,8 @@ def defs() -> dg.Definitions:
     """The reference pipeline on the target that the environment names."""
     from ml_assets.flight_delays.definitions import flight_delays
 
-    return on_target(flight_delays(), settings())
+    chosen = settings()
+    return on_target(flight_delays(chosen.flight_delays.nightly), chosen)
 
 
 def on_target(definitions: dg.Definitions, chosen: Settings) -> dg.Definitions:

@@ -36,7 +36,7 @@ class ImageLayout:
         self._registry, self._repository = registry, repository
 
     def save(self, digests: Iterable[Digest]) -> Iterator[Digest]:
-        """Copy all tagged images, these besides, and what is attached to either; gives those that are not there.
+        """Copy these images, with their tags and what is attached to them; gives those that are not there.
 
         What the folder has already is not copied again. It may be interrupted at any time.
 
@@ -44,23 +44,21 @@ class ImageLayout:
             RegistryError: the registry did not answer, refused, or sent something with another digest.
             OSError: the folder cannot be written.
         """
-        entries = []
-        for tag in self._client.tags(self._registry, self._repository):
-            descriptor = self._save(tag)
-            if descriptor:
-                entries.append({**descriptor, "annotations": {_TAG: tag}})
-        known = {entry["digest"] for entry in entries}
+        saved = {}
         for digest in digests:
-            if str(digest) not in known:
-                descriptor = self._save(str(digest))
-                if descriptor:
-                    entries.append(descriptor)
-                else:
-                    yield digest
-        for entry in list(entries):
-            reference = ImageReference(self._registry, self._repository, Digest.parse(entry["digest"]))
-            attached = (self._save(str(each.digest)) for each in self._client.referrers(reference))
-            entries += [descriptor for descriptor in attached if descriptor]
+            descriptor = self._save(str(digest))
+            if descriptor is None:
+                yield digest
+            else:
+                saved[str(digest)] = descriptor
+        tagged = [
+            {**saved[found], "annotations": {_TAG: tag}}
+            for tag in self._client.tags(self._registry, self._repository)
+            if (found := self._digest_of(tag)) in saved
+        ]
+        named = {entry["digest"] for entry in tagged}
+        attached = [descriptor for name in saved for descriptor in self._attached(name)]
+        entries = [*tagged, *(each for name, each in saved.items() if name not in named), *attached]
         self._write("oci-layout", {"imageLayoutVersion": "1.0.0"})
         self._write("index.json", {"schemaVersion": 2, "mediaType": _INDEX, "manifests": entries})
 
@@ -94,6 +92,23 @@ class ImageLayout:
             f"{self._folder} cannot be read as an OCI image layout: {error}",
             next_step="make the backup again, or take an older one",
         )
+
+    def _digest_of(self, tag: str) -> str:
+        found = self._client.manifest(self._registry, self._repository, tag)
+        return str(Digest.of_bytes(found[1])) if found else ""
+
+    def _attached(self, digest: str) -> Iterator[dict[str, Any]]:
+        """Signatures and the like, by the registry's list of them, and by the tags that cosign names after a digest."""
+        reference = ImageReference(self._registry, self._repository, Digest.parse(digest))
+        for each in self._client.referrers(reference):
+            descriptor = self._save(str(each.digest))
+            if descriptor:
+                yield descriptor
+        for suffix in (".sig", ".att", ".sbom"):
+            tag = digest.replace(":", "-") + suffix
+            descriptor = self._save(tag)
+            if descriptor:
+                yield {**descriptor, "annotations": {_TAG: tag}}
 
     def _save(self, version: str) -> dict[str, Any] | None:
         """Copy a manifest, by tag or digest, with all that it is made of; None if it is not there."""

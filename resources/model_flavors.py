@@ -27,7 +27,7 @@ from resources.dvc_scan import listing
 from resources.errors import AcceleratorUnavailable, DefinitionError, InputError
 from resources.onnx_export import ONNX_FILE, export_onnx
 
-__all__ = ["SavedModel", "load_model", "log_model", "predict_with", "save_model"]
+__all__ = ["SavedModel", "is_served", "load_model", "log_model", "predict_with", "save_model"]
 
 _DESCRIPTION = "model.json"
 _SIGNATURE = "signature.json"
@@ -110,6 +110,11 @@ def load_model(directory: Path) -> Any:
             f"{directory} does not hold a model that can be read: {type(error).__name__}: {error}",
             next_step=f"materialize the model again, or read it with a version that knows {_accepted()}",
         ) from error
+
+
+def is_served(directory: Path) -> bool:
+    """Whether the model of a canonical directory was written to be served."""
+    return (directory / ONNX_FILE).exists()
 
 
 def predict_with(directory: Path, frame: pd.DataFrame) -> Any:

@@ -12,7 +12,7 @@ import yaml
 from ml_assets.executors.engine import container_labels
 
 FOLDER = Path(__file__).parents[1] / "deployments" / "kubernetes"
-FILES = sorted(file for file in FOLDER.glob("*.yaml") if file.name != "dagster.yaml")
+FILES = sorted({*FOLDER.glob("*.yaml"), *FOLDER.glob("backup/*.yaml")} - {FOLDER / "dagster.yaml"})
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
 
@@ -46,6 +46,19 @@ def test_settings_lead_to_buildkitd_and_its_policy_lets_steps_in() -> None:
     (peer,) = rule["from"]
     assert list(peer["namespaceSelector"]["matchLabels"].values()) == [settings["containers"]["namespace"]]
     assert {each["key"] for each in peer["podSelector"]["matchExpressions"]} <= container_labels("a-run").keys()
+
+
+@pytest.mark.parametrize("name", ["save", "restore"])
+def test_backups_keep_to_the_restricted_standard_and_run_as_nobody_who_may_do_anything(name: str) -> None:
+    (job,) = manifests(FOLDER / "backup" / f"{name}.yaml")
+    pod = job["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == "ml-assets-reader"
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in [*pod["initContainers"], *pod["containers"]]:
+        assert not container["securityContext"]["allowPrivilegeEscalation"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert "memory" in container["resources"]["limits"]
 
 
 def test_buildkitd_is_neither_root_nor_privileged_and_has_no_token() -> None:

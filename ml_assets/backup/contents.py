@@ -76,7 +76,7 @@ class Backup:
         """Save everything but the databases, whose dumps have to be there; what the folder has is not copied again.
 
         Args:
-            images: to save besides the tagged ones of their repositories.
+            images: to save, with their tags and what is attached to them.
             progress: told what is done.
 
         Raises:

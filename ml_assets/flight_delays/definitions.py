@@ -7,13 +7,17 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 from ml_assets.flight_delays import assets, checks
 from ml_assets.flight_delays.features import NEW_YORK
 from ml_assets.flight_delays.source import FlightSource
+from resources.settings import FlightDelaySettings
 
-__all__ = ["JOB_NAME", "ONE_AT_A_TIME", "flight_delays", "images_job", "nightly_retraining", "pipeline_job"]
+__all__ = ["JOB_NAME", "NIGHTLY", "ONE_AT_A_TIME", "flight_delays", "images_job", "nightly_retraining", "pipeline_job"]
 
 JOB_NAME = "flight_delays"
 
 ONE_AT_A_TIME = {"ml_assets/one_at_a_time": JOB_NAME}
 """Run tag that the instance's concurrency limit is on: a month trains on what earlier months recorded."""
+
+NIGHTLY = FlightDelaySettings().nightly
+"""03:15 exists exactly once on every day, also when the clock changes (at 02:00)."""
 
 images_job = dg.define_asset_job(
     "images", selection=dg.AssetSelection.groups("images"), description="Make the images that the pipeline runs in."
@@ -27,15 +31,21 @@ pipeline_job = dg.define_asset_job(
 )
 
 
-@dg.schedule(job=pipeline_job, cron_schedule="15 3 * * *", execution_timezone=NEW_YORK)
-def nightly_retraining(
-    context: dg.ScheduleEvaluationContext, flight_source: FlightSource
-) -> list[dg.RunRequest] | dg.SkipReason:
-    """Every night at 03:15 in New York: retrain on the newest month that has arrived.
+def nightly_retraining(cron: str = NIGHTLY) -> dg.ScheduleDefinition:
+    """The schedule that retrains.
+
+    Args:
+        cron: when, in New York's time.
+    """
+    decorate = dg.schedule(name="nightly_retraining", job=pipeline_job, cron_schedule=cron, execution_timezone=NEW_YORK)
+    return decorate(_retrain)
+
+
+def _retrain(context: dg.ScheduleEvaluationContext, flight_source: FlightSource) -> list[dg.RunRequest] | dg.SkipReason:
+    """Every night: retrain on the newest month that has arrived.
 
     Months of its training window that have arrived and were never made come before it, as when two arrive at once.
-    03:15 exists exactly once on every day, also when the clock changes (at 02:00). Runs wait for one another; of the
-    ticks that were missed, the last is caught up.
+    Runs wait for one another; of the ticks that were missed, the last is caught up.
     """
     arrived = [f"{month}-01" for month in flight_source.available_months()]
     if not arrived:
@@ -60,11 +70,15 @@ def _window() -> int:
     return 1 - mapping.start_offset if isinstance(mapping, dg.TimeWindowPartitionMapping) else 1
 
 
-def flight_delays() -> dg.Definitions:
-    """Everything of the reference pipeline that needs no settings."""
+def flight_delays(nightly: str = NIGHTLY) -> dg.Definitions:
+    """Everything of the reference pipeline that needs no resources.
+
+    Args:
+        nightly: when it retrains, as cron says it.
+    """
     return dg.Definitions(
         assets=dg.load_assets_from_modules([assets]),
         asset_checks=dg.load_asset_checks_from_modules([checks]),
         jobs=[images_job, pipeline_job],
-        schedules=[nightly_retraining],
+        schedules=[nightly_retraining(nightly)],
     )

@@ -1,11 +1,13 @@
 """The kubernetes target as ``kubectl apply -k`` brings it up, in a namespace of its own."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import yaml
@@ -17,7 +19,7 @@ from tests.containers.stand_ins import services_image, stand_in
 from tests.containers.webserver import Webserver
 from tests.ports import accepts, free_port
 
-PROJECT = Path(__file__).parents[2]
+_TARGET = Path(__file__).parents[2] / "deployments" / "kubernetes"
 COMMIT = "c0" * 20
 
 
@@ -29,18 +31,95 @@ class Kustomized:
     image: str
     """Image of the services and of steps, by digest."""
     folder: Path
+    ground: Ground
+
+    def apply(self) -> None:
+        """Bring the cluster to what the overlay says now."""
+        variables = {
+            "ML_ASSETS_IMAGE": self.image,
+            "ML_ASSETS__CONTAINERS__NAMESPACE": self.namespace,
+            "ML_ASSETS__IMAGES__REGISTRY": self.ground.registry,
+            "ML_ASSETS__IMAGES__PLAIN_HTTP": f'["{self.ground.registry}"]',
+            "ML_ASSETS__POOLS__CPU__CPUS": "0.1",
+            "ML_ASSETS__POOLS__CPU__MEMORY": "1Gi",
+            # So that a test need not wait for the night.
+            "ML_ASSETS__FLIGHT_DELAYS__NIGHTLY": "* * * * *",
+            **{f"ML_ASSETS__PLACEMENT__{asset}__IMAGE": self.image for asset in ("FLIGHTS", "WEATHER", "DEPARTURES")},
+        }
+        literals = [f"{name}={value}" for name, value in variables.items()]
+        others = {"postgres": self.postgres_image, "chrislusf/seaweedfs": stand_in(self.ground, "storage")}
+        images = [
+            dict(zip(("newName", "digest"), new.split("@"), strict=True), name=old) for old, new in others.items()
+        ]
+        overlay = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "namespace": self.namespace,
+            "bases": [os.path.relpath(_TARGET / "overlays" / "test", self.folder.resolve())],
+            "generatorOptions": {"disableNameSuffixHash": True},
+            "configMapGenerator": [{"name": "ml-assets", "behavior": "merge", "literals": literals}],
+            "images": images,
+        }
+        (self.folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+        kubectl("apply", "--kustomize", str(self.folder))
+
+    def rolled_out(self, *deployments: str) -> None:
+        """Wait until these have as many ready pods of their latest description as they should.
+
+        Raises:
+            AssertionError: one has not.
+        """
+        for name in deployments:
+            try:
+                self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
+            except AssertionError:
+                raise AssertionError(
+                    self.kubectl("get", "pods", "--output=wide")
+                    + self.kubectl("get", "events", "--sort-by=.lastTimestamp")[-6000:]
+                    + self.kubectl("logs", f"deployment/{name}", "--all-containers", "--tail=60")
+                ) from None
+
+    @property
+    def postgres_image(self) -> str:
+        """What stands for PostgreSQL's image."""
+        return stand_in(self.ground, "postgres")
+
+    def backup(self, what: str) -> str:
+        """What saving or restoring a backup says.
+
+        Raises:
+            AssertionError: it fails.
+        """
+        command = [str(_TARGET / "backup" / "backup"), what, self.namespace]
+        environment = {**os.environ, "POSTGRES_IMAGE": self.postgres_image}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+        return done.stdout
+
+    def trace(self, reference: str) -> dict[str, Any]:
+        """What ``ml-assets trace`` answers."""
+        answer: dict[str, Any] = json.loads(
+            self.kubectl("exec", "deployment/lineage", "--", "ml-assets", "trace", reference, "--json")
+        )
+        return answer
 
     def kubectl(self, *arguments: str) -> str:
         """What ``kubectl`` answers in the namespace."""
         return kubectl("--namespace", self.namespace, *arguments)
 
     @contextmanager
+    def forwarded(self, service: str, port: int = 3000) -> Iterator[str]:
+        """Address of a service, through a port of this machine."""
+        own = free_port()
+        command = ["kubectl", "--namespace", self.namespace, "port-forward", f"service/{service}", f"{own}:{port}"]
+        with running(command, lambda: accepts("127.0.0.1", own), self.folder / f"{service}.log"):
+            yield f"http://127.0.0.1:{own}"
+
+    @contextmanager
     def webserver(self, service: str) -> Iterator[Webserver]:
-        """A webserver, through a port of this machine."""
-        port = free_port()
-        command = ["kubectl", "--namespace", self.namespace, "port-forward", f"service/{service}", f"{port}:3000"]
-        with running(command, lambda: accepts("127.0.0.1", port), self.folder / f"{service}.log"):
-            yield Webserver(f"http://127.0.0.1:{port}")
+        """A webserver, asked as its UI asks."""
+        with self.forwarded(service) as address:
+            yield Webserver(address)
 
 
 @contextmanager
@@ -51,31 +130,10 @@ def kustomized(ground: Ground, folder: Path) -> Iterator[Kustomized]:
         ground: its registry gets the images.
         folder: empty directory, for an overlay above ``test``.
     """
-    namespace = f"ml-assets-tests-{uuid4().hex[:12]}"
-    image = services_image(ground, COMMIT)
-    variables = {
-        "ML_ASSETS_IMAGE": image,
-        "ML_ASSETS__CONTAINERS__NAMESPACE": namespace,
-        "ML_ASSETS__IMAGES__REGISTRY": ground.registry,
-        "ML_ASSETS__POOLS__CPU__CPUS": "0.1",
-        "ML_ASSETS__POOLS__CPU__MEMORY": "1Gi",
-        **{f"ML_ASSETS__PLACEMENT__{asset}__IMAGE": image for asset in ("FLIGHTS", "WEATHER", "DEPARTURES")},
-    }
-    literals = [f"{name}={value}" for name, value in variables.items()]
-    others = {"postgres": stand_in(ground, "postgres"), "chrislusf/seaweedfs": stand_in(ground, "storage")}
-    images = [dict(zip(("newName", "digest"), new.split("@"), strict=True), name=old) for old, new in others.items()]
-    overlay = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "namespace": namespace,
-        "bases": [os.path.relpath(PROJECT / "deployments" / "kubernetes" / "overlays" / "test", folder.resolve())],
-        "generatorOptions": {"disableNameSuffixHash": True},
-        "configMapGenerator": [{"name": "ml-assets", "behavior": "merge", "literals": literals}],
-        "images": images,
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    target = Kustomized(f"ml-assets-tests-{uuid4().hex[:12]}", services_image(ground, COMMIT), folder, ground)
     try:
-        kubectl("apply", "--kustomize", str(folder))
-        yield Kustomized(namespace, image, folder)
+        target.apply()
+        yield target
     finally:
-        subprocess.run(["kubectl", "delete", "namespace", namespace, "--wait=false"], capture_output=True, check=False)
+        command = ["kubectl", "delete", "namespace", target.namespace, "--wait=false"]
+        subprocess.run(command, capture_output=True, check=False)

@@ -151,12 +151,13 @@ def test_code_location_may_do_what_its_sweep_does_and_nothing_more() -> None:
 
 
 def test_only_who_needs_a_token_has_one() -> None:
+    readers = dict.fromkeys(("webserver-read-only", "lineage", "metrics"), "ml-assets-reader")
+    needs = readers | {name: f"ml-assets-{name}" for name in ("webserver", "daemon", "code-location")}
     for name, pod in pods("test").items():
-        needs = name in ("webserver", "webserver-read-only", "daemon", "code-location")
-        assert (pod.get("serviceAccountName") == f"ml-assets-{name}") == needs, name
-        assert pod.get("automountServiceAccountToken", True) == needs, name
+        assert pod.get("serviceAccountName") == needs.get(name), name
+        assert pod.get("automountServiceAccountToken", True) == (name in needs), name
     assert of_kind("base", "ServiceAccount")["ml-assets-step"]["automountServiceAccountToken"] is False
-    assert not {"ml-assets-step", "ml-assets-webserver-read-only"} & of_kind("base", "RoleBinding").keys()
+    assert not {"ml-assets-step", "ml-assets-reader"} & of_kind("base", "RoleBinding").keys()
 
 
 def test_webservers_and_mlflow_survive_a_drained_node() -> None:

@@ -1,13 +1,21 @@
-"""The kubernetes target brought up from nothing by ``kubectl apply -k``, as people do it."""
+"""The kubernetes target brought up by ``kubectl apply -k``, as people do it; tests build on those before them."""
 
 import json
+import time
+import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from resources.provenance import RECORD_METADATA
+from resources.provenance import RECORD_METADATA, ProvenanceRecord
 from tests.cluster.kustomized import COMMIT, Kustomized, kustomized
 from tests.containers.ground import Ground
+from tests.containers.stand_ins import services_image
+from tests.containers.webserver import Webserver
 
 MONTH = "2013-01-01"
 _MADE = """
@@ -17,34 +25,65 @@ query Made($run: ID!) {
   }
 }
 """
-DEPLOYMENTS = ("postgres", "storage", "mlflow", "code-location", "daemon", "webserver", "webserver-read-only")
+_SCHEDULE = {
+    "repositoryLocationName": "ml_assets",
+    "repositoryName": "__repository__",
+    "scheduleName": "nightly_retraining",
+}
+_TURN_ON = """
+mutation TurnOn($selector: ScheduleSelector!) {
+  startSchedule(scheduleSelector: $selector) { __typename ... on ScheduleStateResult { scheduleState { id } } }
+}
+"""
+_TURN_OFF = "mutation TurnOff($id: String!) { stopRunningSchedule(id: $id) { __typename } }"
+_TICKS = """
+query Ticks($selector: ScheduleSelector!) {
+  scheduleOrError(scheduleSelector: $selector) {
+    ... on Schedule { scheduleState { ticks { status runIds error { message } } } }
+  }
+}
+"""
+_CANCEL = "mutation Cancel($run: String!) { terminateRun(runId: $run) { __typename } }"
+STATELESS = ("mlflow", "code-location", "daemon", "webserver", "webserver-read-only", "lineage", "metrics")
+STATEFUL = ("postgres", "storage")
 
 
 @pytest.fixture(scope="module")
 def deployed(cluster: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kustomized]:
     with kustomized(cluster, tmp_path_factory.mktemp("overlay")) as target:
-        for name in DEPLOYMENTS:
-            try:
-                target.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
-            except AssertionError:
-                raise AssertionError(
-                    target.kubectl("get", "pods", "--output=wide")
-                    + target.kubectl("get", "events", "--sort-by=.lastTimestamp")[-6000:]
-                    + target.kubectl("logs", f"deployment/{name}", "--all-containers", "--tail=60")
-                ) from None
+        target.rolled_out(*STATEFUL, *STATELESS)
         yield target
 
 
-def test_asset_is_made_as_the_ui_launches_it(deployed: Kustomized) -> None:
+def records(ui: Webserver, run: str) -> dict[str, ProvenanceRecord]:
+    """What a run recorded, by asset."""
+    found = {}
+    for made in ui.ask(_MADE, run=run)["assetMaterializations"]:
+        entries = {entry["label"]: entry.get("jsonString") for entry in made["metadataEntries"]}
+        record = ProvenanceRecord.model_validate_json(entries[RECORD_METADATA])
+        found[record.asset] = record
+    return found
+
+
+def test_assets_are_made_as_the_ui_launches_them_while_each_service_is_restarted(deployed: Kustomized) -> None:
     with deployed.webserver("webserver") as ui:
-        run = ui.launch("flights", partition=MONTH)
-        ui.wait(run, "SUCCESS")
-        (made,) = ui.ask(_MADE, run=run)["assetMaterializations"]
-    entries = {entry["label"]: entry.get("jsonString") for entry in made["metadataEntries"]}
-    (record,) = [json.loads(value) for label, value in entries.items() if label == RECORD_METADATA and value]
-    assert record["environment"]["image"] == deployed.image
-    assert record["source"]["commit"] == COMMIT
-    assert not record["source"]["dirty"]
+        run = ui.launch("flights", "weather", "departures", partition=MONTH)
+        ui.wait(run, "STARTED")
+    for name in STATEFUL:  # what they keep goes with their pod
+        deployed.kubectl("exec", f"deployment/{name}", "--", "sh", "-c", "kill -INT 1")
+    deployed.kubectl("delete", "pod", "--wait=false", f"--selector=app.kubernetes.io/name in ({', '.join(STATELESS)})")
+    deployed.rolled_out(*STATEFUL, *STATELESS)
+    with deployed.webserver("webserver") as ui:
+        if ui.wait(run, "SUCCESS", "FAILURE") == "FAILURE":
+            # A step that could not reach the storage says so; what others stored is there, and the same again succeeds.
+            assert all("Next: " in failure for failure in ui.failures(run)), ui.failures(run)
+            run = ui.launch("flights", "weather", "departures", partition=MONTH)
+            ui.wait(run, "SUCCESS")
+        made = records(ui, run)
+    assert set(made) == {"flights", "weather", "departures"}
+    for record in made.values():
+        assert record.environment.image == deployed.image
+        assert (record.source.commit, record.source.dirty) == (COMMIT, False)
 
 
 def test_bindings_are_for_the_accounts_of_this_namespace(deployed: Kustomized) -> None:
@@ -59,8 +98,122 @@ def test_read_only_webserver_shows_the_assets_and_launches_nothing(deployed: Kus
             ui.launch("flights", partition=MONTH)
 
 
-@pytest.mark.parametrize("account", ["ml-assets-step", "ml-assets-webserver-read-only", "default"])
+def test_lineage_and_metrics_are_served(deployed: Kustomized) -> None:
+    with deployed.forwarded("lineage", 3001) as address:
+        assert "weather" in _read(f"{address}/trace?ref=departures@{MONTH}")
+    with deployed.forwarded("metrics", 9464) as address:
+        assert "ml_assets_" in _read(f"{address}/metrics")
+
+
+@pytest.mark.parametrize("account", ["ml-assets-step", "ml-assets-reader", "default"])
 def test_steps_and_services_without_a_need_may_do_nothing(deployed: Kustomized, account: str) -> None:
     who = f"--as=system:serviceaccount:{deployed.namespace}:{account}"
     rules = deployed.kubectl("auth", "can-i", "--list", who)
     assert not [line for line in rules.splitlines() if line.startswith(("jobs", "pods", "secrets", "configmaps", "*"))]
+
+
+def test_schedule_launches_its_runs(deployed: Kustomized) -> None:
+    with deployed.webserver("webserver") as ui:
+        state = ui.ask(_TURN_ON, selector=_SCHEDULE)
+        assert state["__typename"] == "ScheduleStateResult", state
+        tick = _first_tick(ui)
+        ui.ask(_TURN_OFF, id=state["scheduleState"]["id"])
+        assert tick["status"] == "SUCCESS", tick
+        assert tick["runIds"]
+        for run in tick["runIds"]:
+            ui.ask(_CANCEL, run=run)
+        for run in tick["runIds"]:
+            ui.wait(run, "CANCELED")
+    assert not deployed.kubectl("get", "jobs", "--output=name").count("dagster-step")
+
+
+def test_new_version_is_rolled_out_while_a_run_goes_on_with_its_own(deployed: Kustomized) -> None:
+    newer = "d1" * 20
+    upgraded = replace(deployed, image=services_image(deployed.ground, newer))
+    with deployed.webserver("webserver") as ui:
+        run = ui.launch("weather", "flights", partition="2013-02-01")
+        ui.wait(run, "STARTED")
+    upgraded.apply()
+    upgraded.rolled_out(*STATELESS)
+    with upgraded.webserver("webserver") as ui:
+        ui.wait(run, "SUCCESS")
+        old = records(ui, run)
+        run = ui.launch("weather", partition="2013-03-01")
+        ui.wait(run, "SUCCESS")
+        new = records(ui, run)
+    assert {record.source.commit for record in old.values()} == {COMMIT}
+    assert {record.environment.image for record in old.values()} == {deployed.image}
+    assert (new["weather"].source.commit, new["weather"].environment.image) == (newer, upgraded.image)
+
+
+def test_what_was_saved_comes_back_where_nothing_was(
+    deployed: Kustomized, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    deployed.kubectl("apply", "--filename", str(_claim(deployed, tmp_path)))
+    request.addfinalizer(lambda: deployed.kubectl("delete", "--wait=false", "persistentvolume", deployed.namespace))
+    before = deployed.trace(f"departures@{MONTH}")
+    deployed.backup("save")
+    with pytest.raises(AssertionError, match="runs already"):
+        deployed.backup("restore")
+    deployed.kubectl("delete", "pod", f"--selector=app.kubernetes.io/name in ({', '.join(STATEFUL)})")
+    deployed.rolled_out(*STATEFUL)
+    deployed.kubectl("rollout", "restart", *(f"deployment/{name}" for name in STATELESS))
+    deployed.rolled_out(*STATELESS)
+    with pytest.raises(AssertionError, match="nothing recorded"):
+        deployed.trace(f"departures@{MONTH}")
+    deployed.backup("restore")
+    assert deployed.trace(f"departures@{MONTH}") == before
+    with deployed.webserver("webserver") as ui:
+        run = ui.launch("departures", partition=MONTH)
+        ui.wait(run, "SUCCESS")
+        assert records(ui, run)["departures"].data_version in json.dumps(before)
+
+
+def _first_tick(ui: Webserver) -> dict[str, Any]:
+    deadline = time.monotonic() + 180
+    while True:
+        ticks = ui.ask(_TICKS, selector=_SCHEDULE)["scheduleState"]["ticks"]
+        ended = [tick for tick in ticks if tick["status"] != "STARTED"]
+        if ended:
+            return dict(ended[-1])
+        assert time.monotonic() < deadline, "no tick within three minutes"
+        time.sleep(2)
+
+
+def _read(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=120) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+def _claim(deployed: Kustomized, folder: Path) -> Path:
+    """A claim named ``backup`` on a directory of one of the cluster's nodes, which are on this machine."""
+    place = folder / "backup"
+    place.mkdir()
+    for each in (place, *place.parents[:3]):
+        each.chmod(0o777 if each == place else 0o755)
+    node = deployed.kubectl("get", "nodes", "--selector=pool=cpu", "--output=jsonpath={.items[0].metadata.name}")
+    name = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}
+    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": deployed.namespace},
+        "spec": {
+            **common,
+            "capacity": {"storage": "10Gi"},
+            "local": {"path": str(place)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [name]}},
+            "claimRef": {"namespace": deployed.namespace, "name": "backup"},
+            "persistentVolumeReclaimPolicy": "Retain",
+        },
+    }
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "backup", "namespace": deployed.namespace},
+        "spec": {**common, "volumeName": deployed.namespace, "resources": {"requests": {"storage": "10Gi"}}},
+    }
+    file = folder / "claim.yaml"
+    file.write_text(yaml.safe_dump_all([volume, claim]))
+    return file

@@ -16,6 +16,7 @@ from resources.provenance import LaunchKind
 from tests.ui.conftest import PROJECT, Deployment
 
 JANUARY, FEBRUARY, MARCH = "2013-01-01", "2013-02-01", "2013-03-01"
+SCHEDULE = nightly_retraining().name
 RUN_MILLISECONDS = 180_000
 
 
@@ -177,9 +178,9 @@ def test_run_page_shows_its_steps_and_their_logs(page: Page, deployment: Deploym
 
 def test_schedule_and_sensors_are_listed(page: Page, deployment: Deployment) -> None:
     page.goto(f"{deployment.dagster}/automation")
-    for name in (nightly_retraining.name, *(sensor.name for sensor in defs().sensors or ())):
+    for name in (SCHEDULE, *(sensor.name for sensor in defs().sensors or ())):
         expect(page.get_by_text(name, exact=True)).to_be_visible()
-    page.goto(f"{deployment.dagster}/locations/ml_assets/schedules/{nightly_retraining.name}")
+    page.goto(f"{deployment.dagster}/locations/ml_assets/schedules/{SCHEDULE}")
     expect(page.get_by_text("America/New_York")).to_be_visible()
     expect(page.get_by_text(JOB_NAME, exact=True)).to_be_visible()
 

@@ -25,6 +25,7 @@ from ml_assets.flight_delays.source import FlightSource, read_flights, read_weat
 from resources.provenance import RECORD_METADATA, LaunchKind, ProvenanceRecord
 from tests.dagster_daemon import PROJECT, Daemons, daemons, overlaps, own_settings
 
+SCHEDULE = nightly_retraining().name
 NEW_YORK = ZoneInfo("America/New_York")
 EVERY_NTH_FLIGHT = 60
 ASSETS = ("flights", "weather", "departures", "delay_model", "predictions")
@@ -86,19 +87,19 @@ def turn_on(started: Daemons, at: datetime, monkeypatch: pytest.MonkeyPatch) -> 
     """Turn the schedule on, as the UI's switch does."""
     with monkeypatch.context() as patch:
         patch.setattr("dagster._core.scheduler.scheduler.get_current_timestamp", at.timestamp)
-        started.instance.start_schedule(started.repository.get_schedule(nightly_retraining.name))
+        started.instance.start_schedule(started.repository.get_schedule(SCHEDULE))
 
 
 def ticks(started: Daemons) -> list[InstigatorTick]:
     """Ticks of the schedule, oldest first."""
-    schedule = started.repository.get_schedule(nightly_retraining.name)
+    schedule = started.repository.get_schedule(SCHEDULE)
     found = started.instance.get_ticks(schedule.get_remote_origin_id(), schedule.selector_id)
     return sorted(found, key=lambda tick: tick.timestamp)
 
 
 def nightly_runs(started: Daemons) -> list[dg.DagsterRun]:
     """Runs of the schedule, in the order of their creation."""
-    tags = {"dagster/schedule_name": nightly_retraining.name}
+    tags = {"dagster/schedule_name": SCHEDULE}
     return list(started.instance.get_runs(dg.RunsFilter(tags=tags), ascending=True))
 
 
@@ -139,7 +140,7 @@ def test_three_nights_of_which_the_last_fails(
     records = {(record.asset, record.partition): record for run in runs for record in records_of(nights.instance, run)}
     for run in runs:
         for record in records_of(nights.instance, run):
-            assert (record.launch.kind, record.launch.name) == (LaunchKind.SCHEDULE, nightly_retraining.name)
+            assert (record.launch.kind, record.launch.name) == (LaunchKind.SCHEDULE, SCHEDULE)
             assert datetime.fromisoformat(record.launch.tick or "") == tick_of(run)
     read = [version for version in records["delay_model", "2013-02-01"].inputs if version.asset == "departures"]
     assert {version.partition: version.data_version for version in read} == {
@@ -150,7 +151,7 @@ def test_three_nights_of_which_the_last_fails(
     assert "flight_delays for 2013-03-01 failed: flights: " in str(alert["text"])
     assert "deliver it again" in str(alert["text"])
     assert alert["dagster_run"] == runs[-1].run_id
-    assert alert["launched_by"]["name"] == nightly_retraining.name  # type: ignore[index]
+    assert alert["launched_by"]["name"] == SCHEDULE  # type: ignore[index]
     assert json.loads((tmp_path / "mail").read_text()) == alert
     assert not nights.errors
 
@@ -202,7 +203,7 @@ def test_months_of_the_window_that_were_never_made_come_first(landing: Path, tmp
             scheduled_execution_time=night(2)(3, 15),
             resources={"flight_source": FlightSource(landing=str(landing))},
         )
-        requests = nightly_retraining(context)
+        requests = nightly_retraining()(context)
     assert [request.partition_key for request in requests] == ["2013-02-01", "2013-04-01", "2013-06-01"]
     assert len({request.run_key for request in requests}) == 3
 
