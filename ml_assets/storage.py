@@ -170,7 +170,8 @@ class ArtifactStorage(dg.IOManager):
         if content.format == "model" and wanted in (Any, TrainedModel):
             from resources.model_flavors import load_model
 
-            return TrainedModel(load_model(self.store.fetch(version)))
+            directory = self.store.fetch(version)
+            return TrainedModel(load_model(directory), directory=directory)
         if wanted is Path or (wanted is Any and content.format in ("file", "directory")):
             return self.store.fetch(version)
         raise InputError(

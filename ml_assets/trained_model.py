@@ -6,6 +6,8 @@ import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resources.errors import SchemaError
@@ -13,6 +15,8 @@ from resources.errors import SchemaError
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from ml_assets.serving.servable import Servable
 
 __all__ = ["TrainedModel"]
 
@@ -35,6 +39,7 @@ class TrainedModel:
             spaces and ``_ - . : /``, as MLflow's have.
         figures: plots by name, as Matplotlib figures or PNG bytes. A name is a file's, without its ``.png``.
         parameters: what was chosen in training beyond the run config, such as the number of rounds.
+        directory: canonical directory that it was loaded from; None on one that was just trained.
 
     Raises:
         SchemaError: a metric or a figure cannot be kept, be it for its name or its value.
@@ -45,6 +50,7 @@ class TrainedModel:
     metrics: Mapping[str, float] = field(default_factory=dict)
     figures: "Mapping[str, Figure | bytes]" = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    directory: Path | None = None
 
     def __post_init__(self) -> None:
         for kind, given in (("metrics", self.metrics), ("figures", self.figures)):
@@ -58,8 +64,23 @@ class TrainedModel:
             _check_figure(name, figure)
 
     def predict(self, frame: "pd.DataFrame") -> Any:
-        """What the estimator predicts, one value a row."""
-        return self.estimator.predict(frame)
+        """What the model predicts, one value a row: by the code of the model server, where it was loaded to be served.
+
+        Raises:
+            InvalidInput: the frame is not what the model's signature asks for.
+        """
+        if self._servable is None:
+            return self.estimator.predict(frame)
+        return self._servable.predict_columns({str(name): frame[name].to_numpy() for name in frame})[
+            self._servable.prediction
+        ]
+
+    @cached_property
+    def _servable(self) -> "Servable | None":
+        from ml_assets.serving.servable import open_servable
+        from resources.model_flavors import is_served
+
+        return open_servable(self.directory) if self.directory and is_served(self.directory) else None
 
 
 def _check_metric(name: Any, value: Any) -> None:

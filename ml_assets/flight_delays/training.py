@@ -49,6 +49,9 @@ TRAINED_BEFORE = "trained_before"
 CARRIERS = ["9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV"]
 ORIGINS = ["EWR", "JFK", "LGA"]
 
+SCHEDULED = ("minute_of_day", "day_of_week", "distance")
+"""What is known of every flight."""
+
 # Temperature, dew point, pressure and humidity are left out: they follow the season, and the months that the model has
 # seen are of another one. With them the error grows.
 NUMERIC_PREDICTORS = [
@@ -112,7 +115,7 @@ def train(departures: pd.DataFrame, month: str, config: TrainConfig) -> TrainedM
     results = judged.assign(predicted=estimator.predict(predictors(judged)), baseline=baseline.predict(judged))
     return TrainedModel(
         estimator,
-        input_example=predictors(judged.head(1000)),
+        input_example=_example(predictors(judged.head(999))),
         metrics=_metrics(results, before),
         figures={"by_hour": hourly_figure(results), "importance": importance_figure(estimator)},
         parameters={
@@ -121,6 +124,13 @@ def train(departures: pd.DataFrame, month: str, config: TrainConfig) -> TrainedM
             "judged_on": month,
         },
     )
+
+
+def _example(rows: pd.DataFrame) -> pd.DataFrame:
+    """These rows, and one that lacks all that may be missing, so that the signature says what may."""
+    may_be_missing = [name for name in NUMERIC_PREDICTORS if name not in SCHEDULED]
+    lacking = rows.tail(1).assign(**dict.fromkeys(may_be_missing, np.nan))
+    return pd.concat([rows, lacking], ignore_index=True)
 
 
 def fit(departures: pd.DataFrame, config: TrainConfig) -> "XGBRegressor":

@@ -97,9 +97,7 @@ class TableReader:
             numbers = self._checked_numbers(
                 [value if index % width in kept else 0.0 for index, value in enumerate(flat)], len(rows), place
             )
-        if self._matrix is not None:
-            return {self._matrix: self._cast(numbers, self._dtype, place)}
-        return {name: self._column(index, numbers, flat, place) for index, name in enumerate(self.names)}
+        return self._feeds_of_numbers(numbers, flat, place)
 
     def feeds_of_columns(self, arrays: Mapping[str, np.ndarray[Any, Any]], place: Callable[[str], str]) -> Feeds:
         """The feeds for typed columns of equal length, each of one dimension.
@@ -113,11 +111,18 @@ class TableReader:
                 f"the columns have {' and '.join(map(str, sorted(lengths)))} rows", next_step="send as many of each"
             )
         length = lengths.pop() if lengths else 0
-        lists = [
-            self._plain(column, arrays[column.name], place) if column.name in arrays else [None] * length
+        given = {
+            column.name: self._accepted(column, arrays[column.name], place)
             for column in self.columns
-        ]
-        return self.feeds(list(zip(*lists, strict=True)), lambda row, column: f"{place(self.names[column])}[{row}]")
+            if column.name in arrays
+        }
+        where: Place = lambda row, column: f"{place(self.names[column])}[{row}]"  # noqa: E731
+        if not self._all_numbers:
+            lists = [given[name].tolist() if name in given else [None] * length for name in self.names]
+            return self.feeds(list(zip(*lists, strict=True)), where)
+        missing = np.full(length, np.nan)
+        numbers = np.stack([given.get(name, missing).astype(np.float64) for name in self.names], axis=1)
+        return self._feeds_of_numbers(self._checked(numbers, where), [], where)
 
     def feeds_of_matrix(self, matrix: np.ndarray[Any, Any], where: str) -> Feeds:
         """The feeds for a matrix of all columns in the signature's order.
@@ -138,6 +143,11 @@ class TableReader:
             )
         place: Place = lambda row, column: f"{where}[{row}, {column}] ({self.names[column]})"  # noqa: E731
         return {self._matrix: self._cast(self._checked(matrix.astype(np.float64), place), self._dtype, place)}
+
+    def _feeds_of_numbers(self, numbers: np.ndarray[Any, Any], flat: list[Any], place: Place) -> Feeds:
+        if self._matrix is not None:
+            return {self._matrix: self._cast(numbers, self._dtype, place)}
+        return {name: self._column(index, numbers, flat, place) for index, name in enumerate(self.names)}
 
     def _checked_numbers(self, flat: list[Any], rows: int, place: Place) -> np.ndarray[Any, Any]:
         kinds = set(map(type, flat))
@@ -202,15 +212,16 @@ class TableReader:
             array = self._cast(numbers[:, [index]], dtype, lambda row, _: place(row, index)).reshape(-1)
         return array.reshape(-1, 1) if rank == 2 else array
 
-    def _plain(self, column: Column, array: np.ndarray[Any, Any], place: Callable[[str], str]) -> list[Any]:
+    def _accepted(
+        self, column: Column, array: np.ndarray[Any, Any], place: Callable[[str], str]
+    ) -> np.ndarray[Any, Any]:
         accepted = {"string": "OUS", "boolean": "b"}.get(column.type, "fiu")
         if array.dtype.kind not in accepted:
             raise InvalidInput(
                 f"{place(column.name)} must be of values that are {_EXPECTED[column.type]}, given {array.dtype}",
                 next_step="send the column with the type that the model's metadata names",
             )
-        values: list[Any] = array.tolist()
-        return values
+        return array
 
     def _wrong(
         self, row: int, column: int, value: Any, place: Place, *, missing_is_accepted: bool = True

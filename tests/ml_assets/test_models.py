@@ -17,12 +17,13 @@ from ml_assets.addresses import Addresses
 from ml_assets.datasets import dataset
 from ml_assets.lineage.statement import provenance_statement
 from ml_assets.models import TrainedModel, model
+from ml_assets.serving.servable import open_servable
 from ml_assets.storage import STORAGE_KEY, ArtifactStorage
 from resources.dvc import DvcStore
-from resources.errors import DefinitionError, MlAssetsError, SchemaError, TrackingError
+from resources.errors import DefinitionError, InvalidInput, MlAssetsError, SchemaError, TrackingError
 from resources.identity import Digest
 from resources.image_builders.environment import InterpreterEnvironment
-from resources.model_flavors import load_model
+from resources.model_flavors import load_model, save_model
 from resources.provenance import RECORD_METADATA, ArtifactKind, ProvenanceRecord, RunTags
 from resources.tracking import MlflowTracking
 
@@ -213,7 +214,7 @@ def test_logged_model_has_signature_and_example_and_predicts_the_same(made: Made
     assert info.signature.inputs.input_names() == ["distance"]
     assert info.saved_input_example_info is not None
     frame = made.storage.store.read_frame(Digest.parse(made.record(0, "predictions").data_version))
-    np.testing.assert_array_equal(predicted, frame["predicted"])
+    np.testing.assert_allclose(predicted, frame["predicted"], rtol=1e-6)
 
 
 def test_logged_model_has_what_a_server_needs_and_can_check(made: Made, tmp_path: Path) -> None:
@@ -239,12 +240,25 @@ def test_equal_training_gives_one_data_version_and_other_training_another(made: 
     assert len(runs) == 3
 
 
-def test_asset_downstream_predicts_as_the_stored_model_does(made: Made) -> None:
-    stored = load_model(made.storage.store.fetch(Digest.parse(made.record(0).data_version)))
-    trained = delay_model(ROWS, TrainConfig())
+def test_asset_downstream_predicts_as_the_model_server_does(made: Made) -> None:
+    directory = made.storage.store.fetch(Digest.parse(made.record(0).data_version))
     frame = made.storage.store.read_frame(Digest.parse(made.record(0, "predictions").data_version))
-    np.testing.assert_array_equal(stored.predict(ROWS[["distance"]]), frame["predicted"])
-    np.testing.assert_array_equal(trained.predict(ROWS[["distance"]]), frame["predicted"])
+    served = open_servable(directory).predict_columns({"distance": ROWS["distance"].to_numpy()})["predictions"]
+    np.testing.assert_array_equal(served, frame["predicted"])
+    trained = delay_model(ROWS, TrainConfig())
+    np.testing.assert_allclose(trained.predict(ROWS[["distance"]]), frame["predicted"], rtol=1e-6)
+
+
+def test_loaded_model_is_run_as_the_server_runs_it_unless_it_is_not_to_be_served(made: Made, tmp_path: Path) -> None:
+    directory = made.storage.store.fetch(Digest.parse(made.record(0).data_version))
+    served = TrainedModel("never asked", directory=directory)
+    estimator = load_model(directory)
+    np.testing.assert_allclose(served.predict(ROWS[["distance"]]), estimator.predict(ROWS[["distance"]]), rtol=1e-6)
+    with pytest.raises(InvalidInput, match="the column 'delay', which the model does not know"):
+        served.predict(ROWS[["delay"]])
+    save_model(estimator, tmp_path / "kept", input_example=ROWS[["distance"]], served=False)
+    kept = TrainedModel(estimator, directory=tmp_path / "kept")
+    np.testing.assert_array_equal(kept.predict(ROWS[["distance"]]), estimator.predict(ROWS[["distance"]]))
 
 
 def test_people_see_metrics_figures_and_the_mlflow_page(made: Made) -> None:
