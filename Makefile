@@ -9,7 +9,7 @@ GROUPS := --all-groups
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui serve home up develop down backup restore test test-containers check format bench bench-containers bench-lineage bench-serving lock clean
+.PHONY: help setup demo ui serve home up develop down backup restore test test-torch test-containers check format bench bench-containers bench-lineage bench-serving lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -116,9 +116,14 @@ $(DOCKER_TARGET)/.env:
 		echo "DOCKER_GROUP=$$(stat -Lc %g /var/run/docker.sock 2>/dev/null || echo 0)"; } >$@.new && mv $@.new $@
 	@echo "Wrote $@: passwords, and the group of Docker's socket."
 
-test: setup  ## Run the tests, but for those that need a container engine or a cluster
-	@$(BIN)/pytest -n 2 --dist loadfile --ignore tests/containers --ignore tests/cluster
-	@echo "Not run: tests/containers and tests/cluster, which make test-containers runs."
+test: setup  ## Run the tests, but for those that need PyTorch, a container engine or a cluster
+	@$(BIN)/pytest -n 2 --dist loadfile --ignore tests/torch --ignore tests/containers --ignore tests/cluster
+	@echo "Not run: tests/torch, which make test-torch runs; tests/containers and tests/cluster, which make test-containers does."
+
+# PyTorch comes with the runtime of GPUs: 5 GB, which nothing else needs.
+test-torch:  ## Run the tests of PyTorch models, in an environment of their own (5 GB more)
+	@$(MAKE) --no-print-directory setup VENV=build/torch EXTRAS="$(EXTRAS) --extra torch"
+	@build/torch/bin/pytest tests/torch
 
 # PYTEST_OPTIONS names fewer tests, as in PYTEST_OPTIONS="-n 0 -k docker".
 test-containers: setup  ## Run those too, on an engine and a cluster made here (Debian, root), or on KUBECONFIG's

@@ -32,7 +32,7 @@ class TrainedModel:
     """A fitted estimator with what is needed to judge it, log it and use it.
 
     Args:
-        estimator: a fitted XGBoost or scikit-learn estimator.
+        estimator: a fitted XGBoost or scikit-learn estimator, or a PyTorch module that takes one tensor of rows.
         input_example: rows as the model takes them, better a thousand than five; their columns and types become the
             signature, in which a column may be missing if one of them misses it. None on a model that was loaded.
         metrics: finite numbers by name, logged to MLflow and shown in the Dagster UI. A name has letters, digits,
@@ -70,7 +70,9 @@ class TrainedModel:
             InvalidInput: the frame is not what the model's signature asks for.
         """
         if self._servable is None:
-            return self.estimator.predict(frame)
+            from resources.model_flavors import predict
+
+            return predict(self.estimator, frame)
         return self._servable.predict_columns({str(name): frame[name].to_numpy() for name in frame})[
             self._servable.prediction
         ]

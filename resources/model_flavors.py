@@ -2,7 +2,8 @@
 
 A directory holds ``model.json`` (which library and class), ``signature.json`` and the weights in the library's own
 format: ``model.ubj`` for XGBoost; ``model.skops`` for scikit-learn, because skops is the one of MLflow's formats that
-runs no code of the file's choosing when it is read, and because it can be written without memory addresses and times.
+runs no code of the file's choosing when it is read, and because it can be written without memory addresses and times;
+``model.onnx`` and ``weights.safetensors`` for PyTorch (see `torch_models`).
 What is to be served is there as well: ``model.onnx``, and in ``example.json`` a few rows to warm it up with. MLflow's
 directory has these files and the listing whose digest is the data version under ``servable/``, so that a server can
 check them one by one and needs no others.
@@ -11,23 +12,22 @@ check them one by one and needs no others.
 import hashlib
 import importlib.metadata
 import json
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
-from resources.canonical_skops import canonical_skops
 from resources.dvc_scan import listing
-from resources.errors import AcceleratorUnavailable, DefinitionError, InputError
+from resources.errors import DefinitionError, InputError
+from resources.model_libraries import FLAVORS, Flavor, accepted, class_name, flavor_of
 from resources.onnx_export import ONNX_FILE, export_onnx
 
-__all__ = ["SavedModel", "is_served", "load_model", "log_model", "predict_with", "save_model"]
+__all__ = ["SavedModel", "is_served", "load_model", "log_model", "predict", "predict_with", "save_model"]
 
 _DESCRIPTION = "model.json"
 _SIGNATURE = "signature.json"
@@ -64,7 +64,7 @@ def save_model(
     """Write a fitted estimator as a canonical directory and check that it predicts the same when it is read back.
 
     Args:
-        estimator: an XGBoost ``Booster`` or estimator, or a scikit-learn estimator that predicts.
+        estimator: an XGBoost ``Booster`` or estimator, a scikit-learn estimator that predicts, or a PyTorch module.
         destination: the directory, made if it does not exist.
         input_example: rows as ``predict`` takes them; the first five are kept, and up to a thousand are compared.
         signature: an MLflow ``ModelSignature``; inferred from these rows and their prediction when left out, so that a
@@ -75,17 +75,17 @@ def save_model(
         DefinitionError: the estimator is of no accepted type, cannot predict the example, would not come back the
             same, or is to be served and cannot be expressed in ONNX.
     """
-    flavor = _flavor_of(estimator)
+    flavor = flavor_of(estimator)
     rows = input_example.head(_COMPARED_ROWS).reset_index(drop=True)
     example, predicted = rows.head(_EXAMPLE_ROWS), _predict(flavor, estimator, rows)
     destination.mkdir(parents=True, exist_ok=True)
-    flavor.write(estimator, destination / flavor.file)
-    _write_json(destination / _DESCRIPTION, {"flavor": flavor.name, "class": _class_name(estimator)})
+    flavor.write(estimator, destination / flavor.file, rows)
+    _write_json(destination / _DESCRIPTION, {"flavor": flavor.name, "class": class_name(estimator)})
     _write_json(destination / _SIGNATURE, _signature_tree(signature or _infer_signature(rows, predicted)))
     loaded = load_model(destination)
     if not _equal(predicted, _predict(flavor, loaded, rows)):
         raise DefinitionError(
-            f"{_class_name(estimator)} predicts other values after it was saved and loaded",
+            f"{class_name(estimator)} predicts other values after it was saved and loaded",
             next_step="use settings that the library's own file format keeps",
         )
     difference = None
@@ -103,18 +103,27 @@ def load_model(directory: Path) -> Any:
     """
     try:
         description = json.loads((directory / _DESCRIPTION).read_text())
-        flavor = _FLAVORS[description["flavor"]]
+        flavor = FLAVORS[description["flavor"]]
         return flavor.read(directory / flavor.file, description["class"])
     except Exception as error:
         raise InputError(
             f"{directory} does not hold a model that can be read: {type(error).__name__}: {error}",
-            next_step=f"materialize the model again, or read it with a version that knows {_accepted()}",
+            next_step=f"materialize the model again, or read it with a version that knows {accepted()}",
         ) from error
 
 
 def is_served(directory: Path) -> bool:
     """Whether the model of a canonical directory was written to be served."""
-    return (directory / ONNX_FILE).exists()
+    return (directory / _EXAMPLE).exists()
+
+
+def predict(estimator: Any, frame: pd.DataFrame) -> Any:
+    """What an estimator predicts, one value or row of values a row.
+
+    Raises:
+        DefinitionError: it is of no accepted type, or does not take the frame.
+    """
+    return _predict(flavor_of(estimator), estimator, frame)
 
 
 def predict_with(directory: Path, frame: pd.DataFrame) -> Any:
@@ -123,9 +132,8 @@ def predict_with(directory: Path, frame: pd.DataFrame) -> Any:
     Raises:
         InputError: the directory is not one, or the model does not take the frame.
     """
-    estimator = load_model(directory)
     try:
-        return _predict(_flavor_of(estimator), estimator, frame)
+        return predict(load_model(directory), frame)
     except DefinitionError as error:
         raise InputError(error.what, next_step="give the columns that it was fitted on") from error
 
@@ -137,7 +145,7 @@ def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]
     """
     from mlflow.models import Model, ModelSignature
 
-    flavor = _FLAVORS[saved.flavor]
+    flavor = FLAVORS[saved.flavor]
     estimator = load_model(saved.directory)
     signature = json.loads((saved.directory / _SIGNATURE).read_text())
 
@@ -162,153 +170,12 @@ def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]
     return str(information.model_id)
 
 
-class _Flavor(Protocol):
-    """What one library's models need."""
-
-    name: str
-    file: str
-    """Name of the weights' file, here and in MLflow's directory."""
-    accepts: str
-    distributions: tuple[str, ...]
-
-    def recognises(self, estimator: Any) -> bool: ...
-    def predict(self, estimator: Any, frame: pd.DataFrame) -> Any: ...
-    def write(self, estimator: Any, file: Path) -> None: ...
-    def read(self, file: Path, class_name: str) -> Any: ...
-    def write_for_mlflow(self, estimator: Any, path: str, **options: Any) -> None: ...
-
-
-class _XGBoost:
-    name = "xgboost"
-    file = "model.ubj"
-    accepts = "XGBoost's Booster and estimators (XGBRegressor, XGBClassifier, …)"
-    distributions: tuple[str, ...] = ("xgboost", "xgboost-cpu", "scikit-learn", "pandas", "numpy", "scipy")
-
-    def recognises(self, estimator: Any) -> bool:
-        return type(estimator).__module__.split(".")[0] == "xgboost" and hasattr(estimator, "save_model")
-
-    def predict(self, estimator: Any, frame: pd.DataFrame) -> Any:
-        import xgboost
-
-        return estimator.predict(xgboost.DMatrix(frame) if isinstance(estimator, xgboost.Booster) else frame)
-
-    def write(self, estimator: Any, file: Path) -> None:
-        missing = getattr(estimator, "missing", math.nan)
-        if not math.isnan(missing):
-            raise DefinitionError(
-                f"{_class_name(estimator)} has missing={missing}, which XGBoost's file format does not keep",
-                next_step="turn missing values into NaN before the model sees them",
-            )
-        self._refuse_fallback(estimator)
-        estimator.save_model(file)
-
-    def _refuse_fallback(self, estimator: Any) -> None:
-        """XGBoost trains on the CPU, with a warning, where the GPU that was asked for is not there."""
-        if not hasattr(estimator, "get_booster"):
-            return  # a bare Booster does not keep what was asked for
-        asked, booster = str(estimator.get_params().get("device") or "cpu"), estimator.get_booster()
-        used = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
-        if not asked.startswith("cpu") and used.startswith("cpu"):
-            raise AcceleratorUnavailable(
-                f"{_class_name(estimator)} was to be trained on {asked}, and XGBoost found none and used the CPU",
-                next_step="run it on a pool with accelerators in an image with the cuda extra, or set device to cpu",
-            )
-
-    def read(self, file: Path, class_name: str) -> Any:
-        import xgboost
-
-        estimator = getattr(xgboost, class_name.rpartition(".")[2])()
-        estimator.load_model(file)
-        return estimator
-
-    def write_for_mlflow(self, estimator: Any, path: str, **options: Any) -> None:
-        import mlflow.xgboost
-
-        mlflow.xgboost.save_model(estimator, path, model_format="ubj", **options)
-
-
-class _ScikitLearn:
-    name = "sklearn"
-    file = "model.skops"
-    accepts = "scikit-learn's estimators and pipelines of them"
-    distributions: tuple[str, ...] = ("scikit-learn", "skops", "xgboost", "xgboost-cpu", "pandas", "numpy", "scipy")
-    _trusted_libraries = ("sklearn", "numpy", "scipy", "xgboost")
-
-    def recognises(self, estimator: Any) -> bool:
-        return any(base.__module__ == "sklearn.base" for base in type(estimator).__mro__)
-
-    def predict(self, estimator: Any, frame: pd.DataFrame) -> Any:
-        return estimator.predict(frame)
-
-    def write(self, estimator: Any, file: Path) -> None:
-        import skops.io
-
-        try:
-            content = skops.io.dumps(estimator)
-        except Exception as error:
-            raise DefinitionError(
-                f"{_class_name(estimator)} holds something that skops cannot write: {error}",
-                next_step=f"use {self.accepts}, with functions that have a name at the top of their module",
-            ) from error
-        file.write_bytes(canonical_skops(content))
-        self._trusted(file)
-
-    def read(self, file: Path, class_name: str) -> Any:
-        import skops.io
-
-        return skops.io.load(file, trusted=self._trusted(file))
-
-    def write_for_mlflow(self, estimator: Any, path: str, **options: Any) -> None:
-        import mlflow.sklearn
-        import skops.io
-
-        trusted = skops.io.get_untrusted_types(data=skops.io.dumps(estimator))
-        mlflow.sklearn.save_model(estimator, path, serialization_format="skops", skops_trusted_types=trusted, **options)
-
-    def _trusted(self, file: Path) -> list[str]:
-        """The types beyond skops's own list that the file needs: those of the libraries it is made with, no others."""
-        import skops.io
-
-        types: list[str] = skops.io.get_untrusted_types(file=file)
-        foreign = [name for name in types if name.split(".")[0] not in self._trusted_libraries]
-        if foreign:
-            raise DefinitionError(
-                f"the model holds types of other libraries: {', '.join(foreign)}",
-                next_step=f"use {self.accepts}, and do other steps in a feature set",
-            )
-        return types
-
-
-# XGBoost's estimators are also scikit-learn's, so it is asked first.
-_FLAVORS: dict[str, _Flavor] = {"xgboost": _XGBoost(), "sklearn": _ScikitLearn()}
-
-
-def _flavor_of(estimator: Any) -> _Flavor:
-    for flavor in _FLAVORS.values():
-        if flavor.recognises(estimator):
-            if hasattr(estimator, "predict"):
-                return flavor
-            break
-    raise DefinitionError(
-        f"a model must be one of: {_accepted()}, with a predict method; given {_class_name(estimator)}",
-        next_step="return one of these, or add the library to resources/model_flavors.py",
-    )
-
-
-def _accepted() -> str:
-    return "; ".join(flavor.accepts for flavor in _FLAVORS.values())
-
-
-def _class_name(estimator: Any) -> str:
-    return f"{type(estimator).__module__}.{type(estimator).__qualname__}"
-
-
-def _predict(flavor: _Flavor, estimator: Any, example: pd.DataFrame) -> Any:
+def _predict(flavor: Flavor, estimator: Any, example: pd.DataFrame) -> Any:
     try:
         return flavor.predict(estimator, example)
     except Exception as error:
         raise DefinitionError(
-            f"{_class_name(estimator)} cannot predict its input example: {type(error).__name__}: {error}",
+            f"{class_name(estimator)} cannot predict its input example: {type(error).__name__}: {error}",
             next_step="return a fitted estimator, and as input example the columns that it was fitted on",
         ) from error
 
@@ -358,7 +225,7 @@ def _signature_tree(signature: Any) -> dict[str, Any]:
     return {part: json.loads(columns) for part, columns in signature.to_dict().items() if columns is not None}
 
 
-def _requirements(flavor: _Flavor) -> list[str]:
+def _requirements(flavor: Flavor) -> list[str]:
     found = []
     for distribution in ("mlflow", *flavor.distributions):
         try:

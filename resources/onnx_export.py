@@ -16,22 +16,44 @@ import pandas as pd
 
 from resources.errors import DefinitionError
 
-__all__ = ["ONNX_FILE", "export_onnx"]
+__all__ = ["FEATURES", "ONNX_FILE", "OPSETS", "PREDICTIONS", "OnnxModel", "canonical", "export_onnx"]
 
 ONNX_FILE: Final = "model.onnx"
-_FEATURES: Final = "features"
+FEATURES: Final = "features"
+PREDICTIONS: Final = "predictions"
 # Both are read by every ONNX Runtime of the last years; named, so that the converters' own choice changes no bytes.
-_OPSETS: Final = {"": 18, "ai.onnx.ml": 3}
+OPSETS: Final = {"": 18, "ai.onnx.ml": 3}
 _RELATIVE, _OF_LARGEST = 1e-4, 1e-5
 
 _Convert = Callable[[], Any]
+
+
+class OnnxModel:
+    """A model that is kept as ONNX alone.
+
+    Args:
+        content: of its file, as `canonical` gives it.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        """What ONNX Runtime predicts, a value or a row of values for each row."""
+        return self.flat(_run(self.content, frame))
+
+    @staticmethod
+    def flat(values: np.ndarray) -> np.ndarray:
+        """A column of values as a list of them; else as it is."""
+        return values.reshape(-1) if values.ndim == 2 and values.shape[1] == 1 else values
 
 
 def export_onnx(estimator: Any, file: Path, example: pd.DataFrame, predicted: Any) -> float:
     """Write an estimator as ONNX and compare what both predict. Equal estimators give equal bytes.
 
     Args:
-        estimator: an XGBoost ``Booster`` or estimator, or a scikit-learn estimator; changed by this, so give a copy.
+        estimator: an XGBoost ``Booster`` or estimator, a scikit-learn estimator, or an `OnnxModel`; changed by this, so
+            give a copy.
         file: where to write it.
         example: rows that the estimator takes, at least one.
         predicted: what it predicts for them.
@@ -45,7 +67,7 @@ def export_onnx(estimator: Any, file: Path, example: pd.DataFrame, predicted: An
     reason = "there is no way to express it"
     for convert in _conversions(estimator, example):
         try:
-            content = _canonical(convert())
+            content = canonical(convert())
             difference = _difference(np.asarray(predicted), _run(content, example))
         except Exception as error:  # converters raise whatever they meet
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
@@ -66,12 +88,15 @@ def _conversions(estimator: Any, example: pd.DataFrame) -> Iterator[_Convert]:
     """Ways to convert, the best first. Doubles keep scikit-learn's thresholds; XGBoost's are floats."""
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
+    if isinstance(estimator, OnnxModel):
+        yield functools.partial(_read, estimator.content)
+        return
     if type(estimator).__module__.partition(".")[0] == "xgboost":
         yield functools.partial(_convert_xgboost, estimator, example.shape[1])
         return
     if all(_kind(example, name) in "iufb" for name in example.columns):
         for tensor in (DoubleTensorType, FloatTensorType):
-            yield functools.partial(_convert_sklearn, estimator, [(_FEATURES, tensor([None, example.shape[1]]))])
+            yield functools.partial(_convert_sklearn, estimator, [(FEATURES, tensor([None, example.shape[1]]))])
     for tensor in (DoubleTensorType, FloatTensorType):
         yield functools.partial(_convert_sklearn, estimator, _column_types(example, tensor))
 
@@ -102,7 +127,7 @@ def _convert_xgboost(estimator: Any, columns: int) -> Any:
         estimator._Booster = booster = booster[: best + 1]  # what it predicts with, after it was stopped early
     booster.feature_names = None  # the converter takes numbered features alone
     return onnxmltools.convert_xgboost(
-        estimator, name="model", initial_types=[(_FEATURES, FloatTensorType([None, columns]))]
+        estimator, name="model", initial_types=[(FEATURES, FloatTensorType([None, columns]))]
     )
 
 
@@ -114,7 +139,7 @@ def _convert_sklearn(estimator: Any, types: list[tuple[str, Any]]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # notes of the converter, about what the comparison below finds out
         return skl2onnx.convert_sklearn(
-            estimator, name="model", initial_types=types, options=options, target_opset=_OPSETS
+            estimator, name="model", initial_types=types, options=options, target_opset=OPSETS
         )
 
 
@@ -139,11 +164,17 @@ def _let_pipelines_hold_xgboost() -> None:
     )
 
 
-def _canonical(model: Any) -> bytes:
-    """The model with our names for its outputs, and without what says which program wrote it."""
+def _read(content: bytes) -> Any:
     import onnx
 
-    names = dict(zip([output.name for output in model.graph.output], ("predictions", "probabilities"), strict=False))
+    return onnx.load_from_string(content)
+
+
+def canonical(model: Any) -> bytes:
+    """An ONNX model with our names for its outputs, and without what says which program wrote it, or from what file."""
+    import onnx
+
+    names = dict(zip([output.name for output in model.graph.output], (PREDICTIONS, "probabilities"), strict=False))
     for node in model.graph.node:
         for place in (node.input, node.output):
             place[:] = [names.get(name, name) for name in place]
@@ -154,6 +185,17 @@ def _canonical(model: Any) -> bytes:
             output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     for field in ("producer_name", "producer_version", "doc_string", "domain"):
         model.ClearField(field)
+    for part in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+    ):
+        part.ClearField("metadata_props")
+        if part is not model:
+            part.ClearField("doc_string")
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 
@@ -166,13 +208,13 @@ def _run(content: bytes, example: pd.DataFrame) -> np.ndarray:
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(["predictions"], _tensors(session.get_inputs(), example))[0])
+    return np.asarray(session.run([PREDICTIONS], _tensors(session.get_inputs(), example))[0])
 
 
 def _tensors(inputs: list[Any], example: pd.DataFrame) -> dict[str, np.ndarray]:
     kinds: dict[str, Any] = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
-    if [each.name for each in inputs] == [_FEATURES]:
-        return {_FEATURES: example.to_numpy(kinds[inputs[0].type])}
+    if [each.name for each in inputs] == [FEATURES]:
+        return {FEATURES: example.to_numpy(kinds[inputs[0].type])}
     kinds |= {"tensor(bool)": np.bool_, "tensor(string)": np.object_}
     return {each.name: example[[each.name]].to_numpy(kinds[each.type]) for each in inputs}
 
