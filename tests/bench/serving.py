@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -212,7 +213,10 @@ def _written(folder: Path, library: str, estimator: Any, frame: pd.DataFrame) ->
 
 
 def _image_sizes(folder: Path) -> dict[str, Any]:
-    """Compressed megabytes of what each image adds to the same base of Python; the base itself comes on top of both."""
+    """Compressed megabytes of what each image adds to the same base of Python; the base itself comes on top of both.
+
+    Of ours without what Dockerfile.serve removes.
+    """
     uv = Path(sys.prefix) / "bin" / "uv"
     exported = subprocess.run(
         [uv, "export", "--quiet", "--frozen", "--no-emit-project", "--only-group", "serve"],
@@ -220,8 +224,8 @@ def _image_sizes(folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     (folder / "serve.txt").write_text(exported.stdout)
     versions = {name: importlib.metadata.version(name) for name in ("mlflow", "scikit-learn", "xgboost-cpu")}
-    ours = _packages_size(folder / "ours", ["--requirements", str(folder / "serve.txt")])
-    theirs = _packages_size(folder / "theirs", [f"{name}=={version}" for name, version in versions.items()])
+    ours = _packages_size(folder / "ours", ["--requirements", str(folder / "serve.txt")], _removed())
+    theirs = _packages_size(folder / "theirs", [f"{name}=={version}" for name, version in versions.items()], [])
     return {
         "what": "compressed megabytes of installed packages, without the base; theirs without its nginx",
         "ours": ours,
@@ -230,13 +234,21 @@ def _image_sizes(folder: Path) -> dict[str, Any]:
     }
 
 
-def _packages_size(target: Path, what: list[str]) -> float | None:
+def _removed() -> list[str]:
+    """Patterns of what the Dockerfile removes from the installed packages."""
+    (command,) = re.findall(r"rm -rf (onnxruntime.*?);", (ROOT / "Dockerfile.serve").read_text(), re.DOTALL)
+    return command.replace("\\\n", " ").split()
+
+
+def _packages_size(target: Path, what: list[str], removed: list[str]) -> float | None:
     uv = Path(sys.prefix) / "bin" / "uv"
     command = [str(uv), "pip", "install", "--quiet", "--target", str(target), *what]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"not measured: {done.stderr[-500:]}", file=sys.stderr)
         return None
+    for place in (place for pattern in removed for place in target.glob(pattern)):
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
     archive = target.with_suffix(".tar.gz")
     with tarfile.open(archive, "w:gz", compresslevel=6) as packed:
         packed.add(target, arcname=".")
