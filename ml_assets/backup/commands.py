@@ -8,8 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from ml_assets.console import Json, examples, say, warn
+from resources.errors import BackupError
 
 if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
     from ml_assets.backup.contents import Backup, Saved
     from resources.settings import Settings
 
@@ -24,7 +27,7 @@ backup_commands = typer.Typer()
     "backup",
     epilog=examples(
         "make backup BACKUP=/mnt/backup",
-        "kubectl apply -k deployments/kubernetes/backup",
+        "deployments/kubernetes/backup/backup save",
         "ml-assets backup /mnt/backup",
     ),
 )
@@ -39,13 +42,13 @@ def _backup(folder: _Folder, as_json: Json = False) -> None:
     What DIR has already is not copied again, so that a backup may be repeated
     into the same directory, and goes on where it was interrupted.
     """
+    from ml_assets.backup.recorded import recorded_images
     from ml_assets.definitions import open_instance, settings
 
     chosen = settings()
     backup = _opened(folder, chosen)
     with open_instance(chosen) as instance, Console(stderr=True).status("reading what is recorded") as status:
-        from ml_assets.backup.recorded import recorded_images
-
+        _require_server(instance, chosen)
         images = recorded_images(instance, chosen)
         saved = backup.save(images, lambda line: status.update(escape(line)))
     for image in saved.gone:
@@ -57,7 +60,7 @@ def _backup(folder: _Folder, as_json: Json = False) -> None:
     "restore",
     epilog=examples(
         "make restore BACKUP=/mnt/backup",
-        "kubectl apply -k deployments/kubernetes/restore",
+        "deployments/kubernetes/backup/backup restore",
         "ml-assets restore /mnt/backup",
     ),
 )
@@ -74,6 +77,15 @@ def _restore(folder: _Folder, as_json: Json = False) -> None:
     with Console(stderr=True).status("reading the backup") as status:
         saved = backup.restore(lambda line: status.update(escape(line)))
     say(as_json, _described(saved, "restored"), _payload(saved))
+
+
+def _require_server(instance: "DagsterInstance", chosen: "Settings") -> None:
+    """What is kept in files is copied with them, when nothing writes to them."""
+    if not hasattr(instance.event_log_storage, "postgres_url"):
+        raise BackupError(
+            f"target {chosen.target} keeps its databases in files, which cannot be dumped while they are written",
+            next_step=f"end Dagster and copy {chosen.path(chosen.home)}, and where content and MLflow are kept",
+        )
 
 
 def _opened(folder: Path, chosen: "Settings") -> "Backup":
