@@ -71,6 +71,7 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self.waiting_rows = 0
         self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
         self._seconds_per_row = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
@@ -92,12 +93,17 @@ class Batcher:
         waiting = _Waiting(feeds, rows, loop.create_future(), time.perf_counter())
         self._waiting.append(waiting)
         self.waiting_rows += rows
+        is_full = self.waiting_rows >= self._most_rows
         if not self._scheduled:
             self._scheduled = True
-            if self._delay and self.waiting_rows < self._most_rows:
-                loop.call_later(self._delay, self._next)
+            if self._delay and not is_full:
+                self._timer = loop.call_later(self._delay, self._next)
             else:
                 loop.call_soon(self._next)
+        elif is_full and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            loop.call_soon(self._next)
         return await waiting.answer
 
     def close(self) -> None:
@@ -106,6 +112,7 @@ class Batcher:
 
     def _next(self) -> None:
         """Run what waits; called when the model is free."""
+        self._timer = None
         batch = list(self._take())
         if not batch:
             self._scheduled = False

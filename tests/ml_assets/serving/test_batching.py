@@ -64,6 +64,18 @@ def test_run_has_no_more_rows_than_allowed_unless_one_request_has(watched: _Watc
     assert [report.rows for report in reports] == [4, 1, 9, 2]
 
 
+def test_full_batch_waits_no_longer(watched: _Watched) -> None:
+    reports: list[BatchReport] = []
+
+    async def main() -> None:
+        batcher = _batcher(watched, reports, most_rows=4, delay=60.0)
+        requests = (batcher.predict(_row(1)) for _ in range(8))
+        await asyncio.wait_for(asyncio.gather(*requests), 30)
+
+    asyncio.run(main())
+    assert [report.rows for report in reports] == [4, 4]
+
+
 def test_requests_wait_for_others_no_longer_than_the_delay(watched: _Watched) -> None:
     reports: list[BatchReport] = []
 
