@@ -203,14 +203,13 @@ def test_logged_model_has_signature_and_example_and_predicts_the_same(made: Made
     import mlflow
 
     version = made.client.get_model_version("delay", "1")
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(made.storage.tracking.tracking_uri)
     try:
         info = mlflow.models.get_model_info(f"models:/{version.name}/{version.version}")
         loaded = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
         predicted = loaded.predict(ROWS[["distance"]])
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)
     assert info.signature.inputs.input_names() == ["distance"]
     assert info.saved_input_example_info is not None
     frame = made.storage.store.read_frame(Digest.parse(made.record(0, "predictions").data_version))
@@ -220,12 +219,11 @@ def test_logged_model_has_signature_and_example_and_predicts_the_same(made: Made
 def test_logged_model_has_what_a_server_needs_and_can_check(made: Made, tmp_path: Path) -> None:
     import mlflow
 
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(made.storage.tracking.tracking_uri)
     try:
         folder = Path(mlflow.artifacts.download_artifacts("models:/delay/1/servable", dst_path=str(tmp_path)))
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)
     listed = (folder / "listing.json").read_bytes()
     assert made.record(0).data_version == f"md5:{hashlib.md5(listed, usedforsecurity=False).hexdigest()}.dir"
     hashes = {entry["relpath"]: entry["md5"] for entry in json.loads(listed)}

@@ -382,7 +382,6 @@ def test_registered_model_predicts_the_same_and_links_to_its_data(
     recorded = client_of(any_tracking).get_model_version(name, "1")
     assert recorded.tags[RunTags.DATA_VERSION] == "md5:" + "a" * 32
     assert recorded.run_id == run.identity.run_id
-    previous = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(any_tracking.tracking_uri)
     try:
         loaded = mlflow.pyfunc.load_model(f"models:/{name}/1")
@@ -394,7 +393,7 @@ def test_registered_model_predicts_the_same_and_links_to_its_data(
         weights = "model.ubj" if library == "xgboost" else "model.skops"
         assert (folder / weights).read_bytes() == (saved.directory / weights).read_bytes()
     finally:
-        mlflow.set_tracking_uri(previous)
+        mlflow.set_tracking_uri(None)
 
 
 def test_model_without_a_registered_name_is_logged_alone(tracking: MlflowTracking, tmp_path: Path) -> None:

@@ -147,12 +147,11 @@ def test_model_asset_of_a_module_is_logged_and_used_downstream(instance: dg.Dags
     (made,) = result.asset_materializations_for_node("net")
     record = ProvenanceRecord.model_validate(made.metadata[RECORD_METADATA].value)
     assert record.mlflow is not None
-    before = mlflow.get_tracking_uri()
     try:
         mlflow.set_tracking_uri(storage.tracking.tracking_uri)
         served = mlflow.pyfunc.load_model("models:/network/1")
         found = served.predict(FRAME)
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)
     values = next(iter(found.values())) if isinstance(found, dict) else found
     np.testing.assert_allclose(np.asarray(values).reshape(-1), predict(network(), FRAME), rtol=1e-4, atol=1e-6)
