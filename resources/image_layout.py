@@ -35,7 +35,7 @@ class ImageLayout:
         self._folder, self._client = folder, client
         self._registry, self._repository = registry, repository
 
-    def save(self, digests: Iterable[Digest]) -> Iterator[Digest]:
+    def save(self, digests: Iterable[Digest]) -> list[Digest]:
         """Copy these images, with their tags and what is attached to them; gives those that are not there.
 
         What the folder has already is not copied again. It may be interrupted at any time.
@@ -44,11 +44,11 @@ class ImageLayout:
             RegistryError: the registry did not answer, refused, or sent something with another digest.
             OSError: the folder cannot be written.
         """
-        saved = {}
+        saved, gone = {}, []
         for digest in digests:
             descriptor = self._save(str(digest))
             if descriptor is None:
-                yield digest
+                gone.append(digest)
             else:
                 saved[str(digest)] = descriptor
         tagged = [
@@ -61,6 +61,7 @@ class ImageLayout:
         entries = [*tagged, *(each for name, each in saved.items() if name not in named), *attached]
         self._write("oci-layout", {"imageLayoutVersion": "1.0.0"})
         self._write("index.json", {"schemaVersion": 2, "mediaType": _INDEX, "manifests": entries})
+        return gone
 
     def __len__(self) -> int:
         """How many images the folder has, by tag or digest."""

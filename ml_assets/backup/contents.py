@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from resources.dvc_directory import disk_errors
 from resources.errors import BackupError
 from resources.identity import Digest, ImageReference
 from resources.image_layout import ImageLayout
@@ -85,26 +86,8 @@ class Backup:
             RegistryError: a registry did not answer.
         """
         self._require_dumps()
-        # From here on until the end it is none.
-        self._index.unlink(missing_ok=True)
-        trees = {}
-        for name, tree in self.trees.items():
-            copied = tree.save(self.folder / name, _counting(progress, name))
-            trees[name] = (copied.files, copied.size)
-        repositories = defaultdict[tuple[str, str], set[Digest]](set)
-        for image in images:
-            repositories[image.registry, image.repository].add(image.digest)
-        saved, gone = {}, []
-        for (registry, repository), digests in sorted(repositories.items()):
-            progress(f"images of {registry}/{repository}")
-            layout = self._layout(registry, repository)
-            gone += [f"{registry}/{repository}@{digest}" for digest in layout.save(sorted(digests, key=str))]
-            saved[f"{registry}/{repository}"] = len(layout)
-        done = Saved(form=_FORM, made=datetime.now(UTC), trees=trees, images=saved, gone=tuple(gone))
-        whole = self._index.with_name(f".{self._index.name}.unfinished")
-        whole.write_text(done.model_dump_json(indent=2))
-        whole.replace(self._index)
-        return done
+        with disk_errors(f"folder {self.folder}"):
+            return self._save(images, progress)
 
     def restore(self, progress: Progress) -> Saved:
         """Bring back everything but the databases; what is there already stays as it is.
@@ -128,6 +111,28 @@ class Backup:
             registry, _, repository = name.partition("/")
             self._layout(registry, repository).restore()
         return saved
+
+    def _save(self, images: Iterable[ImageReference], progress: Progress) -> Saved:
+        # From here on until the end it is none.
+        self._index.unlink(missing_ok=True)
+        trees = {}
+        for name, tree in self.trees.items():
+            copied = tree.save(self.folder / name, _counting(progress, name))
+            trees[name] = (copied.files, copied.size)
+        repositories = defaultdict[tuple[str, str], set[Digest]](set)
+        for image in images:
+            repositories[image.registry, image.repository].add(image.digest)
+        saved, gone = {}, []
+        for (registry, repository), digests in sorted(repositories.items()):
+            progress(f"images of {registry}/{repository}")
+            layout = self._layout(registry, repository)
+            gone += [f"{registry}/{repository}@{digest}" for digest in layout.save(sorted(digests, key=str))]
+            saved[f"{registry}/{repository}"] = len(layout)
+        done = Saved(form=_FORM, made=datetime.now(UTC), trees=trees, images=saved, gone=tuple(gone))
+        whole = self._index.with_name(f".{self._index.name}.unfinished")
+        whole.write_text(done.model_dump_json(indent=2))
+        whole.replace(self._index)
+        return done
 
     @property
     def _index(self) -> Path:

@@ -50,7 +50,7 @@ def test_images_come_back_with_their_digests_under_their_tags(
     index = index_of_two(oci_registry, "latest")
     oci_registry.push_image(REPOSITORY, "of-somebody-else", labels={"not": "ours"})
     oci_registry.push_image(REPOSITORY, index.replace(":", "-") + ".sig", labels={"signs": index})
-    assert list(layout.save([Digest.parse(index)])) == []
+    assert layout.save([Digest.parse(index)]) == []
     at(other_registry, tmp_path).restore()
     client = RegistryClient(docker_config=tmp_path / "no-config.json")
     found = client.find(f"{other_registry.host}/{REPOSITORY}:latest")
@@ -67,7 +67,7 @@ def test_image_whose_tag_was_overwritten_is_saved_by_its_digest(
 ) -> None:
     old = oci_registry.push_image(REPOSITORY, "v1", labels={"build": "1"})
     oci_registry.push_image(REPOSITORY, "v1", labels={"build": "2"})
-    assert list(layout.save([Digest.parse(old)])) == []
+    assert layout.save([Digest.parse(old)]) == []
     assert len(layout) == 1
     at(other_registry, tmp_path).restore()
     client = RegistryClient(docker_config=tmp_path / "no-config.json")
@@ -76,21 +76,21 @@ def test_image_whose_tag_was_overwritten_is_saved_by_its_digest(
 
 def test_image_that_is_gone_is_named_and_the_rest_is_saved(oci_registry: OciRegistry, layout: ImageLayout) -> None:
     there, gone = Digest.parse(oci_registry.push_image(REPOSITORY, "v1")), Digest.of_bytes(b"gone")
-    assert list(layout.save([gone, there])) == [gone]
+    assert layout.save([gone, there]) == [gone]
     assert len(layout) == 1
 
 
 def test_repository_that_is_not_there_has_no_images(layout: ImageLayout) -> None:
-    assert list(layout.save([])) == []
+    assert layout.save([]) == []
     assert len(layout) == 0
 
 
 def test_what_is_there_is_not_copied_again(oci_registry: OciRegistry, layout: ImageLayout, tmp_path: Path) -> None:
     digest = oci_registry.push_image(REPOSITORY, "v1")
-    list(layout.save([Digest.parse(digest)]))
+    layout.save([Digest.parse(digest)])
     blobs = {file: file.stat().st_mtime_ns for file in (tmp_path / "layout" / "blobs").rglob("*") if file.is_file()}
     assert any(file.name == digest.removeprefix("sha256:") for file in blobs)
-    list(layout.save([Digest.parse(digest)]))
+    layout.save([Digest.parse(digest)])
     assert {file: file.stat().st_mtime_ns for file in blobs} == blobs
 
 
@@ -98,7 +98,7 @@ def test_altered_layer_is_neither_saved_nor_restored(
     oci_registry: OciRegistry, other_registry: OciRegistry, layout: ImageLayout, tmp_path: Path
 ) -> None:
     digest = oci_registry.push_image(REPOSITORY, "v1")
-    list(layout.save([Digest.parse(digest)]))
+    layout.save([Digest.parse(digest)])
     blobs = tmp_path / "layout" / "blobs" / "sha256"
     layer = json.loads((blobs / digest.removeprefix("sha256:")).read_bytes())["layers"][0]["digest"]
     (blobs / layer.removeprefix("sha256:")).write_bytes(b"something else")
@@ -107,7 +107,7 @@ def test_altered_layer_is_neither_saved_nor_restored(
     (blobs / layer.removeprefix("sha256:")).unlink()
     oci_registry.blob_file(layer).write_bytes(b"something else")
     with pytest.raises(RegistryError, match="has not the digest"):
-        list(layout.save([Digest.parse(digest)]))
+        layout.save([Digest.parse(digest)])
     assert not (blobs / layer.removeprefix("sha256:")).exists()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ml_assets.backup.contents import Backup
-from resources.errors import BackupError
+from resources.errors import BackupError, StoreError
 from resources.identity import Digest, ImageReference
 from resources.registry import RegistryClient
 from resources.trees import Tree
@@ -97,6 +97,15 @@ def test_without_a_dump_nothing_is_saved(deployments: tuple[Deployment, Deployme
     with pytest.raises(BackupError, match=r"mlflow\.dump is not there, or no dump .* Next: make it first: pg_dump"):
         full.backup(folder).save([], quiet)
     assert not (folder / "content").exists()
+
+
+def test_folder_that_cannot_be_written_is_one_clear_error(
+    deployments: tuple[Deployment, Deployment], folder: Path
+) -> None:
+    full, _ = deployments
+    (folder / "images").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot be used: .*images.*Next: see that it is mounted"):
+        full.backup(folder).save([image(full)], quiet)
 
 
 def test_backup_that_was_interrupted_is_none(deployments: tuple[Deployment, Deployment], folder: Path) -> None:
