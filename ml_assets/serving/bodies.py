@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +13,10 @@ from ml_assets.serving.settings import ServeSettings
 from resources.errors import BodyTooLarge, BodyTooSlow, ClientGone, MediaTypeRefused, Overloaded, RequestError
 
 __all__ = ["BodyReader", "Receive", "read_json"]
+
+_PACKED = (b"gzip", b"deflate")
+_EITHER_HEADER = 32
+"""Lets zlib take gzip's header as well as its own."""
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 """As ASGI hands it over."""
@@ -29,25 +34,33 @@ class BodyReader:
         self._held = 0
 
     async def read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """The whole body, which counts as held until it is released.
+        """The whole body, unpacked, which counts as held until it is released.
 
         Raises:
             BodyTooLarge: it has more bytes than the server takes.
             BodyTooSlow: it did not arrive in time.
             ClientGone: the client hung up.
-            MediaTypeRefused: it is compressed.
+            MediaTypeRefused: it is packed in a way that is not known.
+            RequestError: it is not packed as it says.
             Overloaded: all bodies together have more bytes than there is room for.
         """
         most, room = self._settings.max_body_bytes, self._settings.queue_bytes - self._held
         declared = headers.get(b"content-length", b"0")
         self._check_size(int(declared) if declared.isdigit() else 0, most, room)
-        if headers.get(b"content-encoding", b"identity") != b"identity":
-            raise MediaTypeRefused("the body is compressed", next_step="send it without Content-Encoding")
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding not in (b"identity", *_PACKED):
+            raise MediaTypeRefused(
+                f"the body is packed by {encoding.decode('latin-1')[:20]!r}",
+                next_step="send it as it is, or packed by gzip or deflate",
+            )
         message = await self._received(receive, time.monotonic() + self._settings.timeout_seconds)
         body: bytes = message.get("body", b"")
         self._check_size(len(body), most, room)
         if message.get("more_body", False):
             body = await self._rest(body, receive, most)
+        if encoding in _PACKED:
+            body = _unpacked(body, most)
+            self._check_size(len(body), most, self._settings.queue_bytes - self._held)
         self._held += len(body)
         return body
 
@@ -91,6 +104,18 @@ class BodyReader:
     def release(self, body: bytes) -> None:
         """Say that a body that was read is done with."""
         self._held -= len(body)
+
+
+def _unpacked(body: bytes, most: int) -> bytes:
+    """What was packed, or one byte more than there may be of it."""
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | _EITHER_HEADER)
+    try:
+        found = unpacker.decompress(body, most + 1)
+    except zlib.error as error:
+        raise RequestError(f"the body cannot be unpacked: {error}", next_step="pack it again") from error
+    if len(found) <= most and not unpacker.eof:
+        raise RequestError("the body cannot be unpacked: it is cut off", next_step="send all of it")
+    return found
 
 
 def read_json(body: bytes) -> Any:

@@ -1,4 +1,7 @@
-from collections.abc import Iterator
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -107,15 +110,35 @@ def test_body_that_never_ends_is_given_up(servable: Servable) -> None:
 
 
 def test_chunked_body_is_read_whole(servable: Servable) -> None:
-    import json
-
     content = json.dumps(SPLIT).encode()
     answer = ask(application(servable), "/invocations", chunks=[content[:20], content[20:50], content[50:], b""])
     assert answer.status == 200
 
 
-def test_compressed_body_is_refused(servable: Servable) -> None:
-    assert ask(application(servable), "/invocations", SPLIT, headers={"Content-Encoding": "gzip"}).status == 415
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_packed_body_is_understood(encoding: str, pack: Callable[[bytes], bytes], servable: Servable) -> None:
+    app, packed = application(servable), pack(json.dumps(SPLIT).encode())
+    answer = ask(app, "/invocations", packed, headers={"Content-Encoding": encoding})
+    assert answer.json == ask(app, "/invocations", SPLIT).json
+    for broken in (packed[:-9], b"not packed"):
+        refused = ask(app, "/invocations", broken, headers={"Content-Encoding": encoding})
+        assert refused.status == 400
+        assert "cannot be unpacked" in refused.json["message"]
+
+
+def test_small_body_that_unpacks_to_a_large_one_is_refused(servable: Servable) -> None:
+    packed = gzip.compress(b"0" * 10_000_000)
+    answer = ask(
+        application(servable, max_body_bytes=100_000), "/invocations", packed, headers={"Content-Encoding": "gzip"}
+    )
+    assert len(packed) < 100_000
+    assert answer.status == 413
+
+
+def test_body_packed_in_another_way_is_refused(servable: Servable) -> None:
+    answer = ask(application(servable), "/invocations", SPLIT, headers={"Content-Encoding": "br"})
+    assert answer.status == 415
+    assert "packed by gzip or deflate" in answer.json["message"]
 
 
 def test_more_bodies_than_there_is_room_for_are_refused_for_now(servable: Servable) -> None:
