@@ -5,7 +5,7 @@ it was asked for or announced with. Source: the OCI image and distribution speci
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -180,19 +180,14 @@ class RegistryClient:
             RegistryError: the registry did not answer or refused, or what it answered cannot be understood.
         """
         base = f"/v2/{reference.repository}/referrers/{reference.digest}"
-        path: str | None = base
         entries: list[Descriptor] = []
-        visited: set[str] = set()
-        while path and path not in visited:
-            visited.add(path)
-            answer = self._get(reference.registry, reference.repository, path, accept=_INDEX_TYPES[0])
+        for answer in self._pages(reference.registry, reference.repository, base, accept=_INDEX_TYPES[0]):
             if answer.status == 404:
                 fallback = str(reference.digest).replace(":", "-")
                 found = self._manifest(reference.registry, reference.repository, fallback)
                 entries = list(found[1].manifests or ()) if found else []
-                break
-            entries += parse_document(Manifest, answer.body, path).manifests or ()
-            path = next_page(answer, base)
+            else:
+                entries += parse_document(Manifest, answer.body, base).manifests or ()
         return tuple(
             Referrer(read_digest(entry.digest), entry.artifact_type, entry.size, entry.annotations)
             for entry in entries
@@ -229,16 +224,10 @@ class RegistryClient:
             RegistryError: the registry did not answer or refused, or what it answered cannot be understood.
         """
         base = f"/v2/{repository}/tags/list"
-        path: str | None = base
         found: list[str] = []
-        visited: set[str] = set()
-        while path and path not in visited:
-            visited.add(path)
-            answer = self._get(registry, repository, path, accept="application/json")
-            if answer.status == 404:
-                break
-            found += parse_document(Tags, answer.body, path).tags or ()
-            path = next_page(answer, base)
+        for answer in self._pages(registry, repository, base, accept="application/json"):
+            if answer.status != 404:
+                found += parse_document(Tags, answer.body, base).tags or ()
         return tuple(dict.fromkeys(found))
 
     def manifest(self, registry: str, repository: str, version: str) -> tuple[str, bytes] | None:
@@ -306,6 +295,16 @@ class RegistryClient:
         digest = verify_body(answer, manifest.config.digest, f"{reference.registry}{path}")
         content = parse_document(Configuration, answer.body, f"{reference.registry}{path}")
         return ImageConfiguration(digest, platform_name(content), (content.config and content.config.labels) or {})
+
+    def _pages(self, registry: str, repository: str, base: str, *, accept: str) -> Iterator[Answer]:
+        """The pages of a list, each once; the last one may say that there is no such list (any more)."""
+        path: str | None = base
+        visited: set[str] = set()
+        while path and path not in visited:
+            visited.add(path)
+            answer = self._get(registry, repository, path, accept=accept)
+            yield answer
+            path = next_page(answer, base) if answer.status == 200 else None
 
     def _get(self, registry: str, repository: str, path: str, *, accept: str) -> Answer:
         return self._session(registry).get(path, repository=repository, accept=accept)
