@@ -75,9 +75,10 @@ class ImageLayout:
             RegistryError: the registry did not answer, or refused.
         """
         entries = self._entries()
+        pushed = set[str]()  # images share layers
         try:
             for entry in entries:
-                self._restore(entry["digest"], (entry.get("annotations") or {}).get(_TAG))
+                self._restore(entry["digest"], pushed, (entry.get("annotations") or {}).get(_TAG))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._unreadable(error) from error
 
@@ -143,15 +144,16 @@ class ImageLayout:
         _verify(_whole(file), digest)
         _whole(file).replace(file)
 
-    def _restore(self, digest: str, tag: str | None = None) -> None:
+    def _restore(self, digest: str, pushed: set[str], tag: str | None = None) -> None:
         body = self._blob(digest).read_bytes()
         _verify(self._blob(digest), digest)
         manifest = json.loads(body)
         for child in manifest.get("manifests") or ():
-            self._restore(child["digest"])
-        for blob in _blobs(manifest):
-            _verify(self._blob(blob["digest"]), blob["digest"])
-            self._client.push_blob(self._registry, self._repository, blob["digest"], self._blob(blob["digest"]))
+            self._restore(child["digest"], pushed)
+        for blob in {each["digest"] for each in _blobs(manifest)} - pushed:
+            _verify(self._blob(blob), blob)
+            self._client.push_blob(self._registry, self._repository, blob, self._blob(blob))
+            pushed.add(blob)
         media_type = manifest.get("mediaType") or (_INDEX if "manifests" in manifest else _MANIFEST)
         for version in filter(None, (digest, tag)):
             self._client.push_manifest(self._registry, self._repository, version, body, media_type)

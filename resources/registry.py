@@ -272,18 +272,17 @@ class RegistryClient:
             self._session(registry).may_push(repository)
 
     def _manifest(self, registry: str, repository: str, version: str) -> "tuple[Digest, Manifest] | None":
-        path = f"/v2/{repository}/manifests/{version}"
-        answer = self._get(registry, repository, path, accept=", ".join((*_INDEX_TYPES, *_MANIFEST_TYPES)))
-        if answer.status == 404:
+        found = self.manifest(registry, repository, version)
+        if found is None:
             return None
-        digest = verify_body(answer, version, f"{registry}{path}")
-        manifest = parse_document(Manifest, answer.body, f"{registry}{path}")
+        what = f"{registry}/v2/{repository}/manifests/{version}"
+        manifest = parse_document(Manifest, found[1], what)
         if manifest.manifests is None and manifest.config is None:
             raise RegistryError(
-                f"{registry}{path} is neither an image manifest nor an index of version 2",
+                f"{what} is neither an image manifest nor an index of version 2",
                 next_step="check the name; an image in the format of 2015 has to be built again",
             )
-        return digest, manifest
+        return Digest.of_bytes(found[1]), manifest
 
     def _configuration(self, reference: ImageReference, manifest: "Manifest") -> ImageConfiguration:
         if manifest.config is None:

@@ -17,6 +17,7 @@ from resources.onnx_export import FEATURES, OPSETS, PREDICTIONS, OnnxModel, cano
 __all__ = ["WEIGHTS_FILE", "is_module", "module_predicts", "write_module"]
 
 WEIGHTS_FILE: Final = "weights.safetensors"
+_MODULE: Final = ("torch.nn.modules.module", "Module")
 
 
 def is_module(estimator: Any) -> bool:
@@ -82,9 +83,6 @@ def write_module(module: Any, directory: Path, example: pd.DataFrame, file: str)
         ) from error
     (directory / file).write_bytes(canonical(program.model_proto))
     safetensors.torch.save_model(own, str(directory / WEIGHTS_FILE))
-
-
-_MODULE: Final = ("torch.nn.modules.module", "Module")
 
 
 def _numbers(frame: pd.DataFrame) -> np.ndarray:

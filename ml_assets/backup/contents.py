@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from ml_assets.console import write_file
 from resources.dvc_directory import disk_errors
 from resources.errors import BackupError
 from resources.identity import Digest, ImageReference
@@ -129,9 +130,7 @@ class Backup:
             gone += [f"{registry}/{repository}@{digest}" for digest in layout.save(sorted(digests, key=str))]
             saved[f"{registry}/{repository}"] = len(layout)
         done = Saved(form=_FORM, made=datetime.now(UTC), trees=trees, images=saved, gone=tuple(gone))
-        whole = self._index.with_name(f".{self._index.name}.unfinished")
-        whole.write_text(done.model_dump_json(indent=2))
-        whole.replace(self._index)
+        write_file(self._index, done.model_dump_json(indent=2))
         return done
 
     @property

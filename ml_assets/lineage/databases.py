@@ -17,7 +17,7 @@ __all__ = ["Database", "FileDatabase", "MemoryDatabase", "SharedDatabase"]
 _PATIENCE_SECONDS: Final = 60
 _LOCK: Final = 0x6D6C_6173_7365_7473
 """Number of the advisory lock that writers of the index take, which no other program should happen to take."""
-_WALKING: Final = ("jit", "enable_hashjoin", "enable_mergejoin")
+_WALKING: Final = "SET LOCAL jit = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
 """How far a walk goes cannot be estimated: the server would compile for longer than it takes, and read whole tables
 where a few look-ups do."""
 
@@ -71,8 +71,7 @@ class SharedDatabase:
         """A transaction that sees one state of the database."""
         connection = self._connection.execution_options(isolation_level="REPEATABLE READ")
         with connection.begin():
-            for setting in _WALKING:
-                connection.exec_driver_sql(f"SET LOCAL {setting} = off")
+            connection.exec_driver_sql(_WALKING)
             yield connection
 
     def survey(self) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,8 @@ from resources.provenance import RECORD_METADATA, ProvenanceRecord
 from tests.cluster.kustomized import COMMIT, Kustomized, kustomized
 from tests.containers.ground import Ground
 from tests.containers.stand_ins import services_image
-from tests.containers.webserver import Webserver
+from tests.containers.webserver import Webserver, read_page
+from tests.graphql import TERMINATE
 
 MONTH = "2013-01-01"
 _MADE = """
@@ -43,7 +43,6 @@ query Ticks($selector: ScheduleSelector!) {
   }
 }
 """
-_CANCEL = "mutation Cancel($run: String!) { terminateRun(runId: $run) { __typename } }"
 STATELESS = ("mlflow", "code-location", "daemon", "webserver", "webserver-read-only", "lineage", "metrics")
 STATEFUL = ("postgres", "storage")
 
@@ -100,9 +99,9 @@ def test_read_only_webserver_shows_the_assets_and_launches_nothing(deployed: Kus
 
 def test_lineage_and_metrics_are_served(deployed: Kustomized) -> None:
     with deployed.forwarded("lineage", 3001) as address:
-        assert "weather" in _read(f"{address}/trace?ref=departures@{MONTH}")
+        assert "weather" in read_page(f"{address}/trace?ref=departures@{MONTH}")
     with deployed.forwarded("metrics", 9464) as address:
-        assert "ml_assets_" in _read(f"{address}/metrics")
+        assert "ml_assets_" in read_page(f"{address}/metrics")
 
 
 @pytest.mark.parametrize("account", ["ml-assets-step", "ml-assets-reader", "default"])
@@ -121,7 +120,7 @@ def test_schedule_launches_its_runs(deployed: Kustomized) -> None:
         assert tick["status"] == "SUCCESS", tick
         assert tick["runIds"]
         for run in tick["runIds"]:
-            ui.ask(_CANCEL, run=run)
+            ui.ask(TERMINATE, run=run)
         for run in tick["runIds"]:
             ui.wait(run, "CANCELED")
     assert not deployed.kubectl("get", "jobs", "--output=name").count("dagster-step")
@@ -178,12 +177,6 @@ def _first_tick(ui: Webserver) -> dict[str, Any]:
             return dict(ended[-1])
         assert time.monotonic() < deadline, "no tick within three minutes"
         time.sleep(2)
-
-
-def _read(address: str) -> str:
-    with urllib.request.urlopen(address, timeout=120) as answer:
-        text: str = answer.read().decode()
-    return text
 
 
 def _claim(deployed: Kustomized, folder: Path) -> Path:

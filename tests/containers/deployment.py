@@ -23,38 +23,13 @@ from tests.containers.ground import Ground
 from tests.containers.servers import BUCKET, Servers, running
 from tests.containers.train_image import image_variables
 from tests.dagster_daemon import Daemons
+from tests.graphql import BACKFILL, LAUNCH, TERMINATE
 from tests.ports import accepts, free_port
 
 PROJECT = Path(__file__).parents[2]
 LOCATION = "tests"
 _LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.3
-_LAUNCH = """
-mutation Launch($params: ExecutionParams!) {
-  launchPipelineExecution(executionParams: $params) {
-    __typename
-    ... on LaunchRunSuccess { run { runId } }
-    ... on PythonError { message }
-    ... on RunConfigValidationInvalid { errors { message } }
-    ... on InvalidSubsetError { message }
-    ... on UnauthorizedError { message }
-  }
-}
-"""
-_BACKFILL = """
-mutation Backfill($params: LaunchBackfillParams!) {
-  launchPartitionBackfill(backfillParams: $params) {
-    __typename
-    ... on LaunchBackfillSuccess { backfillId }
-    ... on PythonError { message }
-  }
-}
-"""
-_TERMINATE = """
-mutation Terminate($run: String!) {
-  terminateRun(runId: $run) { __typename ... on TerminateRunFailure { message } ... on PythonError { message } }
-}
-"""
 
 
 @dataclass
@@ -113,7 +88,7 @@ class Deployment:
             "runConfigData": run_config or {},
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in all_tags.items()]},
         }
-        answer = self.daemons.ask(_LAUNCH, {"params": params})
+        answer = self.daemons.ask(LAUNCH, {"params": params})
         assert answer["__typename"] == "LaunchRunSuccess", answer
         self.dequeue()
         return str(answer["run"]["runId"])
@@ -121,7 +96,7 @@ class Deployment:
     def backfill(self, asset: str, partitions: Sequence[str]) -> str:
         """Launch a backfill of an asset as the UI does, and return its id; a daemon has to be there for it."""
         params = {"assetSelection": [{"path": asset.split("/")}], "partitionNames": list(partitions)}
-        answer = self.daemons.ask(_BACKFILL, {"params": params})
+        answer = self.daemons.ask(BACKFILL, {"params": params})
         assert answer["__typename"] == "LaunchBackfillSuccess", answer
         return str(answer["backfillId"])
 
@@ -154,7 +129,7 @@ class Deployment:
 
     def terminate(self, run_id: str) -> None:
         """Cancel a run as the UI does."""
-        answer = self.daemons.ask(_TERMINATE, {"run": run_id})
+        answer = self.daemons.ask(TERMINATE, {"run": run_id})
         assert answer["__typename"] == "TerminateRunSuccess", answer
 
     def events(self, run_id: str, kind: dg.DagsterEventType | None = None) -> Sequence[dg.EventLogEntry]:

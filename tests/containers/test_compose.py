@@ -2,7 +2,6 @@
 
 import json
 import stat
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from tests.containers.compose import COMMIT, Compose, compose_project
 from tests.containers.ground import Ground
+from tests.containers.webserver import read_page
 
 MONTH = "2013-01-01"
 SERVICES = (
@@ -31,12 +31,6 @@ def compose(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         project("up", "--build", "--detach")
         yield project
     assert project.left_over() == []
-
-
-def _read(address: str) -> str:
-    with urllib.request.urlopen(address, timeout=120) as answer:
-        text: str = answer.read().decode()
-    return text
 
 
 def test_passwords_are_made_and_nobody_else_reads_them(compose: Compose) -> None:
@@ -87,10 +81,10 @@ def test_assets_are_made_in_containers_of_their_own_while_each_service_is_restar
 
 
 def test_lineage_and_metrics_are_served(compose: Compose) -> None:
-    page = _read(f"http://127.0.0.1:{compose.variables['LINEAGE_PORT']}/trace?ref=departures@{MONTH}")
+    page = read_page(f"http://127.0.0.1:{compose.variables['LINEAGE_PORT']}/trace?ref=departures@{MONTH}")
     assert "departures" in page
     assert "weather" in page
-    metrics = _read(f"http://127.0.0.1:{compose.variables['METRICS_PORT']}/metrics")
+    metrics = read_page(f"http://127.0.0.1:{compose.variables['METRICS_PORT']}/metrics")
     assert "ml_assets_" in metrics
 
 

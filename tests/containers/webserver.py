@@ -6,16 +6,9 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+from tests.graphql import LAUNCH
+
 _POLL_SECONDS = 0.5
-_LAUNCH = """
-mutation Launch($params: ExecutionParams!) {
-  launchPipelineExecution(executionParams: $params) {
-    __typename
-    ... on LaunchRunSuccess { run { runId } }
-    ... on PythonError { message }
-  }
-}
-"""
 _STATUS = "query Status($run: ID!) { runOrError(runId: $run) { ... on Run { status startTime } } }"
 _STORY = """
 query Story($run: ID!) {
@@ -37,6 +30,13 @@ query Failures($run: ID!) {
   }
 }
 """
+
+
+def read_page(address: str) -> str:
+    """The text at an address."""
+    with urllib.request.urlopen(address, timeout=120) as answer:
+        text: str = answer.read().decode()
+    return text
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Webserver:
         }
         tags = [{"key": "dagster/partition", "value": partition}]
         params = {"selector": selector, "mode": "default", "runConfigData": {}, "executionMetadata": {"tags": tags}}
-        answer = self.ask(_LAUNCH, params=params)
+        answer = self.ask(LAUNCH, params=params)
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
 

@@ -16,23 +16,8 @@ from resources.identity import Digest
 from resources.processes import ProcessIdentity
 from resources.provenance import RECORD_METADATA, ProvenanceRecord, RunTags
 from tests.dagster_daemon import PROJECT, Daemons, daemons, own_settings
+from tests.graphql import LAUNCH, TERMINATE
 from tests.ml_assets.waiting_assets import FIRST_ATTEMPT_FAILS, defs, retried_model, waiting_model
-
-LAUNCH = """
-mutation Launch($params: ExecutionParams!) {
-  launchPipelineExecution(executionParams: $params) {
-    __typename
-    ... on LaunchRunSuccess { run { runId } }
-    ... on PythonError { message }
-    ... on RunConfigValidationInvalid { errors { message } }
-  }
-}
-"""
-TERMINATE = """
-mutation Terminate($run: String!) {
-  terminateRun(runId: $run) { __typename ... on TerminateRunFailure { message } ... on PythonError { message } }
-}
-"""
 
 
 @pytest.fixture(scope="module")

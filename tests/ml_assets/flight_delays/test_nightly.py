@@ -24,6 +24,7 @@ from ml_assets.flight_delays.definitions import JOB_NAME, ONE_AT_A_TIME, nightly
 from ml_assets.flight_delays.source import FlightSource, read_flights, read_weather
 from resources.provenance import RECORD_METADATA, LaunchKind, ProvenanceRecord
 from tests.dagster_daemon import PROJECT, Daemons, daemons, overlaps, own_settings
+from tests.graphql import BACKFILL
 
 SCHEDULE = nightly_retraining().name
 NEW_YORK = ZoneInfo("America/New_York")
@@ -206,17 +207,6 @@ def test_months_of_the_window_that_were_never_made_come_first(landing: Path, tmp
         requests = nightly_retraining()(context)
     assert [request.partition_key for request in requests] == ["2013-02-01", "2013-04-01", "2013-06-01"]
     assert len({request.run_key for request in requests}) == 3
-
-
-BACKFILL = """
-mutation Backfill($params: LaunchBackfillParams!) {
-  launchPartitionBackfill(backfillParams: $params) {
-    __typename
-    ... on LaunchBackfillSuccess { backfillId }
-    ... on PythonError { message }
-  }
-}
-"""
 
 
 def launch_backfill(started: Daemons, parameters: dict[str, object]) -> str:
