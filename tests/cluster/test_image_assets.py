@@ -86,7 +86,7 @@ def materialized(deployment: KubernetesDeployment) -> Build:
     run_id = deployment.launch(ASSET)
     pods: list[dict[str, Any]] = []
     deployment.wait_until(lambda: pods.extend(deployment.step_pods(run_id)) or pods, run_id)
-    deployment.wait(run_id, seconds=300)
+    deployment.wait(run_id)
     story = Story(deployment, run_id)
     return Build(story, pods[0], story.records()[ASSET], "".join(deployment.logs(run_id, STEP)))
 

@@ -73,7 +73,7 @@ def test_preempted_step_goes_on_on_the_fallback_pool(deployment: KubernetesDeplo
     (before,) = deployment.step_pods(run_id)
     assert before["spec"]["nodeName"] == "spot-0"
     with preempting(deployment):
-        deployment.wait_until(lambda: len(story.placements()) == 2, run_id, seconds=60)
+        deployment.wait_until(lambda: len(story.placements()) == 2, run_id)
         (after,) = [pod for pod in deployment.step_pods(run_id) if pod["metadata"]["uid"] != before["metadata"]["uid"]]
         deployment.wait(run_id)
     assert [placement["pool"] for placement in story.placements()] == ["gpu-spot", "gpu"]
@@ -87,10 +87,10 @@ def test_step_on_a_node_that_does_not_answer_goes_on_elsewhere(deployment: Kuber
     story = Story(deployment, run_id)
     deployment.wait_until(lambda: "second 2" in story.log("on_spot"), run_id)
     with without_kubelet("spot-0"):
-        deployment.wait_until(lambda: "its node spot-0 is not ready" in story.said(), run_id, seconds=90)
-        deployment.wait_until(lambda: len(story.placements()) == 2, run_id, seconds=120)
+        deployment.wait_until(lambda: "its node spot-0 is not ready" in story.said(), run_id)
+        deployment.wait_until(lambda: len(story.placements()) == 2, run_id)
         # The first process goes on where nobody can end it; what it says does not count any more.
-        deployment.wait(run_id, seconds=240)
+        deployment.wait(run_id)
     assert [placement["pool"] for placement in story.placements()] == ["gpu-spot", "gpu"]
     assert Cause.NODE_LOST.value in story.said()
     assert len(story.events(dg.DagsterEventType.ASSET_MATERIALIZATION)) == 1
@@ -106,9 +106,7 @@ def test_runtime_that_runs_another_image_fails_the_step(deployment: KubernetesDe
     store = ["ctr", "--address", "/run/kube-test/cpu-0.sock", "--namespace", "k8s.io", "images"]
     subprocess.run([*store, "tag", "--force", deployment.image, asked], check=True, capture_output=True)
     try:
-        run = deployment.run(
-            "sleeper", run_config={**sleeping(60), **overriding("*", image=asked)}, status="FAILURE", seconds=120
-        )
+        run = deployment.run("sleeper", run_config={**sleeping(60), **overriding("*", image=asked)}, status="FAILURE")
     finally:
         subprocess.run([*store, "rm", asked], check=True, capture_output=True)
     failure = Story(deployment, run.run_id).failure()

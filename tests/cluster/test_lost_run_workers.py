@@ -55,7 +55,7 @@ def test_steps_without_a_run_worker_are_swept_when_their_run_is_given_up(deploym
         kill_run_worker(run_id)
         deployment.wait(run_id, status="FAILURE")
         deployment.wait_until(lambda: not deployment.step_pods(run_id), run_id)
-        deployment.wait_until(lambda: not slots(deployment), run_id, seconds=180)
+        deployment.wait_until(lambda: not slots(deployment), run_id)
         job = pod["metadata"]["labels"]["job-name"]
         deployment.wait_until(lambda: any(job in said for said in swept(deployment)), run_id)
     jobs = deployment.kubectl("get", "jobs", "--selector", f"ml-assets/run={run_id}", "--output", "name")

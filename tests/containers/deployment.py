@@ -29,6 +29,8 @@ from tests.ports import accepts, free_port
 PROJECT = Path(__file__).parents[2]
 LOCATION = "tests"
 _LOOPBACK = "127.0.0.1"
+_DEADLINE_SECONDS = 600
+"""No promise to anyone: only then does a test give up, since a busy machine may pull an image for minutes."""
 _POLL_SECONDS = 0.3
 
 
@@ -108,14 +110,14 @@ class Deployment:
             for result in coordinator.run_iteration(self.daemons.context):
                 assert result is None, result
 
-    def wait(self, run_id: str, *, status: str | None = "SUCCESS", seconds: float = 120) -> dg.DagsterRun:
+    def wait(self, run_id: str, *, status: str | None = "SUCCESS") -> dg.DagsterRun:
         """The run once it has ended, with the status asked for (None: any); else the test fails with its story."""
-        self.wait_until(lambda: self._has_ended(run_id), run_id, seconds=seconds)
+        self.wait_until(lambda: self._has_ended(run_id), run_id)
         run = self._run(run_id)
         assert status is None or run.status.value == status, f"{run.status.value}\n{self.story(run_id)}"
         return run
 
-    def wait_until(self, holds: Callable[[], object], run_id: str, *, seconds: float = 120) -> None:
+    def wait_until(self, holds: Callable[[], object], run_id: str, *, seconds: float = _DEADLINE_SECONDS) -> None:
         """Wait until something holds; the test fails with the run's story where it does not come to hold."""
         deadline = time.monotonic() + seconds
         while not holds():
@@ -123,9 +125,9 @@ class Deployment:
             self.dequeue()
             time.sleep(_POLL_SECONDS)
 
-    def run(self, *assets: str, status: str | None = "SUCCESS", seconds: float = 120, **options: Any) -> dg.DagsterRun:
+    def run(self, *assets: str, status: str | None = "SUCCESS", **options: Any) -> dg.DagsterRun:
         """`launch` and `wait`."""
-        return self.wait(self.launch(*assets, **options), status=status, seconds=seconds)
+        return self.wait(self.launch(*assets, **options), status=status)
 
     def terminate(self, run_id: str) -> None:
         """Cancel a run as the UI does."""

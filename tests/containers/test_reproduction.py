@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from resources.provenance import OVERRIDES_TAG, RunTags
 from tests.containers.fixtures import OpenDocker
-from tests.contracts.reproduction import MODULE, NOW, SECONDS, require_reproduction
+from tests.contracts.reproduction import MODULE, NOW, require_reproduction
 
 
 def test_past_image_gives_the_same_model_and_nothing_is_published(
@@ -18,7 +18,7 @@ def test_past_image_gives_the_same_model_and_nothing_is_published(
     with open_docker(MODULE, image=today, variables={"ML_ASSETS__CONTAINERS__IMAGE": past}) as deployment:
         # The newest run is then one of today's definitions in today's image, and so is the next run worker.
         newer = {OVERRIDES_TAG: json.dumps({"*": {"image": today}})}
-        meanwhile = partial(deployment.run, "figures", partition="2026-01-01", tags=newer, seconds=SECONDS)
+        meanwhile = partial(deployment.run, "figures", partition="2026-01-01", tags=newer)
         require_reproduction(deployment, past, ["numbers", "line"], meanwhile)
         client = MlflowClient(deployment.servers.mlflow)
         (run,) = client.search_runs(["0", "1"], f"tags.`{RunTags.REPRODUCTION}` = 'bit-identical'")

@@ -173,7 +173,7 @@ class ContainerExecutorContract(ABC):
             deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log("sleeper"), run_id)
             (before,) = self.containers(deployment, run_id)
             self.delete_run_worker(deployment, run_id)
-            deployment.wait_until(lambda: "Took over" in Story(deployment, run_id).said(), run_id, seconds=120)
+            deployment.wait_until(lambda: "Took over" in Story(deployment, run_id).said(), run_id)
             (after,) = [each for each in self.containers(deployment, run_id) if each["running"]]
             deployment.wait(run_id)
         assert after["id"] == before["id"]
@@ -193,7 +193,7 @@ class ContainerExecutorContract(ABC):
             deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log(asset), run_id)
             (before,) = [each for each in self.containers(deployment, run_id) if each["running"]]
             self.delete_run_worker(deployment, run_id)
-            deployment.wait_until(lambda: "Took over" in Story(deployment, run_id).said(), run_id, seconds=120)
+            deployment.wait_until(lambda: "Took over" in Story(deployment, run_id).said(), run_id)
             (after,) = [each for each in self.containers(deployment, run_id) if each["running"]]
             deployment.wait(run_id)
         assert after["id"] == before["id"]

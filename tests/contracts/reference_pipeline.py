@@ -22,7 +22,7 @@ from tests.containers.deployment import Deployment
 from tests.containers.ground import Ground
 from tests.containers.small_project import git
 from tests.containers.train_image import train_image
-from tests.contracts.container_executor import Story
+from tests.contracts.container_executor import GONE_SECONDS, Story
 
 DATA = ("flights", "weather", "departures")
 ASSETS = (*DATA, "delay_model", "predictions")
@@ -67,7 +67,7 @@ def run_pipeline(
     """
     commit = _checkout(ground, folder)
     image = _bootstrapped(folder)
-    january = deployment.run(*DATA, partition=JANUARY, checks=[], seconds=400)
+    january = deployment.run(*DATA, partition=JANUARY, checks=[])
     february = deployment.launch(job=JOB_NAME, partition=FEBRUARY)
     seen: dict[str, Container] = {}
 
@@ -76,7 +76,7 @@ def run_pipeline(
         run = deployment.instance.get_run_by_id(february)
         return run is not None and run.is_finished
 
-    deployment.wait_until(has_ended, february, seconds=600)
+    deployment.wait_until(has_ended, february)
     deployment.wait(february)
     return Pipeline(
         deployment, commit, image, Story(deployment, january.run_id), Story(deployment, february), containers=seen
@@ -189,7 +189,7 @@ class ReferencePipelineContract(ABC):
     def test_steps_leave_nothing(self, pipeline: Pipeline) -> None:
         deployment = pipeline.deployment
         for story in (pipeline.january, pipeline.february):
-            deployment.wait_until(partial(self._has_gone, deployment, story.run_id), story.run_id, seconds=60)
+            deployment.wait_until(partial(self._has_gone, deployment, story.run_id), story.run_id, seconds=GONE_SECONDS)
 
     def _has_gone(self, deployment: Deployment, run_id: str) -> bool:
         return not self.left_over(deployment, run_id)

@@ -18,7 +18,6 @@ from tests.contracts.container_executor import Story
 MODULE = "tests.containers.reproduced"
 NOW = "tests/containers/reproduced_now.py"
 KEYS = ("numbers", "figures", "line")
-SECONDS = 600
 
 
 def require_reproduction(
@@ -33,7 +32,7 @@ def require_reproduction(
         meanwhile: what happens between the two.
     """
     asset = assets[-1]
-    made = deployment.wait(launch_past(deployment, past, assets), seconds=SECONDS)
+    made = deployment.wait(launch_past(deployment, past, assets))
     assert Story(deployment, made.run_id).records()[asset].environment.image == past
     meanwhile()
     before = _everything(deployment)
@@ -42,7 +41,7 @@ def require_reproduction(
         command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as reproduction:
         try:
-            deployment.wait_until(lambda: reproduction.poll() is not None, made.run_id, seconds=SECONDS)
+            deployment.wait_until(lambda: reproduction.poll() is not None, made.run_id)
         finally:
             reproduction.terminate()
         out, err = reproduction.communicate()
