@@ -13,7 +13,7 @@ import yaml
 from tests.conftest import require_program
 from tests.test_manifests import FOLDER, VERSIONS
 
-OVERLAYS = ("test", "production")
+OVERLAYS = ("overlays/test", "overlays/production", "helm")
 PASSWORDS = {
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -34,10 +34,9 @@ Manifest = dict[str, Any]
 
 @functools.cache
 def built(overlay: str) -> tuple[Manifest, ...]:
-    """The manifests of an overlay, or of the base."""
-    folder = FOLDER / ("base" if overlay == "base" else f"overlays/{overlay}")
+    """The manifests of a folder of deployments/kubernetes."""
     kubectl = require_program("kubectl", "kubernetes-client")
-    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=True)
+    done = subprocess.run([kubectl, "kustomize", str(FOLDER / overlay)], capture_output=True, text=True, check=True)
     return tuple(yaml.safe_load_all(done.stdout))
 
 
@@ -100,17 +99,17 @@ def test_passwords_are_taken_from_the_secret(overlay: str) -> None:
     for name, pod in pods(overlay).items():
         given = [variable for container in containers(pod) for variable in container.get("env", [])]
         assert all("secretKeyRef" in each["valueFrom"] for each in given if each["name"] in PASSWORDS), name
-    assert ("ml-assets" in of_kind(overlay, "Secret")) == (overlay == "test")
+    assert ("ml-assets" in of_kind(overlay, "Secret")) == (overlay == "overlays/test")
 
 
 def test_run_workers_keep_to_the_restricted_standard_and_start_in_the_code_locations_image() -> None:
     instance = yaml.safe_load((FOLDER / "dagster.yaml").read_text())["run_launcher"]["config"]["run_k8s_config"]
     assert instance["pod_spec_config"]["security_context"]["run_as_non_root"]
     assert instance["container_config"]["security_context"]["capabilities"] == {"drop": ["ALL"]}
-    (container,) = pods("production")["code-location"]["containers"]
+    (container,) = pods("overlays/production")["code-location"]["containers"]
     (own,) = [each for each in container["env"] if each["name"] == "DAGSTER_CURRENT_IMAGE"]
     assert own["valueFrom"]["configMapKeyRef"] == {"name": "ml-assets", "key": "ML_ASSETS_IMAGE"}
-    assert of_kind("production", "ConfigMap")["ml-assets"]["data"]["ML_ASSETS_IMAGE"] == container["image"]
+    assert of_kind("overlays/production", "ConfigMap")["ml-assets"]["data"]["ML_ASSETS_IMAGE"] == container["image"]
 
 
 def test_run_workers_may_do_what_the_executor_does_and_nothing_more() -> None:
@@ -153,7 +152,7 @@ def test_code_location_may_do_what_its_sweep_does_and_nothing_more() -> None:
 def test_only_who_needs_a_token_has_one() -> None:
     readers = dict.fromkeys(("webserver-read-only", "lineage", "metrics"), "ml-assets-reader")
     needs = readers | {name: f"ml-assets-{name}" for name in ("webserver", "daemon", "code-location")}
-    for name, pod in pods("test").items():
+    for name, pod in pods("overlays/test").items():
         assert pod.get("serviceAccountName") == needs.get(name), name
         assert pod.get("automountServiceAccountToken", True) == (name in needs), name
     assert of_kind("base", "ServiceAccount")["ml-assets-step"]["automountServiceAccountToken"] is False
@@ -161,11 +160,17 @@ def test_only_who_needs_a_token_has_one() -> None:
 
 
 def test_webservers_and_mlflow_survive_a_drained_node() -> None:
-    budgets = of_kind("production", "PodDisruptionBudget")
-    deployments = of_kind("production", "Deployment")
+    budgets = of_kind("overlays/production", "PodDisruptionBudget")
+    deployments = of_kind("overlays/production", "Deployment")
     assert set(budgets) == {name for name, each in deployments.items() if each["spec"]["replicas"] > 1}
     for name, budget in budgets.items():
         assert budget["spec"]["selector"] == deployments[name]["spec"]["selector"]
+
+
+def test_beside_the_chart_stands_what_it_does_not_bring() -> None:
+    assert pods("helm").keys() == {"lineage", "metrics", "mlflow"} == of_kind("helm", "Service").keys()
+    chart_account = granted("ml-assets-daemon")
+    assert chart_account >= granted("ml-assets-webserver") | granted("ml-assets-code-location")
 
 
 def granted(account: str) -> set[tuple[str, str, str]]:
