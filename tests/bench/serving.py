@@ -1,7 +1,7 @@
 """The model server beside those that people would use instead: ``python -m tests.bench.serving``.
 
 All in one run on one machine, the same models, the same single rows, as many workers, and Debian's ``wrk`` asking.
-Images are compared by what they add to the same base: the compressed size of the layers that packages make.
+Where there is a Docker engine, the images are compared as well.
 """
 
 import contextlib
@@ -13,9 +13,9 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.peers import WORKERS, Candidate, ServedModel, candidates
+from tests.bench.serve_images import compressed_sizes
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = (10, 100)
@@ -50,7 +51,7 @@ class Figures:
 
 def main() -> None:
     """Measure all of it and write build/bench/serving.json."""
-    if not _installed("wrk"):
+    if not shutil.which("wrk"):
         sys.exit("error: wrk is not installed. Next: apt-get install wrk")
     results: dict[str, Any] = {"workers": WORKERS, "cpus": os.cpu_count(), "load_average": os.getloadavg()}
     with tempfile.TemporaryDirectory(prefix="ml-assets-bench-") as folder:
@@ -59,8 +60,9 @@ def main() -> None:
             figures = [_measure(each) for each in candidates(model, _made(Path(folder) / model.name / "peers"))]
             _print(model.name, figures)
             results[model.name] = [vars(each) for each in figures]
-        results["image"] = _image_sizes(Path(folder))
-    print(json.dumps(results["image"]))
+        smallest = Path(folder) / "gradient-boosting" / "mlflow"
+        results["images"] = compressed_sizes(smallest, _made(Path(folder) / "images"))
+    _print_images(results["images"])
     file = _made(ROOT / "build" / "bench") / "serving.json"
     file.write_text(json.dumps(results, indent=2) + "\n")
 
@@ -204,55 +206,14 @@ def _written(folder: Path, library: str, estimator: Any, frame: pd.DataFrame) ->
     flavor = {"sklearn": mlflow.sklearn, "xgboost": mlflow.xgboost}[library]
     signature = mlflow.models.infer_signature(frame.head(5), estimator.predict(frame.head(5)))
     options = {"serialization_format": "cloudpickle"} if library == "sklearn" else {}
-    flavor.save_model(estimator, folder / "mlflow", signature=signature, pip_requirements=["mlflow"], **options)
+    packages = ("mlflow", {"sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}[library])
+    needs = [f"{name}=={importlib.metadata.version(name)}" for name in packages]
+    flavor.save_model(estimator, folder / "mlflow", signature=signature, pip_requirements=needs, **options)
     joblib.dump(estimator, folder / "model.joblib")
     row = [float(value) for value in frame.iloc[0]]
     return ServedModel(
         folder.name, saved.directory, folder / "mlflow", folder / "model.joblib", library, list(frame.columns), row
     )
-
-
-def _image_sizes(folder: Path) -> dict[str, Any]:
-    """Compressed megabytes of what each image adds to the same base of Python; the base itself comes on top of both.
-
-    Of ours without what Dockerfile.serve removes.
-    """
-    uv = Path(sys.prefix) / "bin" / "uv"
-    exported = subprocess.run(
-        [uv, "export", "--quiet", "--frozen", "--no-emit-project", "--only-group", "serve"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    (folder / "serve.txt").write_text(exported.stdout)
-    versions = {name: importlib.metadata.version(name) for name in ("mlflow", "scikit-learn", "xgboost-cpu")}
-    ours = _packages_size(folder / "ours", ["--requirements", str(folder / "serve.txt")], _removed())
-    theirs = _packages_size(folder / "theirs", [f"{name}=={version}" for name, version in versions.items()], [])
-    return {
-        "what": "compressed megabytes of installed packages, without the base; theirs without its nginx",
-        "ours": ours,
-        "mlflow_build_docker": theirs,
-        "times_smaller": theirs / ours if ours and theirs else None,
-    }
-
-
-def _removed() -> list[str]:
-    """Patterns of what the Dockerfile removes from the installed packages."""
-    (command,) = re.findall(r"rm -rf (onnxruntime.*?);", (ROOT / "Dockerfile.serve").read_text(), re.DOTALL)
-    return command.replace("\\\n", " ").split()
-
-
-def _packages_size(target: Path, what: list[str], removed: list[str]) -> float | None:
-    uv = Path(sys.prefix) / "bin" / "uv"
-    command = [str(uv), "pip", "install", "--quiet", "--target", str(target), *what]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"not measured: {done.stderr[-500:]}", file=sys.stderr)
-        return None
-    for place in (place for pattern in removed for place in target.glob(pattern)):
-        shutil.rmtree(place) if place.is_dir() else place.unlink()
-    archive = target.with_suffix(".tar.gz")
-    with tarfile.open(archive, "w:gz", compresslevel=6) as packed:
-        packed.add(target, arcname=".")
-    return archive.stat().st_size / 1e6
 
 
 def _print(title: str, figures: list[Figures]) -> None:
@@ -274,13 +235,24 @@ def _print(title: str, figures: list[Figures]) -> None:
     Console(width=140).print(table)
 
 
+def _print_images(megabytes: Mapping[str, Any] | None) -> None:
+    table = Table(title="image, compressed")
+    for what in ("base of both", "ours", "mlflow models build-docker", "ours / theirs"):
+        table.add_column(what, justify="right")
+    if megabytes is None:
+        table.add_row(*["not measured"] * 4)
+    else:
+        sizes = (f"{megabytes[what]:.0f} MB" for what in ("base", "ours", "mlflow_build_docker"))
+        table.add_row(*sizes, f"{megabytes['ratio']:.2f}")
+    Console(width=140).print(table)
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def _installed(program: str) -> bool:
-    import shutil
 
     return shutil.which(program) is not None
 

@@ -43,12 +43,18 @@ class Ground:
             train_image=os.environ.get("ML_ASSETS_TESTS_TRAIN_IMAGE"),
         )
 
+    def without_engine(self) -> str | None:
+        """What is missing of an engine and a registry; None if nothing is."""
+        if not shutil.which("docker") or not _succeeds("docker", "info"):
+            return f"no Docker engine answers; {BRING_UP}"
+        if not answers(f"http://{self.registry}/v2/"):
+            return f"no registry answers at {self.registry}; {BRING_UP}"
+        return None
+
     def require_engine(self) -> None:
         """Skip, or fail where all tests have to run, unless there are an engine and a registry."""
-        if not shutil.which("docker") or not _succeeds("docker", "info"):
-            unavailable(f"no Docker engine answers; {BRING_UP}")
-        if not answers(f"http://{self.registry}/v2/"):
-            unavailable(f"no registry answers at {self.registry}; {BRING_UP}")
+        if missing := self.without_engine():
+            unavailable(missing)
 
     def require_cluster(self) -> None:
         """Skip, or fail where all tests have to run, unless there is a cluster."""

@@ -168,7 +168,6 @@ def test_step_that_finds_no_room_goes_on_on_the_fallback_pool(run: Run) -> None:
         ("never_scheduled", "unschedulable: not started within 1 seconds: no node has its labels. Next: compare"),
         ("refused", "configuration: it will not have this image. Next: check"),
         ("misplaced", "misplaced: there is no pool 'nowhere'. Next: name one of settings.toml's pools: big, cpu,"),
-        ("wrong_image", f"wrong image: asked for {process_jobs.MOVED}, and the runtime runs registry.example/other@"),
         ("without_accelerator", "without_accelerator: pool gpu promises 1 accelerators, and the container sees none"),
         ("needs_what_is_broken", "ValueError: this resource is broken"),
     ],
@@ -178,6 +177,14 @@ def test_step_that_cannot_run_fails_once_with_its_cause(run: Run, step: str, exp
     assert expected in message
     assert run.events(step, dg.DagsterEventType.STEP_START) == []
     assert len(run.placements(step)) <= 1
+
+
+def test_step_in_another_image_is_ended_as_soon_as_the_runtime_tells(run: Run) -> None:
+    """Which is after its container began, and may be after its function did."""
+    message = run.failure("wrong_image")
+    assert f"wrong image: asked for {process_jobs.MOVED}, and the runtime runs registry.example/other@" in message
+    assert run.events("wrong_image", dg.DagsterEventType.STEP_OUTPUT, dg.DagsterEventType.STEP_SUCCESS) == []
+    assert len(run.placements("wrong_image")) == 1
 
 
 def test_step_that_takes_too_long_fails_once_with_its_cause(run: Run) -> None:

@@ -1,0 +1,88 @@
+"""The serve image beside the one that ``mlflow models build-docker`` makes of a model, as a registry keeps them.
+
+Both are built in full, from one base image of Python, by one BuildKit. MLflow's Dockerfile is left as it is; its image
+has the model in it, which ours fetches.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from resources.image_builders.interface import ImageSpec
+from resources.registry import RegistryClient
+from tests.containers.ground import Ground
+from tests.containers.train_image import project_build
+
+__all__ = ["compressed_sizes"]
+
+_MEGABYTE = 1e6
+
+
+def compressed_sizes(model: Path, folder: Path) -> Mapping[str, Any] | None:
+    """Compressed megabytes of both images, base and all; None, with the reason printed, where there is no engine.
+
+    Args:
+        model: directory of a model as MLflow saves it.
+        folder: empty directory.
+    """
+    ground = Ground.given()
+    if missing := ground.without_engine():
+        print(f"images are not measured: {missing}", file=sys.stderr)
+        return None
+    client = RegistryClient(plain_http=[ground.registry])
+    sizes = {
+        "base": ground.base_image,
+        "ours": _ours(ground, folder / "ours"),
+        "mlflow_build_docker": _mlflow(ground, model, folder / "mlflow"),
+    }
+    megabytes = {
+        what: sum(client.parts(client.resolve(name).reference).blobs.values()) / _MEGABYTE  # type: ignore[union-attr]
+        for what, name in sizes.items()
+    }
+    return megabytes | {"ratio": megabytes["ours"] / megabytes["mlflow_build_docker"]}
+
+
+def _ours(ground: Ground, folder: Path) -> str:
+    from ml_assets.flight_delays.assets import serve_image as asset
+
+    folder.mkdir()
+    return str(project_build(ground, folder, cast(ImageSpec, asset()))().image)
+
+
+def _mlflow(ground: Ground, model: Path, folder: Path) -> str:
+    mlflow = [sys.executable, "-m", "mlflow", "models", "generate-dockerfile"]
+    subprocess.run([*mlflow, "--model-uri", model, "--output-directory", folder], check=True, capture_output=True)
+    (base,) = re.findall(r"^FROM (\S+)$", (folder / "Dockerfile").read_text(), re.M)
+    name = f"{ground.registry}/ml-assets-tests/mlflow:bench"
+    _push(name, folder, {base: _reaching_the_index(ground, folder.with_name("base"))})
+    return name
+
+
+def _reaching_the_index(ground: Ground, folder: Path) -> str:
+    """The base image, told how indexes are reached from here, which MLflow's Dockerfile takes no secrets for."""
+    folder.mkdir()
+    lines = [f"FROM {ground.base_image}"]
+    if bundle := os.environ.get("SSL_CERT_FILE"):
+        shutil.copy(bundle, folder / "bundle.pem")
+        lines += ["COPY bundle.pem /etc/bundle.pem", "ENV PIP_CERT=/etc/bundle.pem SSL_CERT_FILE=/etc/bundle.pem"]
+    if index := os.environ.get("PIP_INDEX_URL"):
+        lines += [f"ENV PIP_INDEX_URL={index}"]
+    (folder / "Dockerfile").write_text("\n".join(lines) + "\n")
+    name = f"{ground.registry}/ml-assets-tests/base:bench"
+    _push(name, folder, {})
+    return name
+
+
+def _push(name: str, context: Path, in_place_of: Mapping[str, str]) -> None:
+    command: list[str | Path] = ["docker", "buildx", "build", "--progress", "plain", "--network", "host"]
+    command += ["--provenance=false", "--tag", name, "--push"]
+    for what, other in in_place_of.items():
+        command += ["--build-context", f"{what}=docker-image://{other}"]
+    built = subprocess.run([*command, context], capture_output=True, text=True, check=False)
+    if built.returncode:
+        sys.exit(f"error: {name} cannot be built\n{built.stderr[-4000:]}")
