@@ -9,10 +9,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from ml_assets.executors.engine import container_labels
+from ml_assets.executors.orders import BUILDS_LABEL
 
 FOLDER = Path(__file__).parents[1] / "deployments" / "kubernetes"
-FILES = sorted({*FOLDER.glob("*.yaml"), *FOLDER.glob("backup/*.yaml")} - {FOLDER / "dagster.yaml"})
+FILES = sorted({*FOLDER.glob("*.yaml"), *FOLDER.glob("jobs/*.yaml")} - {FOLDER / "dagster.yaml"})
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
 
@@ -45,17 +45,19 @@ def test_settings_lead_to_buildkitd_and_its_policy_lets_steps_in() -> None:
     (rule,) = found["NetworkPolicy"]["spec"]["ingress"]
     (peer,) = rule["from"]
     assert list(peer["namespaceSelector"]["matchLabels"].values()) == [settings["containers"]["namespace"]]
-    assert {each["key"] for each in peer["podSelector"]["matchExpressions"]} <= container_labels("a-run").keys()
+    (job,) = manifests(FOLDER / "jobs" / "images.yaml")
+    assert peer["podSelector"]["matchLabels"] == {BUILDS_LABEL: "true"}
+    assert job["spec"]["template"]["metadata"]["labels"][BUILDS_LABEL] == "true"
 
 
-@pytest.mark.parametrize("name", ["save", "restore"])
-def test_backups_keep_to_the_restricted_standard_and_run_as_nobody_who_may_do_anything(name: str) -> None:
-    (job,) = manifests(FOLDER / "backup" / f"{name}.yaml")
+@pytest.mark.parametrize("name", ["images", "save", "restore"])
+def test_jobs_keep_to_the_restricted_standard_and_run_as_nobody_who_may_do_anything(name: str) -> None:
+    (job,) = manifests(FOLDER / "jobs" / f"{name}.yaml")
     pod = job["spec"]["template"]["spec"]
     assert pod["serviceAccountName"] == "ml-assets-reader"
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in [*pod["initContainers"], *pod["containers"]]:
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
         assert not container["securityContext"]["allowPrivilegeEscalation"]
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert "memory" in container["resources"]["limits"]

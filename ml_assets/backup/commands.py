@@ -27,7 +27,7 @@ backup_commands = typer.Typer()
     "backup",
     epilog=examples(
         "make backup BACKUP=/mnt/backup",
-        "deployments/kubernetes/backup/backup save",
+        "deployments/kubernetes/jobs/run save",
         "ml-assets backup /mnt/backup",
     ),
 )
@@ -60,7 +60,7 @@ def _backup(folder: _Folder, as_json: Json = False) -> None:
     "restore",
     epilog=examples(
         "make restore BACKUP=/mnt/backup",
-        "deployments/kubernetes/backup/backup restore",
+        "deployments/kubernetes/jobs/run restore",
         "ml-assets restore /mnt/backup",
     ),
 )

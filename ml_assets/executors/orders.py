@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from ml_assets.executors.launch import ContainerExecutor
 
-__all__ = ["container_name", "order_of", "packed", "unpacked"]
+__all__ = ["BUILDS_LABEL", "container_name", "order_of", "packed", "unpacked"]
+
+BUILDS_LABEL = "ml-assets/builds"
+"""On containers that make images, and so have to reach BuildKit."""
 
 _LABEL_LENGTH = 63
 _MONITORING, _POSTGRES = "run_monitoring", "dagster_postgres"
@@ -62,6 +65,7 @@ def order_of(
         "ml-assets/pool": placement.pool,
         "ml-assets/launch": str(placement.number),
         "ml-assets/attempt": str(known_state.get_retry_state().get_attempt_count(step.key)),
+        BUILDS_LABEL: "true" if placement.builds else "",
     }
     return Order(
         name=name,

@@ -12,10 +12,11 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ml_assets.containers import IMAGES_GROUP, ContainerSpec, placed_image
+from ml_assets.executors.run_images import image_record
 from resources.errors import PlacementError
 from resources.identity import ImageReference
 from resources.pools import Override, Pool, parse_memory, print_memory
-from resources.provenance import OVERRIDES_TAG, RECORD_METADATA, ProvenanceRecord
+from resources.provenance import OVERRIDES_TAG
 from resources.settings import ContainerSettings
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Placement(BaseModel):
     price_per_hour: float | None = None
     """The pool's."""
     run_seconds: int | None = None
+    builds: bool = False
+    """Whether the step makes an image, and so has to reach BuildKit."""
     code_versions: dict[str, str] = {}
     """Code version that the code location expects of each asset that the step makes; empty where it is pinned."""
     interruptions: int = 0
@@ -130,7 +133,7 @@ class RunPlacements:
         rules: what settings say.
         job: the run's job, as the code location has it.
         instance: knows which images were made.
-        tags: the run's tags, which may carry overrides.
+        run: its tags may carry overrides.
         overrides: the overrides of the executor's config, which go before those of tags.
 
     Raises:
@@ -142,11 +145,11 @@ class RunPlacements:
         rules: PlacementRules,
         job: "JobDefinition",
         instance: dg.DagsterInstance,
-        tags: Mapping[str, str],
+        run: dg.DagsterRun,
         overrides: Mapping[str, Override],
     ) -> None:
-        self.rules, self._job, self._instance = rules, job, instance
-        self._layers = (rules.overrides, _overrides_of_tag(tags.get(OVERRIDES_TAG, "{}")), overrides)
+        self.rules, self._job, self._instance, self._run = rules, job, instance, run
+        self._layers = (rules.overrides, _overrides_of_tag(run.tags.get(OVERRIDES_TAG, "{}")), overrides)
 
     def place(self, step: "ExecutionStep") -> Placement:
         """Where the first launch of a step runs.
@@ -168,6 +171,7 @@ class RunPlacements:
         return Placement(
             step=step.key,
             pool=pool_name,
+            builds=subject.is_image,
             code_versions=subject.code_versions if "image_asset" in image else {},
             **image,
             run_seconds=self.rules.containers.check_seconds if subject.is_check else pool.run_seconds,
@@ -198,10 +202,7 @@ class RunPlacements:
             )
         if "@" in said:
             return {"image": _reference(said, asset)}
-        event = self._instance.get_latest_materialization_event(dg.AssetKey.from_user_string(said))
-        materialization = event.asset_materialization if event else None
-        entry = materialization.metadata.get(RECORD_METADATA) if materialization else None
-        record = ProvenanceRecord.model_validate(entry.value) if entry else None
+        record = image_record(self._instance, self._run, said)
         if record is None or record.made_image is None:
             happened = "was made without a container engine" if record else "has never been made"
             raise PlacementError(

@@ -32,11 +32,18 @@ class Kustomized:
     """Image of the services and of steps, by digest."""
     folder: Path
     ground: Ground
+    buildkitd: str
+    """Where BuildKit listens for pods."""
 
     def apply(self) -> None:
         """Bring the cluster to what the overlay says now."""
         variables = {
             "ML_ASSETS_IMAGE": self.image,
+            "ML_ASSETS__IMAGES__PREFIX": f"tests/{self.namespace}",
+            "ML_ASSETS__IMAGES__ENDPOINT": self.buildkitd,
+            "ML_ASSETS__IMAGES__NETWORK": "host",
+            "ML_ASSETS__IMAGES__REGISTRY_CACHE": "false",  # the relay's engine has it
+            "ML_ASSETS__IMAGES__SECRETS__CA_BUNDLE": "/run/ml-assets-images/ca.pem",
             "ML_ASSETS__CONTAINERS__NAMESPACE": self.namespace,
             "ML_ASSETS__IMAGES__REGISTRY": self.ground.registry,
             "ML_ASSETS__IMAGES__PLAIN_HTTP": f'["{self.ground.registry}"]',
@@ -44,7 +51,9 @@ class Kustomized:
             "ML_ASSETS__POOLS__CPU__MEMORY": "1Gi",
             # So that a test need not wait for the night.
             "ML_ASSETS__FLIGHT_DELAYS__NIGHTLY": "* * * * *",
-            **{f"ML_ASSETS__PLACEMENT__{asset}__IMAGE": self.image for asset in ("FLIGHTS", "WEATHER", "DEPARTURES")},
+            "ML_ASSETS__POOLS__GPU__CPUS": "0.1",
+            "ML_ASSETS__POOLS__GPU__MEMORY": "1Gi",
+            "ML_ASSETS__POOLS__GPU__CHECK_ACCELERATORS": "false",  # they are no real ones
         }
         literals = [f"{name}={value}" for name, value in variables.items()]
         others = {"postgres": self.postgres_image, "chrislusf/seaweedfs": stand_in(self.ground, "storage")}
@@ -58,8 +67,11 @@ class Kustomized:
             "bases": [os.path.relpath(_TARGET / "overlays" / "test", self.folder.resolve())],
             "generatorOptions": {"disableNameSuffixHash": True},
             "configMapGenerator": [{"name": "ml-assets", "behavior": "merge", "literals": literals}],
+            "secretGenerator": [{"name": "ml-assets-images", "files": ["ca.pem"]}],
             "images": images,
         }
+        bundle = os.environ.get("SSL_CERT_FILE")
+        (self.folder / "ca.pem").write_bytes(Path(bundle).read_bytes() if bundle else b"")
         (self.folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
         kubectl("apply", "--kustomize", str(self.folder))
 
@@ -84,15 +96,15 @@ class Kustomized:
         """What stands for PostgreSQL's image."""
         return stand_in(self.ground, "postgres")
 
-    def backup(self, what: str) -> str:
-        """What saving or restoring a backup says.
+    def run_job(self, what: str) -> str:
+        """What a Job of the target's folder ``jobs`` says.
 
         Raises:
             AssertionError: it fails.
         """
-        command = [str(_TARGET / "backup" / "backup"), what, self.namespace]
+        command = [str(_TARGET / "jobs" / "run"), what, self.namespace]
         environment = {**os.environ, "POSTGRES_IMAGE": self.postgres_image}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800, check=False)
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
         return done.stdout
 
@@ -123,14 +135,16 @@ class Kustomized:
 
 
 @contextmanager
-def kustomized(ground: Ground, folder: Path) -> Iterator[Kustomized]:
+def kustomized(ground: Ground, folder: Path, buildkitd: str) -> Iterator[Kustomized]:
     """The overlay ``test`` with this ground's images, until the block ends; its namespace goes with everything in it.
 
     Args:
         ground: its registry gets the images.
         folder: empty directory, for an overlay above ``test``.
+        buildkitd: where BuildKit listens for pods.
     """
-    target = Kustomized(f"ml-assets-tests-{uuid4().hex[:12]}", services_image(ground, COMMIT), folder, ground)
+    namespace = f"ml-assets-tests-{uuid4().hex[:12]}"
+    target = Kustomized(namespace, services_image(ground, COMMIT), folder, ground, buildkitd)
     try:
         target.apply()
         yield target

@@ -10,6 +10,7 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
+from ml_assets.executors.orders import BUILDS_LABEL
 from ml_assets.flight_delays.assets import builder_image as builder_asset
 from resources.identity import ImageReference
 from resources.image_builders.interface import ImageSpec
@@ -79,6 +80,10 @@ def deployment(
 @pytest.fixture(scope="module")
 def first(deployment: KubernetesDeployment) -> Build:
     return materialized(deployment)
+
+
+def test_pod_is_one_that_buildkitd_lets_in(first: Build) -> None:
+    assert first.pod["metadata"]["labels"][BUILDS_LABEL] == "true"
 
 
 def materialized(deployment: KubernetesDeployment) -> Build:

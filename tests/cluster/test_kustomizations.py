@@ -99,7 +99,16 @@ def test_passwords_are_taken_from_the_secret(overlay: str) -> None:
     for name, pod in pods(overlay).items():
         given = [variable for container in containers(pod) for variable in container.get("env", [])]
         assert all("secretKeyRef" in each["valueFrom"] for each in given if each["name"] in PASSWORDS), name
-    assert ("ml-assets" in of_kind(overlay, "Secret")) == (overlay == "overlays/test")
+    in_test = {"ml-assets", "ml-assets-mlflow", "postgres"}
+    assert of_kind(overlay, "Secret").keys() == (in_test if overlay == "overlays/test" else set())
+
+
+def test_only_mlflow_gets_the_password_of_its_database() -> None:
+    secret = {"secretRef": {"name": "ml-assets-mlflow"}}
+    found = {name: [secret in each["envFrom"] for each in containers(pod)] for name, pod in pods("base").items()}
+    assert found.pop("mlflow") == [True, True]
+    assert not any(any(each) for each in found.values())
+    assert "MLFLOW_BACKEND_STORE_URI" not in of_kind("overlays/test", "Secret")["ml-assets"]["data"]
 
 
 def test_run_workers_keep_to_the_restricted_standard_and_start_in_the_code_locations_image() -> None:

@@ -1,6 +1,7 @@
 """The kubernetes target brought up by ``kubectl apply -k``, as people do it; tests build on those before them."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from resources.provenance import RECORD_METADATA, ProvenanceRecord
+from resources.provenance import OVERRIDES_TAG, RECORD_METADATA, ProvenanceRecord
 from tests.cluster.kustomized import COMMIT, Kustomized, kustomized
 from tests.containers.ground import Ground
 from tests.containers.stand_ins import services_image
@@ -18,6 +19,7 @@ from tests.containers.webserver import Webserver, read_page
 from tests.graphql import TERMINATE
 
 MONTH = "2013-01-01"
+ASSETS = ("flights", "weather", "departures", "delay_model")
 _MADE = """
 query Made($run: ID!) {
   runOrError(runId: $run) {
@@ -48,10 +50,16 @@ STATEFUL = ("postgres", "storage")
 
 
 @pytest.fixture(scope="module")
-def deployed(cluster: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kustomized]:
-    with kustomized(cluster, tmp_path_factory.mktemp("overlay")) as target:
+def deployed(cluster: Ground, buildkitd: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kustomized]:
+    with kustomized(cluster, tmp_path_factory.mktemp("overlay"), buildkitd) as target:
         target.rolled_out(*STATEFUL, *STATELESS)
         yield target
+
+
+def train_image(deployed: Kustomized) -> str:
+    """What the Job that makes images says of the train image: its reference by digest."""
+    (found,) = set(re.findall(r"\S+/train@sha256:[0-9a-f]{64}", deployed.run_job("images")))
+    return str(found)
 
 
 def records(ui: Webserver, run: str) -> dict[str, ProvenanceRecord]:
@@ -64,9 +72,16 @@ def records(ui: Webserver, run: str) -> dict[str, ProvenanceRecord]:
     return found
 
 
+def test_one_command_makes_the_images_that_steps_run_in(deployed: Kustomized) -> None:
+    made = train_image(deployed)
+    assert made.startswith(f"{deployed.ground.registry}/tests/{deployed.namespace}/train@sha256:")
+    assert train_image(deployed) == made, "what is there is not made again"
+
+
 def test_assets_are_made_as_the_ui_launches_them_while_each_service_is_restarted(deployed: Kustomized) -> None:
+    image = train_image(deployed)
     with deployed.webserver("webserver") as ui:
-        run = ui.launch("flights", "weather", "departures", partition=MONTH)
+        run = ui.launch(*ASSETS, partition=MONTH)
         ui.wait(run, "STARTED")
     for name in STATEFUL:  # what they keep goes with their pod
         deployed.kubectl("exec", f"deployment/{name}", "--", "sh", "-c", "kill -INT 1")
@@ -75,13 +90,15 @@ def test_assets_are_made_as_the_ui_launches_them_while_each_service_is_restarted
     with deployed.webserver("webserver") as ui:
         if ui.wait(run, "SUCCESS", "FAILURE") == "FAILURE":
             # A step that could not reach the storage says so; what others stored is there, and the same again succeeds.
-            assert all("Next: " in failure for failure in ui.failures(run)), ui.failures(run)
-            run = ui.launch("flights", "weather", "departures", partition=MONTH)
+            failures = ui.failures(run)
+            assert failures
+            assert all("Next: " in failure for failure in failures), failures
+            run = ui.launch(*ASSETS, partition=MONTH)
             ui.wait(run, "SUCCESS")
         made = records(ui, run)
-    assert set(made) == {"flights", "weather", "departures"}
+    assert set(made) == set(ASSETS)
     for record in made.values():
-        assert record.environment.image == deployed.image
+        assert record.environment.image == image
         assert (record.source.commit, record.source.dirty) == (COMMIT, False)
 
 
@@ -121,26 +138,25 @@ def test_schedule_launches_its_runs(deployed: Kustomized) -> None:
         assert tick["runIds"]
         for run in tick["runIds"]:
             ui.ask(TERMINATE, run=run)
-        for run in tick["runIds"]:  # whose first steps may be faster than the request: nobody made their image here
-            if ui.wait(run, "CANCELED", "FAILURE") == "FAILURE":
-                assert all("Next: materialize images/train" in failure for failure in ui.failures(run)), ui.failures(
-                    run
-                )
-    assert not deployed.kubectl("get", "jobs", "--output=name").count("dagster-step")
+        for run in tick["runIds"]:
+            ui.wait(run, "CANCELED")
+    assert "/step-" not in deployed.kubectl("get", "jobs", "--output=name")
 
 
 def test_new_version_is_rolled_out_while_a_run_goes_on_with_its_own(deployed: Kustomized) -> None:
     newer = "d1" * 20
     upgraded = replace(deployed, image=services_image(deployed.ground, newer))
     with deployed.webserver("webserver") as ui:
-        run = ui.launch("weather", "flights", partition="2013-02-01")
+        pinned = {OVERRIDES_TAG: json.dumps({"*": {"image": deployed.image}})}
+        run = ui.launch("weather", "flights", partition="2013-02-01", tags=pinned)
         ui.wait(run, "STARTED")
     upgraded.apply()
     upgraded.rolled_out(*STATELESS)
     with upgraded.webserver("webserver") as ui:
         ui.wait(run, "SUCCESS")
         old = records(ui, run)
-        run = ui.launch("weather", partition="2013-03-01")
+        pinned = {OVERRIDES_TAG: json.dumps({"*": {"image": upgraded.image}})}
+        run = ui.launch("weather", partition="2013-03-01", tags=pinned)
         ui.wait(run, "SUCCESS")
         new = records(ui, run)
     assert {record.source.commit for record in old.values()} == {COMMIT}
@@ -154,16 +170,16 @@ def test_what_was_saved_comes_back_where_nothing_was(
     deployed.kubectl("apply", "--filename", str(_claim(deployed, tmp_path)))
     request.addfinalizer(lambda: deployed.kubectl("delete", "--wait=false", "persistentvolume", deployed.namespace))
     before = deployed.trace(f"departures@{MONTH}")
-    deployed.backup("save")
+    deployed.run_job("save")
     with pytest.raises(AssertionError, match="runs already"):
-        deployed.backup("restore")
+        deployed.run_job("restore")
     deployed.kubectl("delete", "pod", f"--selector=app.kubernetes.io/name in ({', '.join(STATEFUL)})")
     deployed.rolled_out(*STATEFUL)
     deployed.kubectl("rollout", "restart", *(f"deployment/{name}" for name in STATELESS))
     deployed.rolled_out(*STATELESS)
     with pytest.raises(AssertionError, match="nothing recorded"):
         deployed.trace(f"departures@{MONTH}")
-    deployed.backup("restore")
+    deployed.run_job("restore")
     assert deployed.trace(f"departures@{MONTH}") == before
     with deployed.webserver("webserver") as ui:
         run = ui.launch("departures", partition=MONTH)

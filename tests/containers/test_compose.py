@@ -12,6 +12,7 @@ from tests.containers.ground import Ground
 from tests.containers.webserver import read_page
 
 MONTH = "2013-01-01"
+ASSETS = ("flights", "weather", "departures", "delay_model")
 SERVICES = (
     "code-location",
     "daemon",
@@ -54,18 +55,20 @@ def test_services_of_ours_are_not_root(compose: Compose) -> None:
 
 def test_assets_are_made_in_containers_of_their_own_while_each_service_is_restarted(compose: Compose) -> None:
     with compose.starting("ml-assets/run") as started:
-        run = compose.ui.launch("flights", "weather", "departures", partition=MONTH)
+        run = compose.ui.launch(*ASSETS, partition=MONTH)
         compose.ui.wait(run, "STARTED")
         for service in SERVICES:
             compose("restart", "--timeout=5", service)
         if compose.ui.wait(run, "SUCCESS", "FAILURE") == "FAILURE":
             # A step that could not reach the storage says so; what others stored is there, and the same again succeeds.
-            assert all("Next: " in failure for failure in compose.ui.failures(run)), compose.ui.failures(run)
-            run = compose.ui.launch("flights", "weather", "departures", partition=MONTH)
+            failures = compose.ui.failures(run)
+            assert failures
+            assert all("Next: " in failure for failure in failures), failures
+            run = compose.ui.launch(*ASSETS, partition=MONTH)
             compose.ui.wait(run, "SUCCESS")
         containers = [each for each in started() if each["ml-assets/run"] == run]
     records = compose.records(run)
-    assert set(records) == {"flights", "weather", "departures"}
+    assert set(records) == set(ASSETS)
     image = f"127.0.0.1:{compose.variables['REGISTRY_PORT']}/ml-assets/train@sha256:"
     for record in records.values():
         assert (record.environment.image or "").startswith(image)

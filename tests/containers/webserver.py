@@ -3,6 +3,7 @@
 import json
 import time
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ class Webserver:
                     raise
                 time.sleep(_POLL_SECONDS)
 
-    def launch(self, *assets: str, partition: str) -> str:
+    def launch(self, *assets: str, partition: str, tags: Mapping[str, str] | None = None) -> str:
         """Materialize assets as the UI does; the id of the run."""
         selector = {
             "repositoryLocationName": "ml_assets",
@@ -72,8 +73,9 @@ class Webserver:
             "assetSelection": [{"path": [asset]} for asset in assets],
             "assetCheckSelection": [],
         }
-        tags = [{"key": "dagster/partition", "value": partition}]
-        params = {"selector": selector, "mode": "default", "runConfigData": {}, "executionMetadata": {"tags": tags}}
+        told = {"dagster/partition": partition, **(tags or {})}
+        metadata = {"tags": [{"key": key, "value": value} for key, value in told.items()]}
+        params = {"selector": selector, "mode": "default", "runConfigData": {}, "executionMetadata": metadata}
         answer = self.ask(LAUNCH, params=params)
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])

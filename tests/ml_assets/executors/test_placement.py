@@ -141,9 +141,8 @@ def place(
     job: dg.JobDefinition | None = None,
 ) -> Placement:
     job = job or DEFINITIONS.resolve_implicit_global_asset_job_def()
-    placements = RunPlacements(
-        PlacementRules(settings, POOLS, rules or {}), job, instance, {OVERRIDES_TAG: tag} if tag else {}, launch or {}
-    )
+    run = dg.DagsterRun(job.name, tags={OVERRIDES_TAG: tag} if tag else {})
+    placements = RunPlacements(PlacementRules(settings, POOLS, rules or {}), job, instance, run, launch or {})
     return placements.place(create_execution_plan(job).get_step_by_key(step))  # type: ignore[arg-type]
 
 
@@ -308,7 +307,9 @@ def test_steps_code_knows_its_placement() -> None:
 
 def test_op_is_named_within_its_graph_and_its_mapped_steps_have_its_placement(instance: dg.DagsterInstance) -> None:
     rules = {"inner.splits": Override(cpus=2), "inner.doubles": Override(cpus=3), "inner.doubles[b]": Override(cpus=4)}
-    placements = RunPlacements(PlacementRules(CONTAINERS, POOLS, rules), of_graphs, instance, {}, {})
+    placements = RunPlacements(
+        PlacementRules(CONTAINERS, POOLS, rules), of_graphs, instance, dg.DagsterRun("of_graphs"), {}
+    )
     plan = create_execution_plan(of_graphs)
     assert placements.place(plan.get_step_by_key("inner.splits")).cpus == 2  # type: ignore[arg-type]
     mapped = plan.get_step_by_key("inner.doubles[?]")
@@ -321,7 +322,8 @@ def test_op_is_named_within_its_graph_and_its_mapped_steps_have_its_placement(in
 def test_override_of_a_run_that_no_step_matches_is_found_with_what_may_be_meant(instance: dg.DagsterInstance) -> None:
     said = dict.fromkeys(("inner.double", "inner.doubles[a]", "inner.splits", EVERY_STEP, "zzz"), Override(cpus=2))
     rules = PlacementRules(CONTAINERS, POOLS, {"of_another_job": Override(cpus=2)})
-    placements = RunPlacements(rules, of_graphs, instance, {OVERRIDES_TAG: '{"inner.split": {}}'}, said)
+    run = dg.DagsterRun("of_graphs", tags={OVERRIDES_TAG: '{"inner.split": {}}'})
+    placements = RunPlacements(rules, of_graphs, instance, run, said)
     assert placements.unmatched(create_execution_plan(of_graphs)) == {
         "inner.split": " (did you mean inner.splits?)",
         "inner.double": " (did you mean inner.doubles?)",
