@@ -22,7 +22,7 @@ def hardware(root: Path = _ROOT) -> Hardware:
     """The machine, bounded by CPU affinity and by the control group (version 1 or 2) of a container.
 
     Args:
-        root: where ``proc`` and ``sys`` are.
+        root: where ``proc``, ``sys`` and ``dev`` are.
     """
     limits = ProcessLimits(root)
     accelerators = tuple(_nvidia(root))
@@ -81,12 +81,15 @@ def _processor(root: Path) -> str:
 
 
 def _nvidia(root: Path) -> Iterator[str]:
-    """Models of the GPUs that the NVIDIA driver manages (``/proc/driver/nvidia/gpus/<bus>/information``)."""
+    """Models of the GPUs that the NVIDIA driver manages (``/proc/driver/nvidia/gpus/<bus>/information``).
+
+    A container sees all of its machine's there, and has devices for those that it was given.
+    """
     for file in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
-        for line in read_kernel_file(file).splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "Model":
-                yield value.strip()
+        lines = (line.partition(":") for line in read_kernel_file(file).splitlines())
+        told = {name.strip(): value.strip() for name, _, value in lines}
+        if "Model" in told and (root / f"dev/nvidia{told.get('Device Minor', '')}").exists():
+            yield told["Model"]
 
 
 def _cuda() -> str | None:

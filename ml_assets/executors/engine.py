@@ -1,7 +1,8 @@
 """What an engine that runs containers must be able to do; Docker and Kubernetes are the two there are."""
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -14,6 +15,7 @@ __all__ = ["RUN_LABEL", "ContainerEngine", "Observation", "Order", "State", "con
 RUN_LABEL = "ml-assets/run"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "ml-assets"
+_STOPPING_SECONDS = 0.5
 
 
 class State(StrEnum):
@@ -104,6 +106,14 @@ class ContainerEngine(ABC):
     @abstractmethod
     def stop(self, name: str) -> bool:
         """Have a container end, and remove it; whether it is gone (or its node out of reach). Called until it is."""
+
+    def stop_all(self, names: Collection[str], seconds: float) -> set[str]:
+        """Have containers end, and remove them; those that are not gone although they were given some time."""
+        left, patience = set(names), time.monotonic() + seconds
+        while left and time.monotonic() < patience:
+            left = {name for name in left if not self.stop(name)}
+            time.sleep(_STOPPING_SECONDS if left else 0)
+        return left
 
     @abstractmethod
     def remove(self, name: str, *, succeeded: bool) -> None:

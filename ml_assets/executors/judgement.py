@@ -6,17 +6,28 @@ from typing import TYPE_CHECKING
 
 from ml_assets.executors import reports
 from ml_assets.executors.engine import Observation, State
-from ml_assets.executors.failures import Cause, Failure
-from ml_assets.executors.placement import Placement
+from ml_assets.executors.failures import Cause, Failure, Reaction
+from ml_assets.executors.placement import Placement, PlacementRules
 from resources.provenance import LaunchTimes
 
 if TYPE_CHECKING:
+    from dagster._core.events import DagsterEvent
     from dagster._core.execution.context.system import IStepContext
     from dagster._core.execution.plan.step import ExecutionStep
 
     from ml_assets.executors.launch import ContainerExecutor
 
-__all__ = ["Launched", "judge"]
+__all__ = ["Launched", "Waiting", "compare_image", "judge", "placed_again"]
+
+
+@dataclass
+class Waiting:
+    """A step that may be launched as soon as the limits allow."""
+
+    step: "ExecutionStep"
+    placement: Placement | None = None
+    reported: bool = False
+    said_at: float | None = None
 
 
 @dataclass
@@ -34,12 +45,19 @@ class Launched:
     verified: bool = False
     said: str | None = None
     """What was last reported of its waiting."""
+    success: "DagsterEvent | None" = None
+    """That it has succeeded, which counts once it is known in which image."""
     given_up: Failure | None = None
     """Why it is being ended; what follows waits until it has."""
     reported: bool = False
     """Whether its failure stands in the event log already, to be read from there."""
     ended_at: float = 0.0
     succeeded: bool = False
+
+    @property
+    def is_disowned(self) -> bool:
+        """Whether nothing counts that it says: it ran in another image than was asked for."""
+        return self.given_up is not None and self.given_up.cause is Cause.WRONG_IMAGE
 
 
 def judge(
@@ -52,7 +70,7 @@ def judge(
     if launched.identity is not None and seen.identity not in (None, launched.identity):
         return executor.engine.why_gone(launched.name) or Failure(Cause.DELETED, "another took its place")
     launched.identity = seen.identity or launched.identity
-    mismatch = _compare_image(launched, seen, executor, step)
+    mismatch = compare_image(launched, seen, executor, step)
     if mismatch is not None or seen.failure is not None:
         return mismatch or seen.failure
     limit = executor.rules.pool(launched.placement.pool).pending_seconds
@@ -66,9 +84,10 @@ def judge(
     return _running(launched, seen)
 
 
-def _compare_image(
+def compare_image(
     launched: Launched, seen: Observation, executor: "ContainerExecutor", step: "IStepContext"
 ) -> Failure | None:
+    """Compare the image that runs, once it is known, with the one that was asked for; a failure if it is another."""
     if seen.image_id is None or launched.verified:
         return None
     times = _times(launched, seen, executor)  # asked again with the next look where the engine does not answer
@@ -78,6 +97,18 @@ def _compare_image(
     if ran is not False:
         return None
     return Failure(Cause.WRONG_IMAGE, f"asked for {launched.placement.image}, and the runtime runs {seen.image_id}")
+
+
+def placed_again(placement: Placement, failure: Failure, rules: PlacementRules) -> Placement | None:
+    """Where to launch the same attempt once more; None where the author's policy decides, or nothing would help."""
+    reaction, pool = failure.cause.reaction, rules.pool(placement.pool)
+    if reaction is Reaction.MORE_MEMORY:
+        return placement.with_more_memory(pool)
+    if reaction is Reaction.RUN_AGAIN and placement.interruptions < pool.interruptions:
+        return placement.again(interruptions=placement.interruptions + 1)
+    if reaction in (Reaction.RUN_AGAIN, Reaction.FALL_BACK) and pool.fallback is not None:
+        return placement.on(pool.fallback, rules.pool(pool.fallback))
+    return None
 
 
 def _times(launched: Launched, seen: Observation, executor: "ContainerExecutor") -> LaunchTimes:

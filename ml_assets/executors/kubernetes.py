@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ml_assets.executors.engine import MANAGED_BY, MANAGER, RUN_LABEL, ContainerEngine, Observation, Order
+from ml_assets.executors.engine import MANAGED_BY, MANAGER, RUN_LABEL, ContainerEngine, Observation, Order, State
 from ml_assets.executors.failures import Failure
 from ml_assets.executors.kubernetes_job import job_manifest
 from ml_assets.executors.kubernetes_pods import (
@@ -20,6 +20,8 @@ from ml_assets.executors.kubernetes_pods import (
     observe_pod,
     on_lost_node,
     pull_seconds,
+    refused_mount,
+    refused_pod,
     seconds_of,
     why_deleted,
     why_ended,
@@ -44,6 +46,7 @@ RIGHTS = (
 _JOB = "job-name"
 _TIMEOUT = (5, 30)
 _OVERDUE_SECONDS = 10
+_LATE_SECONDS = 4
 _POD_MADE = "SuccessfulCreate"
 _FROM_CACHE = "0"
 """Resource version that lets the API server answer from its cache, which is cheap and a moment late."""
@@ -87,14 +90,13 @@ class KubernetesEngine(ContainerEngine):
     def observe(self, run_id: str) -> Mapping[str, Observation]:
         """Every step's Job of a run, by name; one that was replaced shows the newest of its pods."""
         selector = f"{RUN_LABEL}={run_id}"
-        found: dict[str, Observation] = {}
-        for job in self._list(self._batch.list_namespaced_job, selector, resource_version=_FROM_CACHE):
-            found[job["metadata"]["name"]] = observe_job(job)
+        jobs = self._list(self._batch.list_namespaced_job, selector, resource_version=_FROM_CACHE)
         pods = self._list(self._core.list_namespaced_pod, selector, resource_version=_FROM_CACHE)
-        for pod in sorted(pods, key=lambda each: each["metadata"]["creationTimestamp"]):
-            name = pod["metadata"]["labels"].get(_JOB, "")
-            if name in found:
-                found[name] = self._observe_pod(pod)
+        newest = {each["metadata"]["labels"].get(_JOB, ""): each for each in sorted(pods, key=_made_at)}
+        found: dict[str, Observation] = {}
+        for job in jobs:
+            name = job["metadata"]["name"]
+            found[name] = self._observe_pod(newest[name]) if name in newest else self._observe_job(job)
         return found
 
     def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
@@ -164,8 +166,14 @@ class KubernetesEngine(ContainerEngine):
             runs.setdefault(metadata["labels"].get(RUN_LABEL, ""), []).append(metadata["name"])
         return runs
 
+    def _observe_job(self, job: Mapping[str, Any]) -> Observation:
+        seen = observe_job(job)
+        return refused_pod(seen, self._events_of(job["metadata"]["name"])) if _is_late(_made_at(job)) else seen
+
     def _observe_pod(self, pod: Mapping[str, Any]) -> Observation:
         seen = observe_pod(pod)
+        if seen.state is State.PENDING and seen.scheduled_at is not None and _is_late(_made_at(pod)):
+            seen = refused_mount(seen, self._events_of(pod["metadata"]["name"], "FailedMount"))
         if "deletionTimestamp" not in pod["metadata"] or (seen.has_ended and why_ended(pod) is None):
             return seen
         events = self._events(pod["metadata"]["labels"].get(_JOB, ""))
@@ -173,7 +181,7 @@ class KubernetesEngine(ContainerEngine):
 
     def _pods(self, name: str) -> list[dict[str, Any]]:
         pods = self._list(self._core.list_namespaced_pod, f"{_JOB}={name}")
-        return sorted(pods, key=lambda each: str(each["metadata"]["creationTimestamp"]))
+        return sorted(pods, key=_made_at)
 
     def _events(self, name: str) -> list[dict[str, Any]]:
         """Events of a Job and of its pods, gone ones too: the Job's events name the pods that were made of it."""
@@ -181,10 +189,11 @@ class KubernetesEngine(ContainerEngine):
         made = [each["message"].rpartition(" ")[2] for each in events if each.get("reason") == _POD_MADE]
         for pod in dict.fromkeys([*made, *(pod["metadata"]["name"] for pod in self._pods(name))]):
             events += self._events_of(pod)
-        return sorted(events, key=lambda each: str(each.get("lastTimestamp") or each["metadata"]["creationTimestamp"]))
+        return sorted(events, key=_happened_at)
 
-    def _events_of(self, involved: str) -> list[dict[str, Any]]:
-        return self._list(self._core.list_namespaced_event, field_selector=f"involvedObject.name={involved}")
+    def _events_of(self, involved: str, reason: str | None = None) -> list[dict[str, Any]]:
+        selector = f"involvedObject.name={involved}" + (f",reason={reason}" if reason else "")
+        return sorted(self._list(self._core.list_namespaced_event, field_selector=selector), key=_happened_at)
 
     def _list(self, call: Any, selector: str | None = None, **options: str) -> list[dict[str, Any]]:
         if selector is not None:
@@ -264,6 +273,19 @@ def _said(error: Any) -> str:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         return f"{error.status} {error.reason}"
+
+
+def _made_at(thing: Mapping[str, Any]) -> str:
+    return str(thing["metadata"]["creationTimestamp"])
+
+
+def _happened_at(event: Mapping[str, Any]) -> str:
+    return str(event.get("lastTimestamp") or _made_at(event))
+
+
+def _is_late(made: str) -> bool:
+    """Whether something should have begun: what has not may say why in its events."""
+    return datetime.now(UTC).timestamp() - (seconds_of(made) or 0.0) > _LATE_SECONDS
 
 
 def _is_overdue(deletion: str) -> bool:

@@ -19,11 +19,14 @@ STOP_SECONDS = 15
 _NODE_LOST_SECONDS = 30
 """How long a pod stays on a node that does not answer, before it is given up."""
 _SHARED_MEMORY = "shared-memory"
+_UNDISTURBED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+"""Keeps those who drain nodes to save money from a step that works."""
 
 
 def job_manifest(order: Order, settings: ContainerSettings) -> dict[str, Any]:
     """The Job of one launch. Nothing owns it: it outlives the run worker that ordered it."""
     metadata = {"labels": dict(order.labels), "annotations": dict(order.annotations)}
+    pod_metadata = {**metadata, "annotations": {**order.annotations, **_UNDISTURBED}}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -33,7 +36,7 @@ def job_manifest(order: Order, settings: ContainerSettings) -> dict[str, Any]:
             "completions": 1,
             "parallelism": 1,
             "ttlSecondsAfterFinished": settings.finished_seconds,
-            "template": {"metadata": metadata, "spec": _pod(order, settings)},
+            "template": {"metadata": pod_metadata, "spec": _pod(order, settings)},
         },
     }
 

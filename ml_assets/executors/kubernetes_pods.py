@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,8 @@ __all__ = [
     "observe_pod",
     "on_lost_node",
     "pull_seconds",
+    "refused_mount",
+    "refused_pod",
     "seconds_of",
     "why_deleted",
     "why_ended",
@@ -25,6 +28,10 @@ _Json = Mapping[str, Any]
 _PULL = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _PULL_FINAL = ("not found", "manifest unknown", "unauthorized", "denied", "forbidden")
 _CONFIGURATION = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_PASSING = "context deadline exceeded"
+"""What a busy runtime says of a container that it makes after all."""
+_PODS_WAIT = ("exceeded quota", "retry after")
+"""In what admission says of pods that it may let in later."""
 _CANNOT_RUN = frozenset({"ContainerCannotRun", "StartError"})
 _UNSEEN = frozenset({"ContainerStatusUnknown", "Unknown"})
 """Reasons of an end that nobody saw; the exit status beside them is made up."""
@@ -133,6 +140,36 @@ def observe_job(job: _Json) -> Observation:
     return Observation(State.PENDING, waiting="no pod has been made of its Job yet")
 
 
+def refused_pod(job: Observation, events: Sequence[_Json]) -> Observation:
+    """A Job that has no pod, by its events: one that admission refuses is hopeless, one that meets a quota waits.
+
+    Args:
+        job: the Job, as `observe_job` sees it.
+        events: its events, oldest first.
+    """
+    said = _last_said(events, "FailedCreate")
+    if said is None or job.has_ended:
+        return job
+    if "forbidden" in said and not any(word in said for word in _PODS_WAIT):
+        return replace(job, failure=Failure(Cause.CONFIGURATION, said))
+    return replace(job, waiting=said)
+
+
+def refused_mount(pod: Observation, events: Sequence[_Json]) -> Observation:
+    """A pod whose container is being made, by its events: a volume of what does not exist is hopeless, others wait.
+
+    Args:
+        pod: the pod, as `observe_pod` sees it.
+        events: its events, oldest first.
+    """
+    said = _last_said(events, "FailedMount")
+    if said is None or pod.state is not State.PENDING or pod.failure is not None:
+        return pod
+    if "not found" in said:
+        return replace(pod, failure=Failure(Cause.CONFIGURATION, said))
+    return replace(pod, waiting=said)
+
+
 def on_lost_node(pod: _Json) -> bool:
     """Whether the cluster has given up hearing from the pod's node: the pod is unready, its container is not."""
     conditions = {each["type"]: each["status"] for each in pod.get("status", {}).get("conditions", ())}
@@ -159,7 +196,7 @@ def _pending(status: _Json, waiting: _Json, seen: dict[str, Any]) -> Observation
     reason, message = waiting.get("reason", ""), _one_line(waiting.get("message", ""))
     if reason in _PULL or (reason == "ErrImagePull" and any(word in message.lower() for word in _PULL_FINAL)):
         return Observation(State.PENDING, failure=Failure(Cause.IMAGE_PULL, f"{reason}: {message}"), **seen)
-    if reason in _CONFIGURATION:
+    if reason in _CONFIGURATION and _PASSING not in message:
         return Observation(State.PENDING, failure=Failure(Cause.CONFIGURATION, f"{reason}: {message}"), **seen)
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
@@ -204,6 +241,11 @@ def _memory_limit(pod: _Json) -> str:
 
 def _time_of(event: _Json) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")
+
+
+def _last_said(events: Sequence[_Json], reason: str) -> str | None:
+    said = [_one_line(each.get("message", "")) for each in events if each.get("reason") == reason]
+    return said[-1] if said else None
 
 
 def _one_line(text: str) -> str:

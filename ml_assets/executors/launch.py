@@ -5,36 +5,36 @@ own loop hears of a container's end without its cause, and cannot launch the sam
 tags, of pools) are kept here as well, so that a run worker's successor can replay the events without them.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import dagster as dg
 from dagster._core.events import DagsterEvent
 from dagster._core.execution.plan.active import ActiveExecution
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.base import Executor
-from dagster._core.storage.tags import PRIORITY_TAG
 from dagster._utils.tags import TagConcurrencyLimitsCounter
 
 from ml_assets.executors import reports
 from ml_assets.executors.engine import ContainerEngine, Observation
 from ml_assets.executors.events import EventTail, launch_of_event
-from ml_assets.executors.failures import Cause, Failure, Reaction
-from ml_assets.executors.judgement import Launched, judge
+from ml_assets.executors.failures import REPLACED_EXIT, Cause, Failure
+from ml_assets.executors.judgement import Launched, Waiting, compare_image, judge, placed_again
 from ml_assets.executors.orders import container_name, order_of
 from ml_assets.executors.outages import ride_out_outages
 from ml_assets.executors.placement import Placement, PlacementRules, RunPlacements
 from ml_assets.executors.replay import KnownLaunch, forget_outputs, replay
-from ml_assets.executors.slots import PoolSlots
+from ml_assets.executors.slots import PoolSlots, priority_of
 from resources.errors import EngineRefused, EngineUnreachable, MlAssetsError
 from resources.pools import Override
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
     from dagster._core.execution.plan.plan import ExecutionPlan
-    from dagster._core.execution.plan.step import ExecutionStep
 
 __all__ = ["ContainerExecutor"]
 
@@ -96,21 +96,11 @@ class ContainerExecutor(Executor):
 
 
 @dataclass
-class _Waiting:
-    """A step that may be launched as soon as the limits allow."""
-
-    step: "ExecutionStep"
-    placement: Placement | None = None
-    reported: bool = False
-    said_at: float | None = None
-
-
-@dataclass
 class _Loop:
     executor: ContainerExecutor
     context: "PlanOrchestrationContext"
     active: ActiveExecution
-    waiting: dict[str, _Waiting] = field(default_factory=dict)
+    waiting: dict[str, Waiting] = field(default_factory=dict)
     launched: dict[str, Launched] = field(default_factory=dict)
     ending: dict[str, Launched] = field(default_factory=dict)
     """Steps that have ended, and whose containers have not."""
@@ -125,13 +115,15 @@ class _Loop:
         self.tail = EventTail(instance, run.run_id)
         self.slots = PoolSlots(instance, run, self.executor.rules.pools)
         self.placements = RunPlacements(
-            self.executor.rules, self.context.job.get_definition(), instance, run.tags, self.executor.overrides
+            self.executor.rules, self.context.job.get_definition(), instance, run, self.executor.overrides
         )
         self.next_look = 0.0
         self.unreachable: str | None = None
+        self.worker = uuid4().hex
 
     def run(self) -> Iterator[DagsterEvent]:
-        reports.started(self.context, self.engine, self.placements.unmatched(self.context.plan_data.execution_plan))
+        unmatched = self.placements.unmatched(self.context.plan_data.execution_plan)
+        reports.started(self.context, self.engine, unmatched, self.worker)
         try:
             if self.context.resume_from_failure:
                 yield from self._resume()
@@ -161,13 +153,21 @@ class _Loop:
             event = record.event_log_entry.dagster_event
             if event is None or self._is_late(event):
                 continue
+            self._leave_to_successor(event)
             yield event
             self._handle(event)
+
+    def _leave_to_successor(self, event: DagsterEvent) -> None:
+        """End at once if another run worker has begun after this one: nobody may look after a step in two ways."""
+        if reports.begun_by(event) not in (None, self.worker):
+            reports.superseded(self.context)
+            os._exit(REPLACED_EXIT)  # whatever else ends a run worker ends its run, too
 
     def _is_late(self, event: DagsterEvent) -> bool:
         number, key = launch_of_event(event), event.step_key or ""
         current = self.launched.get(key) or self.ending.get(key)
-        return number is not None and (current is None or current.placement.number != number)
+        is_current = current is not None and current.placement.number == number and not current.is_disowned
+        return number is not None and not is_current
 
     def _handle(self, event: DagsterEvent) -> None:
         key = event.step_key or ""
@@ -181,22 +181,29 @@ class _Loop:
             return
         if event.is_successful_output:
             self.active.handle_event(event)
+        elif event.is_step_success and key in self.launched and not self.launched[key].verified:
+            self.launched[key].success = event
+            self.next_look = 0.0
         elif event.is_step_success or event.is_step_failure or event.is_step_up_for_retry:
-            self.active.handle_event(event)
-            self.waiting.pop(key, None)
-            launched = self.launched.pop(key, None)
-            if launched is None:
-                self.slots.free(key)
-            else:
-                launched.ended_at, launched.succeeded = time.monotonic(), event.is_step_success
-                self.ending[key] = launched
-                self.next_look = 0.0
+            self._close(event, key)
+
+    def _close(self, event: DagsterEvent, key: str) -> None:
+        """An attempt has ended; its container may go on for a moment."""
+        self.active.handle_event(event)
+        self.waiting.pop(key, None)
+        launched = self.launched.pop(key, None)
+        if launched is None:
+            self.slots.free(key)
+        else:
+            launched.ended_at, launched.succeeded = time.monotonic(), event.is_step_success
+            self.ending[key] = launched
+            self.next_look = 0.0
 
     def _resume(self) -> Iterator[DagsterEvent]:
         state = replay(self.active, self.tail.new())
         yield from state.events
         self.launches = dict(state.launches)
-        self.waiting = {key: _Waiting(step) for key, step in state.waiting.items()}
+        self.waiting = {key: Waiting(step) for key, step in state.waiting.items()}
         self.launched = {key: self._known(launch) for key, launch in state.launched.items()}
         self.ending = {key: self._known(launch) for key, launch in state.ended.items()}
         for key in (*self.launched, *self.ending):
@@ -238,7 +245,9 @@ class _Loop:
 
     def _look_at(self, launched: Launched, seen: Observation | None) -> Iterator[DagsterEvent]:
         failure = launched.given_up
-        if failure is None and seen is None and not launched.accepted:
+        if failure is None and launched.success is not None:
+            failure = self._accept(launched, launched.success, seen)
+        elif failure is None and seen is None and not launched.accepted:
             failure = self._order(launched)
         elif failure is None:
             failure = judge(launched, seen, self.executor, self.context.for_step(launched.step))
@@ -251,6 +260,16 @@ class _Loop:
             yield from self._take_events()  # it may have ended well after all
             if self.launched.get(launched.step.key) is launched:
                 self._react(launched, failure)
+
+    def _accept(self, launched: Launched, success: DagsterEvent, seen: Observation | None) -> Failure | None:
+        """A step has succeeded: that counts unless its container ran another image. Where nobody can say, it counts."""
+        failure = None
+        if seen is not None:
+            failure = compare_image(launched, seen, self.executor, self.context.for_step(launched.step))
+        may_say = seen is not None and seen.image_id is None and not seen.has_ended
+        if failure is None and not may_say:
+            self._close(success, launched.step.key)
+        return failure
 
     def _is_over(self, launched: Launched, seen: Observation | None) -> bool:
         if seen is None or not seen.has_ended:
@@ -272,7 +291,7 @@ class _Loop:
     def _react(self, launched: Launched, failure: Failure) -> None:
         """Do what a failure calls for, once its container has ended."""
         key = launched.step.key
-        again = self._again(launched.placement, failure)
+        again = placed_again(launched.placement, failure, self.executor.rules)
         if again is None:
             launched.reported = True
             reports.failed(self.executor, self.context.for_step(launched.step), failure, self.active.get_known_state())
@@ -282,18 +301,7 @@ class _Loop:
         del self.launched[key]
         if again.pool != launched.placement.pool:
             self.slots.free(key)
-        self.waiting[key] = _Waiting(launched.step, again)
-
-    def _again(self, placement: Placement, failure: Failure) -> Placement | None:
-        """Where to launch the same attempt once more; None where the author's policy decides, or nothing would help."""
-        reaction, pool = failure.cause.reaction, self.executor.rules.pool(placement.pool)
-        if reaction is Reaction.MORE_MEMORY:
-            return placement.with_more_memory(pool)
-        if reaction is Reaction.RUN_AGAIN and placement.interruptions < pool.interruptions:
-            return placement.again(interruptions=placement.interruptions + 1)
-        if reaction in (Reaction.RUN_AGAIN, Reaction.FALL_BACK) and pool.fallback is not None:
-            return placement.on(pool.fallback, self.executor.rules.pool(pool.fallback))
-        return None
+        self.waiting[key] = Waiting(launched.step, again)
 
     def _wind_up(self, launched: Launched, seen: Observation | None) -> None:
         """Free what a step held once its container, which may be sending the last of its log, has ended."""
@@ -315,11 +323,11 @@ class _Loop:
     # --- launching ---
 
     def _launch_ready(self) -> None:
-        self.waiting.update((step.key, _Waiting(step)) for step in self.active.get_steps_to_execute())
+        self.waiting.update((step.key, Waiting(step)) for step in self.active.get_steps_to_execute())
         limit = self.executor.max_concurrent
         busy = [launched.step for launched in (*self.launched.values(), *self.ending.values())]
         counter = TagConcurrencyLimitsCounter(self.executor.tag_concurrency_limits, busy)
-        for key, waiting in sorted(self.waiting.items(), key=lambda item: -_priority(item[1].step)):
+        for key, waiting in sorted(self.waiting.items(), key=lambda item: -priority_of(item[1].step.tags)):
             if limit is not None and len(self.launched) + len(self.ending) >= limit:
                 return
             # An attempt starts only when the one before it is surely over.
@@ -328,7 +336,7 @@ class _Loop:
             if self._launch(waiting):
                 counter.update_counters_with_launched_item(waiting.step)
 
-    def _launch(self, waiting: _Waiting) -> bool:
+    def _launch(self, waiting: Waiting) -> bool:
         step, key = waiting.step, waiting.step.key
         step_context = self.context.for_step(step)
         try:
@@ -338,8 +346,9 @@ class _Loop:
             waiting.reported = True
             reports.misplaced(step_context, error)
             return False
-        pools = self._pools_of(step, waiting.placement)
-        full = self.slots.claim(pools, key, step.tags.get(PRIORITY_TAG))
+        # Its author may have given it a pool for another reason, such as a database.
+        own = [step.pool] if step.pool and step.pool not in self.executor.rules.pools else []
+        full = self.slots.claim([waiting.placement.pool, *own], key, priority_of(step.tags))
         if full is not None:
             if waiting.said_at is None or time.monotonic() - waiting.said_at > _BLOCKED_SECONDS:
                 DagsterEvent.step_concurrency_blocked(step_context, full, initial=waiting.said_at is None)
@@ -362,11 +371,6 @@ class _Loop:
             reports.failed(self.executor, step_context, failure, self.active.get_known_state())
         return True
 
-    def _pools_of(self, step: "ExecutionStep", placement: Placement) -> list[str]:
-        """The pool that the step runs on, and one that its author gave it for another reason, such as a database."""
-        own = [step.pool] if step.pool and step.pool not in self.executor.rules.pools else []
-        return [placement.pool, *own]
-
     # --- the end ---
 
     def _interrupt(self) -> None:
@@ -381,20 +385,10 @@ class _Loop:
 
     def _stop_all(self) -> None:
         """End every container of the run, those that failed and were kept as well."""
-        patience = time.monotonic() + _STOP_SECONDS
         try:
-            names = set(self.engine.observe(self.run_id)) | {each.name for each in self.launched.values()}
-            while names and time.monotonic() < patience:
-                names = {name for name in names if not self.engine.stop(name)}
-                time.sleep(_EVENTS_SECONDS if names else 0)
+            names = self.engine.observe(self.run_id).keys() | {each.name for each in self.launched.values()}
+            self.engine.stop_all(names, _STOP_SECONDS)
         except EngineUnreachable as error:  # the sweep finds what is left
             reports.unreachable(self.context, error)
         for key in (*self.launched, *self.ending):
             self.slots.free(key)
-
-
-def _priority(step: "ExecutionStep") -> int:
-    try:
-        return int(step.tags.get(PRIORITY_TAG, 0))
-    except ValueError:
-        return 0

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "again",
+    "begun_by",
     "failed",
     "image_ran",
     "launching",
@@ -29,18 +30,39 @@ __all__ = [
     "not_initialized",
     "resumed",
     "started",
+    "superseded",
     "unreachable",
     "waiting",
 ]
 
+_WORKER = "run worker"
 
-def started(context: "PlanOrchestrationContext", engine: ContainerEngine, unmatched: Mapping[str, str]) -> None:
-    """The loop begins; the overrides in ``unmatched`` change nothing."""
+
+def started(
+    context: "PlanOrchestrationContext", engine: ContainerEngine, unmatched: Mapping[str, str], worker: str
+) -> None:
+    """The loop of a run worker begins; the overrides in ``unmatched`` change nothing."""
     verb = "Resuming" if context.resume_from_failure else "Launching"
-    DagsterEvent.engine_event(context, f"{verb} steps as {engine.name} {engine.noun}s", EngineEventData())
+    known = EngineEventData(metadata={_WORKER: dg.MetadataValue.text(worker)})
+    DagsterEvent.engine_event(context, f"{verb} steps as {engine.name} {engine.noun}s", known)
     if unmatched:
         message = f"No step of this run has an override's key {', '.join(map(''.join, unmatched.items()))}"
         DagsterEvent.engine_event(context, message, EngineEventData())
+
+
+def begun_by(event: DagsterEvent) -> str | None:
+    """The run worker whose loop begins with an event, in what `started` called it; None for other events."""
+    if event.event_type is not dg.DagsterEventType.ENGINE_EVENT or event.step_key is not None:
+        return None
+    found = event.engine_event_data.metadata.get(_WORKER)
+    return str(found.value) if found is not None else None
+
+
+def superseded(context: "PlanOrchestrationContext") -> None:
+    """Another run worker has taken over although this one goes on: it was given up for lost."""
+    DagsterEvent.engine_event(
+        context, "A successor has taken over; this run worker leaves the run to it", EngineEventData()
+    )
 
 
 def resumed(context: "PlanOrchestrationContext", names: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from dagster._core.storage.tags import PRIORITY_TAG
 from resources.errors import DatabaseUnreachable
 from resources.pools import Pool
 
-__all__ = ["PoolSlots"]
+__all__ = ["PoolSlots", "priority_of"]
 
 _FIRST_WAIT, _LONGEST_WAIT, _GROWTH = 1.0, 15.0, 1.1
 
@@ -34,13 +34,13 @@ class PoolSlots:
             self._storage.supports_global_concurrency_limits
             and self._storage.get_pool_config().pool_granularity != PoolGranularity.RUN
         )
-        self._run_priority = _number(run.tags.get(PRIORITY_TAG))
+        self._run_priority = priority_of(run.tags)
         self._held: dict[str, set[str]] = {}
         self._waits: dict[str, tuple[float, float]] = {}
         if self._counted:
             self._set_limits(pools)
 
-    def claim(self, pools: Sequence[str], step_key: str, priority: str | None) -> str | None:
+    def claim(self, pools: Sequence[str], step_key: str, priority: int) -> str | None:
         """Claim a slot in each pool; the name of one that is full, or None when the step has them all.
 
         A step that waits asks again, less and less often, up to every 15 seconds.
@@ -54,7 +54,7 @@ class PoolSlots:
         for pool in missing:  # in one order for all steps, or two that need two could wait for each other
             if self._is_limited(pool):
                 status = self._storage.claim_concurrency_slot(
-                    pool, self._run_id, step_key, self._run_priority + _number(priority)
+                    pool, self._run_id, step_key, self._run_priority + priority
                 )
                 if not status.is_claimed:
                     self._waits[step_key] = (time.monotonic() + wait, min(wait * _GROWTH, _LONGEST_WAIT))
@@ -92,8 +92,9 @@ class PoolSlots:
                 self._storage.set_concurrency_slots(name, pool.concurrency)
 
 
-def _number(text: str | None) -> int:
+def priority_of(tags: Mapping[str, str]) -> int:
+    """The priority that the tags of a run or step give it; 0 where they give none, or no number."""
     try:
-        return int(text or 0)
+        return int(tags.get(PRIORITY_TAG, 0))
     except ValueError:
         return 0

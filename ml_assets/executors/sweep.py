@@ -1,6 +1,5 @@
 """Removes containers that no run owns any more: their run ended, and nobody was there to stop them."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -70,18 +69,9 @@ def sweep(engine: ContainerEngine, instance: dg.DagsterInstance) -> Sequence[Lef
     for each in found:
         if not each.was_running:
             engine.remove(each.name, succeeded=_succeeded(each))
-    ending = _stop(engine, {each.name for each in found if each.was_running})
+    ending = engine.stop_all({each.name for each in found if each.was_running}, _PATIENCE_SECONDS)
     kept = {name for names in engine.all_runs().values() for name in names} if found else set()
     return [replace(each, outcome=_outcome(each, ending, kept)) for each in found]
-
-
-def _stop(engine: ContainerEngine, left: set[str]) -> set[str]:
-    """Those that are not gone yet, although everybody was given some time."""
-    patience = time.monotonic() + _PATIENCE_SECONDS
-    while left and time.monotonic() < patience:
-        left = {name for name in left if not engine.stop(name)}
-        time.sleep(0.5 if left else 0)
-    return left
 
 
 def _outcome(leftover: Leftover, ending: set[str], kept: set[str]) -> Outcome:

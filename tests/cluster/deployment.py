@@ -19,25 +19,6 @@ from tests.containers.servers import Servers
 
 RUN_WORKER, STEP = "ml-assets", "ml-assets-step"
 _NUMBERS = itertools.count(1)
-_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-# An instance that resumes runs makes its run launcher wherever it is opened. This one is opened outside of the cluster
-# too, and so it reads a kubeconfig: here the one that was given, in pods one that stands for their service account.
-_KUBECONFIG_FOLDER = "/opt/ml-assets/kubeconfig"
-_KUBECONFIG = {
-    "apiVersion": "v1",
-    "kind": "Config",
-    "clusters": [
-        {
-            "name": "own",
-            "cluster": {"server": "https://kubernetes.default.svc", "certificate-authority": f"{_ACCOUNT}/ca.crt"},
-        }
-    ],
-    "users": [{"name": "own", "user": {"tokenFile": f"{_ACCOUNT}/token"}}],
-    "contexts": [{"name": "own", "context": {"cluster": "own", "user": "own"}}],
-    "current-context": "own",
-}
-_VOLUMES = [{"name": "kubeconfig", "configMap": {"name": "kubeconfig"}}]
-_VOLUME_MOUNTS = [{"name": "kubeconfig", "mountPath": _KUBECONFIG_FOLDER}]
 _SECRETS = ("DAGSTER_POSTGRES_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _RULES = next(
     manifest["rules"]
@@ -116,11 +97,6 @@ def kubernetes_deployment(
             folder=folder,
             servers=servers,
             variables=own,
-            launcher={
-                "load_incluster_config": False,
-                "volumes": _VOLUMES,
-                "volume_mounts": [{"name": "kubeconfig", "mount_path": _KUBECONFIG_FOLDER}],
-            },
             namespace=namespace,
         ) as deployment:
             yield deployment
@@ -157,10 +133,7 @@ def _manifests(namespace: str, variables: Mapping[str, str]) -> Iterator[dict[st
     )
     plain = {name: value for name, value in variables.items() if name not in _SECRETS}
     secret = {name: value for name, value in variables.items() if name in _SECRETS}
-    yield _manifest(
-        "v1", "ConfigMap", "ml-assets", namespace, data={**plain, "KUBECONFIG": f"{_KUBECONFIG_FOLDER}/config"}
-    )
-    yield _manifest("v1", "ConfigMap", "kubeconfig", namespace, data={"config": json.dumps(_KUBECONFIG)})
+    yield _manifest("v1", "ConfigMap", "ml-assets", namespace, data=plain)
     yield _manifest("v1", "Secret", "ml-assets", namespace, stringData=secret)
     file = (PROJECT / "deployments" / "kubernetes" / "dagster.yaml").read_text()
     yield _manifest("v1", "ConfigMap", "ml-assets-instance", namespace, data={"dagster.yaml": file})

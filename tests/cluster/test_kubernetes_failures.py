@@ -37,6 +37,7 @@ def deployment(open_kubernetes: OpenKubernetes, image_with: Callable[..., str]) 
         **variables(image),
         "ML_ASSETS__POOLS__IMPATIENT": '{cpus=0.1, memory="900Gi", pending_seconds=12, node_selector={pool="cpu"}}',
         "ML_ASSETS__POOLS__NOWHERE": '{cpus=0.1, pending_seconds=5, node_selector={pool="none"}, fallback="cpu"}',
+        "ML_ASSETS__POOLS__UNKNOWN": '{cpus=0.1, service_account="nobody", node_selector={pool="cpu"}, fallback="cpu"}',
         "ML_ASSETS__POOLS__GPU-SPOT__INTERRUPTIONS": "0",
     }
     with open_kubernetes(STEPS, image=image, variables=own) as opened:
@@ -57,6 +58,17 @@ def test_impossible_request_is_told_at_once_and_fails_at_the_pools_deadline(depl
     assert told - ordered < 10, "the cause is promised within ten seconds"
     assert failed - ordered > 12
     assert deployment.step_pods(run.run_id) == []
+
+
+def test_step_whose_pod_is_refused_fails_soon_and_is_not_tried_elsewhere(deployment: KubernetesDeployment) -> None:
+    run = deployment.run("sleeper", run_config={**sleeping(0), **overriding("*", pool="unknown")}, status="FAILURE")
+    story = Story(deployment, run.run_id)
+    failure = story.failure()
+    assert failure["cls_name"] == Cause.CONFIGURATION.name
+    assert 'serviceaccount "nobody" not found' in failure["message"]
+    assert [placement["pool"] for placement in story.placements()] == ["unknown"]
+    ordered = story.time_of(dg.DagsterEventType.STEP_WORKER_STARTING)
+    assert story.time_of(dg.DagsterEventType.STEP_FAILURE) - ordered < 10, "the cause is promised within ten seconds"
 
 
 def test_step_that_finds_no_node_goes_on_on_the_fallback_pool(deployment: KubernetesDeployment) -> None:

@@ -217,7 +217,7 @@ def deployed(
     folder: Path,
     servers: Servers,
     variables: Mapping[str, str],
-    launcher: Mapping[str, Any],
+    launcher: Mapping[str, Any] | None = None,
     **facts: Any,
 ) -> Iterator[Any]:
     """A deployment of a target, until the block ends.
@@ -236,7 +236,7 @@ def deployed(
     home = folder / "dagster"
     home.mkdir(parents=True)
     tree = yaml.safe_load((PROJECT / "deployments" / target / "dagster.yaml").read_text())
-    tree["run_launcher"]["config"] |= launcher
+    tree["run_launcher"]["config"] |= launcher or {}
     (home / "dagster.yaml").write_text(yaml.safe_dump(tree))
     own = {"DAGSTER_HOME": str(home), "ML_ASSETS__DVC__CACHE": str(folder / "cache")}
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:

@@ -81,10 +81,27 @@ def test_no_limit_is_not_a_limit(kernel: Kernel) -> None:
     assert (found.cpus, found.memory_bytes) == (16, 64 * GIB)
 
 
+def gpu(kernel: Kernel, bus: str, model: str, minor: int) -> None:
+    kernel.write(
+        f"proc/driver/nvidia/gpus/{bus}/information",
+        f"Model: \t\t {model}\nIRQ:   \t\t 63\nGPU UUID: \t GPU-0\nDevice Minor: \t {minor}\n",
+    )
+
+
+def test_only_gpus_that_a_container_was_given_count(kernel: Kernel) -> None:
+    for minor in (0, 1):
+        gpu(kernel, f"0000:0{minor}:00.0", f"NVIDIA T{minor}", minor)
+    kernel.write("dev/nvidiactl", "")
+    assert hardware(kernel.root).accelerators == ()
+    kernel.write("dev/nvidia1", "")
+    assert hardware(kernel.root).accelerators == ("NVIDIA T1",)
+
+
 def test_gpus_are_named_by_the_driver(kernel: Kernel) -> None:
-    information = "Model: \t\t {}\nIRQ:   \t\t 63\nGPU UUID: \t GPU-0\n"
-    kernel.write("proc/driver/nvidia/gpus/0000:02:00.0/information", information.format("NVIDIA T4"))
-    kernel.write("proc/driver/nvidia/gpus/0000:01:00.0/information", information.format("NVIDIA H100 80GB HBM3"))
+    gpu(kernel, "0000:02:00.0", "NVIDIA T4", 1)
+    gpu(kernel, "0000:01:00.0", "NVIDIA H100 80GB HBM3", 0)
+    for minor in (0, 1):
+        kernel.write(f"dev/nvidia{minor}", "")
     kernel.write(
         "proc/driver/nvidia/version",
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build  (dvs-builder)\n"

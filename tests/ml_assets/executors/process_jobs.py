@@ -42,7 +42,11 @@ EXECUTOR = container_executor(
     PlacementRules(
         ContainerSettings(executor="docker", image=IMAGE, pool="cpu"),
         POOLS,
-        {"wrong_image": Override(image=MOVED), "refused": Override(image=FORBIDDEN)},
+        {
+            "wrong_image": Override(image=MOVED),
+            "short_in_wrong_image": Override(image=MOVED),
+            "refused": Override(image=FORBIDDEN),
+        },
     ),
     target="local",
     pass_variables={},
@@ -120,6 +124,15 @@ def never_scheduled() -> None: ...
 @dg.op
 def wrong_image() -> None:
     wait_for_ever()
+
+
+@dg.op
+def short_in_wrong_image() -> int:
+    return 1
+
+
+@dg.op
+def after_wrong_image(number: int) -> None: ...
 
 
 @dg.op
@@ -252,6 +265,7 @@ def everything() -> None:
     unschedulable()
     never_scheduled()
     wrong_image()
+    after_wrong_image(short_in_wrong_image())
     refused()
     misplaced()
     takes_too_long()

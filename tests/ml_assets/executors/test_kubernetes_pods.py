@@ -12,6 +12,8 @@ from ml_assets.executors.kubernetes_pods import (
     observe_pod,
     on_lost_node,
     pull_seconds,
+    refused_mount,
+    refused_pod,
     seconds_of,
     why_deleted,
     why_ended,
@@ -192,6 +194,7 @@ def test_running_pod_says_which_image_where_and_since_when() -> None:
         ({}, {"reason": "ErrImagePull", "message": "401 Unauthorized"}, Cause.IMAGE_PULL),
         ({}, {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}, Cause.CONFIGURATION),
         ({}, {"reason": "CreateContainerError", "message": "no command"}, Cause.CONFIGURATION),
+        ({}, {"reason": "CreateContainerError", "message": "context deadline exceeded"}, None),
         ({}, {"reason": "RunContainerError", "message": "no such device"}, Cause.CONFIGURATION),
         ({}, {"reason": "ErrImagePull", "message": "dial tcp: i/o timeout"}, None),
         ({}, {"reason": "ContainerCreating"}, None),
@@ -318,6 +321,46 @@ def test_job_without_a_pod(status: dict[str, Any], state: State, text: str | Non
     said = seen.waiting or (seen.failure.detail if seen.failure else None)
     assert (said is None) == (text is None)
     assert (text or "") in (said or "")
+
+
+WAITING = Observation(State.PENDING, waiting="no pod has been made of its Job yet")
+
+
+@pytest.mark.parametrize(
+    ("message", "is_hopeless"),
+    [
+        ('pods "step-a-" is forbidden: error looking up service account ml/x: serviceaccount "x" not found', True),
+        ('pods "step-a-" is forbidden: no PriorityClass with name x was found', True),
+        ('pods "step-a-" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true', True),
+        ('pods "step-a-" is forbidden: exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2', False),
+        ('No API token found for service account "x", retry after the token is automatically created', False),
+        ("Internal error occurred: failed calling webhook: context deadline exceeded", False),
+    ],
+)
+def test_job_whose_pods_are_refused_is_hopeless_or_not(message: str, is_hopeless: bool) -> None:
+    seen = refused_pod(WAITING, [event("FailedCreate", "another"), event("FailedCreate", f"Error creating: {message}")])
+    assert (seen.failure.cause if seen.failure else None) is (Cause.CONFIGURATION if is_hopeless else None)
+    assert message in (seen.failure.detail if seen.failure else seen.waiting or "")
+
+
+def test_job_that_nobody_refuses_goes_on_waiting() -> None:
+    assert refused_pod(WAITING, [event("SuccessfulCreate", "Created pod: a")]) is WAITING
+
+
+@pytest.mark.parametrize(
+    ("message", "is_hopeless"),
+    [
+        ('MountVolume.SetUp failed for volume "keys" : secret "keys" not found', True),
+        ("Unable to attach or mount volumes: timed out waiting for the condition", False),
+    ],
+)
+def test_pod_whose_volumes_cannot_be_mounted_is_hopeless_or_not(message: str, is_hopeless: bool) -> None:
+    creating = observe_pod(pod({"phase": "Pending"}, {"waiting": {"reason": "ContainerCreating"}}))
+    seen = refused_mount(creating, [event("FailedMount", message)])
+    assert (seen.failure.cause if seen.failure else None) is (Cause.CONFIGURATION if is_hopeless else None)
+    assert message in (seen.failure.detail if seen.failure else seen.waiting or "")
+    running = observe_pod(pod({"phase": "Running"}, {"running": {"startedAt": "2026-01-02T03:04:05Z"}}))
+    assert refused_mount(running, [event("FailedMount", message)]) is running
 
 
 def test_times_are_read_as_utc() -> None:

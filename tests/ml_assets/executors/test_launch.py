@@ -187,6 +187,12 @@ def test_step_in_another_image_is_ended_as_soon_as_the_runtime_tells(run: Run) -
     assert len(run.placements("wrong_image")) == 1
 
 
+def test_step_that_had_ended_in_another_image_by_then_has_failed_all_the_same(run: Run) -> None:
+    assert "wrong image: asked for" in run.failure("short_in_wrong_image")
+    assert len(run.placements("short_in_wrong_image")) == 1
+    assert run.placements("after_wrong_image") == []
+
+
 def test_step_that_takes_too_long_fails_once_with_its_cause(run: Run) -> None:
     assert run.failure("takes_too_long").startswith(
         "run time limit: still running after 1 seconds. Next: raise run_seconds"

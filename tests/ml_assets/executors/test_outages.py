@@ -210,7 +210,7 @@ def test_slot_is_claimed_and_freed_once_wherever_the_connection_breaks(
     counted = stage.instance.event_log_storage
     for statement in ("INSERT INTO pending_steps", "UPDATE concurrency_slots"):
         cut_once(instance, moment, statement)
-    assert slots.claim(["narrow"], "a", None) is None
+    assert slots.claim(["narrow"], "a", 0) is None
     assert counted.get_concurrency_info("narrow").active_slot_count == 1
     cut_once(instance, moment, "UPDATE concurrency_slots")
     slots.free("a")

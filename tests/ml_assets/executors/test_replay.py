@@ -11,6 +11,7 @@ from dagster._core.execution.plan.active import ActiveExecution
 from dagster._core.execution.retries import RetryMode
 
 from ml_assets.executors.events import launch_of_event
+from ml_assets.executors.failures import REPLACED_EXIT
 from ml_assets.executors.replay import Replayed, placement_of, replay
 from tests.ml_assets.executors import process_jobs
 from tests.ml_assets.executors.process_engine import UNREACHABLE
@@ -80,6 +81,20 @@ def test_worker_that_is_asked_to_end_leaves_its_steps_to_a_successor(run: Run) -
     (text,) = [text for text in run.said(None) if text.startswith("The run worker was asked to end; ")]
     assert "step-holds-a-slot" in text
     assert text.endswith("goes on and waits for its successor")
+
+
+def test_worker_that_was_given_up_for_lost_leaves_all_to_its_successor(stage: Scene) -> None:
+    run = stage.create("resumed")
+    (stage.home / "go").unlink(missing_ok=True)
+    with stage.worker(run, "execute") as first:
+        until(lambda: run.events("holds_a_slot", STARTED), "the step's start")
+        with stage.worker(run, "resume") as second:
+            assert first.wait(60) == REPLACED_EXIT
+            (stage.home / "go").touch()
+            assert second.wait(120) == 0
+    assert run.stored.is_success
+    assert len(run.placements("holds_a_slot")) == 1
+    assert [text for text in run.said(None) if text.startswith("A successor has taken over; ")]
 
 
 def test_pool_limit_is_kept_across_workers(run: Run) -> None:

@@ -96,7 +96,7 @@ def test_container_that_failed_is_kept_by_an_engine_that_keeps_it(
 
 
 def test_container_is_stopped_until_it_is_gone(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ml_assets.executors.sweep.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("ml_assets.executors.engine.time.sleep", lambda seconds: None)
     engine = LeftoverEngine({"slow": (a_run(instance, CANCELED), State.RUNNING)}, stops=3)
     assert outcomes(engine, instance) == {"slow": Outcome.ENDED}
     assert engine.asked == ["slow"] * 3
