@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 from dagster._core.instance.config import PoolGranularity
 from dagster._core.storage.tags import PRIORITY_TAG
+from sqlalchemy.exc import IntegrityError
 
 from resources.errors import DatabaseUnreachable
 from resources.pools import Pool
@@ -88,7 +89,11 @@ class PoolSlots:
     def _set_limits(self, pools: Mapping[str, Pool]) -> None:
         limits = {limit.name: limit.limit for limit in self._storage.get_pool_limits()}
         for name, pool in pools.items():
-            if pool.concurrency is not None and limits.get(name) != pool.concurrency:
+            if pool.concurrency is None or limits.get(name) == pool.concurrency:
+                continue
+            try:
+                self._storage.set_concurrency_slots(name, pool.concurrency)
+            except IntegrityError:  # another run that began at this moment has made it; now there is a row to change
                 self._storage.set_concurrency_slots(name, pool.concurrency)
 
 

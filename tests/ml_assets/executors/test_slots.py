@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.storage.tags import PRIORITY_TAG
+from sqlalchemy.exc import IntegrityError
 
 from ml_assets.executors import slots as module
 from ml_assets.executors.slots import PoolSlots, priority_of
@@ -36,6 +37,24 @@ def test_limits_of_settings_become_those_of_dagsters_pools(instance: dg.DagsterI
     slots_of(instance)
     limits = {limit.name: limit.limit for limit in instance.event_log_storage.get_pool_limits()}
     assert limits == {"one": 1, "two": 2}
+
+
+def test_limit_that_another_run_makes_at_this_moment_is_set_all_the_same(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = instance.event_log_storage
+    really_set, beaten = storage.set_concurrency_slots, set()
+
+    def is_beaten(name: str, number: int) -> None:
+        really_set(name, number)
+        if name not in beaten:
+            beaten.add(name)
+            raise IntegrityError("INSERT", {}, Exception("duplicate key"))
+
+    monkeypatch.setattr(storage, "set_concurrency_slots", is_beaten)
+    slots_of(instance)
+    assert {limit.name: limit.limit for limit in storage.get_pool_limits()} == {"one": 1, "two": 2}
+    assert beaten == {"one", "two"}
 
 
 def test_full_pool_is_named_and_freed_slot_is_claimed(instance: dg.DagsterInstance, now: list[float]) -> None:
