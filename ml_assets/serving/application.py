@@ -32,12 +32,15 @@ from ml_assets.serving.servable import Servable
 from ml_assets.serving.settings import ServeSettings
 from resources.errors import MethodNotAllowed, NotServed, Overloaded, PredictionFailed, RequestError, ServingError
 
-__all__ = ["Application"]
+__all__ = ["BEGAN", "Application"]
 
 SERVER_NAME = "ml-assets-serve"
 VERSION = "0.1.0"
+BEGAN = "ml_assets.began"
+"""Key of an ASGI scope: when the request's first byte came, by the event loop's clock."""
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_IN_HEADERS = "".join(map(chr, range(0x20, 0x7F)))
 _TRACE_ID = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-")
 _WARM_UPS = 20
 _QUIET = ("live", "ready", "ping", "metrics")
@@ -145,9 +148,9 @@ class Application:
         )
         self._observer = Observer(servable)
         self._headers = [
-            (b"ml-assets-model", quote(f"{identity.name}/{identity.version}", safe="/").encode()),
+            (b"ml-assets-model", quote(identity.traced_by, safe=_IN_HEADERS).encode()),
             (b"ml-assets-model-digest", str(identity.digest).encode()),
-            (b"ml-assets-image-digest", quote(image, safe=":").encode()),
+            (b"ml-assets-image-digest", image.encode()),
         ]
         self._head = {
             "model_name": identity.name,
@@ -173,7 +176,9 @@ class Application:
                 raise MethodNotAllowed(
                     f"{path[:100]} takes {' and '.join(handlers)}, not {method}", next_step="use one of these"
                 )
-            return endpoint, await handlers[method](headers, receive, request_id)
+            began = scope.get(BEGAN) or asyncio.get_running_loop().time()
+            until = began + self._settings.timeout_seconds
+            return endpoint, await handlers[method](headers, receive, until, request_id)
         except ServingError as error:
             reply = refusal(error, path)
             if isinstance(error, MethodNotAllowed) and handlers:
@@ -220,12 +225,12 @@ class Application:
             )
         return self._servable
 
-    async def _infer(self, headers: dict[bytes, bytes], receive: Receive, request_id: str) -> Reply:
+    async def _infer(self, headers: dict[bytes, bytes], receive: Receive, until: float, request_id: str) -> Reply:
         servable = self._model()
-        body = await self._bodies.read(headers, receive)
+        body = await self._bodies.read(headers, receive, until)
         try:
             request = read_inference_request(body, _json_length(headers), servable)
-            outputs = await self._predicted(request.feeds)
+            outputs = await self._predicted(request.feeds, until)
         finally:
             self._bodies.release(body)
         head = {**self._head, "id": request.id if request.id is not None else request_id}
@@ -235,25 +240,25 @@ class Application:
         length = (b"inference-header-content-length", str(json_length).encode())
         return Reply(200, parts, b"application/octet-stream", [length])
 
-    async def _invoke(self, headers: dict[bytes, bytes], receive: Receive, request_id: str) -> Reply:
+    async def _invoke(self, headers: dict[bytes, bytes], receive: Receive, until: float, request_id: str) -> Reply:
         servable = self._model()
-        body = await self._bodies.read(headers, receive)
+        body = await self._bodies.read(headers, receive, until)
         try:
             feeds = read_invocation(body, headers.get(b"content-type", b"").decode("latin-1"), servable)
-            outputs = await self._predicted(feeds)
+            outputs = await self._predicted(feeds, until)
         finally:
             self._bodies.release(body)
         return Reply(200, [write_predictions(outputs, servable)])
 
-    async def _predicted(self, feeds: Any) -> Any:
+    async def _predicted(self, feeds: Any, until: float) -> Any:
         if self._batcher is None:
             raise AssertionError("a model without a batcher")
         try:
-            async with asyncio.timeout(self._settings.timeout_seconds):
+            async with asyncio.timeout_at(until):
                 return await self._batcher.predict(feeds)
         except TimeoutError as error:
             raise Overloaded(
-                f"the model did not answer within {self._settings.timeout_seconds:g} s",
+                f"the request could not be answered within {self._settings.timeout_seconds:g} s",
                 next_step="send fewer rows, or send them again later",
             ) from error
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -33,8 +32,13 @@ class BodyReader:
         self._settings = settings
         self._held = 0
 
-    async def read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def read(self, headers: dict[bytes, bytes], receive: Receive, until: float) -> bytes:
         """The whole body, unpacked, which counts as held until it is released.
+
+        Args:
+            headers: of the request.
+            receive: gives its body in parts.
+            until: when it must be there, by the event loop's clock.
 
         Raises:
             BodyTooLarge: it has more bytes than the server takes.
@@ -53,19 +57,19 @@ class BodyReader:
                 f"the body is packed by {encoding.decode('latin-1')[:20]!r}",
                 next_step="send it as it is, or packed by gzip or deflate",
             )
-        message = await self._received(receive, time.monotonic() + self._settings.timeout_seconds)
+        message = await self._received(receive, until)
         body: bytes = message.get("body", b"")
         self._check_size(len(body), most, room)
         if message.get("more_body", False):
-            body = await self._rest(body, receive, most)
+            body = await self._rest(body, receive, most, until)
         if encoding in _PACKED:
             body = _unpacked(body, most)
             self._check_size(len(body), most, self._settings.queue_bytes - self._held)
         self._held += len(body)
         return body
 
-    async def _rest(self, first: bytes, receive: Receive, most: int) -> bytes:
-        body, until = bytearray(first), time.monotonic() + self._settings.timeout_seconds
+    async def _rest(self, first: bytes, receive: Receive, most: int, until: float) -> bytes:
+        body = bytearray(first)
         counted = len(body)
         self._held += counted
         try:
@@ -83,7 +87,7 @@ class BodyReader:
 
     async def _received(self, receive: Receive, until: float) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(until - time.monotonic()):
+            async with asyncio.timeout_at(until):
                 message = await receive()
         except TimeoutError as error:
             raise BodyTooSlow(
@@ -124,15 +128,18 @@ def read_json(body: bytes) -> Any:
     Raises:
         RequestError: it is not JSON.
     """
+    problem: Exception
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         problem = error
     try:
         if b"NaN" in body or b"Infinity" in body:
-            return json.loads(body)
-    except (ValueError, RecursionError):
-        pass
+            tree = json.loads(body, parse_int=orjson.loads)
+            orjson.dumps(tree)  # what is no text in UTF-8, or too deep, could not be answered either
+            return tree
+    except (ValueError, TypeError, RecursionError) as error:
+        problem = error
     raise RequestError(
         f"the body is not JSON: {problem}", next_step="send JSON in UTF-8 with Content-Type: application/json"
     ) from problem

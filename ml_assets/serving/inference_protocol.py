@@ -14,6 +14,7 @@ from ml_assets.serving.bodies import read_json
 from ml_assets.serving.servable import Servable, TensorSpec
 from ml_assets.serving.tables import Feeds, TableReader
 from ml_assets.serving.tensors import DATATYPES, datatype_of, decode_binary, decode_json, encode_binary, encode_json
+from ml_assets.serving.values import shown
 from resources.errors import InvalidInput, RequestError
 
 __all__ = ["InferenceRequest", "check_tensor", "read_inference_request", "write_inference_response"]
@@ -92,7 +93,8 @@ def _object(value: Any, where: str, known: set[str]) -> dict[str, Any]:
     if not value.keys() <= known:
         extra = sorted(value.keys() - known)[0]
         raise InvalidInput(
-            f"{where} has the field {extra!r}, which the protocol does not know; it takes {', '.join(sorted(known))}",
+            f"{where} has the field {shown(extra)}, which the protocol does not know; "
+            f"it takes {', '.join(sorted(known))}",
             next_step="leave it out",
         )
     if not isinstance(value.get("parameters", {}), dict | None):
@@ -112,7 +114,7 @@ def _arrays(inputs: Any, binary: memoryview) -> dict[str, np.ndarray[Any, Any]]:
         if not isinstance(name, str):
             raise InvalidInput(f"{where}.name must be a string", next_step="name the tensor")
         if name in arrays:
-            raise InvalidInput(f"{where}.name is {name!r}, as is another's", next_step="send each tensor once")
+            raise InvalidInput(f"{where}.name is {shown(name)}, as is another's", next_step="send each tensor once")
         size = (tensor.get("parameters") or {}).get("binary_data_size")
         if size is None:
             if "data" not in tensor:
@@ -121,7 +123,8 @@ def _arrays(inputs: Any, binary: memoryview) -> dict[str, np.ndarray[Any, Any]]:
             continue
         if type(size) is not int or not 0 <= size <= len(binary) - at:
             raise InvalidInput(
-                f"{where}.parameters.binary_data_size is {size}, and {len(binary) - at} bytes are left after the JSON",
+                f"{where}.parameters.binary_data_size is {shown(size)}, "
+                f"and {len(binary) - at} bytes are left after the JSON",
                 next_step="send the number of bytes, and Inference-Header-Content-Length",
             )
         arrays[name] = decode_binary(tensor.get("datatype"), tensor.get("shape"), binary[at : at + size], where)  # type: ignore[arg-type]
@@ -155,7 +158,7 @@ def _tensor_feeds(arrays: dict[str, np.ndarray[Any, Any]], servable: Servable) -
     specs = {spec.name: spec for spec in servable.graph_inputs}
     if unknown := [name for name in arrays if name not in specs]:
         raise InvalidInput(
-            f"inputs has the tensor {unknown[0]!r}, which the model does not know; it takes {', '.join(specs)}",
+            f"inputs has the tensor {shown(unknown[0])}, which the model does not know; it takes {', '.join(specs)}",
             next_step="leave it out or correct its name",
         )
     if missing := [name for name in specs if name not in arrays]:
@@ -207,7 +210,7 @@ def _wanted(tree: dict[str, Any], servable: Servable) -> dict[str, bool]:
         name = output.get("name")
         if name not in names:
             raise InvalidInput(
-                f"outputs[{index}].name is {name!r}, and the model gives {', '.join(names)}",
+                f"outputs[{index}].name is {shown(name)}, and the model gives {', '.join(names)}",
                 next_step="name one of these",
             )
         wanted[name] = bool((output.get("parameters") or {}).get("binary_data", binary))

@@ -5,8 +5,11 @@ Source: MLflow's documentation of ``mlflow models serve`` and ``mlflow.pyfunc.sc
 
 import csv
 import io
+import logging
 import math
+import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,10 @@ import orjson
 from ml_assets.serving.bodies import read_json
 from ml_assets.serving.inference_protocol import check_tensor
 from ml_assets.serving.servable import Servable
+from ml_assets.serving.signature import WHOLE_NUMBERS
 from ml_assets.serving.tables import Feeds, TableReader
 from ml_assets.serving.tensors import decode_json, encode_json
+from ml_assets.serving.values import shown
 from resources.errors import InvalidInput, MediaTypeRefused, RequestError
 
 __all__ = ["read_invocation", "write_predictions"]
@@ -24,7 +29,10 @@ __all__ = ["read_invocation", "write_predictions"]
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 MEDIA_TYPES = ("application/json", "text/csv")
 _MISSING = {"", "nan", "na", "n/a", "null", "none"}
+_INTEGER = re.compile(r"-?[0-9]{1,20}")
 _BOOLEANS = {"true": True, "false": False}
+
+_log = logging.getLogger(__name__)
 
 
 def read_invocation(body: bytes, media_type: str, servable: Servable) -> Feeds:
@@ -43,7 +51,7 @@ def read_invocation(body: bytes, media_type: str, servable: Servable) -> Feeds:
     kind, *options = (part.strip().lower() for part in media_type.split(";"))
     if kind not in MEDIA_TYPES or any(option not in ("", "charset=utf-8", 'charset="utf-8"') for option in options):
         raise MediaTypeRefused(
-            f"Content-Type is {media_type!r}", next_step=f"send one of {', '.join(MEDIA_TYPES)}, in UTF-8"
+            f"Content-Type is {shown(media_type)}", next_step=f"send one of {', '.join(MEDIA_TYPES)}, in UTF-8"
         )
     if kind == "text/csv":
         return _csv(body, _table(servable, "CSV"))
@@ -51,9 +59,9 @@ def read_invocation(body: bytes, media_type: str, servable: Servable) -> Feeds:
     if not isinstance(tree, dict):
         raise RequestError("the body must be an object", next_step=f"send an object with one of {', '.join(FORMS)}")
     if extra := sorted(tree.keys() - {*FORMS, "params"}):
-        raise InvalidInput(f"the request has the field {extra[0]!r}", next_step=f"send one of {', '.join(FORMS)}")
+        raise InvalidInput(f"the request has the field {shown(extra[0])}", next_step=f"send one of {', '.join(FORMS)}")
     if tree.get("params"):
-        raise InvalidInput("the model takes no params", next_step="leave params out")
+        _ignore_params(tree["params"])
     forms = [form for form in FORMS if form in tree]
     if len(forms) != 1:
         raise RequestError(
@@ -69,6 +77,18 @@ def write_predictions(outputs: Feeds, servable: Servable) -> bytes:
     return orjson.dumps({"predictions": values}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def _ignore_params(params: Any) -> None:
+    """A model without a schema of params takes any and uses none, as in MLflow."""
+    if not isinstance(params, dict):
+        raise InvalidInput("params must be an object", next_step="correct them or leave them out")
+    _warn_of_params()
+
+
+@cache
+def _warn_of_params() -> None:
+    _log.warning("params are ignored: the model has no schema of them")
+
+
 def _split(frame: Any, servable: Servable) -> Feeds:
     table = _table(servable, "dataframe_split")
     if not isinstance(frame, dict) or not isinstance(frame.get("data"), list) or "columns" not in frame:
@@ -78,7 +98,7 @@ def _split(frame: Any, servable: Servable) -> Feeds:
         )
     columns, data = frame["columns"], frame["data"]
     if extra := sorted(frame.keys() - {"columns", "data", "index"}):
-        raise InvalidInput(f"dataframe_split has the field {extra[0]!r}", next_step="leave it out")
+        raise InvalidInput(f"dataframe_split has the field {shown(extra[0])}", next_step="leave it out")
     if columns != table.names or not data:
         if not isinstance(columns, list):
             raise InvalidInput("dataframe_split.columns must be a list of names", next_step="name the columns")
@@ -193,6 +213,8 @@ def _cell(text: str, kind: str) -> Any:
         return None
     if kind == "boolean":
         return _BOOLEANS.get(text.strip().lower(), text)
+    if kind in WHOLE_NUMBERS and _INTEGER.fullmatch(text):
+        return int(text)
     try:
         value = float(text)
     except ValueError:

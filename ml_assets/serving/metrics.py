@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the supervisor counts too, and has no need of NumPy
 
 __all__ = ["Metrics"]
 
-FEATURE_MEASURES = {
+_FEATURE_MEASURES = {
     "rows": "Rows seen of a feature.",
     "missing": "Rows in which the feature was missing.",
     "sum": "Sum of the feature's values.",
@@ -67,7 +67,7 @@ class Metrics:
         self._labels = self._counter("predicted_labels", "Predictions, where they are labels.", (*_MODEL, "label"))
         self._features = {
             measure: self._gauge(f"feature_{measure}", meaning, "sum", (*_MODEL, "feature"))
-            for measure, meaning in FEATURE_MEASURES.items()
+            for measure, meaning in _FEATURE_MEASURES.items()
         }
         self.set_load(0, 0)
 
@@ -111,9 +111,9 @@ class Metrics:
 
     def observed(self, observation: "Observation") -> None:
         """Add what was seen of inputs and predictions since the last time."""
-        for measure, gauge in self._features.items():
-            for feature, amount in zip(observation.features, observation.measures[measure], strict=True):
-                gauge.labels(*self._identity, feature).inc(amount)
+        for feature, measures in observation.features.items():
+            for measure, amount in measures.items():
+                self._features[measure].labels(*self._identity, feature).inc(amount)
         for label, count in observation.labels.items():
             self._labels.labels(*self._identity, label).inc(count)
         histogram = self._predictions.labels(*self._identity)

@@ -1,14 +1,14 @@
 """What went into the model and came out, summed up for drift: for each feature, and the predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ml_assets.serving.batching import BatchReport
-from ml_assets.serving.metrics import FEATURE_MEASURES
 from ml_assets.serving.servable import Servable
+from ml_assets.serving.tables import Feeds
 
 __all__ = ["Observation", "Observer"]
 
@@ -21,9 +21,8 @@ _LABELS = 100
 class Observation:
     """Sums over some rows."""
 
-    features: Sequence[str]
-    measures: dict[str, list[float]]
-    """By name of the measure, in the order of the features."""
+    features: Mapping[str, Mapping[str, float]]
+    """Of each column of a table its measures by name: rows, those in which it is missing, and of numbers the sums."""
     predictions: list[float]
     """A sample of them at most, evenly spaced, where they are numbers."""
     labels: dict[str, int]
@@ -39,16 +38,12 @@ class Observer:
 
     def __init__(self, servable: Servable) -> None:
         self._servable = servable
-        table = servable.table
-        self._input = table.matrix_name if table else None
-        self._features = table.names if table and self._input else []
-        self._kept: list[tuple[Any, Any]] = []
+        self._kept: list[tuple[Feeds, Any]] = []
         self._rows = 0
 
     def add(self, report: BatchReport) -> Observation | None:
         """Keep a batch; gives the sums when enough is kept."""
-        features = report.feeds[self._input] if self._input else None
-        self._kept.append((features, report.outputs[self._servable.prediction]))
+        self._kept.append((report.feeds, report.outputs[self._servable.prediction]))
         self._rows += report.rows
         return self.take() if self._rows >= _ROWS_KEPT else None
 
@@ -61,25 +56,36 @@ class Observer:
         is_number = predictions.dtype.kind == "f"
         sample: Any = predictions[:: max(1, len(predictions) // _SAMPLE)] if is_number else []
         return Observation(
-            self._features,
-            _sums(np.concatenate([each for each, _ in kept]))
-            if self._features
-            else {measure: [] for measure in FEATURE_MEASURES},
+            self._features([feeds for feeds, _ in kept]),
             [float(value) for value in sample if np.isfinite(value)],
             {} if is_number else _counts(predictions),
         )
 
+    def _features(self, kept: list[Feeds]) -> dict[str, dict[str, float]]:
+        table = self._servable.table
+        if table is None:
+            return {}
+        joined = {name: np.concatenate([feeds[name] for feeds in kept]) for name in kept[0]}
+        if table.matrix_name is not None:
+            return dict(zip(table.names, _sums(joined[table.matrix_name]), strict=True))
+        return {name: _summed(joined[name].reshape(-1, 1)) for name in table.names}
 
-def _sums(matrix: np.ndarray[Any, Any]) -> dict[str, list[float]]:
+
+def _summed(column: np.ndarray[Any, Any]) -> dict[str, float]:
+    if column.dtype.kind == "O":  # strings, of which a missing one is empty
+        return {"rows": len(column), "missing": int((column == "").sum())}
+    return _sums(column)[0]
+
+
+def _sums(matrix: np.ndarray[Any, Any]) -> list[dict[str, float]]:
     values = matrix.astype(np.float64)
     missing = np.isnan(values)
     values[missing] = 0.0
-    return {
-        "rows": [float(len(values))] * values.shape[1],
-        "missing": missing.sum(axis=0).astype(float).tolist(),
-        "sum": values.sum(axis=0).tolist(),
-        "squares": np.square(values).sum(axis=0).tolist(),
-    }
+    sums = (missing.sum(axis=0), values.sum(axis=0), np.square(values).sum(axis=0))
+    return [
+        {"rows": len(values), "missing": lacking, "sum": total, "squares": squares}
+        for lacking, total, squares in zip(*(each.tolist() for each in sums), strict=True)
+    ]
 
 
 def _counts(predictions: np.ndarray[Any, Any]) -> dict[str, int]:

@@ -24,11 +24,13 @@ _ERRORS = {
 _SCALARS: dict[str, dict[str, Any]] = {
     "boolean": {"type": "boolean"},
     "integer": {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
-    "long": {"type": "integer", "minimum": -(2**53), "maximum": 2**53},
+    "long": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
     "float": {"type": "number", "minimum": -3e38, "maximum": 3e38},
     "double": {"type": "number", "minimum": -3e38, "maximum": 3e38},
     "string": {"type": "string"},
 }
+
+_PARAMS = {"type": ["object", "null"], "description": "Ignored: the model has no schema of params."}
 
 
 def openapi_document(servable: Servable, settings: ServeSettings) -> dict[str, Any]:
@@ -184,7 +186,8 @@ def _input_schema(spec: TensorSpec) -> dict[str, Any]:
 def _invocation_schemas(servable: Servable) -> list[dict[str, Any]]:
     if servable.table is None:
         names = [spec.name for spec in servable.graph_inputs]
-        return [_closed({"inputs": {"anyOf": [{"type": "array"}, {"type": "object", "required": names}]}}, "inputs")]
+        tensors = {"anyOf": [{"type": "array"}, {"type": "object", "required": names}]}
+        return [_closed({"inputs": tensors, "params": _PARAMS}, "inputs")]
     columns = servable.table.columns
     record = _closed({each.name: _scalar(each) for each in columns}, *(each.name for each in columns if each.required))
     records = {"type": "array", "minItems": 1, "items": record}
@@ -207,7 +210,7 @@ def _invocation_schemas(servable: Servable) -> list[dict[str, Any]]:
         "data",
     )
     forms = {"dataframe_split": split, "dataframe_records": records, "instances": records, "inputs": records}
-    return [_closed({name: schema}, name) for name, schema in forms.items()]
+    return [_closed({name: schema, "params": _PARAMS}, name) for name, schema in forms.items()]
 
 
 def _scalar(column: Column) -> dict[str, Any]:

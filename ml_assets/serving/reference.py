@@ -71,6 +71,13 @@ class ModelIdentity:
     """Version in the registry; for a model that is in none, the digest's digits."""
     digest: Digest
     """Data version of the model, as lineage knows it."""
+    registered_name: str | None = None
+    """Name in the registry, which may not be the one that it is served under; None for a model that is in none."""
+
+    @property
+    def traced_by(self) -> str:
+        """What ``ml-assets trace`` finds it by: ``models:/name/version``, or the data version where it has none."""
+        return f"models:/{self.registered_name}/{self.version}" if self.registered_name else str(self.digest)
 
 
 def _directory_digest(text: str) -> Digest:

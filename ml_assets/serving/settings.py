@@ -7,11 +7,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from resources.errors import SettingsError
+from resources.identity import ImageReference
 from resources.process_limits import ProcessLimits
 
 __all__ = ["ServeSettings", "load_serve_settings", "set_variables_of_libraries"]
 
 PREFIX = "ML_ASSETS_SERVE_"
+_ANY_IMAGE = "registry/image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +35,8 @@ class ServeSettings:
     cache: str | None = None
     """Directory that keeps fetched files by digest; without one they are only in memory."""
     max_body_bytes: int = 16 << 20
-    timeout_seconds: float = 30.0
-    """For a request, from its first byte to its answer."""
+    timeout_seconds: float = 20.0
+    """For a request, from its first byte to its answer; less than `drain_seconds`."""
     batch_rows: int = 1024
     """Most rows that the model is given at once, unless one request alone has more."""
     batch_delay_ms: float = 0.0
@@ -44,11 +46,13 @@ class ServeSettings:
     queue_bytes: int = 256 << 20
     """Most bytes of request bodies that one worker holds."""
     drain_seconds: float = 25.0
-    """How long requests in flight may take when a process ends."""
+    """How long requests in flight may take when a process ends; with `stop_delay_seconds` less than the 30 s that
+    Kubernetes grants."""
     stop_delay_seconds: float = 2.0
     """How long requests are still accepted after SIGTERM, while load balancers learn of it."""
     image: str | None = None
-    """Reference or digest of the image that runs, for the answers; whoever starts the container knows it."""
+    """Image that runs, ``registry/repository@sha256:…`` or its digest alone, for the answers; whoever starts the
+    container knows it."""
     log_requests: str = "all"
     """``all``, or ``errors``."""
     tracking_username: str | None = field(default=None, repr=False)
@@ -60,8 +64,15 @@ class ServeSettings:
 
     @property
     def image_digest(self) -> str | None:
-        """The digest in `image`."""
-        return self.image.rpartition("@")[2] if self.image else None
+        """The digest in `image`.
+
+        Raises:
+            ValueError: it has none; a tag is no identity.
+        """
+        if not self.image:
+            return None
+        named = self.image if "@" in self.image else f"{_ANY_IMAGE}@{self.image}"
+        return str(ImageReference.parse(named).digest)
 
 
 def load_serve_settings(environ: Mapping[str, str] | None = None) -> ServeSettings:
@@ -145,6 +156,19 @@ def _check(settings: ServeSettings) -> None:
             raise SettingsError(
                 f"{PREFIX}{name.upper()} must be at least {least}, given {value}", next_step="correct the variable"
             )
+    if settings.timeout_seconds >= settings.drain_seconds:
+        raise SettingsError(
+            f"{PREFIX}TIMEOUT_SECONDS is {settings.timeout_seconds:g} and {PREFIX}DRAIN_SECONDS "
+            f"{settings.drain_seconds:g}, so a request could be lost when a process ends",
+            next_step="let requests take less, or processes longer to end",
+        )
+    try:
+        settings.image_digest  # noqa: B018  read for its errors
+    except ValueError as error:
+        raise SettingsError(
+            f"{PREFIX}IMAGE is {settings.image!r}: {error}",
+            next_step="name the image by its digest, registry/repository@sha256:… or sha256:…, or leave it out",
+        ) from error
     if settings.name and "/" in settings.name:
         raise SettingsError(f"{PREFIX}NAME must have no /, given {settings.name!r}", next_step="correct the variable")
     if settings.port > 65535:

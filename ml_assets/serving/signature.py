@@ -8,7 +8,8 @@ from resources.errors import ModelUnavailable
 
 __all__ = ["Column", "Signature", "read_signature"]
 
-NUMBERS = ("boolean", "integer", "long", "float", "double")
+WHOLE_NUMBERS = ("integer", "long")
+NUMBERS = ("boolean", *WHOLE_NUMBERS, "float", "double")
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,8 @@ class _Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._current: _Generation | None = None
         self._candidate: _Generation | None = None
+        self._served: _Generation | None = None
+        """The last one that served, whether or not it is alive."""
         self._waiting_room: Any = None
         self._metrics: Any = None
         self._detail: str | None = None
@@ -163,7 +165,9 @@ class _Supervisor:
         os.close(report)
         generation = _Generation(self._count, reference, process)
         self._alive.add(generation)
-        self._candidate = generation
+        displaced, self._candidate = self._candidate, generation
+        if displaced is not None:
+            _signal(displaced, signal.SIGTERM)
         self._spawn(self._follow(generation, read_end))
         return generation
 
@@ -183,10 +187,12 @@ class _Supervisor:
             self._candidate = None
             await self._failed(generation, generation.error or f"its process ended with {code}")
         elif generation is self._current:
-            _log.error("the workers of %s ended with %d; it is loaded again", generation.reference, code)
             self._current = None
-            self._say("the model is loaded again after its processes ended")
-            await self._start(self._pinned(generation))
+            loading = self._candidate.reference if self._candidate is not None else self._wanted()
+            _log.error("the workers of %s ended with %d; %s is being loaded", generation.reference, code, loading)
+            self._say(f"{loading} is being loaded, as the processes of {generation.reference} ended")
+            if self._candidate is None:
+                await self._start(loading)
             self._spawn(self._receive_early_clients())
 
     def _heard(self, generation: _Generation, report: dict[str, Any]) -> None:
@@ -195,8 +201,9 @@ class _Supervisor:
         elif report["event"] == "loaded":
             generation.identity = ModelIdentity(report["name"], report["version"], Digest.parse(report["digest"]))
             generation.seconds = report["seconds"]
-            # From here on clients wait for the workers, which is better than to hear that there is no model yet.
-            self._close_waiting_room()
+            if generation is self._candidate:
+                # From here on clients wait for the workers, which is better than to hear that there is no model yet.
+                self._close_waiting_room()
         elif report["event"] == "serving":
             generation.workers.add(report["worker"])
             if len(generation.workers) == self._settings.workers and generation is self._candidate:
@@ -204,7 +211,8 @@ class _Supervisor:
 
     def _take_over(self, generation: _Generation) -> None:
         self._close_waiting_room()
-        old, self._current, self._candidate = self._current, generation, None
+        self._current = self._served = generation
+        self._candidate = None
         self._wait, self._detail = 1.0, None
         self._say()
         identity = generation.identity
@@ -212,8 +220,8 @@ class _Supervisor:
         if identity is not None:
             self._refused.pop(identity.version, None)
             self._count_loads().loaded(identity, generation.seconds)
-        if old is not None:
-            _signal(old, signal.SIGTERM)
+        for other in self._alive - {generation}:
+            _signal(other, signal.SIGTERM)
 
     def _close_waiting_room(self) -> None:
         if self._waiting_room is not None:
@@ -234,8 +242,8 @@ class _Supervisor:
         self._spawn(self._receive_early_clients())
         await asyncio.sleep(self._wait)
         self._wait = min(2 * self._wait, _LONGEST_WAIT)
-        if not self._stop.is_set():
-            await self._start(str(self._reference))
+        if self._current is None and self._candidate is None and not self._stop.is_set():
+            await self._start(self._wanted())
 
     async def _receive_early_clients(self) -> None:
         """Answer that there is no model yet, once that takes long."""
@@ -254,7 +262,7 @@ class _Supervisor:
         """Look the alias up now and then, and load what it has come to mean beside what is served."""
         while True:
             await asyncio.sleep(self._settings.poll_seconds)
-            if self._current is None or self._candidate is not None:
+            if self._served is None or self._candidate is not None:
                 continue
             try:
                 found = await asyncio.to_thread(resolve, self._reference, self._settings)
@@ -264,21 +272,22 @@ class _Supervisor:
             except Exception:  # whatever the tracking server answers, the alias is followed on
                 _log.exception("the alias could not be looked up")
                 continue
-            serving = self._current.identity if self._current else None
-            if found is None or serving is None or (found.version, found.digest) == (serving.version, serving.digest):
-                if self._detail is not None:
+            served = self._served.identity
+            if found is None or served is None or (found.version, found.digest) == (served.version, served.digest):
+                if self._detail is not None and self._current is not None:
                     self._say()
                 continue
             again, waited = self._refused.get(found.version, (0.0, self._settings.poll_seconds))
-            if time.monotonic() >= again:
+            if time.monotonic() >= again and self._candidate is None:
                 self._refused = {found.version: (time.monotonic() + 2 * waited, min(2 * waited, 600.0))}
                 await self._start(f"models:/{found.name}/{found.version}")
 
-    def _pinned(self, generation: _Generation) -> str:
-        """The version that a generation served, whatever the alias has come to mean since."""
-        if self._reference.alias is None or generation.identity is None:
+    def _wanted(self) -> str:
+        """The version that served last, whatever the alias has come to mean since; before that, what was asked for."""
+        served = self._served.identity if self._served is not None else None
+        if self._reference.alias is None or served is None:
             return str(self._reference)
-        return f"models:/{self._reference.name}/{generation.identity.version}"
+        return f"models:/{self._reference.name}/{served.version}"
 
     def _say(self, detail: str | None = None) -> None:
         self._detail = detail

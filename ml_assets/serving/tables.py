@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ml_assets.serving.signature import NUMBERS, Column
+from ml_assets.serving.values import shown
 from resources.errors import InvalidInput
 
 __all__ = ["Feeds", "Place", "TableReader"]
@@ -19,6 +20,9 @@ Feeds = dict[str, np.ndarray[Any, Any]]
 """Arrays by the name of the graph's input; the first dimension of each is rows."""
 Place = Callable[[int, int], str]
 """Says where a value stood in the request, by its row and its column in the signature's order."""
+_Values = Sequence[Any] | np.ndarray[Any, Any]
+_Given = Callable[[int], _Values]
+"""The values of a column as they were sent, by its place in the signature's order."""
 
 _RANGES = {"integer": 2.0**31, "long": 2.0**63}
 _EXPECTED = {
@@ -48,8 +52,10 @@ class TableReader:
         self._dtype = inputs[self._matrix][0] if self._matrix else np.dtype(np.float64)
         self._numbers = [index for index, column in enumerate(columns) if column.type in NUMBERS]
         self._all_numbers = len(self._numbers) == len(columns)
-        self._has_booleans = any(column.type == "boolean" for column in columns)
+        self._booleans = [index for index, column in enumerate(columns) if column.type == "boolean"]
         self._whole = np.array([index for index, column in enumerate(columns) if column.type in _RANGES], dtype=int)
+        self._exact = frozenset(int(index) for index in self._whole if self._input(index)[0].kind in "iu")
+        """Columns of whole numbers that the graph takes as such: 64 bits of them do not go through a ``float``."""
         self._limits = np.array([_RANGES[columns[index].type] for index in self._whole])
         self._required = np.array([column.required for column in columns])
 
@@ -68,11 +74,12 @@ class TableReader:
         for position, name in enumerate(given):
             if not isinstance(name, str) or name not in self._known:
                 raise InvalidInput(
-                    f"{where} has the column {name!r}, which the model does not know; it takes {', '.join(self.names)}",
+                    f"{where} has the column {shown(name)}, which the model does not know; "
+                    f"it takes {', '.join(self.names)}",
                     next_step="leave the column out or correct its name",
                 )
             if name in positions:
-                raise InvalidInput(f"{where} has the column {name!r} twice", next_step="send each column once")
+                raise InvalidInput(f"{where} has the column {shown(name)} twice", next_step="send each column once")
             positions[name] = position
         missing = [each.name for each in self.columns if each.required and each.name not in positions]
         if missing:
@@ -88,16 +95,16 @@ class TableReader:
         Raises:
             InvalidInput: a value is not of its column's type, out of its range, or missing where it must not be.
         """
-        flat = list(chain.from_iterable(rows))
+        flat, width = list(chain.from_iterable(rows)), len(self.columns)
+        given: _Given = lambda column: flat[column::width]  # noqa: E731
         if self._all_numbers:
-            numbers = self._checked_numbers(flat, len(rows), place)
+            numbers = self._checked_numbers(flat, given, place)
         else:
             kept = set(self._numbers)
-            width = len(self.columns)
             numbers = self._checked_numbers(
-                [value if index % width in kept else 0.0 for index, value in enumerate(flat)], len(rows), place
+                [value if index % width in kept else 0.0 for index, value in enumerate(flat)], given, place
             )
-        return self._feeds_of_numbers(numbers, flat, place)
+        return self._feeds(numbers, given, place)
 
     def feeds_of_columns(self, arrays: Mapping[str, np.ndarray[Any, Any]], place: Callable[[str], str]) -> Feeds:
         """The feeds for typed columns of equal length, each of one dimension.
@@ -111,18 +118,18 @@ class TableReader:
                 f"the columns have {' and '.join(map(str, sorted(lengths)))} rows", next_step="send as many of each"
             )
         length = lengths.pop() if lengths else 0
-        given = {
-            column.name: self._accepted(column, arrays[column.name], place)
+        missing = np.full(length, np.nan)
+        columns = [
+            self._accepted(column, arrays[column.name], place) if column.name in arrays else missing
             for column in self.columns
-            if column.name in arrays
-        }
+        ]
         where: Place = lambda row, column: f"{place(self.names[column])}[{row}]"  # noqa: E731
         if not self._all_numbers:
-            lists = [given[name].tolist() if name in given else [None] * length for name in self.names]
+            lists = [[None] * length if column is missing else column.tolist() for column in columns]
             return self.feeds(list(zip(*lists, strict=True)), where)
-        missing = np.full(length, np.nan)
-        numbers = np.stack([given.get(name, missing).astype(np.float64) for name in self.names], axis=1)
-        return self._feeds_of_numbers(self._checked(numbers, where), [], where)
+        given: _Given = lambda column: columns[column]  # noqa: E731
+        numbers = np.stack([column.astype(np.float64) for column in columns], axis=1)
+        return self._feeds(self._checked(numbers, given, where), given, where)
 
     def feeds_of_matrix(self, matrix: np.ndarray[Any, Any], where: str) -> Feeds:
         """The feeds for a matrix of all columns in the signature's order.
@@ -142,24 +149,33 @@ class TableReader:
                 next_step=f"send one tensor for each of {', '.join(self.names)}",
             )
         place: Place = lambda row, column: f"{where}[{row}, {column}] ({self.names[column]})"  # noqa: E731
-        return {self._matrix: self._cast(self._checked(matrix.astype(np.float64), place), self._dtype, place)}
+        given: _Given = lambda column: matrix[:, column]  # noqa: E731
+        numbers = self._checked(matrix.astype(np.float64), given, place)
+        if self._booleans and matrix.dtype.kind != "b":
+            self._check_booleans(numbers, place)
+        return self._feeds(numbers, given, place)
 
-    def _feeds_of_numbers(self, numbers: np.ndarray[Any, Any], flat: list[Any], place: Place) -> Feeds:
-        if self._matrix is not None:
-            return {self._matrix: self._cast(numbers, self._dtype, place)}
-        return {name: self._column(index, numbers, flat, place) for index, name in enumerate(self.names)}
+    def _input(self, column: int) -> tuple[np.dtype[Any], int]:
+        return self._inputs[self._matrix or self.names[column]]
 
-    def _checked_numbers(self, flat: list[Any], rows: int, place: Place) -> np.ndarray[Any, Any]:
+    def _feeds(self, numbers: np.ndarray[Any, Any], given: _Given, place: Place) -> Feeds:
+        if self._matrix is None:
+            return {name: self._column(index, numbers, given, place) for index, name in enumerate(self.names)}
+        if self._exact:
+            columns = [self._column(index, numbers, given, place) for index in range(len(self.names))]
+            return {self._matrix: np.concatenate(columns, axis=1)}
+        return {self._matrix: self._cast(numbers, self._dtype, place)}
+
+    def _checked_numbers(self, flat: list[Any], given: _Given, place: Place) -> np.ndarray[Any, Any]:
         kinds = set(map(type, flat))
-        width = len(self.columns)
-        if self._has_booleans or not kinds <= {int, float, type(None)}:
+        if self._booleans or not kinds <= {int, float, type(None)}:
             self._check_kinds(flat, place)
         try:
             values = np.array(flat, dtype=np.float64)
         except (OverflowError, ValueError, TypeError):
             self._check_kinds(flat, place)
             raise
-        return self._checked(values.reshape(rows, width), place)
+        return self._checked(values.reshape(-1, len(self.columns)), given, place)
 
     def _check_kinds(self, flat: list[Any], place: Place) -> None:
         for index, value in enumerate(flat):
@@ -171,7 +187,7 @@ class TableReader:
             if type(value) not in accepted or (type(value) is int and abs(value) >= 1 << 1000):
                 raise self._wrong(row, column, value, place)
 
-    def _checked(self, values: np.ndarray[Any, Any], place: Place) -> np.ndarray[Any, Any]:
+    def _checked(self, values: np.ndarray[Any, Any], given: _Given, place: Place) -> np.ndarray[Any, Any]:
         finite = np.isfinite(values)
         if not finite.all():
             wrong = np.isinf(values) | (np.isnan(values) & self._required)
@@ -180,37 +196,76 @@ class TableReader:
                 raise self._wrong(row, column, values[row, column].item(), place)
         if len(self._whole):
             part = values[:, self._whole]
-            wrong = (part != np.floor(part)) & ~np.isnan(part) | (part < -self._limits) | (part >= self._limits)
+            wrong = (part != np.floor(part)) & ~np.isnan(part) | (part <= -self._limits) | (part >= self._limits)
             if wrong.any():
-                row, position = np.argwhere(wrong)[0].tolist()
-                raise self._wrong(row, int(self._whole[position]), part[row, position].item(), place)
+                self._check_exactly(wrong, given, place)
         return values
 
-    def _cast(self, values: np.ndarray[Any, Any], dtype: np.dtype[Any], place: Place) -> np.ndarray[Any, Any]:
+    def _check_exactly(self, wrong: np.ndarray[Any, Any], given: _Given, place: Place) -> None:
+        """Look at whole numbers again as they were sent: a ``float`` of 2**63 may have been 2**63 - 1."""
+        for position in np.flatnonzero(wrong.any(axis=0)).tolist():
+            index, limit = int(self._whole[position]), int(self._limits[position])
+            values = given(index)
+            for row in np.flatnonzero(wrong[:, position]).tolist():
+                value = values[row].item() if isinstance(values, np.ndarray) else values[row]
+                if value % 1 or not -limit <= value < limit:
+                    raise self._wrong(row, index, value, place)
+
+    def _check_booleans(self, values: np.ndarray[Any, Any], place: Place) -> None:
+        part = values[:, self._booleans]
+        fits = (part == 0) | (part == 1)
+        if fits.all():
+            return
+        for row, position in np.argwhere(~fits & ~np.isnan(part)).tolist():
+            value = part[row, position].item()
+            raise self._wrong(row, self._booleans[position], value, place, expected="0 or 1")
+
+    def _cast(
+        self, values: np.ndarray[Any, Any], dtype: np.dtype[Any], place: Place, first: int = 0
+    ) -> np.ndarray[Any, Any]:
+        """The values of columns from the first one on, as the graph's type."""
         if dtype == values.dtype:
             return values
         if dtype.kind != "f" and np.isnan(values).any():
             row, column = np.argwhere(np.isnan(values))[0].tolist()
-            raise self._wrong(row, column, None, place, missing_is_accepted=False)
+            raise self._wrong(row, first + column, None, place, missing_is_accepted=False)
         with np.errstate(over="ignore"):
             cast = values.astype(dtype)
         if dtype.kind == "f" and np.isinf(cast).any():
             row, column = np.argwhere(np.isinf(cast))[0].tolist()
-            raise self._wrong(row, column, values[row, column].item(), place)
+            raise self._wrong(row, first + column, values[row, column].item(), place)
         return cast
 
-    def _column(self, index: int, numbers: np.ndarray[Any, Any], flat: list[Any], place: Place) -> np.ndarray[Any, Any]:
-        column = self.columns[index]
-        dtype, rank = self._inputs[column.name]
-        if column.type == "string":
-            values = flat[index :: len(self.columns)]
-            for row, value in enumerate(values):
-                if not isinstance(value, str) and (value is not None or column.required):
-                    raise self._wrong(row, index, value, place)
-            array = np.array(["" if value is None else value for value in values], dtype=object)
+    def _column(self, index: int, numbers: np.ndarray[Any, Any], given: _Given, place: Place) -> np.ndarray[Any, Any]:
+        dtype, rank = self._input(index)
+        if self.columns[index].type == "string":
+            array = self._strings(index, given(index), place)
+        elif index in self._exact and not np.isnan(numbers[:, index]).any():
+            array = self._whole_numbers(index, given(index), dtype, place)
         else:
-            array = self._cast(numbers[:, [index]], dtype, lambda row, _: place(row, index)).reshape(-1)
-        return array.reshape(-1, 1) if rank == 2 else array
+            array = self._cast(numbers[:, [index]], dtype, place, index)
+        return array.reshape(-1, 1) if rank == 2 else array.reshape(-1)
+
+    def _strings(self, index: int, values: _Values, place: Place) -> np.ndarray[Any, Any]:
+        column = self.columns[index]
+        for row, value in enumerate(values):
+            if not isinstance(value, str) and (value is not None or column.required):
+                raise self._wrong(row, index, value, place)
+        return np.array(["" if value is None else value for value in values], dtype=object)
+
+    def _whole_numbers(self, index: int, values: _Values, dtype: np.dtype[Any], place: Place) -> np.ndarray[Any, Any]:
+        """Checked values as the graph's type, each by itself."""
+        if isinstance(values, np.ndarray):
+            if values.dtype == dtype:
+                return values
+            values = values.tolist()
+        try:
+            return np.array(list(map(int, values)), dtype=dtype)
+        except OverflowError as error:
+            bounds = np.iinfo(dtype)
+            row = next(row for row, value in enumerate(values) if not bounds.min <= value <= bounds.max)
+            expected = f"a whole number from {bounds.min} to {bounds.max}"
+            raise self._wrong(row, index, values[row], place, expected=expected) from error
 
     def _accepted(
         self, column: Column, array: np.ndarray[Any, Any], place: Callable[[str], str]
@@ -224,14 +279,20 @@ class TableReader:
         return array
 
     def _wrong(
-        self, row: int, column: int, value: Any, place: Place, *, missing_is_accepted: bool = True
+        self,
+        row: int,
+        column: int,
+        value: Any,
+        place: Place,
+        *,
+        missing_is_accepted: bool = True,
+        expected: str | None = None,
     ) -> InvalidInput:
         spec = self.columns[column]
         missing = value is None or (isinstance(value, float) and math.isnan(value))
         optional = "" if spec.required or not missing_is_accepted else ", or null"
-        shown = "null (NaN)" if missing else repr(value)
         return InvalidInput(
-            f"{place(row, column)} must be {_EXPECTED[spec.type]}{optional}, as {spec.name} is of type {spec.type}, "
-            f"given {shown if len(shown) <= 60 else shown[:59] + '…'}",
+            f"{place(row, column)} must be {expected or _EXPECTED[spec.type]}{optional}, as {spec.name} is of type "
+            f"{spec.type}, given {'null (NaN)' if missing else shown(value)}",
             next_step="correct the value",
         )

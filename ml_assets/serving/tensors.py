@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ml_assets.serving.values import shown
 from resources.errors import InvalidInput, ModelUnavailable
 
 __all__ = ["datatype_of", "decode_binary", "decode_json", "encode_binary", "encode_json", "onnx_datatype"]
@@ -103,7 +104,7 @@ def decode_json(datatype: str, shape: Any, data: Any, where: str) -> np.ndarray[
             array = array.astype(dtype, copy=False)
         if np.isinf(array).any():
             raise _unfitting(flat, datatype, dtype, where)
-    return array.reshape(shape)
+    return _reshaped(array, shape, where)
 
 
 def decode_binary(datatype: str, shape: Any, content: memoryview, where: str) -> np.ndarray[Any, Any]:
@@ -115,9 +116,8 @@ def decode_binary(datatype: str, shape: Any, content: memoryview, where: str) ->
     dtype = _dtype(datatype, where)
     size = math.prod(_shape(shape, where))
     if dtype.kind == "O":
-        array = np.empty(size, dtype=object)
-        array[:] = _strings(content, size, where)
-        return array.reshape(shape)
+        array = np.array(_strings(content, size, where), dtype=object)
+        return _reshaped(array, shape, where)
     if len(content) != size * dtype.itemsize:
         raise InvalidInput(
             f"{where} must have {size * dtype.itemsize} bytes, as its shape {shape} of {datatype} says, "
@@ -126,7 +126,7 @@ def decode_binary(datatype: str, shape: Any, content: memoryview, where: str) ->
         )
     if dtype.kind == "b" and np.frombuffer(content, np.uint8).max(initial=0) > 1:
         raise InvalidInput(f"{where} has bytes other than 0 and 1", next_step="send one byte, 0 or 1, for each BOOL")
-    return np.frombuffer(content, dtype.newbyteorder("<")).reshape(shape)
+    return _reshaped(np.frombuffer(content, dtype.newbyteorder("<")), shape, where)
 
 
 def encode_json(array: np.ndarray[Any, Any]) -> Any:
@@ -147,19 +147,30 @@ def encode_binary(array: np.ndarray[Any, Any]) -> bytes:
 def _dtype(datatype: Any, where: str) -> np.dtype[Any]:
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise InvalidInput(
-            f"{where}.datatype must be one of {', '.join(DATATYPES)}, given {_shown(datatype)}",
+            f"{where}.datatype must be one of {', '.join(DATATYPES)}, given {shown(datatype)}",
             next_step="name the type of the values",
         )
     return DATATYPES[datatype]
 
 
 def _shape(shape: Any, where: str) -> list[int]:
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape) or len(shape) > 32:
+    if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 1 << 63 for size in shape[:33]):
         raise InvalidInput(
-            f"{where}.shape must be a list of whole numbers of at least 0, given {_shown(shape)}",
+            f"{where}.shape must be a list of whole numbers of at least 0, given {shown(shape)}",
             next_step="send the size of each dimension",
         )
+    if len(shape) > 32:
+        raise InvalidInput(f"{where}.shape has {len(shape)} dimensions", next_step="send 32 of them at most")
     return shape
+
+
+def _reshaped(array: np.ndarray[Any, Any], shape: list[int], where: str) -> np.ndarray[Any, Any]:
+    try:
+        return array.reshape(shape)
+    except ValueError as error:  # an array without values whose other dimensions are too large together
+        raise InvalidInput(
+            f"{where}.shape is {shape}, which no array can have", next_step="send the size of each dimension"
+        ) from error
 
 
 def _flattened(data: list[Any], shape: list[int], where: str) -> list[Any]:
@@ -204,7 +215,7 @@ def _unfitting(flat: list[Any], datatype: str, dtype: np.dtype[Any], where: str)
         if not _fits(value, dtype):
             return InvalidInput(
                 f"{where}.data[{index}] must be of {datatype} ({_EXPECTED.get(dtype.kind, 'strings')}, within its "
-                f"range), given {_shown(value)}",
+                f"range), given {shown(value)}",
                 next_step="correct the value or the datatype",
             )
     return InvalidInput(f"{where}.data does not fit {datatype}", next_step="correct the values or the datatype")
@@ -226,11 +237,6 @@ def _kind(value: Any) -> str:
     return {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}.get(
         type(value), "a number"
     )
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _text(value: Any) -> str:

@@ -8,6 +8,7 @@ import http.client
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -52,7 +53,7 @@ def resolve(reference: ModelReference, settings: ServeSettings) -> ModelIdentity
             f"{version} has no tag {RunTags.DATA_VERSION} with a digest, so its content cannot be verified",
             next_step="register it by materializing its model asset",
         ) from error
-    return ModelIdentity(found["name"], str(found["version"]), digest)
+    return ModelIdentity(found["name"], str(found["version"]), digest, found["name"])
 
 
 def fetch_model(reference: ModelReference, settings: ServeSettings) -> tuple[ModelIdentity, Content]:
@@ -68,7 +69,7 @@ def fetch_model(reference: ModelReference, settings: ServeSettings) -> tuple[Mod
         name = settings.name or directory.resolve().name
         return ModelIdentity(name, content.digest.hex, content.digest), content
     content = TrackingServer.of(settings).files(identity, settings.cache)
-    return ModelIdentity(settings.name or identity.name, identity.version, identity.digest), content
+    return replace(identity, name=settings.name or identity.name), content
 
 
 class TrackingServer:

@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from ml_assets.serving.application import Application
+from ml_assets.serving.application import BEGAN, Application
 from ml_assets.serving.settings import ServeSettings
 
 __all__ = ["Worker"]
@@ -159,29 +159,30 @@ class _Connection(HttpToolsProtocol):
         super().__init__(config, state, {})
         self._worker = worker
         self._heard = self.loop.time()
-        self._head_since: float | None = self._heard
+        self._head_since: float | None = None
         self._head_bytes = 0
 
     def quiet_for(self) -> float:
         """Seconds without a request under way and without a byte."""
-        busy = self.transport is None or (self.cycle is not None and not self.cycle.response_complete)
+        answering = self.cycle is not None and not self.cycle.response_complete
+        busy = self.transport is None or self._head_since is not None or answering
         return 0.0 if busy else self.loop.time() - self._heard
 
     def head_for(self) -> float:
         """Seconds that a request's head has been arriving."""
-        return 0.0 if self._head_since is None or not self._head_bytes else self.loop.time() - self._head_since
+        return 0.0 if self._head_since is None else self.loop.time() - self._head_since
 
     def data_received(self, data: bytes) -> None:
         self._heard = self.loop.time()
+        super().data_received(data)
         if self._head_since is not None:
             self._head_bytes += len(data)
-        super().data_received(data)
-        if self._head_since is not None and self._head_bytes > _HEAD_BYTES:
-            self.send_400_response("The request's head is too long.")
+            if self._head_bytes > _HEAD_BYTES:
+                self.send_400_response("The request's head is too long.")
 
     def on_message_begin(self) -> None:
-        self._head_since = self.loop.time()
         super().on_message_begin()
+        self._head_since = self.scope[BEGAN] = self._heard  # type: ignore[literal-required]  # a key of our own
 
     def on_headers_complete(self) -> None:
         self._head_since, self._head_bytes = None, 0

@@ -28,7 +28,9 @@ class Answer:
 
 def application(servable: Servable | None, *, readiness: Readiness | None = None, **settings: Any) -> Application:
     """An application with settings of its own."""
-    chosen = ServeSettings(**({"model": "file:/models/linear", "image": "serve@sha256:" + "1" * 64} | settings))
+    chosen = ServeSettings(
+        **({"model": "file:/models/linear", "image": "registry.example/serve@sha256:" + "1" * 64} | settings)
+    )
     found = readiness or Readiness(True)
     return Application(chosen, servable, Metrics(None, "", servable.identity if servable else None), lambda: found)
 
@@ -47,6 +49,7 @@ async def request(
     headers: Mapping[str, str] | None = None,
     chunks: list[bytes] | None = None,
     hangs: bool = False,
+    scope: Mapping[str, Any] | None = None,
 ) -> Answer:
     """The same, among other things that happen at the same time; a body that hangs never ends."""
     content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
@@ -62,14 +65,15 @@ async def request(
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    scope = {
+    whole = {
         "type": "http",
         "method": method or ("GET" if body is None and chunks is None else "POST"),
         "path": path,
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
         "client": ("127.0.0.1", 1),
+        **(scope or {}),
     }
-    await app(scope, receive, send)
+    await app(whole, receive, send)
     start, *rest = sent
     return Answer(
         start["status"],

@@ -86,6 +86,43 @@ def write_echo(directory: Path, kind: int, example: Any) -> str:
     return write_files(directory, echo_graph(kind), signature, {"inputs": {"values": example}, "predictions": example})
 
 
+TYPED_COLUMNS = ("carrier", "flight", "distance", "late")
+
+
+def write_typed(directory: Path, **required: bool) -> str:
+    """Write a model that takes each column by itself, a string and a whole number too; returns its data version.
+
+    ``predictions`` is the distance, and the flight's number comes back as ``flights``.
+    """
+    types = ("string", "long", "double", "boolean")
+    kinds = (TensorProto.STRING, TensorProto.INT64, TensorProto.FLOAT, TensorProto.BOOL)
+    columns = [
+        {"name": name, "type": kind, "required": required.get(name, True)}
+        for name, kind in zip(TYPED_COLUMNS, types, strict=True)
+    ]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Squeeze", ["distance", "last"], ["predictions"]),
+            *(helper.make_node("Identity", [name], [f"{name}s"]) for name in ("carrier", "flight")),
+        ],
+        "typed",
+        [
+            helper.make_tensor_value_info(name, kind, ["rows", 1])
+            for name, kind in zip(TYPED_COLUMNS, kinds, strict=True)
+        ],
+        [
+            helper.make_tensor_value_info("predictions", TensorProto.FLOAT, ["rows"]),
+            helper.make_tensor_value_info("carriers", TensorProto.STRING, ["rows", 1]),
+            helper.make_tensor_value_info("flights", TensorProto.INT64, ["rows", 1]),
+        ],
+        [numpy_helper.from_array(np.array([1], dtype=np.int64), "last")],
+    )
+    outputs = [{"type": "double", "name": "predictions"}]
+    example = {"columns": list(TYPED_COLUMNS), "data": [["UA", 7, 100.5, False]]}
+    signature = {"inputs": columns, "outputs": outputs}
+    return write_files(directory, serialized(graph), signature, {"inputs": example, "predictions": [100.5]})
+
+
 def write_files(directory: Path, graph: bytes, signature: Any, example: Any, *, listed: bool = False) -> str:
     """Write a canonical directory; returns its data version."""
     directory.mkdir(parents=True, exist_ok=True)

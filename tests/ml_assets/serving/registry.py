@@ -53,6 +53,15 @@ class Registry:
         """Let an alias mean a version."""
         self.client.set_registered_model_alias(name, alias, version)
 
+    @contextlib.contextmanager
+    def without_artifacts(self) -> Iterator[None]:
+        """Let no artifact be found for a while."""
+        away = (self.folder / "artifacts").rename(self.folder / "away")
+        try:
+            yield
+        finally:
+            away.rename(self.folder / "artifacts")
+
 
 @contextlib.contextmanager
 def registry(folder: Path) -> Iterator[Registry]:

@@ -63,6 +63,11 @@ class Server:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
+def children(process: int) -> list[int]:
+    """Processes that a process started, by id."""
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
 @contextlib.contextmanager
 def serving(folder: Path, model: str, **variables: Any) -> Iterator[Server]:
     """Start a server for a model; variables are those of ``ML_ASSETS_SERVE_…`` without their beginning."""

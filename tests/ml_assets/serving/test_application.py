@@ -1,15 +1,17 @@
+import asyncio
 import gzip
 import json
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from ml_assets.serving.application import VERSION
+from ml_assets.serving.application import BEGAN, VERSION
 from ml_assets.serving.messages import Readiness
 from ml_assets.serving.servable import Servable
-from tests.ml_assets.serving.asgi import Answer, application, ask
+from tests.ml_assets.serving.asgi import Answer, application, ask, request
 from tests.ml_assets.serving.models import COLUMNS, ROWS
 
 SPLIT = {"dataframe_split": {"columns": list(COLUMNS), "data": ROWS}}
@@ -47,7 +49,7 @@ def test_every_answer_names_model_digest_image_and_request(servable: Servable) -
     app = application(servable)
     identity = servable.identity
     for answer in (ask(app, "/invocations", SPLIT), ask(app, "/v2/models/linear/infer", INFER), ask(app, "/nowhere")):
-        assert answer.headers["ml-assets-model"] == f"linear/{identity.version}"
+        assert answer.headers["ml-assets-model"] == str(identity.digest)
         assert answer.headers["ml-assets-model-digest"] == str(identity.digest)
         assert answer.headers["ml-assets-image-digest"] == "sha256:" + "1" * 64
         assert len(answer.headers["x-request-id"]) == 32
@@ -107,6 +109,16 @@ def test_body_that_never_ends_is_given_up(servable: Servable) -> None:
     answer = ask(application(servable, timeout_seconds=0.05), "/invocations", chunks=[b"{"], hangs=True)
     assert (answer.status, answer.headers["connection"]) == (408, "close")
     assert "did not arrive within 0.05 s" in answer.json["message"]
+
+
+def test_time_of_a_request_is_counted_once_from_its_first_byte(servable: Servable) -> None:
+    async def late() -> Answer:
+        began = asyncio.get_running_loop().time() - 0.9
+        return await request(app, "/invocations", chunks=[b"{"], hangs=True, scope={BEGAN: began})
+
+    app, started = application(servable, timeout_seconds=1.0), time.monotonic()
+    assert asyncio.run(late()).status == 408
+    assert time.monotonic() - started < 0.8
 
 
 def test_chunked_body_is_read_whole(servable: Servable) -> None:
@@ -184,6 +196,48 @@ def test_failure_of_the_server_shows_no_stack_trace(servable: Servable, monkeypa
     assert answer.status == 500
     assert b"secret" not in answer.body
     assert "look for request r1 in its log" in answer.json["message"]
+
+
+_TENSOR = '{"name": "features", "shape": [1, 3], "datatype": "FP32", "data": [1, 7, 1]}'
+
+
+@pytest.mark.parametrize(
+    ("page", "body", "said"),
+    [
+        ("infer", '{"inputs": [{"shape": DEEP, "name": "a", "datatype": "FP32", "data": []}]}', "inputs[0].shape must"),
+        (
+            "infer",
+            '{"inputs": [{"shape": [1], "name": "a", "datatype": DEEP, "data": [1]}]}',
+            "inputs[0].datatype must",
+        ),
+        (
+            "infer",
+            '{"inputs": [{"shape": [0, LARGE], "name": "a", "datatype": "FP32", "data": []}]}',
+            "no array can have",
+        ),
+        ("infer", '{"inputs": [{"name": "a", "parameters": {"binary_data_size": DEEP}}]}', "binary_data_size is"),
+        ("infer", '{"inputs": [TENSOR], "outputs": [{"name": DEEP}]}', "outputs[0].name is"),
+        ("infer", '{"inputs": [TENSOR], "id": "\\ud800", "parameters": {"a": NaN}}', "surrogates"),
+        ("invocations", '{"instances": [[DEEP, 7, true]]}', "instances[0][0] must be a number"),
+        ("invocations", '{"dataframe_split": {"columns": [DEEP], "data": [[1]]}}', "has the column"),
+        ("invocations", '{"instances": [{"\\ud800": NaN}]}', "surrogates"),
+    ],
+)
+def test_what_can_hardly_be_shown_is_refused_with_the_field(
+    page: str, body: str, said: str, servable: Servable
+) -> None:
+    path = "/v2/models/linear/infer" if page == "infer" else "/invocations"
+    content = body.replace("DEEP", "[" * 1000 + "]" * 1000).replace("TENSOR", _TENSOR).replace("LARGE", str(1 << 62))
+    answer = ask(application(servable), path, content.encode())
+    assert (answer.status, said in answer.body.decode()) == (400, True), answer.body
+    assert len(answer.body) < 1000
+
+
+def test_field_of_any_length_is_named_in_few_words(servable: Servable) -> None:
+    for tree in ({"x" * 100_000: 1}, {"instances": [{"x" * 100_000: 1}]}, {"dataframe_split": {"x" * 100_000: 1}}):
+        assert len(ask(application(servable), "/invocations", tree).body) < 1000
+    for tree in ({"inputs": [INFER["inputs"][0] | {"x" * 100_000: 1}]}, {"x" * 100_000: 1}):
+        assert len(ask(application(servable), "/v2/models/linear/infer", tree).body) < 1000
 
 
 def test_head_has_the_headers_of_get(servable: Servable) -> None:

@@ -74,6 +74,15 @@ def test_client_of_mlflow(server: Server) -> None:
     np.testing.assert_allclose(np.asarray(answer.get_predictions()).reshape(-1), PREDICTED, rtol=1e-5)
 
 
+def test_params_of_mlflow_are_ignored_and_the_log_says_so(server: Server) -> None:
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+    frame = pd.DataFrame(ROWS, columns=list(COLUMNS))
+    answer = ScoringServerClient("127.0.0.1", server.port).invoke(frame, params={"temperature": 1})
+    np.testing.assert_allclose(np.asarray(answer.get_predictions()).reshape(-1), PREDICTED, rtol=1e-5)
+    server.wait_until(lambda: any("params are ignored" in line["message"] for line in server.log_lines()), "its line")
+
+
 def _in_an_environment_of_its_own(folder: Path, program: str, *arguments: str) -> Any:
     """What a program prints: the client asks for older releases than this project's environment has."""
     uv = [Path(sys.prefix) / "bin" / "uv", "--quiet"]

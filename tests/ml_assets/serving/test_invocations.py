@@ -9,7 +9,7 @@ import pytest
 from ml_assets.serving.invocations import read_invocation, write_predictions
 from ml_assets.serving.servable import Servable, open_servable
 from resources.errors import InvalidInput, MediaTypeRefused, RequestError
-from tests.ml_assets.serving.models import COLUMNS, ROWS, write_echo
+from tests.ml_assets.serving.models import COLUMNS, ROWS, TYPED_COLUMNS, write_echo, write_typed
 
 FRAME = pd.DataFrame(ROWS, columns=list(COLUMNS))
 SPLIT = {"columns": list(COLUMNS), "data": ROWS}
@@ -32,6 +32,8 @@ def _read(tree: Any, servable: Servable) -> Any:
         {"instances": ROWS},
         {"inputs": FRAME.to_dict(orient="list")},
         {"inputs": RECORDS, "params": {}},
+        {"inputs": RECORDS, "params": None},
+        {"inputs": RECORDS, "params": {"temperature": 1}},
     ],
 )
 def test_every_form_of_json_gives_the_same_rows(tree: Any, servable: Servable) -> None:
@@ -42,6 +44,21 @@ def test_every_form_of_json_gives_the_same_rows(tree: Any, servable: Servable) -
 def test_csv_as_pandas_writes_it_gives_the_same_rows(index: bool, servable: Servable) -> None:
     feeds = read_invocation(FRAME.to_csv(index=index).encode(), "text/csv", servable)
     np.testing.assert_array_equal(feeds["features"], np.array(ROWS, dtype=np.float32))
+
+
+def test_whole_numbers_of_64_bits_are_the_same_in_json_and_in_csv(tmp_path: Path) -> None:
+    write_typed(tmp_path / "typed")
+    typed = open_servable(tmp_path / "typed")
+    row = dict(zip(TYPED_COLUMNS, ("UA", 2**53 + 1, 1.5, True), strict=True))
+    csv = "carrier,flight,distance,late\nUA,9007199254740993,1.5,true\n"
+    for feeds in (
+        _read({"dataframe_records": [row]}, typed),
+        read_invocation(csv.encode(), "text/csv", typed),
+        read_invocation(
+            json.dumps({"instances": [row], "params": {"a": float("nan")}}).encode(), "application/json", typed
+        ),
+    ):
+        assert typed.run(feeds)["flights"].tolist() == [[2**53 + 1]]
 
 
 def test_word_nan_that_python_writes_is_a_missing_value(tmp_path: Path) -> None:
@@ -61,7 +78,7 @@ def test_word_nan_that_python_writes_is_a_missing_value(tmp_path: Path) -> None:
         ({}, "no data"),
         ({"dataframe_split": SPLIT, "instances": ROWS}, "dataframe_split and instances"),
         ({"data": ROWS}, "the field 'data'"),
-        ({"instances": ROWS, "params": {"temperature": 1}}, "takes no params"),
+        ({"instances": ROWS, "params": ["temperature"]}, "params must be an object"),
         ({"dataframe_split": ROWS}, "must be an object with columns and data"),
         ({"dataframe_split": {"data": ROWS}}, "must be an object with columns and data"),
         ({"dataframe_split": SPLIT | {"columns": "distance"}}, "columns must be a list of names"),
@@ -113,7 +130,7 @@ def test_other_types_of_body_are_refused(kind: str, servable: Servable) -> None:
 
 
 def test_what_is_not_json_is_refused_without_a_trace(servable: Servable) -> None:
-    for body in (b"", b"{", b"\xff", b"[" * 100_000 + b"NaN", b'{"a": NaN'):
+    for body in (b"", b"{", b"\xff", b"[" * 100_000 + b"NaN", b'{"a": NaN', b'["\\ud800", NaN]'):
         with pytest.raises(RequestError, match="the body is not JSON"):
             read_invocation(body, "application/json", servable)
 

@@ -1,12 +1,17 @@
 """The server's description of itself, and the server fuzzed from it."""
 
+import itertools
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -16,18 +21,26 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from ml_assets.serving.servable import Servable, open_servable
+from ml_assets.serving.tensors import DATATYPES
 from tests.ml_assets.serving.asgi import application, ask
-from tests.ml_assets.serving.models import write_echo
+from tests.ml_assets.serving.models import write_echo, write_model, write_typed
 from tests.ml_assets.serving.servers import Server, serving
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, model_directory: Path) -> Iterator[Server]:
-    with serving(
-        tmp_path_factory.mktemp("server"), f"file:{model_directory}", workers=1, log_requests="errors"
-    ) as started:
+MODELS: dict[str, Callable[[Path], str]] = {
+    "matrix": write_model,
+    "columns": write_typed,
+    "tensor": lambda directory: write_echo(directory, 1, [[1.0, 2.0]]),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp(request.param)
+    MODELS[request.param](folder / "model")
+    with serving(folder / "server", f"file:{folder / 'model'}", workers=1, log_requests="errors") as started:
         started.wait_until_ready()
         yield started
 
@@ -45,10 +58,43 @@ def test_whatever_is_sent_is_answered_as_described(server: Server) -> None:
             check()
 
 
+def test_tensors_whose_shape_and_data_agree_are_predicted_or_refused(server: Server) -> None:
+    """A description cannot say that they agree, so what is made up of it is seldom a whole tensor."""
+    inputs = json.loads(server.ask("/v2/models/model")[2])["inputs"]
+    described = schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")
+    infer, invoke = described["/v2/models/model/infer"]["POST"], described["/invocations"]["POST"]
+
+    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(tensors=st.integers(1, 3).flatmap(lambda rows: st.tuples(*(_tensor(each, rows) for each in inputs))))
+    def check(tensors: tuple[Any, ...]) -> None:
+        values = {each["name"]: each["data"] for each in tensors}
+        if inputs[0]["shape"][1:] != [1]:
+            values = {each["name"]: np.reshape(each["data"], each["shape"]).tolist() for each in tensors}
+        for operation, sent in ((infer, list(tensors)), (invoke, values)):
+            case = operation.Case(body={"inputs": sent}, media_type="application/json")
+            case.call_and_validate(checks=CHECKS)
+
+    check()
+
+
+def _tensor(spec: dict[str, Any], rows: int) -> st.SearchStrategy[dict[str, Any]]:
+    shape = [rows, *(2 if size == -1 else size for size in spec["shape"][1:])]
+    dtype = DATATYPES[spec["datatype"]]
+    value: st.SearchStrategy[Any] = {
+        "b": st.booleans(),
+        "i": st.integers(-(2**63), 2**63 - 1),
+        "f": st.none() | st.floats(allow_nan=False, allow_infinity=False, width=32),
+        "O": st.text(),
+    }[dtype.kind]
+    size = math.prod(shape)
+    return st.lists(value, min_size=size, max_size=size).map(
+        lambda data: {"name": spec["name"], "datatype": spec["datatype"], "shape": shape, "data": data}
+    )
+
+
 def test_no_worker_died_of_it(server: Server) -> None:
     metrics = server.ask("/metrics")[2].decode()
-    # A description cannot say that shape and data agree, so what is made up of it is seldom a whole tensor.
-    for endpoint, status in (("infer", 400), ("invocations", 400), ("invocations", 200)):
+    for endpoint, status in itertools.product(("infer", "invocations"), (200, 400)):
         assert f'requests_total{{endpoint="{endpoint}",status="{status}"}}' in metrics
     assert server.ask("/v2/health/ready")[0] == 200
     assert not [line for line in server.log_lines() if "another takes its place" in line["message"]]

@@ -22,9 +22,29 @@ def test_variables_that_mlflow_and_opentelemetry_read_serve_where_ours_are_not_s
     assert load_serve_settings(environ | {"ML_ASSETS_SERVE_TRACKING_URI": "http://b"}).tracking_uri == "http://b"
 
 
-def test_image_may_be_a_whole_reference() -> None:
-    environ = {"ML_ASSETS_SERVE_MODEL": "file:/m", "ML_ASSETS_SERVE_IMAGE": "registry:5000/serve@sha256:" + "0" * 64}
+@pytest.mark.parametrize("name", ["registry:5000/serve@", ""])
+def test_image_is_a_reference_by_digest_or_the_digest_alone(name: str) -> None:
+    environ = {"ML_ASSETS_SERVE_MODEL": "file:/m", "ML_ASSETS_SERVE_IMAGE": name + "sha256:" + "0" * 64}
     assert load_serve_settings(environ).image_digest == "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    "image", ["registry/serve:latest", "registry:5000/serve", "serve", "registry/serve@sha256:0", "md5:" + "0" * 32]
+)
+def test_image_that_is_not_named_by_its_digest_is_refused(image: str) -> None:
+    environ = {"ML_ASSETS_SERVE_MODEL": "file:/m", "ML_ASSETS_SERVE_IMAGE": image}
+    with pytest.raises(SettingsError, match=r"ML_ASSETS_SERVE_IMAGE.*Next: name the image by its digest") as found:
+        load_serve_settings(environ)
+    assert image in str(found.value)
+
+
+def test_request_may_take_as_long_as_a_process_may_take_to_end() -> None:
+    environ = {"ML_ASSETS_SERVE_MODEL": "file:/m"}
+    assert load_serve_settings(environ).timeout_seconds < load_serve_settings(environ).drain_seconds
+    longer = environ | {"ML_ASSETS_SERVE_TIMEOUT_SECONDS": "60"}
+    with pytest.raises(SettingsError, match=r"ML_ASSETS_SERVE_TIMEOUT_SECONDS is 60.*ML_ASSETS_SERVE_DRAIN_SECONDS"):
+        load_serve_settings(longer)
+    assert load_serve_settings(longer | {"ML_ASSETS_SERVE_DRAIN_SECONDS": "61"}).timeout_seconds == 60
 
 
 def test_secrets_are_not_shown() -> None:

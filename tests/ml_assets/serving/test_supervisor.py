@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from ml_assets.serving.settings import load_serve_settings
 from tests.ml_assets.serving.models import COLUMNS, ROWS, write_model
-from tests.ml_assets.serving.servers import ROOT, Server, serving
+from tests.ml_assets.serving.servers import ROOT, Server, children, serving
 
 SPLIT = {"dataframe_split": {"columns": list(COLUMNS), "data": ROWS}}
 
@@ -24,13 +25,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, model_directory: Path) -> I
         yield started
 
 
-def _children(process: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
 def _workers(server: Server) -> list[int]:
-    [generation] = _children(server.process.pid)
-    return _children(generation)
+    [generation] = children(server.process.pid)
+    return children(generation)
 
 
 def test_requests_are_answered_by_all_workers_and_metrics_count_them_together(server: Server) -> None:
@@ -174,11 +171,35 @@ def test_termination_loses_no_request(model_directory: Path, tmp_path: Path) -> 
     assert set(answered) == {200}
 
 
+def test_termination_answers_requests_that_arrive_slowly(model_directory: Path, tmp_path: Path) -> None:
+    limits = {"timeout_seconds": 6, "drain_seconds": 9, "stop_delay_seconds": 0.2}
+    head = b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    body = json.dumps(SPLIT).encode()
+    length = b"Content-Length: %d\r\n" % len(body)
+    with serving(tmp_path, f"file:{model_directory}", **limits) as server:
+        server.wait_until_ready()
+        slow, endless = (socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(2))
+        with slow, endless:
+            for connection in (slow, endless):
+                connection.sendall(head)
+            time.sleep(0.3)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(2.5)
+            slow.sendall(length + b"\r\n" + body[:10])
+            endless.sendall(length)
+            time.sleep(1)
+            slow.sendall(body[10:])
+            endless.sendall(b"\r\n" + body[:10])
+            assert slow.recv(4096).startswith(b"HTTP/1.1 200")
+            assert endless.recv(4096).startswith(b"HTTP/1.1 408")
+        assert server.process.wait(60) == 0
+
+
 def test_nothing_is_left_of_it(model_directory: Path, tmp_path: Path) -> None:
     with serving(tmp_path, f"file:{model_directory}") as server:
         server.wait_until_ready()
         workers = _workers(server)
-        directory = Path(json.loads(_arguments(_children(server.process.pid)[0])[-1])["directory"])
+        directory = Path(json.loads(_arguments(children(server.process.pid)[0])[-1])["directory"])
         assert directory.exists()
     assert not directory.exists()
     assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
@@ -187,8 +208,8 @@ def test_nothing_is_left_of_it(model_directory: Path, tmp_path: Path) -> None:
 def test_supervisor_that_is_killed_takes_its_processes_along(model_directory: Path, tmp_path: Path) -> None:
     with serving(tmp_path, f"file:{model_directory}") as server:
         server.wait_until_ready()
-        [generation] = _children(server.process.pid)
-        family = [generation, *_children(generation)]
+        [generation] = children(server.process.pid)
+        family = [generation, *children(generation)]
         server.process.kill()
         server.process.wait()
         for process in family:
@@ -198,7 +219,7 @@ def test_supervisor_that_is_killed_takes_its_processes_along(model_directory: Pa
 def test_generation_that_is_killed_is_loaded_again(model_directory: Path, tmp_path: Path) -> None:
     with serving(tmp_path, f"file:{model_directory}") as server:
         server.wait_until_ready()
-        [generation] = _children(server.process.pid)
+        [generation] = children(server.process.pid)
         os.kill(generation, signal.SIGKILL)
         server.wait_until(lambda: server.log.read_text().count("is served") == 2, "another generation")
         assert server.ask("/invocations", SPLIT)[0] == 200
@@ -262,8 +283,6 @@ def _sockets(process: int) -> int:
 
 
 def _wait_for_end(process: int) -> None:
-    import time
-
     until = time.monotonic() + 30
     while Path(f"/proc/{process}").exists() and "Z" not in Path(f"/proc/{process}/stat").read_text().split()[2:3]:
         assert time.monotonic() < until, f"{process} goes on"

@@ -14,6 +14,9 @@ COLUMNS = (
     Column("late", "boolean", True),
 )
 F32 = np.dtype(np.float32)
+NESTED = [1]
+for _ in range(1000):
+    NESTED = [NESTED]  # type: ignore[list-item]
 
 
 @pytest.fixture
@@ -47,6 +50,7 @@ def test_rows_become_one_matrix_of_the_graphs_type(table: TableReader) -> None:
         ([1, True, 1, True], r"\[1\]\[1\] must be a number"),
         ([1, [1], 1, True], r"\[1\]\[1\] must be a number"),
         ([1, {}, 1, True], r"\[1\]\[1\] must be a number"),
+        ([1, NESTED, 1, True], r"\[1\]\[1\] must be a number"),
     ],
 )
 def test_value_that_does_not_fit_is_named_by_its_place(table: TableReader, row: list[Any], said: str) -> None:
@@ -105,7 +109,83 @@ def test_graph_may_take_each_column_by_itself_strings_too() -> None:
         table.feeds([["UA", "7"]], _place)
 
 
+LARGE = 2**53 + 1
+
+
+@pytest.mark.parametrize("others", [(), (Column("carrier", "string", True),), (Column("late", "boolean", True),)])
+@pytest.mark.parametrize("value", [LARGE, -LARGE, 2**63 - 1, -(2**63)])
+def test_whole_numbers_of_64_bits_arrive_as_they_were_sent(value: int, others: tuple[Column, ...]) -> None:
+    kinds = {"string": np.dtype(object), "boolean": np.dtype(np.bool_)}
+    inputs = {"flight": (np.dtype(np.int64), 2)} | {each.name: (kinds[each.type], 2) for each in others}
+    table = TableReader((Column("flight", "long", True), *others), inputs)
+    more = ["UA" if each.type == "string" else True for each in others]
+    feeds = table.feeds([[value, *more], [7.0, *more]], _place)
+    assert feeds["flight"].tolist() == [[value], [7]]
+    arrays = {"flight": np.array([value])} | {
+        each.name: np.array([one]) for each, one in zip(others, more, strict=True)
+    }
+    assert table.feeds_of_columns(arrays, str)["flight"].tolist() == [[value]]
+
+
+def test_matrix_of_whole_numbers_stays_one() -> None:
+    columns = (Column("flight", "long", True), Column("hour", "integer", True), Column("late", "boolean", True))
+    table = TableReader(columns, {"features": (np.dtype(np.int64), 2)})
+    np.testing.assert_array_equal(table.feeds([[LARGE, 7, True]], _place)["features"], [[LARGE, 7, 1]])
+    np.testing.assert_array_equal(table.feeds_of_matrix(np.array([[LARGE, 7, 1]]), "data")["features"], [[LARGE, 7, 1]])
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "said"),
+    [
+        (2**63, np.int64, "a whole number of 64 bits"),
+        (-(2**63) - 1, np.int64, "a whole number of 64 bits"),
+        (2.0**63, np.int64, "a whole number of 64 bits"),
+        (2**31, np.int32, "a whole number from -2147483648 to 2147483647"),
+        (2.0**31, np.int32, "a whole number from -2147483648 to 2147483647"),
+    ],
+)
+def test_whole_number_that_the_graph_cannot_hold_is_refused(value: float, dtype: Any, said: str) -> None:
+    table = TableReader((Column("flight", "long", True),), {"flight": (np.dtype(dtype), 2)})
+    with pytest.raises(InvalidInput, match=rf"\[1\]\[0\] must be {said}"):
+        table.feeds([[1], [value]], _place)
+    if abs(value) > 2**63:
+        return  # no array of numbers can hold it
+    with pytest.raises(InvalidInput, match=rf"flight\[0\] must be {said}"):
+        table.feeds_of_columns({"flight": np.array([float(value)])}, str)
+
+
+def test_largest_whole_number_is_accepted_where_the_graph_rounds_it(table: TableReader) -> None:
+    longs = TableReader((Column("flight", "long", True),), {"features": (F32, 2)})
+    assert longs.feeds([[2**63 - 1]], _place)["features"].tolist() == [[2.0**63]]
+    with pytest.raises(InvalidInput, match="given 9223372036854775808"):
+        longs.feeds([[2**63 - 1], [2**63]], _place)
+
+
+def test_many_numbers_that_have_to_be_looked_at_again_are_looked_at_once() -> None:
+    longs = TableReader((Column("flight", "long", True),), {"flight": (np.dtype(np.int64), 2)})
+    rows = [[2**63 - 1]] * 100_000
+    assert longs.feeds(rows, _place)["flight"].shape == (100_000, 1)
+
+
+def test_booleans_in_a_matrix_are_0_or_1(table: TableReader) -> None:
+    with pytest.raises(InvalidInput, match=r"data\[0, 3\] \(late\) must be 0 or 1, as .*given 7.5"):
+        table.feeds_of_matrix(np.array([[1.0, 2.0, 3.0, 7.5]]), "data")
+    with pytest.raises(InvalidInput, match=r"\(late\) must be 0 or 1"):
+        table.feeds_of_matrix(np.array([[1.0, 2.0, 3.0, 1e300]]), "data")
+    optional = TableReader((Column("late", "boolean", False),), {"features": (F32, 2)})
+    with pytest.raises(InvalidInput, match=r"data\[1, 0\] \(late\) must be 0 or 1, or null"):
+        optional.feeds_of_matrix(np.array([[np.nan], [2.0]]), "data")
+    assert np.isnan(optional.feeds_of_matrix(np.array([[np.nan], [1.0]]), "data")["features"][0, 0])
+
+
 def test_missing_value_that_the_graphs_type_cannot_hold_is_refused() -> None:
     table = TableReader((Column("hour", "long", False),), {"hour": (np.dtype(np.int64), 2)})
     with pytest.raises(InvalidInput, match=r"\[0\]\[0\] must be a whole number of 64 bits, as"):
         table.feeds([[None]], _place)
+
+
+def test_value_that_a_later_columns_type_cannot_hold_is_named_with_that_column() -> None:
+    columns = (Column("hour", "long", True), Column("distance", "double", True))
+    table = TableReader(columns, {"hour": (np.dtype(np.int64), 2), "distance": (F32, 2)})
+    with pytest.raises(InvalidInput, match=r"\[0\]\[1\] must be a number, as distance is of type double"):
+        table.feeds([[7, 1e300]], _place)

@@ -46,6 +46,13 @@ def test_tensor_comes_back_as_it_was_written_in_json_and_in_binary(datatype: str
     check()
 
 
+def _nested(depth: int) -> Any:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def test_data_may_be_nested_or_flat() -> None:
     nested = decode_json("INT32", [2, 2], [[1, 2], [3, 4]], "inputs[0]")
     np.testing.assert_array_equal(nested, decode_json("INT32", [2, 2], [1, 2, 3, 4], "inputs[0]"))
@@ -68,7 +75,13 @@ def test_null_is_a_missing_floating_point_number() -> None:
         ("FP32", [-1], [1], r"shape must be a list of whole numbers"),
         ("FP32", [True], [1], r"shape must be"),
         ("FP32", "1", [1], r"shape must be"),
-        ("FP32", [1 << 70], [1], r"must have 1180591620717411303424 values"),
+        ("FP32", [1 << 62], [1], r"must have 4611686018427387904 values"),
+        ("FP32", [0, 1 << 62], [], r"inputs\[0\].shape is \[0, 4611686018427387904\], which no array can have"),
+        ("FP32", [0, 1 << 70], [], r"shape must be"),
+        ("FP32", _nested(1000), [], r"inputs\[0\].shape must be a list of whole numbers.*given \[\["),
+        (_nested(1000), [1], [1], r"datatype must be one of"),
+        ("FP32", [1], [_nested(1000)], r"data\[0\] must be of FP32"),
+        ("FP32", [2], [1, _nested(1000)], r"data\[1\] must be of FP32"),
         ("FP32", [2], [1], r"data must have 2 values.*given 1"),
         ("FP32", [1], 1, r"data must be a list, given a number"),
         ("FP32", [2, 2], [[1, 2], [3]], r"nested as its shape \[2, 2\] says"),
@@ -103,6 +116,8 @@ def test_wrong_tensor_is_refused_with_the_place_and_what_was_expected(
     ("datatype", "shape", "content", "said"),
     [
         ("FP32", [2], b"1234", "must have 8 bytes.*given 4"),
+        ("FP32", [0, 1 << 62], b"", "which no array can have"),
+        ("BYTES", [0, 1 << 62], b"", "which no array can have"),
         ("BOOL", [1], b"\x02", "bytes other than 0 and 1"),
         ("BYTES", [1], b"\x05\x00\x00\x00abc", "preceded by its length"),
         ("BYTES", [2], b"\x01\x00\x00\x00a", "must have 2 elements"),

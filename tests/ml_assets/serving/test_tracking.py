@@ -1,19 +1,28 @@
 """Against a real MLflow server: which version a reference means, its files, and a server that follows an alias."""
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from ml_assets.lineage import Lineage
 from ml_assets.serving.reference import ModelReference
+from ml_assets.serving.servable import load_servable
 from ml_assets.serving.settings import ServeSettings
 from ml_assets.serving.tracking import fetch_model, resolve
 from resources.errors import ModelUnavailable
+from resources.identity import Digest
+from resources.provenance import RECORD_METADATA, ArtifactKind, MlflowRun
+from tests.ml_assets.lineage.test_events import record as lineage_record
+from tests.ml_assets.serving.asgi import application, ask
 from tests.ml_assets.serving.registry import Registry, registry
-from tests.ml_assets.serving.servers import serving
+from tests.ml_assets.serving.servers import Server, children, serving
 
 ROW = {"inputs": [{"name": "features", "shape": [1, 3], "datatype": "FP32", "data": [0, 1, 0]}]}
 
@@ -40,6 +49,39 @@ def test_version_alias_and_data_version_name_the_same_model(mlflow: Registry) ->
     assert _fetch(mlflow, "models:/delay@production") == (identity, content)
     assert _fetch(mlflow, str(identity.digest)) == (identity, content)
     assert _fetch(mlflow, str(identity.digest), name="another")[0].name == "another"
+
+
+def test_lineage_traces_an_answers_headers_to_the_materialization_of_the_model(mlflow: Registry) -> None:
+    version = mlflow.register("traced model", weights=(1, 2, 3))
+    identity, content = _fetch(mlflow, f"models:/traced model/{version}", name="another")
+    headers = ask(application(load_servable(content, identity)), "/v2").headers
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = MlflowRun(
+            run_id="3" * 32,
+            experiment_id="0",
+            tracking_uri=mlflow.address,
+            registered_model="traced model",
+            model_version=version,
+        )
+        _materialize(instance, "delay_model", identity.digest, kind=ArtifactKind.MODEL, mlflow=run)
+        _materialize(instance, "images/serve", Digest.parse(headers["ml-assets-image-digest"]), kind=ArtifactKind.IMAGE)
+        found = {
+            name: [node.asset for node in Lineage(instance).trace(headers[name]).graph.nodes.values()]
+            for name in ("ml-assets-model", "ml-assets-model-digest", "ml-assets-image-digest")
+        }
+    assert headers["ml-assets-model"] == f"models:/traced model/{version}"
+    assert found == {
+        "ml-assets-model": ["delay_model"],
+        "ml-assets-model-digest": ["delay_model"],
+        "ml-assets-image-digest": ["images/serve"],
+    }
+
+
+def _materialize(instance: dg.DagsterInstance, asset: str, version: Digest, **fields: Any) -> None:
+    record = lineage_record(asset, "", **fields).model_copy(update={"data_version": str(version)})
+    metadata = {RECORD_METADATA: dg.MetadataValue.json(record.model_dump(mode="json"))}
+    key, tags = dg.AssetKey(asset.split("/")), {"dagster/data_version": str(version)}
+    instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata, tags=tags))
 
 
 def test_files_may_be_at_the_root_of_what_was_logged(mlflow: Registry) -> None:
@@ -148,5 +190,64 @@ def test_version_that_fails_to_load_leaves_the_old_one_serving_and_says_so(mlflo
         assert "detail" not in json.loads(server.ask("/v2/health/ready")[2])
 
 
-def _following(mlflow: Registry, folder: Path, name: str) -> Any:
-    return serving(folder, f"models:/{name}@production", tracking_uri=mlflow.address, poll_seconds=0.2)
+def test_version_that_loads_while_the_one_that_serves_dies_serves_alone(mlflow: Registry, tmp_path: Path) -> None:
+    first = mlflow.register("dying", weights=(0, 1, 0))
+    mlflow.alias("dying", "production", first)
+    with _following(mlflow, tmp_path, "dying") as server:
+        server.wait_until_ready()
+        [serving_first] = children(server.process.pid)
+        loading = _held_up(mlflow, server, "dying")
+        os.kill(serving_first, signal.SIGKILL)
+        server.wait_until(lambda: any("ended with" in line["message"] for line in server.log_lines()), "its end")
+        server.wait_until(lambda: server.ask("/v2/health/ready")[0] == 503, "no version")
+        os.kill(loading, signal.SIGCONT)
+        server.wait_until_ready()
+        server.wait_until(lambda: len(children(server.process.pid)) == 1, "one generation")
+        assert children(server.process.pid) == [loading]
+        assert {server.version() for _ in range(20)} == {str(int(first) + 1)}
+
+
+def test_version_that_served_is_loaded_again_until_it_can_be_whatever_the_alias_means(
+    mlflow: Registry, tmp_path: Path
+) -> None:
+    first = mlflow.register("away", weights=(0, 1, 0))
+    mlflow.alias("away", "production", first)
+    with _following(mlflow, tmp_path, "away", poll_seconds=600) as server:
+        server.wait_until_ready()
+        mlflow.alias("away", "production", mlflow.register("away", weights=(0, 2, 0)))
+        with mlflow.without_artifacts():
+            os.kill(children(server.process.pid)[0], signal.SIGKILL)
+            server.wait_until(lambda: b"could not be loaded" in server.ask("/v2/health/ready")[2], "the reason")
+        server.wait_until_ready()
+        assert server.version() == first
+
+
+def test_version_that_served_and_is_gone_for_good_gives_way_to_what_the_alias_means(
+    mlflow: Registry, tmp_path: Path
+) -> None:
+    first = mlflow.register("deleted", weights=(0, 1, 0))
+    mlflow.alias("deleted", "production", first)
+    with _following(mlflow, tmp_path, "deleted") as server:
+        server.wait_until_ready()
+        mlflow.client.delete_model_version("deleted", first)
+        os.kill(children(server.process.pid)[0], signal.SIGKILL)
+        server.wait_until(lambda: b"could not be loaded" in server.ask("/v2/health/ready")[2], "the reason")
+        second = mlflow.register("deleted", weights=(0, 2, 0))
+        mlflow.alias("deleted", "production", second)
+        server.wait_until_ready()
+        assert server.version() == second
+
+
+def _held_up(mlflow: Registry, server: Server, name: str) -> int:
+    """Move the alias to another version, and stop the process that begins to load it."""
+    serving_now = set(children(server.process.pid))
+    mlflow.alias(name, "production", mlflow.register(name, weights=(0, 2, 0)))
+    server.wait_until(lambda: len(children(server.process.pid)) == 2, "another generation")
+    [loading] = set(children(server.process.pid)) - serving_now
+    os.kill(loading, signal.SIGSTOP)
+    return loading
+
+
+def _following(mlflow: Registry, folder: Path, name: str, **variables: Any) -> Any:
+    chosen = {"tracking_uri": mlflow.address, "poll_seconds": 0.2} | variables
+    return serving(folder, f"models:/{name}@production", **chosen)

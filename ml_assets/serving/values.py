@@ -1,0 +1,18 @@
+"""Values of requests in messages: in few words, however long or deep they are."""
+
+import reprlib
+from typing import Any
+
+__all__ = ["shown"]
+
+_LONGEST = 60
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = _LONGEST
+_SHORT.maxlevel = 3
+
+
+def shown(value: Any) -> str:
+    """The value as Python writes it, cut short."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
