@@ -15,6 +15,7 @@
 - `log`: Dagster's event log.
 - `index`: a projection of it into SQL tables, which can be thrown away. `databases` says where it is kept, `tables` in
   what, `filling` brings it up to the log (`changes`, `links` and `rows` serve it), `naming` and `walking` ask it.
+- `collected`: what of an answer `ml-assets gc` deleted; `registered`: what of it MLflow's model registry has.
 - `impact`: what must be made again if something is bad; pure.
 - `difference`: what differs between the origins of two artifacts; pure.
 - `why`: why something is stale, and why it ran; pure. `staleness` collects what Dagster says of it,

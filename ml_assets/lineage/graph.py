@@ -40,12 +40,14 @@ class Node:
     Attributes:
         storage_id: id of the event in Dagster's log; None for a missing one that was recorded without.
         image: image reference that it was made in; of an image, the reference that was built.
-        model_version: ``models:/name/version``, for a registered model.
+        model_version: ``models:/name/version``, for a registered model; of one that somebody registered later, known as
+            far as MLflow was asked.
         content_version: DVC hash of the content, where it is not the data version.
         commit: full commit id; `dirty` says whether the code differed from it.
         problem: of an unreadable one, the event, why it cannot be read, and what to do.
-        aliases: of its model version, as MLflow has them now; empty where it was not asked.
-        is_deployed: whether its model version serves, as far as MLflow was asked.
+        aliases: of its model version, as MLflow has them now, and of the same model under other names, each of these as
+            ``models:/name@alias``; empty where it was not asked.
+        is_deployed: whether it serves, under any name, as far as MLflow was asked.
         collected: when `ml-assets gc` deleted its content, or the image; None as long as it is there.
     """
 
@@ -139,6 +141,12 @@ class LineageGraph:
         """Ids of the starts and of all that came from them."""
         return _reach(starts, self._children)
 
+    def changed(self, nodes: Mapping[str, Node]) -> "LineageGraph":
+        """The same graph, in which more is known of some nodes, given by their ids."""
+        graph = LineageGraph((), self._given)
+        graph.nodes = {**self.nodes, **nodes}
+        return graph
+
     def subgraph(self, ids: Iterable[str]) -> "LineageGraph":
         """These nodes and every edge between them."""
         kept = frozenset(ids)
@@ -167,8 +175,10 @@ class Trace:
     """The answer to one question: a part of the graph, and the nodes that the question named.
 
     Attributes:
-        upstream: ids of what the starts came from; None if that was not asked.
-        downstream: ids of what came from them; None if that was not asked.
+        starts: what the reference names; of an asset, where it is asked what came from it, also the earlier events that
+            gave the same.
+        upstream: ids of what was named and of what that came from; None if that was not asked.
+        downstream: ids of the starts and of what came from them; None if that was not asked.
         is_whole: whether everything between is part of the graph; False where only some nodes were asked for.
     """
 

@@ -15,6 +15,7 @@ import sqlalchemy as sql
 from dagster._core.storage.event_log import SqlEventLogStorage
 
 from ml_assets.lineage import tables
+from ml_assets.lineage.collected import FindCollected, with_collected
 from ml_assets.lineage.databases import Database, FileDatabase, MemoryDatabase, SharedDatabase
 from ml_assets.lineage.difference import Origin
 from ml_assets.lineage.filling import FORM, fill, form_of, rebuild
@@ -81,8 +82,12 @@ class LineageIndex:
         """Where it is kept, in words."""
         return self._database.place
 
-    def trace(self, question: Question) -> Trace:
+    def trace(self, question: Question, find_collected: FindCollected = lambda _: {}) -> Trace:
         """What something came from and what came from it, by the event log as it is now.
+
+        Args:
+            question: what is asked.
+            find_collected: says which of these versions were collected, and when; none if left out.
 
         Raises:
             UnknownReference: nothing recorded has this name.
@@ -90,7 +95,7 @@ class LineageIndex:
             LineageError: the answer is larger than was allowed, lacks something that cannot be read, or cannot be given
                 because the index can be neither read nor made.
         """
-        return self._asked(lambda connection: answer(connection, question))
+        return self._asked(lambda connection: with_collected(connection, answer(connection, question), find_collected))
 
     def origin(self, reference: str, limit: int = NODE_LIMIT) -> Origin:
         """Where one artifact came from.

@@ -10,19 +10,20 @@ import dagster as dg
 
 from ml_assets.lineage.code_location import CodeLocation
 from ml_assets.lineage.difference import Difference, Origin, differences
-from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
+from ml_assets.lineage.graph import LineageGraph, NodeKind, Trace
 from ml_assets.lineage.impact import Impact, impact_of
-from ml_assets.lineage.index import LineageIndex, open_index
+from ml_assets.lineage.index import open_index
 from ml_assets.lineage.questions import NODE_LIMIT, Question
+from ml_assets.lineage.registered import Registered
 from ml_assets.lineage.staleness import Staleness
 from ml_assets.lineage.statement import provenance_statement
 from ml_assets.lineage.why import Summary, Why, explain, summarize
-from ml_assets.retention.ledger import Ledger, kept_version
+from ml_assets.retention.ledger import Ledger
 from resources.errors import LineageError, TrackingError
-from resources.model_registry import ModelRegistry, model_name
+from resources.model_registry import ModelRegistry
 from resources.provenance import ArtifactKind, ProvenanceRecord
 
-__all__ = ["Lineage", "with_aliases"]
+__all__ = ["Lineage"]
 
 _ALIAS: Final = re.compile(r"models:/([^/@]+)@([^/@]+)")
 
@@ -79,7 +80,7 @@ class Lineage:
         """
         question = Question(self._resolved(reference), up, down, frozenset(kinds), since, depth, limit)
         with open_index(self._instance, self._note) as index:
-            found = self._with_collected(index.trace(question), index)
+            found = index.trace(question, Ledger(self._instance).find)
         found = replace(found, reference=reference)
         return self._with_aliases(found) if aliases else found
 
@@ -154,44 +155,14 @@ class Lineage:
             return reference
         return self._models.version(alias[1], alias[2])
 
-    def _with_collected(self, trace: Trace, index: LineageIndex) -> Trace:
-        """The trace with what was collected, unless the same was made again since then."""
-        collected = Ledger(self._instance).find(filter(None, map(kept_version, trace.graph.nodes.values())))
-        for version, moment in list(collected.items()):
-            bearers = index.trace(Question(version, up=False, depth=0)).graph.nodes.values()
-            if any(node.timestamp and node.timestamp > moment for node in bearers):
-                del collected[version]
-        if not collected:
-            return trace
-        nodes = [
-            replace(node, collected=collected.get(kept_version(node) or "")) for node in trace.graph.nodes.values()
-        ]
-        return replace(trace, graph=LineageGraph(nodes, trace.graph.edges))
-
     def _with_aliases(self, trace: Trace) -> Trace:
-        """The trace with what MLflow says of the model versions in it; without, and a note, if it does not answer."""
-        if self._models is None:
+        """The trace with what MLflow says of the models in it; without, and a note, if it does not answer."""
+        if self._models is None or not any(
+            node.mlflow_run or node.model_version for node in trace.graph.nodes.values()
+        ):
             return trace
         try:
-            return replace(trace, graph=with_aliases(trace.graph, self._models))
+            return replace(trace, graph=Registered.read(self._models).tell(trace.graph))
         except TrackingError as error:
             self._note(f"which models are deployed is not known. {error}")
             return trace
-
-
-def with_aliases(graph: LineageGraph, models: ModelRegistry) -> LineageGraph:
-    """A graph whose nodes say which aliases their model versions have, and which are deployed.
-
-    Raises:
-        TrackingError: MLflow does not answer, or refuses.
-    """
-    names = sorted({model_name(node.model_version) for node in graph.nodes.values() if node.model_version})
-    aliases = models.aliases(names) if names else {}
-    if not aliases:
-        return graph
-    nodes = [_told(node, aliases.get(node.model_version or "", ()), models) for node in graph.nodes.values()]
-    return LineageGraph(nodes, graph.edges)
-
-
-def _told(node: Node, aliases: tuple[str, ...], models: ModelRegistry) -> Node:
-    return replace(node, aliases=aliases, is_deployed=models.deployed_alias in aliases) if aliases else node

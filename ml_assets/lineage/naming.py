@@ -1,17 +1,18 @@
 """What a reference names in the lineage index."""
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, NamedTuple
 
 import sqlalchemy as sql
 
 from ml_assets.lineage import tables
-from ml_assets.lineage.graph import Node, NodeKind
+from ml_assets.lineage.graph import Node, NodeKind, image_digest
 from ml_assets.lineage.references import Form, Reading, Reference
 from ml_assets.lineage.rows import node_query, read_node, read_nodes
 from resources.errors import AmbiguousReference, UnknownReference
+from resources.provenance import ArtifactKind
 
-__all__ = ["find"]
+__all__ = ["Named", "find", "with_equals"]
 
 _SHOWN: Final = 6
 _LAST: Final = "\U0010ffff"
@@ -22,8 +23,15 @@ _MOST_DIGITS: Final = 18
 _Name = tuple[Form, str]
 
 
-def find(connection: sql.Connection, reference: Reference) -> set[int]:
-    """Keys of the nodes that a reference names.
+class Named(NamedTuple):
+    """Keys of the nodes that a reference names, and how it was taken."""
+
+    form: Form
+    keys: set[int]
+
+
+def find(connection: sql.Connection, reference: Reference) -> Named:
+    """The nodes that a reference names.
 
     An asset, or one partition of it, stands for the latest materialization of each of its partitions, which is what one
     sees of it today; everything else for all nodes that carry it, such as each of the materializations that gave the
@@ -41,8 +49,31 @@ def find(connection: sql.Connection, reference: Reference) -> set[int]:
         raise _unknown(connection, reference)
     if len(named) > 1:
         raise _ambiguous(connection, reference, named)
-    (keys,) = named.values()
-    return keys
+    (((form, _), keys),) = named.items()
+    return Named(form, keys)
+
+
+def with_equals(connection: sql.Connection, keys: Collection[int]) -> set[int]:
+    """These nodes, and all of the same partition that have the same data version, and of images the same digest.
+
+    What was made of one of them was made of what the others are, too.
+    """
+    nodes, given = tables.nodes.c, tables.nodes.alias("given")
+    is_equal = (nodes.asset == given.c.asset) & (nodes.data_version == given.c.data_version)
+    found = set(keys)
+    # Two look-ups in an index, as in `walking.current`.
+    for is_same in (nodes.partition == given.c.partition, nodes.partition.is_(None) & given.c.partition.is_(None)):
+        pairs = sql.select(nodes.key, nodes.kind, nodes.image, given.c.kind, given.c.image).select_from(given)
+        pairs = pairs.join(tables.nodes, is_equal & is_same).where(tables.among(connection, given.c.key, keys))
+        found |= {key for key, *pair in connection.execute(pairs) if not _are_other_images(*pair)}
+    return found
+
+
+def _are_other_images(kind: str, image: str | None, other_kind: str, other: str | None) -> bool:
+    """Whether two nodes of one environment are images that differ, as where only code does."""
+    if not (kind == other_kind == ArtifactKind.IMAGE.value and image and other):
+        return False
+    return image_digest(image) != image_digest(other)
 
 
 def _beginning(connection: sql.Connection, readings: Iterable[Reading]) -> list[_Name]:

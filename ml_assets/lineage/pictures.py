@@ -169,7 +169,7 @@ def _brief(node: Node) -> str:
 
 def _summary(trace: Trace) -> str:
     up, down = (
-        (len(reached) - len(trace.starts)) if reached is not None else None
+        len(reached.difference(trace.starts)) if reached is not None else None
         for reached in (trace.upstream, trace.downstream)
     )
     told = [f"{len(trace.graph.nodes):,} nodes", f"{len(trace.graph.edges):,} edges"]

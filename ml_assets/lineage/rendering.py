@@ -70,7 +70,7 @@ def render_trace(trace: Trace) -> RenderableType:
             continue
         if trees:
             trees.append(Text())
-        trees.append(_tree(title, trace, next_of, reach) if trace.is_whole else _list(title, trace, reached))
+        trees.append(_tree(title, trace, reached, next_of, reach) if trace.is_whole else _list(title, trace, reached))
     return Group(*trees)
 
 
@@ -99,7 +99,8 @@ def facts(node: Node) -> Iterator[str]:
     if node.commit or node.environment:
         yield f"commit {describe_commit(node.commit, node.dirty)}" if node.commit else describe_commit(None, None)
     if node.model_version:
-        yield " ".join([node.model_version, *(f"@{alias}" for alias in node.aliases)])
+        aliases = (alias if alias.startswith("models:/") else f"@{alias}" for alias in node.aliases)
+        yield " ".join([node.model_version, *aliases])
     if node.is_deployed:
         yield "deployed"
     if node.collected:
@@ -177,9 +178,9 @@ def _list(title: str, trace: Trace, reached: frozenset[str]) -> Tree:
     return tree
 
 
-def _tree(title: str, trace: Trace, next_of: _Neighbours, reach: _Reach) -> Tree:
+def _tree(title: str, trace: Trace, reached: frozenset[str], next_of: _Neighbours, reach: _Reach) -> Tree:
     """The starts and what lies behind them; a start that lies behind another is shown there."""
-    starts = frozenset(trace.starts)
+    starts = reached.intersection(trace.starts)
     behind = reach(node.id for start in starts for node in next_of(start))
     tree = Tree(Text(title, style="bold"))
     _Drawing(starts, next_of).grow(tree, [trace.graph.nodes[start] for start in starts - behind])

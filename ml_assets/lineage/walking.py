@@ -7,9 +7,9 @@ import sqlalchemy as sql
 
 from ml_assets.lineage import tables
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
-from ml_assets.lineage.naming import find
+from ml_assets.lineage.naming import find, with_equals
 from ml_assets.lineage.questions import Question
-from ml_assets.lineage.references import parse_reference
+from ml_assets.lineage.references import Form, parse_reference
 from ml_assets.lineage.rows import node_query, read_node
 from resources.errors import LineageError
 
@@ -18,6 +18,8 @@ __all__ = ["answer", "current", "part"]
 
 def answer(connection: sql.Connection, question: Question, *, linked: bool = True) -> Trace:
     """Answer a question.
+
+    What came from an asset, or one partition of it, came from every event that gave what it is today.
 
     Args:
         connection: to the index.
@@ -30,8 +32,9 @@ def answer(connection: sql.Connection, question: Question, *, linked: bool = Tru
         LineageError: the answer has more nodes than the question allows; or an event that is part of it cannot be read,
             so that it may lack inputs.
     """
-    starts = find(connection, parse_reference(question.reference))
-    up = _walk(connection, starts, tables.edges.c.target, tables.edges.c.source, question) if question.up else None
+    form, named = find(connection, parse_reference(question.reference))
+    starts = with_equals(connection, named) if question.down and form is Form.ASSET else named
+    up = _walk(connection, named, tables.edges.c.target, tables.edges.c.source, question) if question.up else None
     down = _walk(connection, starts, tables.edges.c.source, tables.edges.c.target, question) if question.down else None
     reached = (up or set()) | (down or set())
     if len(reached) > question.limit:

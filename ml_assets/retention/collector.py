@@ -13,7 +13,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
 from ml_assets.lineage.index import open_index
-from ml_assets.lineage.lineage import with_aliases
+from ml_assets.lineage.registered import Registered
 from ml_assets.retention.ledger import Ledger
 from ml_assets.retention.plan import CollectedContent, CollectedImage, CollectedRun, Plan, plan_data, unkept_images
 from ml_assets.retention.policy import Policy, kept_nodes
@@ -21,7 +21,7 @@ from resources.dvc import DvcStore
 from resources.dvc_lease import collection_lease
 from resources.errors import RetentionError, TrackingError
 from resources.identity import Digest, ImageReference
-from resources.model_registry import ModelRegistry, model_name
+from resources.model_registry import ModelRegistry
 from resources.provenance import ArtifactKind
 from resources.registry import ManifestParts, RegistryClient
 from resources.tracking_artifacts import RunArtifacts
@@ -167,18 +167,18 @@ class Collector:
         return [record.create_timestamp.astimezone(UTC) for record in records]
 
     def _judged(self, graph: LineageGraph, policy: Policy) -> tuple[LineageGraph, frozenset[str]]:
-        """The graph with what is deployed, and the versions that are registered; all, where MLflow does not say."""
-        recorded = frozenset(node.model_version for node in graph.nodes.values() if node.model_version)
-        if not recorded:
-            return graph, recorded
+        """The graph with what is deployed, and ids of what is registered; of all models, where MLflow does not say."""
+        models = frozenset(node.id for node in graph.nodes.values() if node.mlflow_run or node.model_version)
+        if not models:
+            return graph, models
         try:
-            names = {model_name(version) for version in recorded}
-            return with_aliases(graph, self.models), self.models.versions(sorted(names))
+            found = Registered.read(self.models)
+            return found.tell(graph), frozenset(name for name in models if found.versions(graph.nodes[name]))
         except TrackingError as error:
             if not policy.registered:
                 raise
-            self.note(f"all models that were ever registered are kept, for it is not known which still are. {error}")
-            return graph, recorded
+            self.note(f"all models are kept, for it is not known which are registered. {error}")
+            return graph, models
 
     def _images(self, graph: LineageGraph, kept: Collection[str]) -> tuple[CollectedImage, ...]:
         going = unkept_images(graph, kept)

@@ -42,6 +42,13 @@ def _gc(
     orphans: Annotated[
         bool, typer.Option("--orphans", help="Also content that nothing here ever referred to. Others may need it!")
     ] = False,
+    service_images: Annotated[
+        bool,
+        typer.Option(
+            "--service-images",
+            help="Also old images in which no step ever ran, such as the model server's. One of them may be serving!",
+        ),
+    ] = False,
     break_reproducibility: Annotated[
         bool, typer.Option("--break-reproducibility", help="Keep models without what they were made of.")
     ] = False,
@@ -52,10 +59,12 @@ def _gc(
     """Say what no kept materialization refers to, and with --apply delete it.
 
     Kept are the latest materializations, registered and deployed models, and
-    all that these came from: data, images, environments. Everything else that
-    this Dagster instance once recorded goes: content from the DVC remote and
-    the local cache, images from their registry, artifacts of MLflow runs (not
-    the runs). Records stay, so that trace answers as before, and says what was
+    all that these came from: data, images, environments. So are all images of
+    assets in which no step ever ran: nothing recorded says which of them
+    serves (--service-images lets the old ones go). Everything else that this
+    Dagster instance once recorded goes: content from the DVC remote and the
+    local cache, images from their registry, artifacts of MLflow runs (not the
+    runs). Records stay, so that trace answers as before, and says what was
     collected.
     """
     from ml_assets.definitions import content_store, model_registry, open_instance, registry_client, settings
@@ -72,6 +81,7 @@ def _gc(
         registered=keep_registered,
         deployed=keep_deployed,
         whole_origin=not break_reproducibility,
+        service_images=not service_images,
         grace=timedelta(hours=grace),
     )
     chosen = settings()

@@ -10,7 +10,7 @@ import dagster as dg
 
 from ml_assets.lineage.graph import Node
 from resources.errors import ContentMissing, MlAssetsError
-from resources.identity import Digest, ImageReference
+from resources.identity import ImageReference
 from resources.provenance import ArtifactKind
 
 __all__ = ["Ledger", "explain_missing", "kept_version"]
@@ -49,10 +49,9 @@ class Ledger:
         wanted = set(versions)
         entries = self._read({_page(version) for version in wanted})
         return {
-            version: datetime.fromisoformat(moment).astimezone(UTC)
+            version: datetime.fromisoformat(page[version]).astimezone(UTC)
             for page in entries.values()
-            for version, moment in page.items()
-            if version in wanted
+            for version in wanted & page.keys()
         }
 
     def _read(self, pages: Iterable[str]) -> dict[str, Mapping[str, str]]:
@@ -87,4 +86,4 @@ def kept_version(node: Node) -> str | None:
 
 def _page(version: str) -> str:
     # A page for each first two digits, so that little is read and written at once.
-    return f"{_KEY}{Digest.parse(version).hex[:2]}"
+    return f"{_KEY}{version.partition(':')[2][:2]}"

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
+from resources.provenance import ArtifactKind
 
 __all__ = ["GRACE", "Policy", "kept_nodes"]
 
@@ -25,6 +26,8 @@ class Policy:
         registered: the models that MLflow's registry has.
         deployed: those of them that serve.
         whole_origin: also all that a kept materialization came from, without which it cannot be reproduced.
+        service_images: all images of assets in which no step ever ran, such as a model server's: nothing recorded says
+            which of them is running somewhere.
         grace: what is younger, or was the latest until so recently, is kept.
     """
 
@@ -33,6 +36,7 @@ class Policy:
     registered: bool = True
     deployed: bool = True
     whole_origin: bool = True
+    service_images: bool = True
     grace: timedelta = GRACE
 
     def __post_init__(self) -> None:
@@ -46,10 +50,12 @@ def kept_nodes(graph: LineageGraph, policy: Policy, registered: Collection[str],
     Args:
         graph: all that is recorded; its nodes say which models are deployed.
         policy: what to keep.
-        registered: the model versions that the registry has, each as ``models:/name/version``.
+        registered: ids of the nodes that the registry has a version of, whoever registered it.
         cutoff: what is younger, or was replaced later, is kept whatever the policy says.
     """
     roots = {node.id for node in _roots(graph.nodes.values(), policy, frozenset(registered), cutoff)}
+    if policy.service_images:
+        roots |= {node.id for node in _service_images(graph)}
     return graph.upstream(roots) if policy.whole_origin else frozenset(roots)
 
 
@@ -61,7 +67,7 @@ def _roots(nodes: Iterable[Node], policy: Policy, registered: frozenset[str], cu
             continue
         versions[node.asset, node.partition].append(node)
         is_young = node.timestamp is None or node.timestamp >= since
-        is_registered = policy.registered and node.model_version in registered
+        is_registered = policy.registered and node.id in registered
         # Content that people track themselves is not ours to judge.
         if is_young or is_registered or (policy.deployed and node.is_deployed) or node.kind is NodeKind.OBSERVATION:
             yield node
@@ -72,3 +78,12 @@ def _roots(nodes: Iterable[Node], policy: Policy, registered: frozenset[str], cu
             # A step that started before then may be reading it.
             if successor.timestamp is None or successor.timestamp >= cutoff:
                 yield node
+
+
+def _service_images(graph: LineageGraph) -> Iterator[Node]:
+    """All materializations of the image assets of which none was ever run in by a step."""
+    nodes = graph.nodes.values()
+    images = [node for node in nodes if node.kind is ArtifactKind.IMAGE]
+    ran = {node.image for node in nodes if node.kind is not ArtifactKind.IMAGE}
+    steps_in = {node.asset for node in images if node.image in ran or graph.children(node.id)}
+    yield from (node for node in images if node.asset not in steps_in)

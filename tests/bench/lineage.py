@@ -1,10 +1,10 @@
 """Questions about a history of 100,000 materializations with 1,000,000 edges: ``python -m tests.bench.lineage``.
 
-On SQLite and on PostgreSQL: traces and impacts of up to 2,000 nodes and 20,000 edges, by references and options of all
-kinds, beside what can be asked of MLflow (``search_runs`` by a tag, which finds one run and none of what it came from
-or what came from it) and of Dagster's GraphQL (the materializations of all assets among which the answer lies, of which
-a client that knows these assets, and our record, can put the same graph together); keeping the index up and making it
-anew, beside Dagster's own reading of the same events.
+On SQLite and on PostgreSQL: traces and impacts of up to 2,000 nodes and 20,000 edges, by references and options of
+all kinds, of which some was collected, beside what can be asked of MLflow (``search_runs`` by a tag, which finds one
+run and none of what it came from or what came from it) and of Dagster's GraphQL (the materializations of all assets
+among which the answer lies, of which a client that knows these assets, and our record, can put the same graph
+together); keeping the index up and making it anew, beside Dagster's own reading of the same events.
 """
 
 import json
@@ -29,9 +29,10 @@ import sqlalchemy as sql
 from dagster._core.event_api import EventLogCursor
 from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogStorageTable
 
-from ml_assets.lineage.impact import impact_of
-from ml_assets.lineage.index import LineageIndex, open_index
+from ml_assets.lineage import Lineage
+from ml_assets.lineage.index import open_index
 from ml_assets.lineage.questions import Question
+from ml_assets.retention.ledger import Ledger
 from resources.provenance import (
     RECORD_METADATA,
     ArtifactKind,
@@ -55,6 +56,8 @@ _ASSETS = 20
 _WINDOW = 40
 """Inputs are taken from among so many materializations before the reader."""
 _NEW = 1_000
+_COLLECTED = 10
+"""The content of one materialization in so many was collected."""
 _QUESTIONS = 200
 _PROMISED_MS = 100
 _GRAPHQL_QUESTIONS = 3
@@ -76,6 +79,8 @@ def _measure(name: str, home: Path, materializations: int) -> list[Measurement]:
     with dg.DagsterInstance.from_config(str(home)) as instance:
         _say(f"{name}: writing {materializations:,} events")
         _write_history(instance, 0, materializations)
+        collected = [_version(number) for number in range(0, materializations, _COLLECTED)]
+        Ledger(instance).add(collected, datetime.now(UTC))
         _settle(instance)
     _say(f"{name}: Dagster reads them")
     theirs = _in_process("read", home)
@@ -144,16 +149,15 @@ def _read_with_dagster(instance: dg.DagsterInstance, after: int) -> int:
 
 
 def _ask(
-    instance: dg.DagsterInstance, materializations: int, ask: Callable[[LineageIndex, str, random.Random], int]
+    instance: dg.DagsterInstance, materializations: int, ask: Callable[[Lineage, str, random.Random], int]
 ) -> Iterator[float]:
     """Seconds that each question takes, from opening the index on."""
-    generator = random.Random(1)
+    generator, lineage = random.Random(1), Lineage(instance)
     _catch_up(instance)
     for _ in range(_QUESTIONS):
         reference = _reference(generator, generator.randrange(materializations))
         started = time.perf_counter()
-        with open_index(instance) as index:
-            nodes = ask(index, reference, generator)
+        nodes = ask(lineage, reference, generator)
         yield time.perf_counter() - started
         assert 0 < nodes <= _PROJECT
 
@@ -175,15 +179,14 @@ def _reference(generator: random.Random, number: int) -> str:
     )
 
 
-def _trace(index: LineageIndex, reference: str, generator: random.Random) -> int:
-    whole = Question(reference)
-    options = [whole, whole, replace(whole, up=False), replace(whole, down=False), replace(whole, depth=3)]
-    options.append(replace(whole, kinds=frozenset({ArtifactKind.DATASET})))
-    return len(index.trace(generator.choice(options)).graph.nodes)
+def _trace(lineage: Lineage, reference: str, generator: random.Random) -> int:
+    options: list[dict[str, Any]] = [{}, {}, {"up": False}, {"down": False}, {"depth": 3}]
+    options.append({"kinds": [ArtifactKind.DATASET]})
+    return len(lineage.trace(reference, **generator.choice(options)).graph.nodes)
 
 
-def _impact(index: LineageIndex, reference: str, _: random.Random) -> int:
-    return len(impact_of(*index.affected(reference)).affected)
+def _impact(lineage: Lineage, reference: str, _: random.Random) -> int:
+    return len(lineage.impact(reference).affected)
 
 
 def _ask_graphql(instance: dg.DagsterInstance, materializations: int) -> float:

@@ -309,7 +309,7 @@ def _backfill(instance: DagsterInstance, workspace: Any, job: Any, details: Mapp
         backfill_id=details["id"],
         asset_graph=graph,
         backfill_timestamp=time.time(),
-        tags={},
+        tags=details["tags"],
         dynamic_partitions_store=instance,
         partitions_by_assets=[
             PartitionsByAssetSelector(asset_key=dg.AssetKey.from_user_string(key)) for key in details["keys"]

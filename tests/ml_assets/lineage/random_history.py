@@ -22,6 +22,9 @@ from typing import Any, Final
 from tests.ml_assets.lineage.observed_steps import serve
 from tests.ml_assets.lineage.random_project import PARTITIONS, RandomAsset, commit, random_project
 
+CONSTANT: Final = {"constant": "yes"}
+"""Tags of a run in which each asset's partition has the content that it has in every such run."""
+
 _PROCESSES: Final = 3
 _DAGSTER: Final = """
 telemetry: {enabled: false}
@@ -100,7 +103,7 @@ class _History:
         self.is_killed = False
 
     def write(self) -> None:
-        """Write a project, backfill it all, and let chance decide what is run again."""
+        """Write a project, backfill it all, let chance decide what is run again, and make something as it was first."""
         self.project.write(self.folder / "project")
         (self.folder / "dagster").mkdir()
         (self.folder / "dagster" / "dagster.yaml").write_text(_DAGSTER)
@@ -116,12 +119,15 @@ class _History:
         first = self.workers[0]
         self.make_image(first)
         keys = [key for asset in self.project.assets for key in asset.keys]
-        first.order("backfill", self.images[0], {}, {"id": "all", "keys": keys})
+        first.order("backfill", self.images[0], {}, {"id": "all", "keys": keys, "tags": CONSTANT})
         first.finish()
         commit(self.folder / "project")
         runs = self.runs
         while runs or any(worker.is_busy for worker in self.workers):
             runs -= self.step(runs)
+        repeated = self.random.choice([asset for asset in self.project.assets if self.readers(asset)])
+        first.order("backfill", self.images[-1], {}, {"id": "again", "keys": list(repeated.keys), "tags": CONSTANT})
+        first.finish()
         for worker in self.workers:
             worker.end()
 
@@ -186,7 +192,7 @@ class _History:
         failures = (
             {asset.keys[0].partition("_")[0]: self.random.choice([1, 1, 2])} if self.random.random() < 0.5 else {}
         )
-        tags = {"constant": "yes"} if self.random.random() < 0.2 else {}
+        tags = CONSTANT if self.random.random() < 0.3 else {}
         worker.order("run", image, failures, {"keys": keys, "partition": partition, "tags": tags})
 
     def readers(self, asset: RandomAsset) -> list[str]:

@@ -26,6 +26,7 @@ from resources.provenance import (
     SCHEMA_VERSION,
     SOURCE_METADATA,
     TRACKED_METADATA,
+    ArtifactKind,
     InputVersion,
     ProvenanceRecord,
     RunEnvironment,
@@ -98,6 +99,15 @@ class ReferenceGraph(LineageGraph):
         found = [self.nodes[node_id] for node_id in self._names[name]]
         return _latest_of_each_partition(found) if name[0] is Form.ASSET else tuple(found)
 
+    def find_equal(self, reference: Reference) -> tuple[Node, ...]:
+        """The nodes that a reference names; of an asset, also all that gave its partition what it is today."""
+        named = self.find(reference)
+        name = (self._exact(reference) or self._beginning(reference))[0]
+        if name[0] is not Form.ASSET:
+            return named
+        nodes = self.nodes.values()
+        return tuple(node for node in nodes if any(node is each or _gave_the_same(node, each) for each in named))
+
     def trace(self, text: str) -> Trace:
         """What a reference came from and what came from it.
 
@@ -109,8 +119,9 @@ class ReferenceGraph(LineageGraph):
             AmbiguousReference: different things have it, or begin with it.
             LineageError: an event that is part of the answer cannot be read, so the answer may lack inputs.
         """
-        starts = tuple(node.id for node in self.find(parse_reference(text)))
-        upstream, downstream = self.upstream(starts), self.downstream(starts)
+        reference = parse_reference(text)
+        starts = tuple(node.id for node in self.find_equal(reference))
+        upstream, downstream = self.upstream(node.id for node in self.find(reference)), self.downstream(starts)
         answer = self.subgraph(upstream | downstream)
         for node in answer.nodes.values():
             if node.problem:
@@ -214,6 +225,13 @@ def _latest_of_each_partition(nodes: list[Node]) -> tuple[Node, ...]:
     for node in sorted(nodes, key=lambda node: (node.kind is not NodeKind.MISSING, node.storage_id or 0)):
         latest[node.partition] = node
     return tuple(latest[partition] for partition in sorted(latest, key=lambda partition: partition or ""))
+
+
+def _gave_the_same(node: Node, other: Node) -> bool:
+    same = (node.asset, node.partition, node.data_version) == (other.asset, other.partition, other.data_version)
+    if node.kind is other.kind is ArtifactKind.IMAGE and node.image and other.image:
+        same &= ImageReference.parse(node.image).digest == ImageReference.parse(other.image).digest
+    return same and node.data_version is not None
 
 
 def _begins(name: tuple[Form, str], reading: Reading) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 import pytest
 
-from ml_assets.lineage.graph import Node
+from ml_assets.lineage.graph import Node, NodeKind
 from ml_assets.lineage.questions import Question
 from tests.ml_assets.lineage.indexed import IndexedGraph, load_graph
 
@@ -111,6 +111,27 @@ def test_what_is_hard_has_happened(history: History) -> None:
     assert {run.status.value for run in runs} >= {"SUCCESS", "FAILURE", "STARTED"}
     assert any("dagster/backfill" in run.tags for run in runs)
     assert any(run.parent_run_id for run in runs), "no run was re-executed"
+    assert any(
+        history.graph.children(node.id) for latest in newest(history) for node in equals(history, latest) - {latest}
+    ), "nothing was made of content that was made again"
+
+
+def newest(history: History) -> list[Node]:
+    """The last node of each partition of each asset."""
+    ordered = sorted(history.nodes.values(), key=lambda node: node.storage_id or 0)
+    return list({(node.asset, node.partition): node for node in ordered}.values())
+
+
+def equals(history: History, latest: Node) -> set[Node]:
+    """The nodes of a partition whose content is the same, by the nonce in it, or the same image."""
+    if latest.asset == "images/train":
+        return {node for node in history.nodes.values() if (node.asset, node.image) == (latest.asset, latest.image)}
+    if latest.kind is NodeKind.ASSET:
+        return {latest}
+    made = Made(latest.dagster_run or "", latest.asset, latest.partition)
+    (nonce,) = (step["nonce"] for step in history.steps if not step["fails"] and made in outputs(step))
+    written = (history.nodes.get(each) for each in history.writers[nonce] if each[1:] == made[1:])
+    return {node for node in written if node}
 
 
 def test_the_observer_saw_what_the_functions_were_given(history: History) -> None:
@@ -170,6 +191,17 @@ def reach(starts: set[str], edges: dict[str, set[str]]) -> set[str]:
     while more := {target for source in reached for target in edges[source]} - reached:
         reached |= more
     return reached
+
+
+def test_an_asset_leads_to_all_that_was_made_of_what_it_is_now(history: History) -> None:
+    edges = defaultdict(set)
+    for edge in history.graph.edges:
+        edges[edge.source].add(edge.target)
+    for latest in newest(history):
+        name = f"{latest.asset}@{latest.partition}" if latest.partition else latest.asset
+        partitions = [latest] if latest.partition else [each for each in newest(history) if each.asset == name]
+        made = {node.id for each in partitions for node in equals(history, each)}
+        assert set(history.graph.ask(Question(name, up=False)).graph.nodes) == reach(made, edges), name
 
 
 def test_an_image_and_a_commit_lead_to_all_that_was_made_with_them_and_of_it(history: History) -> None:

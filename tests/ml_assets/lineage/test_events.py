@@ -426,7 +426,7 @@ def test_what_a_malformed_record_advises_repairs_the_trace(on_disk: dg.DagsterIn
     keep(on_disk, "model", "m", inputs=(latest(on_disk, "flights"),))
     if repair == "materialize":
         again = keep(on_disk, "flights", "f")
-        keep(on_disk, "model", "m", inputs=(again,))
+        keep(on_disk, "model", "n", inputs=(again,))
     else:
         on_disk.wipe_assets([dg.AssetKey("flights")])
     assert [node.asset for node in load_graph(on_disk).trace("model").graph.nodes.values()] == ["flights", "model"]

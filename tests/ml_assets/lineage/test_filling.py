@@ -78,7 +78,7 @@ class History:
         self.highest += 1
         node = Node(
             asset=self.random.choice(ASSETS),
-            kind=self.random.choice([ArtifactKind.MODEL, NodeKind.ASSET, NodeKind.OBSERVATION]),
+            kind=self.random.choice([ArtifactKind.MODEL, ArtifactKind.IMAGE, NodeKind.ASSET, NodeKind.OBSERVATION]),
             partition=self.random.choice(PARTITIONS),
             data_version=self.random.choice([*VERSIONS, None]),
             storage_id=self.highest,

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_assets.lineage.graph import Edge, Node, NodeKind
+from ml_assets.lineage.questions import Question
 from resources.errors import AmbiguousReference, UnknownReference
 from resources.provenance import ArtifactKind, InputVersion
 from tests.ml_assets.lineage.indexed import IndexedGraph, index_of
@@ -144,7 +145,7 @@ def test_two_lost_inputs_that_had_one_storage_id_stay_apart() -> None:
 
 
 def test_an_asset_stands_for_the_latest_of_each_partition() -> None:
-    made = [node(n, "flights", md5("a"), partition=p) for n, p in [(1, "01"), (2, "02"), (3, "01")]]
+    made = [node(n, "flights", md5(str(n)), partition=p) for n, p in [(1, "01"), (2, "02"), (3, "01")]]
     graph = index_of(map(Event, made))
     assert found(graph, "flights") == ["flights@01#3", "flights@02#2"]
     assert found(graph, "flights@01") == ["flights@01#3"]
@@ -157,6 +158,49 @@ def test_an_asset_stands_for_a_missing_event_only_if_nothing_else_is_left() -> N
     reader = Event(node(9, "model"), (read(gone),))
     assert found(index_of([kept, reader]), "flights") == ["flights#3"]
     assert found(index_of([reader]), "flights") == ["flights#7"]
+
+
+@pytest.mark.parametrize("kind", [ArtifactKind.DATASET, NodeKind.ASSET, NodeKind.OBSERVATION])
+@pytest.mark.parametrize("name", ["raw", "raw@01"])
+def test_what_came_from_an_asset_came_from_each_event_that_gave_what_it_is_now(
+    kind: ArtifactKind | NodeKind, name: str
+) -> None:
+    raw = [node(n, "raw", md5(v), partition="01", kind=kind) for n, v in [(1, "a"), (3, "b"), (5, "a")]]
+    others = [node(6, "raw", md5("a"), partition="02", kind=kind), node(7, "raw", md5("b"), partition="02", kind=kind)]
+    copy = node(8, "copy", md5("a"), partition="01", kind=kind)
+    readers = [node(2, "model"), node(4, "report")]
+    events = [*map(Event, [*raw, *others, copy]), *(Event(r, (read(s),)) for r, s in zip(readers, raw, strict=False))]
+    graph = index_of(events)
+    made = graph.ask(Question(name, up=False)).graph.nodes.keys()
+    assert made - {"raw@02#7"} == {"raw@01#1", "model#2", "raw@01#5"}
+    assert graph.ask(Question(name, down=False)).graph.nodes.keys() - {"raw@02#7"} == {"raw@01#5"}
+    assert graph.ask(Question("raw@01#5", up=False)).graph.nodes.keys() == {"raw@01#5"}
+
+
+def test_what_is_upstream_of_an_asset_is_upstream_of_its_latest_event_alone() -> None:
+    seeds = [node(1, "seed", md5("1")), node(3, "seed", md5("3"))]
+    raw = [Event(node(n, "raw", md5("a")), (read(seed),)) for n, seed in zip((2, 4), seeds, strict=True)]
+    trace = index_of([*map(Event, seeds), *raw, Event(node(5, "model"), (read(raw[0].node),))]).trace("raw")
+    assert trace.upstream == {"seed#3", "raw#4"}
+    assert trace.downstream == {"raw#2", "raw#4", "model#5"}
+
+
+def test_what_was_made_in_an_image_was_made_in_each_equal_rebuild_of_it() -> None:
+    def built(storage_id: int, digit: str, repository: str = "train") -> Node:
+        image = f"registry.example/{repository}@sha256:{digit * 64}"
+        return node(storage_id, "images/train", "environment", kind=ArtifactKind.IMAGE, image=image)
+
+    images = [built(1, "7"), built(3, "8"), built(5, "7", "moved")]
+    readers = [Event(node(n, "model"), (read(image),)) for n, image in zip((2, 4), images, strict=False)]
+    graph = index_of([*map(Event, images), *readers])
+    answer = graph.ask(Question("images/train", up=False))
+    assert answer.graph.nodes.keys() == {"images/train#1", "model#2", "images/train#5"}
+
+
+def test_what_was_made_of_a_wiped_event_was_made_of_its_equal_successor() -> None:
+    gone = node(1, "raw", md5("a"), dagster_run="r1")
+    graph = index_of([Event(node(2, "model"), (read(gone),)), Event(node(3, "raw", md5("a")))])
+    assert graph.ask(Question("raw", up=False)).graph.nodes.keys() == {"raw#1", "model#2", "raw#3"}
 
 
 IMAGE = f"registry.example/train@sha256:{'7' * 64}"

@@ -20,7 +20,7 @@ from ml_assets.lineage.events import Recorded
 from ml_assets.lineage.graph import Node, NodeKind, Trace
 from ml_assets.lineage.index import LineageIndex, open_index
 from ml_assets.lineage.log import ReadEvent
-from ml_assets.lineage.questions import Question
+from ml_assets.lineage.questions import NODE_LIMIT, Question
 from resources.errors import LineageError
 from resources.provenance import ArtifactKind, InputVersion
 from tests.ml_assets.lineage.indexed import MadeUpLog, load_graph, require_equal, whole_graph
@@ -366,6 +366,18 @@ def test_an_answer_beyond_the_limit_is_refused(index: LineageIndex) -> None:
     for question in (Question("raw", limit=3), Question("raw", limit=2, depth=3), Question("raw", limit=0)):
         with pytest.raises(LineageError, match=r"'raw' has more than \d nodes. Next: narrow it"):
             index.trace(question)
+
+
+def test_a_collected_version_may_have_more_bearers_than_an_answer(file: Path) -> None:
+    empty = f"md5:{0:032}"
+    events = [made(number, f"asset{number}") for number in range(1, NODE_LIMIT + 2)]
+    log = MadeUpLog()
+    log.write(replace(each, node=replace(each.node, data_version=empty)) for each in events)
+    index = LineageIndex(log, FileDatabase(file), pytest.fail)
+    newest = START + timedelta(days=events[-1].storage_id)
+    for moment, expected in {newest: newest, newest - timedelta(seconds=1): None}.items():
+        trace = index.trace(Question("asset1"), lambda versions, moment=moment: dict.fromkeys(versions, moment))
+        assert [node.collected for node in trace.graph.nodes.values()] == [expected]
 
 
 def test_what_cannot_be_read_is_not_left_out_in_silence(index: LineageIndex) -> None:

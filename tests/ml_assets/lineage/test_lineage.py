@@ -41,6 +41,25 @@ def test_every_question_is_answered_on_an_instance(instance: dg.DagsterInstance,
         lineage.trace("models:/delay@champion")
 
 
+@pytest.mark.parametrize("event", [dg.AssetMaterialization, dg.AssetObservation])
+def test_what_was_made_of_an_asset_is_affected_when_the_same_was_recorded_again(
+    instance: dg.DagsterInstance, event: type[dg.AssetMaterialization | dg.AssetObservation]
+) -> None:
+    @dg.asset(deps=["raw"])
+    def report() -> None: ...
+
+    raw = event("raw", tags={"dagster/data_version": "v"})
+    instance.report_runless_asset_event(raw)
+    dg.materialize([report], instance=instance)
+    instance.report_runless_asset_event(raw)
+    lineage = Lineage(instance)
+    for reference in ("raw", "v"):
+        found = lineage.impact(reference)
+        assert ([each.node.asset for each in found.affected], found.superseded) == (["report", "raw"], 1), reference
+    trace = lineage.trace("raw", up=False)
+    assert [node.asset for node in trace.graph.nodes.values()] == ["raw", "report", "raw"]
+
+
 def test_the_package_is_imported_without_what_only_questions_need() -> None:
     code = "import sys, ml_assets.lineage; print([n for n in sys.modules if n.startswith(('dagster', 'sqlalchemy'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

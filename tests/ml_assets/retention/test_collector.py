@@ -18,10 +18,11 @@ from ml_assets.datasets import dataset
 from ml_assets.images import container_image
 from ml_assets.lineage import Lineage
 from ml_assets.lineage.graph import Node
-from ml_assets.lineage.index import open_index
+from ml_assets.lineage.impact import Urgency
+from ml_assets.lineage.index import LineageIndex, open_index
 from ml_assets.models import TrainedModel, model
 from ml_assets.retention.collector import Collector, Place
-from ml_assets.retention.ledger import explain_missing
+from ml_assets.retention.ledger import Ledger, explain_missing
 from ml_assets.retention.plan import Plan
 from ml_assets.retention.policy import Policy, kept_nodes
 from ml_assets.storage import STORAGE_KEY, ArtifactStorage
@@ -69,12 +70,20 @@ def delay(copied: Path) -> TrainedModel:
     return TrainedModel(LinearRegression().fit(inputs, inputs["x"] * len(CONTENT)), inputs, {"files": len(CONTENT)})
 
 
+@model()
+def unregistered(copied: Path) -> TrainedModel:
+    from sklearn.linear_model import LinearRegression
+
+    inputs = pd.DataFrame({"x": [1.0, 2.0]})
+    return TrainedModel(LinearRegression().fit(inputs, inputs["x"] * len(CONTENT)), inputs, {"files": len(CONTENT)})
+
+
 @dg.job
 def nothing() -> None: ...
 
 
 DATA = ("files", "copied")
-ASSETS = [train, files, copied, delay]
+ASSETS = [train, files, copied, delay, unregistered]
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +175,22 @@ def test_a_trace_says_what_was_collected_until_it_is_made_again(
     assert "was collected on" in str(explain_missing(error.value, old.data_version or "", collector.instance))
     make(files, {"old": "old"}, "a")
     assert lineage.trace(old.id).graph.nodes[old.id].collected is None
+
+
+def test_a_trace_of_much_that_was_collected_brings_the_index_up_once(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = [f"md5:{number:032}" for number in range(30)]
+    for version in versions:
+        tags = {"dagster/data_version": version}
+        instance.report_runless_asset_event(dg.AssetMaterialization("table", partition=version, tags=tags))
+    Ledger(instance).add(versions, datetime.now(UTC))
+    looked = list[object]()
+    catch_up = LineageIndex._catch_up
+    monkeypatch.setattr(LineageIndex, "_catch_up", lambda index: looked.append(index) or catch_up(index))
+    trace = Lineage(instance).trace("table", up=False)
+    assert all(node.collected for node in trace.graph.nodes.values())
+    assert len(looked) == 1
 
 
 def test_nothing_goes_while_runs_are_at_work(collector: Collector, make: Callable[..., None]) -> None:
@@ -322,6 +347,99 @@ def test_artifacts_of_models_that_are_not_kept_go_and_their_runs_stay(
     assert client.list_artifacts(second.mlflow_run or "") or client.get_run(second.mlflow_run or "").outputs
 
 
+@pytest.mark.parametrize("policy", [Policy(last=1), Policy(last=1, registered=False)], ids=["registered", "deployed"])
+def test_models_that_people_registered_themselves_are_kept(
+    collector: Collector, make: Callable[..., None], policy: Policy
+) -> None:
+    policy = replace(policy, grace=NO_GRACE)
+    make_models(make, unregistered, "abcd")
+    first, second, third, _ = nodes = made_in_order(collector, "unregistered")
+    client = MlflowClient(collector.models.uri)
+    for name, node in {"prod": first, "other": second}.items():
+        (logged,) = client.get_run(node.mlflow_run or "").outputs.model_outputs
+        client.create_registered_model(name)
+        # As MLflow's UI does.
+        source = client.get_logged_model(logged.model_id).artifact_location
+        client.create_model_version(name, source, run_id=node.mlflow_run)
+        client.set_registered_model_alias(name, "champion", "1")
+    assert gone_runs(collector, policy) == [third.mlflow_run]
+    shown = Lineage(collector.instance, collector.models).trace("copied", up=False).graph.nodes
+    assert [(shown[each.id].model_version, shown[each.id].aliases) for each in nodes] == [
+        ("models:/prod/1", ("champion",)),
+        ("models:/other/1", ("champion",)),
+        (None, ()),
+        (None, ()),
+    ]
+
+
+@pytest.mark.parametrize("is_left", [True, False], ids=["promoted", "moved"])
+def test_a_model_that_was_promoted_to_another_name_is_kept_and_the_first_that_is_affected(
+    collector: Collector, make: Callable[..., None], is_left: bool
+) -> None:
+    make_models(make, delay, "abc")
+    first, second, third = made_in_order(collector, "delay")
+    client = MlflowClient(collector.models.uri)
+    client.copy_model_version("models:/delay/1", "prod")
+    client.set_registered_model_alias("prod", "champion", "1")
+    if not is_left:
+        client.delete_model_version("delay", "1")
+    assert gone_runs(collector, Policy(last=1, registered=False, grace=NO_GRACE)) == [second.mlflow_run]
+    found = Lineage(collector.instance, collector.models).impact("copied")
+    assert [(each.node.id, each.urgency) for each in found.affected[:3]] == [
+        (first.id, Urgency.DEPLOYED),
+        (second.id, Urgency.REGISTERED),
+        (third.id, Urgency.REGISTERED),
+    ]
+    (told, *_) = found.affected
+    assert (told.node.model_version, told.node.aliases) == (
+        ("models:/delay/1", ("models:/prod@champion",)) if is_left else ("models:/prod/1", ("champion",))
+    )
+
+
+def test_a_registry_of_many_pages_is_read_whole(
+    collector: Collector, make: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml_assets.lineage.registered._PAGE", 2)
+    make_models(make, delay, "ab")
+    client = MlflowClient(collector.models.uri)
+    for number in range(5):
+        client.copy_model_version("models:/delay/1", f"copy{number}")
+        client.set_registered_model_alias(f"copy{number}", "champion", "1")
+    first, _ = made_in_order(collector, "delay")
+    told = Lineage(collector.instance, collector.models).trace(first.id).graph.nodes[first.id]
+    assert told.aliases == tuple(f"models:/copy{number}@champion" for number in range(5))
+
+
+def test_all_models_are_kept_where_mlflow_does_not_answer(collector: Collector, make: Callable[..., None]) -> None:
+    make_models(make, unregistered, "ab")
+    (content,) = collector.plan(Policy(last=1, grace=NO_GRACE), [Place.DATA]).data.collect
+    assert content.of == (made_in_order(collector, "unregistered")[0].id,)
+    notes: list[str] = []
+    silent = replace(collector, models=ModelRegistry("http://127.0.0.1:1", "tests"), note=notes.append)
+    assert silent.plan(Policy(last=1, grace=NO_GRACE), [Place.DATA]).data.collect == ()
+    assert notes[-1].startswith("all models are kept, for it is not known which are registered. the MLflow server")
+
+
+def make_models(make: Callable[..., None], asset: dg.AssetsDefinition, numbers: str) -> None:
+    """Different models of the same data."""
+    for partition in ("a", "b"):
+        make(files, {"a": "a"}, partition)
+    make(copied, {})
+    for number in range(len(numbers)):
+        make(asset, dict.fromkeys(numbers[: number + 1], ""))
+
+
+def made_in_order(collector: Collector, asset: str) -> list[Node]:
+    return sorted(all_of(collector, asset), key=lambda node: node.storage_id or 0)
+
+
+def gone_runs(collector: Collector, policy: Policy) -> list[str]:
+    """MLflow runs whose artifacts are deleted, and whose content with them."""
+    plan = collect(collector, policy, Place.MLFLOW, Place.DATA)
+    assert [each.of for each in plan.runs] == [each.of for each in plan.data.collect]
+    return [each.run_id for each in plan.runs]
+
+
 class Pushing(InterpreterEnvironment):
     """Stands for BuildKit: what it says to have built was pushed by the test."""
 
@@ -359,7 +477,8 @@ def test_images_that_nothing_kept_was_made_in_go_with_what_is_attached(
             builder.built.append(image)
             builder.index.append(index)
             dg.materialize(ASSETS, selection=[train], instance=instance, resources=there)
-        policy = Policy(last=1, grace=NO_GRACE)
+        assert collector.plan(Policy(last=1, grace=NO_GRACE), [Place.IMAGES]).images == ()
+        policy = Policy(last=1, service_images=False, grace=NO_GRACE)
         (going,) = collector.plan(policy, [Place.IMAGES]).images
         assert going.reference == str(builder.built[0])
         assert (len(going.manifests), going.manifests[0]) == (3, builder.index[0])

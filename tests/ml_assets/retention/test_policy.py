@@ -60,10 +60,10 @@ def test_registered_and_deployed_models_are_kept_with_all_that_they_came_from() 
         node(6, "model", kind=ArtifactKind.MODEL),
     ]
     edges = (("data#1", "model#2"), ("data#3", "model#4"), ("data#5", "model#6"))
-    both = ("models:/m/1", "models:/m/2")
+    both = ("model#2", "model#4")
     assert kept(nodes, Policy(last=1), *both, edges=edges) == {"1", "2", "3", "4", "5", "6"}
     # The registry has forgotten the first.
-    assert kept(nodes, Policy(last=1), "models:/m/2", edges=edges) == {"3", "4", "5", "6"}
+    assert kept(nodes, Policy(last=1), "model#4", edges=edges) == {"3", "4", "5", "6"}
     assert kept(nodes, Policy(last=1, registered=False), *both, edges=edges) == {"3", "4", "5", "6"}
     assert kept(nodes, Policy(last=1, registered=False, deployed=False), *both, edges=edges) == {"5", "6"}
     assert kept(nodes, Policy(last=1, whole_origin=False), *both, edges=edges) == {"2", "4", "5", "6"}
@@ -72,3 +72,28 @@ def test_registered_and_deployed_models_are_kept_with_all_that_they_came_from() 
 def test_what_people_track_themselves_is_kept() -> None:
     nodes = [node(number, "labels", kind=NodeKind.OBSERVATION) for number in (1, 2)]
     assert kept(nodes, Policy(last=1)) == {"1", "2"}
+
+
+def image(storage_id: int, asset: str, name: str) -> Node:
+    return node(storage_id, asset, kind=ArtifactKind.IMAGE, image=name)
+
+
+@pytest.mark.parametrize(
+    ("made", "edges"),
+    [
+        (node(9, "model", image="train:1"), ()),
+        (node(9, "model", image="train:gone"), (("images/train#1", "model#9"),)),
+    ],
+    ids=["by its digest", "by an edge"],
+)
+def test_images_in_which_no_step_ever_ran_are_kept_unless_they_are_asked_for(
+    made: Node, edges: tuple[tuple[str, str], ...]
+) -> None:
+    train = [image(number, "images/train", f"train:{number}") for number in (1, 2)]
+    serve = [image(number, "images/serve", f"serve:{number}") for number in (3, 4)]
+    reader = node(8, "model", image="train:2")
+    history = [*train, *serve, reader, made]
+    edges = (*edges, ("images/train#2", "model#8"))
+    assert kept([*train, *serve], Policy(last=1)) == {"1", "2", "3", "4"}
+    assert kept(history, Policy(last=1, whole_origin=False), edges=edges) == {"2", "3", "4", "9"}
+    assert kept(history, Policy(last=1, whole_origin=False, service_images=False), edges=edges) == {"2", "4", "9"}
