@@ -59,14 +59,15 @@ def _mlflow(ground: Ground, model: Path, folder: Path) -> str:
     subprocess.run([*mlflow, "--model-uri", model, "--output-directory", folder], check=True, capture_output=True)
     (base,) = re.findall(r"^FROM (\S+)$", (folder / "Dockerfile").read_text(), re.M)
     name = f"{ground.registry}/ml-assets-tests/mlflow:bench"
-    _push(name, folder, {base: _reaching_the_index(ground, folder.with_name("base"))})
+    _push(name, folder, {base: _with_pip(ground, folder.with_name("base"))})
     return name
 
 
-def _reaching_the_index(ground: Ground, folder: Path) -> str:
-    """The base image, told how indexes are reached from here, which MLflow's Dockerfile takes no secrets for."""
+def _with_pip(ground: Ground, folder: Path) -> str:
+    """The base image with a pip that knows how indexes are reached from here: MLflow's Dockerfile takes no secrets."""
     folder.mkdir()
     lines = [f"FROM {ground.base_image}"]
+    lines += ["RUN command -v pip || python3 -m venv /opt/python", "ENV PATH=/opt/python/bin:$PATH"]
     if bundle := os.environ.get("SSL_CERT_FILE"):
         shutil.copy(bundle, folder / "bundle.pem")
         lines += ["COPY bundle.pem /etc/bundle.pem", "ENV PIP_CERT=/etc/bundle.pem SSL_CERT_FILE=/etc/bundle.pem"]

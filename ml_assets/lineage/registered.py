@@ -1,0 +1,78 @@
+"""What MLflow's model registry has of what an instance made, whoever registered it and under whichever name."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
+
+from ml_assets.lineage.graph import LineageGraph, Node
+from resources.model_registry import ModelRegistry, model_name
+from resources.tracking_store import open_store, tracking_errors
+
+__all__ = ["Registered"]
+
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True)
+class Registered:
+    """All versions in a model registry, each written ``models:/name/version``.
+
+    Attributes:
+        aliases: of each version.
+        by_run: the versions of what an MLflow run logged: a version that was registered by hand, or copied to another
+            name, has the run of its model.
+        deployed_alias: of the version of a registered model that serves.
+    """
+
+    aliases: Mapping[str, tuple[str, ...]]
+    by_run: Mapping[str, tuple[str, ...]]
+    deployed_alias: str
+
+    @classmethod
+    def read(cls, models: ModelRegistry) -> Self:
+        """What a registry has now.
+
+        Raises:
+            TrackingError: the server does not answer, or refuses.
+        """
+        client, _ = open_store(models.uri, models.experiment, None)
+        aliases, by_run = dict[str, tuple[str, ...]](), defaultdict[str, tuple[str, ...]](tuple)
+        with tracking_errors(models.uri):
+            # Versions that are listed do not say which aliases they have.
+            known = {model.name: model.aliases for model in _all(client.search_registered_models)}
+            for each in _all(client.search_model_versions):
+                name, number = f"models:/{each.name}/{each.version}", str(each.version)
+                named = known.get(each.name, {}).items()
+                aliases[name] = tuple(sorted(alias for alias, version in named if str(version) == number))
+                if each.run_id:
+                    by_run[each.run_id] += (name,)
+        return cls(aliases, by_run, models.deployed_alias)
+
+    def versions(self, node: Node) -> tuple[str, ...]:
+        """The versions of what a node made; the one that it registered itself goes first."""
+        own = (node.model_version,) if node.model_version in self.aliases else ()
+        others = self.by_run.get(node.mlflow_run or "", ())
+        return tuple(dict.fromkeys(version for version in (*own, *sorted(others)) if version))
+
+    def tell(self, graph: LineageGraph) -> LineageGraph:
+        """A graph whose nodes say which model versions they are, with which aliases, and which of them are deployed."""
+        found = {node_id: self.versions(node) for node_id, node in graph.nodes.items()}
+        return graph.changed({key: self._told(graph.nodes[key], each) for key, each in found.items() if each})
+
+    def _told(self, node: Node, versions: Sequence[str]) -> Node:
+        first, *others = versions
+        elsewhere = [f"models:/{model_name(version)}@{alias}" for version in others for alias in self.aliases[version]]
+        is_deployed = any(self.deployed_alias in self.aliases[version] for version in versions)
+        aliases = (*self.aliases[first], *elsewhere)
+        return replace(node, model_version=first, aliases=aliases, is_deployed=is_deployed)
+
+
+def _all(search: Callable[..., Any]) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
