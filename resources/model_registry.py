@@ -1,13 +1,26 @@
 """What MLflow's model registry says of registered models."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Final
 
 from resources.errors import UnknownReference
 from resources.tracking_store import open_store, tracking_errors
 
-__all__ = ["ModelRegistry", "model_name"]
+__all__ = ["ModelRegistry", "ModelVersion", "model_name"]
+
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One version of a registered model."""
+
+    name: str
+    """As ``models:/name/version``."""
+    aliases: tuple[str, ...]
+    run: str | None
+    """MLflow run of its model: of one that was registered by hand, or copied to another name, too."""
 
 
 @dataclass(frozen=True)
@@ -24,20 +37,34 @@ class ModelRegistry:
     experiment: str
     deployed_alias: str = "champion"
 
-    def aliases(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """Aliases by model version, each written ``models:/name/version``; of those that have any.
-
-        Args:
-            names: of registered models; those that the registry does not know are left out.
+    def versions(self) -> list[ModelVersion]:
+        """All that the registry has.
 
         Raises:
             TrackingError: the server does not answer, or refuses.
         """
-        found = defaultdict[str, list[str]](list)
-        for name, versions in self._by_alias(names).items():
-            for alias, version in sorted(versions.items()):
-                found[f"models:/{name}/{version}"].append(alias)
-        return {version: tuple(aliases) for version, aliases in found.items()}
+        client, _ = open_store(self.uri, self.experiment, None)
+        with tracking_errors(self.uri):
+            # Versions that are listed do not say which aliases they have.
+            known = {model.name: model.aliases for model in _all(client.search_registered_models)}
+            listed = list(_all(client.search_model_versions))
+        found = []
+        for each in listed:
+            aliases = known.get(each.name, {}).items()
+            mine = tuple(sorted(alias for alias, number in aliases if str(number) == str(each.version)))
+            found.append(ModelVersion(f"models:/{each.name}/{each.version}", mine, each.run_id or None))
+        return found
+
+    def run_of(self, version: str) -> str | None:
+        """The MLflow run that logged what a version, ``models:/name/version``, is of; None where nobody knows it.
+
+        Raises:
+            TrackingError: the server does not answer, or refuses.
+        """
+        client, _ = open_store(self.uri, self.experiment, None)
+        with tracking_errors(self.uri):
+            found = _unless_missing(lambda: client.get_model_version(model_name(version), version.rpartition("/")[2]))
+        return found.run_id or None if found is not None else None
 
     def version(self, name: str, alias: str) -> str:
         """The version that carries an alias now, as ``models:/name/version``.
@@ -46,9 +73,12 @@ class ModelRegistry:
             UnknownReference: there is no such model, or it has no such alias.
             TrackingError: the server does not answer, or refuses.
         """
-        found = self._by_alias([name]).get(name)
-        if found is None:
+        client, _ = open_store(self.uri, self.experiment, None)
+        with tracking_errors(self.uri):
+            model = _unless_missing(lambda: client.get_registered_model(name))
+        if model is None:
             raise UnknownReference(f"MLflow knows no registered model {name!r}", next_step="check its spelling")
+        found: dict[str, str] = model.aliases
         if alias not in found:
             known = ", ".join(f"models:/{name}@{other}" for other in sorted(found)) or "it has none"
             raise UnknownReference(
@@ -57,38 +87,28 @@ class ModelRegistry:
             )
         return f"models:/{name}/{found[alias]}"
 
-    def versions(self, names: Iterable[str]) -> frozenset[str]:
-        """All versions that the registry has of registered models, as ``models:/name/version``; raises as `aliases`."""
-        client, _ = open_store(self.uri, self.experiment, None)
-        found = set()
-        for name in names:
-            quoted = name.replace("'", "''")
-            token = None
-            while True:
-                with tracking_errors(self.uri):
-                    page = client.search_model_versions(f"name = '{quoted}'", page_token=token)
-                found |= {f"models:/{name}/{each.version}" for each in page}
-                token = page.token
-                if not token:
-                    break
-        return frozenset(found)
-
-    def _by_alias(self, names: Iterable[str]) -> dict[str, Mapping[str, str]]:
-        """Version by alias, of each registered model that there is."""
-        from mlflow.exceptions import MlflowException
-
-        client, _ = open_store(self.uri, self.experiment, None)
-        found = {}
-        for name in names:
-            with tracking_errors(self.uri):
-                try:
-                    found[name] = client.get_registered_model(name).aliases
-                except MlflowException as error:
-                    if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                        raise
-        return found
-
 
 def model_name(model_version: str) -> str:
     """The name in ``models:/name/version``."""
     return model_version.removeprefix("models:/").rpartition("/")[0]
+
+
+def _unless_missing(ask: Callable[[], Any]) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def _all(search: Callable[..., Any]) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import dagster as dg
 
@@ -19,12 +20,14 @@ from ml_assets.lineage.staleness import Staleness
 from ml_assets.lineage.statement import provenance_statement
 from ml_assets.lineage.why import Summary, Why, explain, summarize
 from ml_assets.retention.ledger import Ledger
-from resources.errors import LineageError, TrackingError
+from resources.errors import LineageError, TrackingError, UnknownReference
 from resources.model_registry import ModelRegistry
 from resources.provenance import ArtifactKind, ProvenanceRecord
 
 __all__ = ["Lineage"]
 
+_Answer = TypeVar("_Answer")
+_MODELS: Final = "models:/"
 _ALIAS: Final = re.compile(r"models:/([^/@]+)@([^/@]+)")
 
 
@@ -78,16 +81,19 @@ class Lineage:
             LineageError: the answer is larger than was allowed, or lacks something that cannot be read.
             TrackingError: the reference is an alias, and MLflow does not answer.
         """
-        question = Question(self._resolved(reference), up, down, frozenset(kinds), since, depth, limit)
+        question = Question(reference, up, down, frozenset(kinds), since, depth, limit)
         with open_index(self._instance, self._note) as index:
-            found = index.trace(question, Ledger(self._instance).find)
+            find_collected = Ledger(self._instance).find
+            found = self._asked(
+                reference, lambda named: index.trace(replace(question, reference=named), find_collected)
+            )
         found = replace(found, reference=reference)
         return self._with_aliases(found) if aliases else found
 
     def impact(self, reference: str, *, limit: int = NODE_LIMIT) -> Impact:
         """What must be made again if something is bad, deployed models first; raises as `trace`."""
         with open_index(self._instance, self._note) as index:
-            found, current = index.affected(self._resolved(reference), limit)
+            found, current = self._asked(reference, lambda named: index.affected(named, limit))
         return impact_of(self._with_aliases(replace(found, reference=reference)), current)
 
     def origin(self, reference: str, *, limit: int = NODE_LIMIT) -> Origin:
@@ -98,7 +104,7 @@ class Lineage:
             LineageError: as `trace` does.
         """
         with open_index(self._instance, self._note) as index:
-            return index.origin(self._resolved(reference), limit)
+            return self._asked(reference, lambda named: index.origin(named, limit))
 
     def records(self, graph: LineageGraph) -> dict[str, ProvenanceRecord]:
         """The provenance records of a graph's nodes by their ids, of those that a factory of this project made.
@@ -148,12 +154,24 @@ class Lineage:
             return summarize(artifact.asset, staleness.every(artifact.asset))
         return explain(staleness.facts(artifact))
 
-    def _resolved(self, reference: str) -> str:
-        """The reference with an alias replaced by the version that carries it now."""
-        alias = _ALIAS.fullmatch(reference.strip())
-        if alias is None or self._models is None:
-            return reference
-        return self._models.version(alias[1], alias[2])
+    def _asked(self, reference: str, ask: Callable[[str], _Answer]) -> _Answer:
+        """An answer about what a reference names, which is recorded or known to MLflow.
+
+        An alias stands for the version that carries it now. A version that nobody recorded was registered by hand, or
+        copied from another name: it stands for what its MLflow run logged.
+        """
+        named = reference.strip()
+        if self._models is None or not named.startswith(_MODELS):
+            return ask(reference)
+        if alias := _ALIAS.fullmatch(named):
+            named = self._models.version(alias[1], alias[2])
+        try:
+            return ask(named)
+        except UnknownReference:
+            with suppress(TrackingError):
+                if run := self._models.run_of(named):
+                    return ask(run)
+            raise
 
     def _with_aliases(self, trace: Trace) -> Trace:
         """The trace with what MLflow says of the models in it; without, and a note, if it does not answer."""

@@ -1,17 +1,14 @@
 """What MLflow's model registry has of what an instance made, whoever registered it and under whichever name."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from typing import Self
 
 from ml_assets.lineage.graph import LineageGraph, Node
 from resources.model_registry import ModelRegistry, model_name
-from resources.tracking_store import open_store, tracking_errors
 
 __all__ = ["Registered"]
-
-_PAGE: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -36,17 +33,12 @@ class Registered:
         Raises:
             TrackingError: the server does not answer, or refuses.
         """
-        client, _ = open_store(models.uri, models.experiment, None)
-        aliases, by_run = dict[str, tuple[str, ...]](), defaultdict[str, tuple[str, ...]](tuple)
-        with tracking_errors(models.uri):
-            # Versions that are listed do not say which aliases they have.
-            known = {model.name: model.aliases for model in _all(client.search_registered_models)}
-            for each in _all(client.search_model_versions):
-                name, number = f"models:/{each.name}/{each.version}", str(each.version)
-                named = known.get(each.name, {}).items()
-                aliases[name] = tuple(sorted(alias for alias, version in named if str(version) == number))
-                if each.run_id:
-                    by_run[each.run_id] += (name,)
+        by_run = defaultdict[str, tuple[str, ...]](tuple)
+        found = models.versions()
+        for version in found:
+            if version.run:
+                by_run[version.run] += (version.name,)
+        aliases = {version.name: version.aliases for version in found}
         return cls(aliases, by_run, models.deployed_alias)
 
     def versions(self, node: Node) -> tuple[str, ...]:
@@ -66,13 +58,3 @@ class Registered:
         is_deployed = any(self.deployed_alias in self.aliases[version] for version in versions)
         aliases = (*self.aliases[first], *elsewhere)
         return replace(node, model_version=first, aliases=aliases, is_deployed=is_deployed)
-
-
-def _all(search: Callable[..., Any]) -> Iterator[Any]:
-    token = None
-    while True:
-        page = search(max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return

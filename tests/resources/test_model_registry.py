@@ -29,8 +29,23 @@ def test_aliases_are_told_by_version(uri: str, client: MlflowClient) -> None:
     client.set_registered_model_alias("delay", "champion", "2")
     client.set_registered_model_alias("delay", "blue", "2")
     client.set_registered_model_alias("other", "champion", "1")
-    found = ModelRegistry(uri, "tests").aliases(["delay", "other", "unknown"])
-    assert found == {"models:/delay/2": ("blue", "champion"), "models:/other/1": ("champion",)}
+    found = {each.name: each.aliases for each in ModelRegistry(uri, "tests").versions()}
+    assert found == {
+        "models:/delay/1": (),
+        "models:/delay/2": ("blue", "champion"),
+        "models:/other/1": ("champion",),
+        "models:/other/2": (),
+    }
+
+
+def test_a_copy_is_of_the_run_of_what_it_copies(uri: str, client: MlflowClient) -> None:
+    run = client.create_run(client.create_experiment("of the run")).info.run_id
+    client.create_model_version("delay", source=str(uri), run_id=run)
+    copy = client.copy_model_version("models:/delay/3", "prod")
+    registry = ModelRegistry(uri, "tests")
+    assert registry.run_of(f"models:/prod/{copy.version}") == registry.run_of("models:/delay/3") == run
+    assert registry.run_of("models:/delay/1") is None
+    assert registry.run_of("models:/unknown/1") is None
 
 
 def test_an_alias_stands_for_the_version_that_carries_it_now(uri: str, client: MlflowClient) -> None:
@@ -50,7 +65,7 @@ def test_an_alias_that_nobody_carries_is_unknown(uri: str, client: MlflowClient)
 
 def test_a_server_that_does_not_answer_is_named() -> None:
     with pytest.raises(TrackingError, match=r"http://127.0.0.1:1 does not answer"):
-        ModelRegistry("http://127.0.0.1:1", "tests").aliases(["delay"])
+        ModelRegistry("http://127.0.0.1:1", "tests").versions()
 
 
 @pytest.mark.parametrize(("version", "name"), [("models:/m/1", "m"), ("models:/a b/12", "a b")])

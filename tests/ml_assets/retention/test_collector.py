@@ -390,6 +390,9 @@ def test_a_model_that_was_promoted_to_another_name_is_kept_and_the_first_that_is
         (second.id, Urgency.REGISTERED),
         (third.id, Urgency.REGISTERED),
     ]
+    lineage = Lineage(collector.instance, collector.models)
+    for reference in ("models:/prod@champion", "models:/prod/1"):
+        assert lineage.origin(reference).node.id == first.id
     (told, *_) = found.affected
     assert (told.node.model_version, told.node.aliases) == (
         ("models:/delay/1", ("models:/prod@champion",)) if is_left else ("models:/prod/1", ("champion",))
@@ -399,7 +402,7 @@ def test_a_model_that_was_promoted_to_another_name_is_kept_and_the_first_that_is
 def test_a_registry_of_many_pages_is_read_whole(
     collector: Collector, make: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ml_assets.lineage.registered._PAGE", 2)
+    monkeypatch.setattr("resources.model_registry._PAGE", 2)
     make_models(make, delay, "ab")
     client = MlflowClient(collector.models.uri)
     for number in range(5):
