@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -97,7 +98,7 @@ class FileDatabase:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = FileLock(path.with_name(path.name + ".lock"))
-        self._engine = _sqlite(f"sqlite:///{path}", poolclass=NullPool)
+        self._engine = _engine_of(path)
 
     @property
     def place(self) -> str:
@@ -154,6 +155,12 @@ class MemoryDatabase:
         """Remove the tables."""
         with self.writing() as connection:
             tables.drop_tables(connection)
+
+
+@lru_cache(maxsize=8)
+def _engine_of(path: Path) -> sql.Engine:
+    """One for all questions, which holds no connection and remembers how statements are compiled."""
+    return _sqlite(f"sqlite:///{path}", poolclass=NullPool)
 
 
 def _sqlite(url: str, **options: Any) -> sql.Engine:
