@@ -82,10 +82,6 @@ def first(deployment: KubernetesDeployment) -> Build:
     return materialized(deployment)
 
 
-def test_pod_is_one_that_buildkitd_lets_in(first: Build) -> None:
-    assert first.pod["metadata"]["labels"][BUILDS_LABEL] == "true"
-
-
 def materialized(deployment: KubernetesDeployment) -> Build:
     """Materialize the image asset, and look at its step's pod while it is there."""
     run_id = deployment.launch(ASSET)
@@ -94,6 +90,10 @@ def materialized(deployment: KubernetesDeployment) -> Build:
     deployment.wait(run_id)
     story = Story(deployment, run_id)
     return Build(story, pods[0], story.records()[ASSET], "".join(deployment.logs(run_id, STEP)))
+
+
+def test_pod_is_one_that_buildkitd_lets_in(first: Build) -> None:
+    assert first.pod["metadata"]["labels"][BUILDS_LABEL] == "true"
 
 
 def test_step_runs_in_the_builder_image_by_digest_on_the_cpu_pool(
