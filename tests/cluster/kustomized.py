@@ -67,11 +67,8 @@ class Kustomized:
             "bases": [os.path.relpath(_TARGET / "overlays" / "test", self.folder.resolve())],
             "generatorOptions": {"disableNameSuffixHash": True},
             "configMapGenerator": [{"name": "ml-assets", "behavior": "merge", "literals": literals}],
-            "secretGenerator": [{"name": "ml-assets-images", "files": ["ca.pem"]}],
             "images": images,
         }
-        bundle = os.environ.get("SSL_CERT_FILE")
-        (self.folder / "ca.pem").write_bytes(Path(bundle).read_bytes() if bundle else b"")
         (self.folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
         kubectl("apply", "--kustomize", str(self.folder))
 
@@ -145,7 +142,10 @@ def kustomized(ground: Ground, folder: Path, buildkitd: str) -> Iterator[Kustomi
     """
     namespace = f"ml-assets-tests-{uuid4().hex[:12]}"
     target = Kustomized(namespace, services_image(ground, COMMIT), folder, ground, buildkitd)
+    kubectl("create", "namespace", namespace)
     try:
+        bundle = os.environ.get("SSL_CERT_FILE", "/dev/null")
+        target.kubectl("create", "secret", "generic", "ml-assets-images", f"--from-file=ca.pem={bundle}")
         target.apply()
         yield target
     finally:

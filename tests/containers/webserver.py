@@ -10,6 +10,7 @@ from typing import Any
 from tests.graphql import LAUNCH
 
 _POLL_SECONDS = 0.5
+_RESTARTING = "Could not reach user code server"
 _STATUS = "query Status($run: ID!) { runOrError(runId: $run) { ... on Run { status startTime } } }"
 _STORY = """
 query Story($run: ID!) {
@@ -76,9 +77,15 @@ class Webserver:
         told = {"dagster/partition": partition, **(tags or {})}
         metadata = {"tags": [{"key": key, "value": value} for key, value in told.items()]}
         params = {"selector": selector, "mode": "default", "runConfigData": {}, "executionMetadata": metadata}
-        answer = self.ask(LAUNCH, params=params)
-        assert answer["__typename"] == "LaunchRunSuccess", answer
-        return str(answer["run"]["runId"])
+        deadline = time.monotonic() + 180
+        while True:
+            answer = self.ask(LAUNCH, params=params)
+            if answer["__typename"] == "LaunchRunSuccess":
+                return str(answer["run"]["runId"])
+            # A webserver looks every few seconds for a code location that is being restarted.
+            assert _RESTARTING in json.dumps(answer), answer
+            assert time.monotonic() < deadline, answer
+            time.sleep(_POLL_SECONDS)
 
     def wait(self, run: str, *statuses: str, seconds: float = 600) -> str:
         """The status of a run, once it is one of those."""
