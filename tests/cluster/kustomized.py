@@ -53,6 +53,7 @@ class Kustomized:
             "ML_ASSETS__FLIGHT_DELAYS__NIGHTLY": "* * * * *",
             "ML_ASSETS__POOLS__GPU__CPUS": "0.1",
             "ML_ASSETS__POOLS__GPU__MEMORY": "1Gi",
+            "ML_ASSETS__POOLS__GPU__SHARED_MEMORY": "64Mi",
             "ML_ASSETS__POOLS__GPU__CHECK_ACCELERATORS": "false",  # they are no real ones
         }
         literals = [f"{name}={value}" for name, value in variables.items()]
