@@ -58,8 +58,7 @@ def deployed(cluster: Ground, buildkitd: str, tmp_path_factory: pytest.TempPathF
 
 def train_image(deployed: Kustomized) -> str:
     """What the Job that makes images says of the train image: its reference by digest."""
-    (found,) = set(re.findall(r"\S+/train@sha256:[0-9a-f]{64}", deployed.run_job("images")))
-    return str(found)
+    return str(re.findall(r"\S+/train@sha256:[0-9a-f]{64}", deployed.run_job("images"))[-1])
 
 
 def records(ui: Webserver, run: str) -> dict[str, ProvenanceRecord]:
