@@ -22,7 +22,7 @@ from tests.conftest import require_program
 
 PROJECT = Path(__file__).parents[2]
 SCREENSHOTS = PROJECT / "build" / "screenshots"
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 300
 _BIN = Path(sys.executable).parent
 _POLL_SECONDS = 0.2
 _PATIENCE_MILLISECONDS = 30_000

@@ -17,7 +17,7 @@ from tests.ui.conftest import PROJECT, Deployment
 
 JANUARY, FEBRUARY, MARCH = "2013-01-01", "2013-02-01", "2013-03-01"
 SCHEDULE = nightly_retraining().name
-RUN_MILLISECONDS = 180_000
+RUN_MILLISECONDS = 400_000
 
 
 def open_partition(page: Page, deployment: Deployment, asset: str, partition: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -241,10 +242,14 @@ def test_a_full_disk_is_told_and_repaired_by_asking_again(file: Path, index: Lin
     log = small_log()
     log.write(made(number, f"more{number}") for number in range(6, 1000))
     database = FileDatabase(file)
-    # SQLite says the same as where no block is left.
-    sql.event.listen(database._engine, "connect", lambda opened, _: opened.execute("PRAGMA max_page_count = 20"))
+
+    def fill(opened: Any, _: Any) -> None:
+        opened.execute("PRAGMA max_page_count = 20")  # SQLite says the same as where no block is left
+
+    sql.event.listen(database._engine, "connect", fill)
     with pytest.raises(LineageError, match=r"cannot be kept: database or disk is full. Next: make its place writable"):
         LineageIndex(log, database, lambda _: None).trace(Question("model"))
+    sql.event.remove(database._engine, "connect", fill)
     require_equal(whole_graph(LineageIndex(log, FileDatabase(file), pytest.fail)), log.graph())
 
 
