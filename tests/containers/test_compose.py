@@ -12,7 +12,7 @@ from tests.containers.ground import Ground
 from tests.containers.webserver import read_page
 
 MONTH = "2013-01-01"
-ASSETS = ("flights", "weather", "departures", "delay_model")
+ASSETS = ("flights", "weather", "departures")
 SERVICES = (
     "code-location",
     "daemon",
