@@ -19,7 +19,7 @@ from tests.containers.webserver import Webserver, read_page
 from tests.graphql import TERMINATE
 
 MONTH = "2013-01-01"
-ASSETS = ("flights", "weather", "departures")
+ASSETS = ("flights", "weather", "departures", "delay_model")
 _MADE = """
 query Made($run: ID!) {
   runOrError(runId: $run) {

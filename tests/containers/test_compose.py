@@ -12,7 +12,7 @@ from tests.containers.ground import Ground
 from tests.containers.webserver import read_page
 
 MONTH = "2013-01-01"
-ASSETS = ("flights", "weather", "departures")
+ASSETS = ("flights", "weather", "departures", "delay_model")
 SERVICES = (
     "code-location",
     "daemon",
