@@ -168,7 +168,9 @@ class KubernetesEngine(ContainerEngine):
 
     def _observe_job(self, job: Mapping[str, Any]) -> Observation:
         seen = observe_job(job)
-        return refused_pod(seen, self._events_of(job["metadata"]["name"])) if _is_late(_made_at(job)) else seen
+        if seen.state is State.PENDING and _is_late(_made_at(job)):
+            seen = refused_pod(seen, self._events_of(job["metadata"]["name"], "FailedCreate"))
+        return seen
 
     def _observe_pod(self, pod: Mapping[str, Any]) -> Observation:
         seen = observe_pod(pod)

@@ -26,8 +26,10 @@ def image_record(instance: dg.DagsterInstance, run: dg.DagsterRun, asset: str) -
     newest = _materializations(instance, key, limit=1)
     if not newest:
         return None
+    if newest[0].run_id == run.run_id:
+        return _record(newest[0])
     began = _beginning(instance, run)
-    if newest[0].run_id == run.run_id or began is None or newest[0].timestamp <= began:
+    if began is None or newest[0].timestamp <= began:
         return _record(newest[0])
     later = _materializations(instance, key, limit=_PAGE, after=began)
     own = [each for each in later if each.run_id == run.run_id]

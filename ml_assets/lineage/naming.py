@@ -61,8 +61,7 @@ def with_equals(connection: sql.Connection, keys: Collection[int]) -> set[int]:
     nodes, given = tables.nodes.c, tables.nodes.alias("given")
     is_equal = (nodes.asset == given.c.asset) & (nodes.data_version == given.c.data_version)
     found = set(keys)
-    # Two look-ups in an index, as in `walking.current`.
-    for is_same in (nodes.partition == given.c.partition, nodes.partition.is_(None) & given.c.partition.is_(None)):
+    for is_same in tables.of_one_partition(nodes, given.c):
         pairs = sql.select(nodes.key, nodes.kind, nodes.image, given.c.kind, given.c.image).select_from(given)
         pairs = pairs.join(tables.nodes, is_equal & is_same).where(tables.among(connection, given.c.key, keys))
         found |= {key for key, *pair in connection.execute(pairs) if not _are_other_images(*pair)}

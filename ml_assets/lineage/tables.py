@@ -28,6 +28,7 @@ __all__ = [
     "names",
     "names_of_tables",
     "nodes",
+    "of_one_partition",
     "pages",
     "pointers",
     "state",
@@ -157,6 +158,18 @@ def among(connection: sql.Connection, column: sql.ColumnElement[int], keys: Iter
     if connection.dialect.name == "postgresql":
         return column == sql.func.any(sql.cast(list(keys), postgresql.ARRAY(sql.BigInteger)))
     return column.in_(sql.select(listed(connection, keys).c.key))
+
+
+def of_one_partition(one: Any, other: Any) -> tuple[sql.ColumnElement[bool], sql.ColumnElement[bool]]:
+    """The two ways in which nodes are of the same partition of their asset: a look-up in an index each.
+
+    An index serves no comparison that takes NULLs for equal.
+
+    Args:
+        one: columns of `nodes`.
+        other: columns of `nodes`, or of an alias of it.
+    """
+    return one.partition == other.partition, one.partition.is_(None) & other.partition.is_(None)
 
 
 def insert_rows(connection: sql.Connection, table: sql.Table, rows: Sequence[Sequence[Any]]) -> None:

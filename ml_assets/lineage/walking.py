@@ -92,10 +92,9 @@ def current(connection: sql.Connection, graph: LineageGraph) -> frozenset[str]:
     }
     columns, later = tables.nodes.c, tables.nodes.alias("later")
     is_later = (later.c.asset == columns.asset) & (later.c.key > columns.key)
-    # Two look-ups in an index. It serves no comparison that takes NULLs for equal.
     replaced = [
-        sql.select(later.c.key).where(is_later, later.c.partition == columns.partition).exists(),
-        sql.select(later.c.key).where(is_later, later.c.partition.is_(None), columns.partition.is_(None)).exists(),
+        sql.select(later.c.key).where(is_later, is_same).exists()
+        for is_same in tables.of_one_partition(later.c, columns)
     ]
     latest = sql.select(columns.key).where(tables.among(connection, columns.key, there), ~sql.or_(*replaced))
     return frozenset(there[key] for key in connection.scalars(latest))
