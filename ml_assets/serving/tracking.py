@@ -10,10 +10,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
-
-import requests
 
 from ml_assets.resources.errors import ModelUnavailable, SettingsError
 from ml_assets.resources.identity import Digest
@@ -21,6 +19,9 @@ from ml_assets.resources.tracking.tags import RunTags
 from ml_assets.serving.model_files import LISTING, Content, cached, read_directory, verified_files
 from ml_assets.serving.reference import ModelIdentity, ModelReference
 from ml_assets.serving.settings import PREFIX, ServeSettings
+
+if TYPE_CHECKING:
+    import requests
 
 __all__ = ["TrackingServer", "fetch_model", "resolve"]
 
@@ -159,6 +160,8 @@ class TrackingServer:
         return tree
 
     def _get(self, page: str) -> bytes:
+        import requests
+
         started = time.monotonic()
         try:
             with self._session() as session, session.get(self._address + page, timeout=self._timeout) as answer:
@@ -177,9 +180,10 @@ class TrackingServer:
             )
         return content
 
-    def _session(self) -> requests.Session:
-        """A connection with the credentials as `requests` knows them: it leaves them out where a redirect leads to
-        another host."""
+    def _session(self) -> "requests.Session":
+        """A session that sends the credentials, and leaves them out where a redirect leads to another host."""
+        import requests
+
         session = requests.Session()
         session.headers.update(self._headers)
         session.auth = _leave_as_is
@@ -188,6 +192,6 @@ class TrackingServer:
         return session
 
 
-def _leave_as_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _leave_as_is(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
     """Keep `requests` from replacing the settings' authorization with one from ``~/.netrc``."""
     return request
