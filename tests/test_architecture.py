@@ -122,8 +122,8 @@ def test_every_exception_is_exported_and_every_one_of_ours_is_in_the_tree() -> N
 def loaded() -> dict[str, set[str]]:
     """What an interpreter has loaded after the factories' imports, and after the code location's."""
     code = (
-        "import json, sys; import ml_assets.artifacts.factory, ml_assets.datasets, ml_assets.features, ml_assets.images,"
-        "ml_assets.models, ml_assets.tracked; factories = list(sys.modules);"
+        "import json, sys; import ml_assets.artifacts.factory; "
+        "from ml_assets import datasets, features, images, models, tracked; factories = list(sys.modules);"
         "from ml_assets.definitions import defs; defs();"
         "print(json.dumps({'factories': factories, 'code location': list(sys.modules)}))"
     )
