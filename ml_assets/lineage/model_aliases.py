@@ -55,11 +55,8 @@ class Registered:
 
     def _told(self, node: Node, versions: Sequence[str]) -> Node:
         first, *others = versions
-        elsewhere = [
-            str(ModelUri(ModelUri.parse(version).name, alias=alias))
-            for version in others
-            for alias in self.aliases[version]
-        ]
+        models = {version: ModelUri.parse(version).name for version in others}
+        elsewhere = [str(ModelUri(models[each], alias=alias)) for each in others for alias in self.aliases[each]]
         is_deployed = any(self.deployed_alias in self.aliases[version] for version in versions)
         aliases = (*self.aliases[first], *elsewhere)
         return replace(node, model_version=first, aliases=aliases, is_deployed=is_deployed)
