@@ -105,6 +105,7 @@ def test_what_names_no_asset_is_refused(text: str) -> None:
     ("text", "expected"),
     [
         ("models:/flight-delay/12", ModelUri("flight-delay", version="12")),
+        ("models:/a b/12", ModelUri("a b", version="12")),
         ("models:/flight delay@champion", ModelUri("flight delay", alias="champion")),
         ("models:/a@b/3", ModelUri("a@b", version="3")),
     ],
