@@ -8,13 +8,12 @@ from typing import Any, Final, Self
 from weakref import WeakKeyDictionary
 
 import dagster as dg
-from dagster._core.definitions.data_version import (
+
+from ml_assets.dagster_internals import (
     extract_data_version_from_entry,
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
-from dagster._core.execution.context.system import StepExecutionContext
-
 from ml_assets.resources.errors import DefinitionError
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import InputVersion
@@ -67,10 +66,10 @@ class ResolvedInput:
         )
 
 
-_resolved: WeakKeyDictionary[StepExecutionContext, dict[dg.AssetKey, list[ResolvedInput]]] = WeakKeyDictionary()
+_resolved: WeakKeyDictionary[dg.StepExecutionContext, dict[dg.AssetKey, list[ResolvedInput]]] = WeakKeyDictionary()
 
 
-def resolve_inputs(step: StepExecutionContext) -> dict[dg.AssetKey, list[ResolvedInput]]:
+def resolve_inputs(step: dg.StepExecutionContext) -> dict[dg.AssetKey, list[ResolvedInput]]:
     """Every input of a step by upstream key, one entry a partition, in the order of the partitions.
 
     An input is what this run materialized if the upstream ran in it, else the latest there is. All are read as of one
@@ -154,7 +153,7 @@ def windowed_ins(ins: Mapping[str, dg.AssetIn], window: Mapping[str, int]) -> di
     return result
 
 
-def _dependencies(step: StepExecutionContext) -> list[tuple[dg.AssetKey, list[str | None], bool]]:
+def _dependencies(step: dg.StepExecutionContext) -> list[tuple[dg.AssetKey, list[str | None], bool]]:
     layer = step.job_def.asset_layer
     found = []
     for step_input in step.step.step_inputs:
@@ -166,7 +165,7 @@ def _dependencies(step: StepExecutionContext) -> list[tuple[dg.AssetKey, list[st
     return found
 
 
-def _partitions(step: StepExecutionContext, input_name: str) -> list[str | None]:
+def _partitions(step: dg.StepExecutionContext, input_name: str) -> list[str | None]:
     if not step.has_asset_partitions_for_input(input_name):
         return [None]
     subset = step.asset_partitions_subset_for_input(input_name, require_valid_partitions=False)
@@ -182,7 +181,7 @@ class _OwnRun:
     materialized: frozenset[tuple[dg.AssetKey | None, str | None]]
 
     @classmethod
-    def of(cls, step: StepExecutionContext) -> Self:
+    def of(cls, step: dg.StepExecutionContext) -> Self:
         records = step.instance.get_records_for_run(step.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
         events = [record.event_log_entry.get_dagster_event() for record in records.records]
         return cls(step.instance, step.run_id, frozenset((event.asset_key, event.partition) for event in events))

@@ -9,7 +9,6 @@ from weakref import WeakSet
 
 import dagster as dg
 import pandas as pd
-from dagster._core.execution.context.system import StepExecutionContext
 
 from ml_assets.addresses import Addresses
 from ml_assets.artifacts.inputs import ResolvedInput, resolve, resolve_inputs
@@ -115,7 +114,7 @@ class ArtifactStorage(dg.IOManager):
         return resolved.get(context.asset_key) or resolve(step.instance, context.asset_key, partitions)
 
     def _record_on_foreign_assets(
-        self, step: StepExecutionContext, resolved: Mapping[dg.AssetKey, Sequence[ResolvedInput]]
+        self, step: dg.StepExecutionContext, resolved: Mapping[dg.AssetKey, Sequence[ResolvedInput]]
     ) -> None:
         """An asset that no factory made has no record.
 
@@ -213,5 +212,5 @@ def _joined(values: list[Any], entries: Sequence[ResolvedInput]) -> Any:
     )
 
 
-_recorded: WeakSet[StepExecutionContext] = WeakSet()
+_recorded: WeakSet[dg.StepExecutionContext] = WeakSet()
 """Steps of which it is written down what they read."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
-from dagster._core.execution.context.system import StepExecutionContext
+import dagster as dg
 
 from ml_assets.placement import Placement, current_placement
 from ml_assets.resources.machine.hardware import hardware
@@ -84,10 +84,10 @@ class StepMeter:
         return used(in_container=self._placement is not None)
 
 
-_meters: WeakKeyDictionary[StepExecutionContext, StepMeter] = WeakKeyDictionary()
+_meters: WeakKeyDictionary[dg.StepExecutionContext, StepMeter] = WeakKeyDictionary()
 
 
-def meter_of(step: StepExecutionContext) -> StepMeter:
+def meter_of(step: dg.StepExecutionContext) -> StepMeter:
     """The meter of a step, which begins when it is first asked for."""
     if step not in _meters:
         _meters[step] = StepMeter()
