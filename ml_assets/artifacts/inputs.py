@@ -5,16 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Self
-from weakref import WeakKeyDictionary
 
 import dagster as dg
-from dagster._core.definitions.data_version import (
+
+from ml_assets.dagster_internals import (
     extract_data_version_from_entry,
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
-from dagster._core.execution.context.system import StepExecutionContext
-
 from ml_assets.resources.errors import DefinitionError
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import InputVersion
@@ -67,22 +65,17 @@ class ResolvedInput:
         )
 
 
-_resolved: WeakKeyDictionary[StepExecutionContext, dict[dg.AssetKey, list[ResolvedInput]]] = WeakKeyDictionary()
-
-
-def resolve_inputs(step: StepExecutionContext) -> dict[dg.AssetKey, list[ResolvedInput]]:
-    """Every input of a step by upstream key, one entry a partition, in the order of the partitions.
+def resolve_inputs(step: dg.StepExecutionContext) -> dict[dg.AssetKey, list[ResolvedInput]]:
+    """Return every input of a step by upstream key, one entry a partition, in the order of the partitions.
 
     An input is what this run materialized if the upstream ran in it, else the latest there is. All are read as of one
-    moment, and asked for only once per step, so that what is loaded and what is recorded cannot differ.
+    moment.
     """
-    if step not in _resolved:
-        own_run = _OwnRun.of(step)
-        _resolved[step] = {
-            key: _resolve_key(step.instance, key, partitions, loaded, own_run)
-            for key, partitions, loaded in _dependencies(step)
-        }
-    return _resolved[step]
+    own_run = _OwnRun.of(step)
+    return {
+        key: _resolve_key(step.instance, key, partitions, loaded, own_run)
+        for key, partitions, loaded in _dependencies(step)
+    }
 
 
 def resolve(
@@ -105,7 +98,7 @@ def events_by_id(
     return found
 
 
-def input_tags(inputs: dict[dg.AssetKey, list[ResolvedInput]], instance: dg.DagsterInstance) -> dict[str, str]:
+def input_tags(inputs: Mapping[dg.AssetKey, Sequence[ResolvedInput]], instance: dg.DagsterInstance) -> dict[str, str]:
     """Dagster's own tags for input versions, filled with what was really read.
 
     Dagster looks its versions up at another moment. The value for several partitions is formed as Dagster forms it:
@@ -154,7 +147,7 @@ def windowed_ins(ins: Mapping[str, dg.AssetIn], window: Mapping[str, int]) -> di
     return result
 
 
-def _dependencies(step: StepExecutionContext) -> list[tuple[dg.AssetKey, list[str | None], bool]]:
+def _dependencies(step: dg.StepExecutionContext) -> list[tuple[dg.AssetKey, list[str | None], bool]]:
     layer = step.job_def.asset_layer
     found = []
     for step_input in step.step.step_inputs:
@@ -166,7 +159,7 @@ def _dependencies(step: StepExecutionContext) -> list[tuple[dg.AssetKey, list[st
     return found
 
 
-def _partitions(step: StepExecutionContext, input_name: str) -> list[str | None]:
+def _partitions(step: dg.StepExecutionContext, input_name: str) -> list[str | None]:
     if not step.has_asset_partitions_for_input(input_name):
         return [None]
     subset = step.asset_partitions_subset_for_input(input_name, require_valid_partitions=False)
@@ -182,7 +175,7 @@ class _OwnRun:
     materialized: frozenset[tuple[dg.AssetKey | None, str | None]]
 
     @classmethod
-    def of(cls, step: StepExecutionContext) -> Self:
+    def of(cls, step: dg.StepExecutionContext) -> Self:
         records = step.instance.get_records_for_run(step.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
         events = [record.event_log_entry.get_dagster_event() for record in records.records]
         return cls(step.instance, step.run_id, frozenset((event.asset_key, event.partition) for event in events))
@@ -263,7 +256,7 @@ def _latest(
     return instance.get_latest_data_version_record(key, partition_key=partition, before_cursor=before)
 
 
-def _cursor(entries: list[ResolvedInput], instance: dg.DagsterInstance) -> int:
+def _cursor(entries: Sequence[ResolvedInput], instance: dg.DagsterInstance) -> int:
     """The event up to which Dagster may take the partitions as read.
 
     That is the latest event read, unless another partition had a newer version before it that was passed over (this

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import numbers
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,13 @@ import dagster as dg
 
 from ml_assets.addresses import Addresses
 from ml_assets.resources.identity import AssetPartition
-from ml_assets.resources.provenance import RECORD_METADATA, InputVersion, ProvenanceRecord, Source, Usage
+from ml_assets.resources.provenance import (
+    RECORD_METADATA,
+    InputVersion,
+    ProvenanceRecord,
+    Source,
+)
+from ml_assets.resources.usage import Usage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,20 +27,18 @@ __all__ = [
     "NOT_CONTAINERIZED",
     "describe_commit",
     "frame_metadata",
+    "metadata_of",
     "model_metadata",
     "png",
-    "repository_page",
-    "shown",
 ]
 
 NOT_CONTAINERIZED = "not containerized"
 _PREVIEW_ROWS = 5
 _MOST_INPUTS = 100
 _SIGNIFICANT_DIGITS = 6
-_SSH = re.compile(r"(?:ssh://)?[^@/]+@(?P<host>[^:/]+)(?::\d+/|[:/])(?P<path>.+)")
 
 
-def shown(
+def metadata_of(
     record: ProvenanceRecord, details: Mapping[str, Any] | None = None, addresses: Addresses | None = None
 ) -> dict[str, Any]:
     """The record, and those of its fields that people look for, each where it can be seen.
@@ -122,15 +125,6 @@ def describe_commit(commit: str | None, dirty: bool | None) -> str:
     return f"{commit[:12]}{'+dirty' if dirty else ''}" if commit else "no commit"
 
 
-def repository_page(repository: str | None) -> str | None:
-    """Page of a repository, from its remote's address; None where there is none to be known."""
-    if repository is None:
-        return None
-    ssh = _SSH.fullmatch(repository)
-    page = f"https://{ssh['host']}/{ssh['path']}" if ssh else repository
-    return page.removesuffix("/").removesuffix(".git") if page.startswith("https://") else None
-
-
 def frame_metadata(frame: "pd.DataFrame") -> dict[str, Any]:
     """Row count, column schema (with the columns that miss values as nullable) and the first rows of a frame."""
     return {
@@ -168,7 +162,7 @@ def png(figure: "Figure | bytes") -> bytes:
 
 
 def _commit(source: Source) -> dg.MetadataValue[Any]:
-    page = repository_page(source.repository)
+    page = source.repository_page
     if page and source.commit and not source.dirty:
         return dg.MetadataValue.url(f"{page}/commit/{source.commit}")
     return dg.MetadataValue.text(f"{source.commit}{'+dirty' if source.dirty else ''}" if source.commit else "no commit")

@@ -1,4 +1,4 @@
-"""What is ordered from an engine for one launch of a step."""
+"""The container that an engine is asked to start for one launch of a step."""
 
 import base64
 import hashlib
@@ -7,21 +7,17 @@ import re
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from dagster._core.instance.ref import InstanceRef
-from dagster._grpc.types import ExecuteStepArgs
-from dagster_shared.serdes import serialize_value
+import dagster as dg
 
-from ml_assets.executors.engine import Order, container_labels
-from ml_assets.executors.placement import Placement
+from ml_assets.dagster_internals import ExecuteStepArgs, InstanceRef
+from ml_assets.executors.engine import ContainerRequest, container_labels
+from ml_assets.placement import Placement
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import PlanOrchestrationContext
-    from dagster._core.execution.plan.state import KnownExecutionState
-    from dagster._core.execution.plan.step import ExecutionStep
-
+    from ml_assets.dagster_internals import ExecutionStep, KnownExecutionState, PlanOrchestrationContext
     from ml_assets.executors.launch import ContainerExecutor
 
-__all__ = ["BUILDS_LABEL", "container_name", "order_of", "packed", "unpacked"]
+__all__ = ["BUILDS_LABEL", "container_name", "packed", "request_of", "unpacked"]
 
 BUILDS_LABEL = "ml-assets/builds"
 """On containers that make images, and so have to reach BuildKit."""
@@ -37,15 +33,15 @@ def container_name(run_id: str, step_key: str, number: int) -> str:
     return f"step-{readable}-{digest}-{number}"
 
 
-def order_of(
+def request_of(
     executor: "ContainerExecutor",
     context: "PlanOrchestrationContext",
     step: "ExecutionStep",
     placement: Placement,
     known_state: "KnownExecutionState",
     name: str,
-) -> Order:
-    """The container that one launch of a step needs."""
+) -> ContainerRequest:
+    """Return the request for the container of one launch of a step."""
     run = context.dagster_run
     arguments = ExecuteStepArgs(
         job_origin=context.reconstructable_job.get_python_origin(),
@@ -67,7 +63,7 @@ def order_of(
         "ml-assets/attempt": str(known_state.get_retry_state().get_attempt_count(step.key)),
         BUILDS_LABEL: "true" if placement.builds else "",
     }
-    return Order(
+    return ContainerRequest(
         name=name,
         image=placement.image,
         command=("python", "-m", "ml_assets.executors.step", packed(arguments), placement.model_dump_json()),
@@ -95,7 +91,7 @@ def _for_steps(instance: InstanceRef) -> InstanceRef:
 
 def packed(arguments: ExecuteStepArgs) -> str:
     """Arguments of a step's process, for its command line."""
-    return base64.b64encode(zlib.compress(serialize_value(arguments).encode())).decode()
+    return base64.b64encode(zlib.compress(dg.serialize_value(arguments).encode())).decode()
 
 
 def unpacked(text: str) -> str:

@@ -1,15 +1,13 @@
 """All questions about the lineage of a Dagster instance in one place, for Python and for the command line."""
 
-import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
 
-from ml_assets.artifacts.statement import provenance_statement
 from ml_assets.lineage.code_location import CodeLocation
 from ml_assets.lineage.deletion_log import Ledger
 from ml_assets.lineage.difference import Difference, Origin, differences
@@ -19,16 +17,16 @@ from ml_assets.lineage.index.index import open_index
 from ml_assets.lineage.model_aliases import Registered
 from ml_assets.lineage.questions import NODE_LIMIT, Question
 from ml_assets.lineage.staleness import Staleness
+from ml_assets.lineage.statement import origin_statement
 from ml_assets.lineage.why import Summary, Why, explain, summarize
 from ml_assets.resources.errors import LineageError, TrackingError, UnknownReference
+from ml_assets.resources.identity import ModelUri
 from ml_assets.resources.provenance import ArtifactKind, ProvenanceRecord
 from ml_assets.resources.tracking.model_registry import ModelRegistry
 
 __all__ = ["Lineage"]
 
 _Answer = TypeVar("_Answer")
-_MODELS: Final = "models:/"
-_ALIAS: Final = re.compile(r"models:/([^/@]+)@([^/@]+)")
 
 
 class Lineage:
@@ -128,7 +126,7 @@ class Lineage:
                 next_step=f"see what it came from: ml-assets trace '{origin.node.id}' --up",
             )
         upstream = [node for node in origin.upstream.nodes.values() if node.id != origin.node.id]
-        return provenance_statement(origin.record, upstream)
+        return origin_statement(origin.record, upstream)
 
     def diff(self, first: str, second: str, *, limit: int = NODE_LIMIT) -> tuple[Difference, ...]:
         """What differs between the origins of two artifacts, the most likely cause first; raises as `origin`."""
@@ -161,10 +159,14 @@ class Lineage:
         copied from another name: it stands for what its MLflow run logged.
         """
         named = reference.strip()
-        if self._models is None or not named.startswith(_MODELS):
+        try:
+            model = ModelUri.parse(named)
+        except ValueError:
             return ask(reference)
-        if alias := _ALIAS.fullmatch(named):
-            named = self._models.version(alias[1], alias[2])
+        if self._models is None:
+            return ask(reference)
+        if model.alias is not None:
+            named = self._models.version(model.name, model.alias)
         try:
             return ask(named)
         except UnknownReference:

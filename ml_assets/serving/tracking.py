@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from ml_assets.resources.errors import ModelUnavailable, SettingsError
-from ml_assets.resources.identity import Digest
+from ml_assets.resources.identity import Digest, ModelUri
 from ml_assets.resources.tracking.tags import RunTags
 from ml_assets.serving.model_files import LISTING, Content, cached, read_directory, verified_files
 from ml_assets.serving.reference import ModelIdentity, ModelReference
@@ -46,7 +46,7 @@ def resolve(reference: ModelReference, settings: ServeSettings) -> ModelIdentity
         found = server.version_of_alias(reference.name, reference.alias)
     else:
         found = server.version(reference.name, reference.version or "")
-    version = f"models:/{found['name']}/{found['version']}"
+    version = ModelUri(found["name"], str(found["version"]))
     tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
     try:
         digest = Digest.parse(tags[RunTags.DATA_VERSION])
@@ -140,7 +140,7 @@ class TrackingServer:
             except ModelUnavailable as error:
                 problem = problem or error
         raise ModelUnavailable(
-            f"models:/{identity.name}/{identity.version} has no {LISTING} that could be fetched: {problem}",
+            f"{ModelUri(identity.name, identity.version)} has no {LISTING} that could be fetched: {problem}",
             next_step="materialize the model with a version of ml-assets that exports models to ONNX",
         ) from problem
 
