@@ -11,7 +11,7 @@ from ml_assets.executors.failures import Failure, FailureCause, Reaction
 from ml_assets.executors.launches import ContainerLaunch
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.placement import Placement
-from ml_assets.resources.provenance import LaunchTimes
+from ml_assets.resources.usage import LaunchTimes
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import IStepContext
