@@ -1,18 +1,19 @@
 """The launches of a run's steps. A launch is one container for one attempt of a step; functions move its state.
 
-::
+===========  ======================================================
+state        transitions
+===========  ======================================================
+waiting      `place`; `order` to ordered
+ordered      `accept` to accepted
+at work      `run` to running; `succeed` to succeeded; `give_up` to given up
+succeeded    `give_up` to given up
+open         `fail` to failed; `close` to ending, or to ended where nothing was ordered
+given up     `finish` to ended, when the step is launched again
+ending       `finish` to ended
+===========  ======================================================
 
-    waiting ── order ──> ordered ── accept ──> accepted ── run ──> running
-                            └──────────┬──────────┴──────────────────┘
-                      succeed ─────────┼───────── give_up
-                         v             │              v
-                     succeeded ────────┼────────> given up ── end, and launched again ──> ended
-                         └──────────── fail ──────────┘
-                                       v
-          any open state ── close ── failed ──> ending ── end ──> ended
-
-An open launch is one whose attempt is not over: a step has at most one. The container of the attempt before it may
-still be ending.
+At work are ordered, accepted and running. Open are all but ending and ended: the attempt is not over. A step has at most
+one open launch; the container of the attempt before it may still be ending.
 """
 
 import hashlib
