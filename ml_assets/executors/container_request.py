@@ -7,19 +7,15 @@ import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dagster._core.execution.retries import RetryMode
-from dagster._core.instance.ref import InstanceRef
-from dagster._grpc.types import ExecuteStepArgs
-from dagster_shared.serdes import serialize_value
+import dagster as dg
 
+from ml_assets.dagster_internals import ExecuteStepArgs, InstanceRef, RetryMode
 from ml_assets.executors.engine import ContainerRequest, container_labels
 from ml_assets.executors.launches import ContainerLaunch
 from ml_assets.executors.placement import PlacementRules
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import PlanOrchestrationContext
-    from dagster._core.execution.plan.state import KnownExecutionState
-    from dagster._core.execution.plan.step import ExecutionStep
+    from ml_assets.dagster_internals import ExecutionStep, KnownExecutionState, PlanOrchestrationContext
 
 __all__ = ["BUILDS_LABEL", "packed", "request_of", "unpacked"]
 
@@ -99,7 +95,7 @@ def _for_steps(instance: InstanceRef) -> InstanceRef:
 
 def packed(arguments: ExecuteStepArgs) -> str:
     """Arguments of a step's process, for its command line."""
-    return base64.b64encode(zlib.compress(serialize_value(arguments).encode())).decode()
+    return base64.b64encode(zlib.compress(dg.serialize_value(arguments).encode())).decode()
 
 
 def unpacked(text: str) -> str:

@@ -14,7 +14,7 @@ from ml_assets.placement import Placement
 from ml_assets.resources.usage import LaunchTimes
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import IStepContext
+    from ml_assets.dagster_internals import IStepContext
 
 __all__ = ["Diagnostics", "next_placement"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from dagster._core.events import DagsterEvent
-from dagster._core.execution.plan.active import ActiveExecution
+import dagster as dg
 
+from ml_assets.dagster_internals import ActiveExecution
 from ml_assets.executors import run_events
 from ml_assets.executors.event_tail import EventTail, launch_of_event
 from ml_assets.executors.failures import REPLACED_EXIT
@@ -18,7 +18,7 @@ from ml_assets.executors.resume import resume_run
 from ml_assets.executors.run_events import FailOrRetry
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import PlanOrchestrationContext
+    from ml_assets.dagster_internals import PlanOrchestrationContext
 
 __all__ = ["EventHandler"]
 
@@ -41,7 +41,7 @@ class EventHandler:
         """Whether an event came that the engine should be asked about at once; the reader takes it back."""
         self._tail = EventTail(self.context.instance, self.context.dagster_run.run_id)
 
-    def resume(self) -> Iterator[DagsterEvent]:
+    def resume(self) -> Iterator[dg.DagsterEvent]:
         """Take over from a predecessor: handle and yield all its events that count."""
         yield from resume_run(self.active, self._tail.new(), self.launches)
         for launch in self.launches:
@@ -49,7 +49,7 @@ class EventHandler:
                 self.slots.adopt(launch.step.key)
         run_events.resumed(self.context, [launch.name for launch in self.launches.under_way()])
 
-    def new(self) -> Iterator[DagsterEvent]:
+    def new(self) -> Iterator[dg.DagsterEvent]:
         """Handle and yield the new events, but those of launches that are over.
 
         The process ends at once if another run worker has begun after this one: two must not look after one step.
@@ -62,7 +62,7 @@ class EventHandler:
             yield event
             self._handle(event)
 
-    def close(self, event: DagsterEvent, launch: ContainerLaunch) -> None:
+    def close(self, event: dg.DagsterEvent, launch: ContainerLaunch) -> None:
         """End the attempt of a launch by its last event; its container may go on for a moment."""
         self.active.handle_event(event)
         launch.close(event)
@@ -71,19 +71,19 @@ class EventHandler:
         else:
             self.slots.free(launch.step.key)
 
-    def _leave_to_successor(self, event: DagsterEvent) -> None:
+    def _leave_to_successor(self, event: dg.DagsterEvent) -> None:
         if run_events.begun_by(event) not in (None, self.worker):
             run_events.superseded(self.context)
             os._exit(REPLACED_EXIT)  # whatever else ends a run worker ends its run, too
 
-    def _is_late(self, event: DagsterEvent) -> bool:
+    def _is_late(self, event: dg.DagsterEvent) -> bool:
         number = launch_of_event(event)
         if number is None:
             return False
         launch = self.launches.find(event.step_key or "", number)
         return launch is None or not launch.has_container or launch.is_disowned
 
-    def _handle(self, event: DagsterEvent) -> None:
+    def _handle(self, event: dg.DagsterEvent) -> None:
         launch = self.launches.open(event.step_key or "")
         if launch is None or event.is_step_skipped:
             return

@@ -4,11 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dagster._core.events import DagsterEvent
-from dagster._core.execution.plan.active import ActiveExecution
-from dagster._core.execution.retries import RetryMode
-from dagster._core.executor.base import Executor
+import dagster as dg
 
+from ml_assets.dagster_internals import ActiveExecution, RetryMode
 from ml_assets.executors.container_request import request_of
 from ml_assets.executors.database_retry import retry_database_operations
 from ml_assets.executors.diagnosis import Diagnostics
@@ -23,13 +21,12 @@ from ml_assets.placement import Placement
 from ml_assets.resources.pools import Override
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import PlanOrchestrationContext
-    from dagster._core.execution.plan.plan import ExecutionPlan
+    from ml_assets.dagster_internals import ExecutionPlan, PlanOrchestrationContext
 
 __all__ = ["ContainerExecutor"]
 
 
-class ContainerExecutor(Executor):
+class ContainerExecutor(dg.Executor):
     """Runs each step in a container of its own.
 
     Args:
@@ -69,7 +66,7 @@ class ContainerExecutor(Executor):
 
     def execute(
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
-    ) -> Iterator[DagsterEvent]:
+    ) -> Iterator[dg.DagsterEvent]:
         """Run the plan's steps; yield every event that belongs to it."""
         retry_database_operations(plan_context.instance)
         with ActiveExecution(execution_plan, retry_mode=self._retries) as active:

@@ -12,8 +12,8 @@ given up     `finish` to ended, when the step is launched again
 ending       `finish` to ended
 ===========  ======================================================
 
-At work are ordered, accepted and running. Open are all but ending and ended: the attempt is not over. A step has at most
-one open launch; the container of the attempt before it may still be ending.
+At work are ordered, accepted and running. Open are all but ending and ended: the attempt is not over. A step has at
+most one open launch; the container of the attempt before it may still be ending.
 """
 
 import hashlib
@@ -24,13 +24,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import dagster as dg
+
 from ml_assets.executors.engine import ContainerState, ContainerStatus
 from ml_assets.executors.failures import Failure, FailureCause
 from ml_assets.placement import Placement
 
 if TYPE_CHECKING:
-    from dagster._core.events import DagsterEvent
-    from dagster._core.execution.plan.step import ExecutionStep
+    from ml_assets.dagster_internals import ExecutionStep
 
 __all__ = ["ContainerLaunch", "LaunchState", "Launches", "SeenContainer", "container_name"]
 
@@ -97,7 +98,7 @@ class ContainerLaunch:
     container: SeenContainer = field(default_factory=SeenContainer)
     failure: Failure | None = None
     """Why it was given up."""
-    end: "DagsterEvent | None" = None
+    end: dg.DagsterEvent | None = None
     """The event that ends the attempt."""
 
     @property
@@ -172,7 +173,7 @@ class ContainerLaunch:
             self.accept()
         self.container.identity = status.identity or self.container.identity
 
-    def succeed(self, event: "DagsterEvent") -> None:
+    def succeed(self, event: dg.DagsterEvent) -> None:
         """Note that the step of a launch at work reports success. It counts when the launch is closed."""
         self._move(LaunchState.SUCCEEDED, *_AT_WORK)
         self.end = event
@@ -186,7 +187,7 @@ class ContainerLaunch:
         """Mark an open launch as failed: the failure is being written to the event log."""
         self._move(LaunchState.FAILED, *(state for state in _OPEN if state is not LaunchState.FAILED))
 
-    def close(self, event: "DagsterEvent") -> None:
+    def close(self, event: dg.DagsterEvent) -> None:
         """End the attempt of an open launch. A launch that was ordered has a container, which is then ending.
 
         Args:

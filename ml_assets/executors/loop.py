@@ -11,22 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.events import DagsterEvent
-from dagster._core.execution.plan.active import ActiveExecution
 
+from ml_assets.dagster_internals import ActiveExecution, forget_outputs
 from ml_assets.executors import run_events
 from ml_assets.executors.diagnosis import Diagnostics, next_placement
 from ml_assets.executors.engine import ContainerRequest, ContainerStatus
 from ml_assets.executors.event_handler import EventHandler
 from ml_assets.executors.failures import Failure, FailureCause
 from ml_assets.executors.launches import ContainerLaunch, LaunchState
-from ml_assets.executors.resume import forget_outputs
 from ml_assets.executors.scheduling import LaunchScheduler
 from ml_assets.resources.errors import EngineRefused, EngineUnreachable
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import PlanOrchestrationContext
-    from dagster._core.execution.plan.state import KnownExecutionState
+    from ml_assets.dagster_internals import KnownExecutionState, PlanOrchestrationContext
 
 __all__ = ["RunLoop"]
 
@@ -66,7 +63,7 @@ class RunLoop:
         self._next_look = 0.0
         self._is_unreachable = False
 
-    def run(self, unmatched: Mapping[str, str]) -> Iterator[DagsterEvent]:
+    def run(self, unmatched: Mapping[str, str]) -> Iterator[dg.DagsterEvent]:
         """Run all steps; yield every event that belongs to the run.
 
         Args:
@@ -101,7 +98,7 @@ class RunLoop:
 
     # --- containers ---
 
-    def _look_after(self) -> Iterator[DagsterEvent]:
+    def _look_after(self) -> Iterator[dg.DagsterEvent]:
         if not any(launch.has_container for launch in self._launches):
             return
         try:
@@ -119,7 +116,7 @@ class RunLoop:
                 run_events.unreachable(self.context, error)
             self._is_unreachable = True
 
-    def _look_at(self, launch: ContainerLaunch, status: ContainerStatus | None) -> Iterator[DagsterEvent]:
+    def _look_at(self, launch: ContainerLaunch, status: ContainerStatus | None) -> Iterator[dg.DagsterEvent]:
         failure = launch.failure or self._find_failure(launch, status)
         if failure is None:
             return

@@ -5,32 +5,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dagster._core.event_api import EventLogRecord
-from dagster._core.events import DagsterEvent, DagsterEventType
+import dagster as dg
 
+from ml_assets.dagster_internals import forget_outputs
 from ml_assets.executors.event_tail import launch_of_event
 from ml_assets.executors.launches import ContainerLaunch, Launches
 from ml_assets.placement import Placement
 from ml_assets.resources.provenance import PLACEMENT_METADATA
 
 if TYPE_CHECKING:
-    from dagster._core.execution.plan.active import ActiveExecution
-    from dagster._core.execution.plan.step import ExecutionStep
+    from ml_assets.dagster_internals import ActiveExecution
 
-__all__ = ["forget_outputs", "placement_of", "resume_run"]
+__all__ = ["placement_of", "resume_run"]
 
 
-def placement_of(event: DagsterEvent) -> Placement | None:
+def placement_of(event: dg.DagsterEvent) -> Placement | None:
     """Return the placement of the container that an event announces; None for other events."""
-    if event.event_type is not DagsterEventType.STEP_WORKER_STARTING:
+    if event.event_type is not dg.DagsterEventType.STEP_WORKER_STARTING:
         return None
     entry = event.engine_event_data.metadata.get(PLACEMENT_METADATA)
     return Placement.model_validate(entry.value) if entry is not None else None
 
 
 def resume_run(
-    active: "ActiveExecution", records: Sequence[EventLogRecord], launches: Launches
-) -> Sequence[DagsterEvent]:
+    active: "ActiveExecution", records: Sequence[dg.EventLogRecord], launches: Launches
+) -> Sequence[dg.DagsterEvent]:
     """Bring a new execution and its launches to the state that a run's events tell of.
 
     Unlike Dagster's own replay it takes any number of events, delayed retries, skipped steps, and steps that waited for
@@ -56,7 +55,7 @@ class _Resumed:
     skipping: set[str] = field(default_factory=set)
     """Steps to skip of which no event tells yet."""
 
-    def replay(self, records: Sequence[EventLogRecord]) -> list[DagsterEvent]:
+    def replay(self, records: Sequence[dg.EventLogRecord]) -> list[dg.DagsterEvent]:
         events = []
         self._add_waiting()
         for record in records:
@@ -74,7 +73,7 @@ class _Resumed:
         for step in self.active.get_steps_to_execute():
             self.launches.add(step)
 
-    def _counts(self, event: DagsterEvent, record: EventLogRecord) -> bool:
+    def _counts(self, event: dg.DagsterEvent, record: dg.EventLogRecord) -> bool:
         """Take over what an event says, and return whether it counts."""
         key = event.step_key or ""
         placement = placement_of(event)
@@ -104,7 +103,7 @@ class _Resumed:
         self.launches.forget(key)  # the containers before this one are not looked after any more
         self.launches.add(launch.step, placement).order(at)
 
-    def _handle(self, event: DagsterEvent, record: EventLogRecord, launch: ContainerLaunch) -> None:
+    def _handle(self, event: dg.DagsterEvent, record: dg.EventLogRecord, launch: ContainerLaunch) -> None:
         key, timestamp = launch.step.key, record.event_log_entry.timestamp
         if event.is_step_up_for_retry:
             due = timestamp + (event.step_retry_data.seconds_to_wait or 0)
@@ -116,17 +115,11 @@ class _Resumed:
             launch.close(event)
 
 
-def forget_outputs(active: "ActiveExecution", step: "ExecutionStep") -> None:
-    """Drop the outputs of a launch that was given up: the next one yields them again."""
-    active._prep_for_dynamic_outputs(step)
-    active._step_outputs = {output for output in active._step_outputs if output.step_key != step.key}
-
-
-def _last_launches(records: Iterable[EventLogRecord]) -> dict[str, int]:
+def _last_launches(records: Iterable[dg.EventLogRecord]) -> dict[str, int]:
     """Storage id of the last launch of each step."""
     last: dict[str, int] = {}
     for record in records:
         event = record.event_log_entry.dagster_event
-        if event is not None and event.event_type is DagsterEventType.STEP_WORKER_STARTING and event.step_key:
+        if event is not None and event.event_type is dg.DagsterEventType.STEP_WORKER_STARTING and event.step_key:
             last[event.step_key] = record.storage_id
     return last

@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dagster._core.events import DagsterEvent
-from dagster._utils.tags import TagConcurrencyLimitsCounter
+import dagster as dg
 
+from ml_assets.dagster_internals import TagConcurrencyLimitsCounter
 from ml_assets.executors import run_events
 from ml_assets.executors.launches import ContainerLaunch, Launches, LaunchState
 from ml_assets.executors.placement import RunPlacements
@@ -14,7 +14,7 @@ from ml_assets.executors.pool_slots import PoolSlots, priority_of
 from ml_assets.resources.errors import MlAssetsError
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import PlanOrchestrationContext
+    from ml_assets.dagster_internals import PlanOrchestrationContext
 
 __all__ = ["LaunchScheduler"]
 
@@ -88,6 +88,6 @@ class LaunchScheduler:
             return True
         said_at = self._blocked_at.get(launch.name)
         if said_at is None or time.monotonic() - said_at > _BLOCKED_SECONDS:
-            DagsterEvent.step_concurrency_blocked(self._context.for_step(step), full, initial=said_at is None)
+            dg.DagsterEvent.step_concurrency_blocked(self._context.for_step(step), full, initial=said_at is None)
             self._blocked_at[launch.name] = time.monotonic()
         return False
