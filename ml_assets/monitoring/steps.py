@@ -13,7 +13,7 @@ from ml_assets.executors.failures import FailureCause
 from ml_assets.executors.resume import placement_of
 from ml_assets.resources.provenance import RECORD_METADATA, SCHEMA_VERSION, ProvenanceRecord
 
-__all__ = ["Steps"]
+__all__ = ["StepCounts"]
 
 _PAGE = 1000
 _REMEMBERED = 20_000
@@ -36,7 +36,7 @@ _OUTCOMES = ("success", "failure", "retry")
 
 
 @dataclass
-class Steps:
+class StepCounts:
     """Counts what happened since it was made, and knows what runs now.
 
     Args:
@@ -140,8 +140,8 @@ class Steps:
         if record.usage is not None:
             self.latest[record.asset] = record
             if record.usage.cost is not None:
-                place = (record.asset, record.environment.pool or "")
-                self.costs[place] = self.costs.get(place, 0.0) + record.usage.cost
+                key = (record.asset, record.environment.pool or "")
+                self.costs[key] = self.costs.get(key, 0.0) + record.usage.cost
 
 
 def _cause_of(event: DagsterEvent) -> str:

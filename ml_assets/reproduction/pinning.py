@@ -81,8 +81,8 @@ def seed(instance: dg.DagsterInstance, events: Iterable[dg.EventLogRecord]) -> N
 
 def _fetch(metadata: Mapping[str, Any], store: DvcStore) -> None:
     if RECORD_METADATA not in metadata:
-        place = metadata[TRACKED_METADATA]
-        store_of(Path(place["repository"]), place["remote"], store.cache).fetch(Digest.parse(place["version"]))
+        tracked = metadata[TRACKED_METADATA]
+        store_of(Path(tracked["repository"]), tracked["remote"], store.cache).fetch(Digest.parse(tracked["version"]))
         return
     content = ProvenanceRecord.model_validate(metadata[RECORD_METADATA]).content
     if content is not None:
