@@ -15,7 +15,7 @@ from ml_assets.containers import IMAGES_GROUP
 from ml_assets.resources.errors import ImageError, SchemaError, UnknownReference
 from ml_assets.resources.identity import Digest
 from ml_assets.resources.image_builders.interface import ImageBuilder, ImageSpec
-from ml_assets.resources.provenance import RECORD_METADATA, ArtifactKind, ProvenanceRecord
+from ml_assets.resources.provenance import ArtifactKind, ProvenanceRecord, record_of
 
 __all__ = ["container_image", "image_specs", "make_images", "with_build_keys"]
 
@@ -148,7 +148,7 @@ def make_images(
         run_id=run_id,
     )
     materializations = [event.materialization for event in result.get_asset_materialization_events()]
-    return [ProvenanceRecord.model_validate(each.metadata[RECORD_METADATA].value) for each in materializations]
+    return [record_of(each.metadata) for each in materializations]
 
 
 def _write_image(value: Any, context: WriteContext) -> Stored:

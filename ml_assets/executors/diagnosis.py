@@ -9,7 +9,7 @@ from ml_assets.executors.engine import ContainerState, ContainerStatus
 from ml_assets.executors.failures import Failure, FailureCause, Reaction
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.placement import Placement
-from ml_assets.resources.provenance import LaunchTimes
+from ml_assets.resources.usage import LaunchTimes
 
 if TYPE_CHECKING:
     from dagster._core.events import DagsterEvent

@@ -12,7 +12,8 @@ from ml_assets.executors.engine import ContainerEngine
 from ml_assets.executors.failures import Failure, Reaction
 from ml_assets.placement import Placement
 from ml_assets.resources.errors import MlAssetsError
-from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, PLACEMENT_METADATA, LaunchTimes
+from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, PLACEMENT_METADATA
+from ml_assets.resources.usage import LaunchTimes
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import IStepContext, PlanOrchestrationContext

@@ -16,7 +16,7 @@ from ml_assets.definitions import defs, open_instance, settings
 from ml_assets.flight_delays.definitions import JOB_NAME, images_job
 from ml_assets.resources.errors import MlAssetsError
 from ml_assets.resources.identity import AssetPartition, Digest
-from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord
+from ml_assets.resources.provenance import ProvenanceRecord, record_of
 
 __all__ = ["main"]
 
@@ -72,7 +72,7 @@ def _reporter(
             update(f"{event.step_key} ...")
         if event.is_step_materialization:
             materialization = event.step_materialization_data.materialization
-            record = ProvenanceRecord.model_validate(materialization.metadata[RECORD_METADATA].value)
+            record = record_of(materialization.metadata)
             records.append(record)
             seconds = (record.ended_at - record.started_at).total_seconds()
             console.print(f"  {AssetPartition(record.asset, record.partition)!s:28} {seconds:5.1f} s", highlight=False)

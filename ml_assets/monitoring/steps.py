@@ -11,7 +11,8 @@ from dagster._core.events import DagsterEvent, DagsterEventType
 
 from ml_assets.executors.failures import FailureCause
 from ml_assets.executors.resume import placement_of
-from ml_assets.resources.provenance import RECORD_METADATA, SCHEMA_VERSION, ProvenanceRecord
+from ml_assets.resources.errors import RecordError
+from ml_assets.resources.provenance import ProvenanceRecord, find_record
 
 __all__ = ["StepCounts"]
 
@@ -133,11 +134,11 @@ class StepCounts:
             self._take_usage(event)
 
     def _take_usage(self, event: DagsterEvent) -> None:
-        entry = event.step_materialization_data.materialization.metadata.get(RECORD_METADATA)
-        if entry is None or not isinstance(entry.value, dict) or entry.value.get("schema_version") != SCHEMA_VERSION:
+        try:
+            record = find_record(event.step_materialization_data.materialization.metadata)
+        except RecordError:
             return
-        record = ProvenanceRecord.model_validate(entry.value)
-        if record.usage is not None:
+        if record is not None and record.usage is not None:
             self.latest[record.asset] = record
             if record.usage.cost is not None:
                 key = (record.asset, record.environment.pool or "")

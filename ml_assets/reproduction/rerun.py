@@ -21,7 +21,7 @@ from ml_assets.resources.errors import MlAssetsError, ReproductionRefused
 from ml_assets.resources.git.source import read_source
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.isolated import ScratchStore, ScratchTracking
-from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord
+from ml_assets.resources.provenance import ProvenanceRecord, record_of
 
 if TYPE_CHECKING:
     from dagster._core.definitions.job_definition import JobDefinition
@@ -169,7 +169,7 @@ def _materialize(
             next_step="see its log; where the cause has gone, run again",
         ) from error
     (materialization,) = (event.materialization for event in result.get_asset_materialization_events())
-    return ProvenanceRecord.model_validate(materialization.metadata[RECORD_METADATA].value)
+    return record_of(materialization.metadata)
 
 
 def _storage_keys(job: "JobDefinition") -> set[str]:

@@ -22,7 +22,7 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from ml_assets.definitions import open_instance, settings
 from ml_assets.flight_delays.definitions import JOB_NAME, ONE_AT_A_TIME, nightly_retraining
 from ml_assets.flight_delays.source import FlightSource, read_flights, read_weather
-from ml_assets.resources.provenance import RECORD_METADATA, LaunchKind, ProvenanceRecord
+from ml_assets.resources.provenance import LaunchKind, ProvenanceRecord, record_of
 from tests.dagster_daemon import PROJECT, Daemons, daemons, overlaps, own_settings
 from tests.graphql import BACKFILL
 
@@ -272,4 +272,4 @@ def records_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Provena
     """What a run recorded."""
     events = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
     found = [event.asset_materialization for event in events]
-    return [ProvenanceRecord.model_validate(event.metadata[RECORD_METADATA].value) for event in found if event]
+    return [record_of(event.metadata) for event in found if event]
