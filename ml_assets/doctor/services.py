@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
-from dagster._core.storage.event_log import SqlEventLogStorage
 
+from ml_assets.dagster_internals import SqlEventLogStorage
 from ml_assets.doctor.runner import Finding, clock_finding, fault, ok, warning
 from ml_assets.resources.errors import StoreError
 from ml_assets.resources.machine.hardware import hardware

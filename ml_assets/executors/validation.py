@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 
 import dagster as dg
-from dagster._core.definitions.node_definition import NodeDefinition
 
 from ml_assets.containers import ContainerSpec, placed_image
+from ml_assets.dagster_internals import NodeDefinition
 from ml_assets.executors.placement import EVERY_STEP, step_names, suggestion
 from ml_assets.resources.errors import SettingsError
 from ml_assets.resources.pools import Override, Pool, parse_memory

@@ -1,9 +1,8 @@
 """Jobs, schedule and sensors of the reference pipeline."""
 
 import dagster as dg
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import PARTITION_NAME_TAG
 
+from ml_assets.dagster_internals import NOT_FINISHED_STATUSES, PARTITION_NAME_TAG
 from ml_assets.flight_delays import assets, checks
 from ml_assets.flight_delays.features import NEW_YORK
 from ml_assets.flight_delays.source import FlightSource

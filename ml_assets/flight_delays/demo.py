@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable
 from typing import Annotated
+from uuid import uuid4
 
 import dagster as dg
 import typer
-from dagster._core.utils import make_new_run_id
 from rich.console import Console
 from rich.table import Table
 
@@ -48,7 +48,7 @@ def _run(
     console: Console, job: dg.JobDefinition, instance: dg.DagsterInstance, partition: str | None
 ) -> list[ProvenanceRecord]:
     records: list[ProvenanceRecord] = []
-    run_id = make_new_run_id()
+    run_id = str(uuid4())
     with console.status(f"{job.name} {partition or ''} ...") as status:
         instance.add_event_listener(run_id, _reporter(console, status.update, records))
         result = job.execute_in_process(

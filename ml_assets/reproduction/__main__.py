@@ -6,13 +6,9 @@ import sys
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.code_pointer import CodePointer
-from dagster._core.definitions.reconstruct import repository_def_from_target_def
-from dagster._core.instance.ref import InstanceRef
-from dagster._grpc.utils import get_loadable_targets
-from dagster_shared.serdes import deserialize_value
 
 from ml_assets.artifacts.io_manager import ArtifactStorage
+from ml_assets.dagster_internals import CodePointer, InstanceRef, get_loadable_targets, repository_def_from_target_def
 from ml_assets.reproduction.local import DefinitionsSource, WorkerRequest, WorkerResponse
 from ml_assets.reproduction.reproduce import reproduce
 from ml_assets.reproduction.request import parse_request
@@ -48,7 +44,7 @@ def _reproduced(worker_request: WorkerRequest) -> Verdict:
         target=worker_request.deployment,
         thread_variables=worker_request.thread_variables,
     )
-    with dg.DagsterInstance.from_ref(deserialize_value(worker_request.instance, InstanceRef)) as instance:
+    with dg.DagsterInstance.from_ref(dg.deserialize_value(worker_request.instance, InstanceRef)) as instance:
         return reproduce(request, _repository(worker_request.target), instance, storage, _say)
 
 

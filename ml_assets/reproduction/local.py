@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.code_pointer import FileCodePointer
-from dagster_shared.serdes import serialize_value
 from pydantic import BaseModel, ConfigDict, Field
 
+from ml_assets.dagster_internals import FileCodePointer
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.verdict import Verdict
 from ml_assets.resources.dvc.store import DvcStore
@@ -100,7 +99,7 @@ def reproduce_at_commit(
             worker_request = WorkerRequest(
                 request=request.model_dump_json(),
                 target=_definitions(record, instance, folder, chosen.root),
-                instance=serialize_value(instance.get_ref()),
+                instance=dg.serialize_value(instance.get_ref()),
                 store=artifacts[0].model_dump(),
                 tracking=artifacts[1].model_dump(),
                 deployment=chosen.target,
