@@ -4,17 +4,16 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
-from dagster._core.execution.retries import RetryMode, get_retries_config
-from dagster._core.execution.tags import get_tag_concurrency_limits_config
 
+from ml_assets.dagster_internals import RetryMode, get_retries_config, get_tag_concurrency_limits_config
 from ml_assets.executors.launch import ContainerExecutor
-from ml_assets.executors.placement import EVERY_STEP, Placement, PlacementRules, parse_overrides
-from resources.settings import ContainerSettings
+from ml_assets.executors.placement import EVERY_STEP, PlacementRules, parse_overrides
+from ml_assets.placement import Placement
+from ml_assets.resources.settings import ContainerSettings
 
 if TYPE_CHECKING:
     from ml_assets.executors.engine import ContainerEngine
-    from resources.registry import RegistryClient
+    from ml_assets.resources.registry.client import RegistryClient
 
 __all__ = ["container_engine", "container_executor"]
 
@@ -57,7 +56,7 @@ def container_executor(
             ),
             "tag_concurrency_limits": get_tag_concurrency_limits_config(),  # type: ignore[no-untyped-call]
         },
-        requirements=multiple_process_executor_requirements(),
+        requirements=dg.multiple_process_executor_requirements(),
     )
     def containers(context: dg.InitExecutorContext) -> ContainerExecutor:
         from ml_assets.executors.image_check import image_check
@@ -88,7 +87,7 @@ def container_engine(settings: ContainerSettings, pass_variables: Mapping[str, s
         from ml_assets.executors.docker import DockerEngine
 
         return DockerEngine(settings, pass_variables)
-    from ml_assets.executors.kubernetes import KubernetesEngine
+    from ml_assets.executors.kubernetes.engine import KubernetesEngine
 
     return KubernetesEngine(settings)
 

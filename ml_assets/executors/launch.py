@@ -13,28 +13,24 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import dagster as dg
-from dagster._core.events import DagsterEvent
-from dagster._core.execution.plan.active import ActiveExecution
-from dagster._core.execution.retries import RetryMode
-from dagster._core.executor.base import Executor
-from dagster._utils.tags import TagConcurrencyLimitsCounter
 
-from ml_assets.executors import reports
-from ml_assets.executors.engine import ContainerEngine, Observation
-from ml_assets.executors.events import EventTail, launch_of_event
-from ml_assets.executors.failures import REPLACED_EXIT, Cause, Failure
-from ml_assets.executors.judgement import Launched, Waiting, compare_image, judge, placed_again
-from ml_assets.executors.orders import container_name, order_of
-from ml_assets.executors.outages import ride_out_outages
-from ml_assets.executors.placement import Placement, PlacementRules, RunPlacements
-from ml_assets.executors.replay import KnownLaunch, forget_outputs, replay
-from ml_assets.executors.slots import PoolSlots, priority_of
-from resources.errors import EngineRefused, EngineUnreachable, MlAssetsError
-from resources.pools import Override
+from ml_assets.dagster_internals import ActiveExecution, RetryMode, TagConcurrencyLimitsCounter, forget_outputs
+from ml_assets.executors import run_events
+from ml_assets.executors.container_request import container_name, request_of
+from ml_assets.executors.database_retry import retry_database_operations
+from ml_assets.executors.diagnosis import Launched, Waiting, compare_image, diagnose, placed_again
+from ml_assets.executors.engine import ContainerEngine, ContainerStatus
+from ml_assets.executors.event_tail import EventTail, launch_of_event
+from ml_assets.executors.failures import REPLACED_EXIT, Failure, FailureCause
+from ml_assets.executors.placement import PlacementRules, RunPlacements
+from ml_assets.executors.pool_slots import PoolSlots, priority_of
+from ml_assets.executors.resume import KnownLaunch, replay
+from ml_assets.placement import Placement
+from ml_assets.resources.errors import EngineRefused, EngineUnreachable, MlAssetsError
+from ml_assets.resources.pools import Override
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import PlanOrchestrationContext
-    from dagster._core.execution.plan.plan import ExecutionPlan
+    from ml_assets.dagster_internals import ExecutionPlan, PlanOrchestrationContext
 
 __all__ = ["ContainerExecutor"]
 
@@ -49,7 +45,7 @@ _STOP_SECONDS = 25
 _EVIDENCE_LINES = 25
 
 
-class ContainerExecutor(Executor):
+class ContainerExecutor(dg.Executor):
     """Runs each step in a container of its own.
 
     Args:
@@ -88,9 +84,9 @@ class ContainerExecutor(Executor):
 
     def execute(
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
-    ) -> Iterator[DagsterEvent]:
+    ) -> Iterator[dg.DagsterEvent]:
         """Run the plan's steps; yields every event that belongs to it."""
-        ride_out_outages(plan_context.instance)
+        retry_database_operations(plan_context.instance)
         with ActiveExecution(execution_plan, retry_mode=self._retries) as active:
             yield from _Loop(self, plan_context, active).run()
 
@@ -121,9 +117,9 @@ class _Loop:
         self.unreachable: str | None = None
         self.worker = uuid4().hex
 
-    def run(self) -> Iterator[DagsterEvent]:
+    def run(self) -> Iterator[dg.DagsterEvent]:
         unmatched = self.placements.unmatched(self.context.plan_data.execution_plan)
-        reports.started(self.context, self.engine, unmatched, self.worker)
+        run_events.started(self.context, self.engine, unmatched, self.worker)
         try:
             if self.context.resume_from_failure:
                 yield from self._resume()
@@ -148,7 +144,7 @@ class _Loop:
 
     # --- events ---
 
-    def _take_events(self) -> Iterator[DagsterEvent]:
+    def _take_events(self) -> Iterator[dg.DagsterEvent]:
         for record in self.tail.new():
             event = record.event_log_entry.dagster_event
             if event is None or self._is_late(event):
@@ -157,19 +153,19 @@ class _Loop:
             yield event
             self._handle(event)
 
-    def _leave_to_successor(self, event: DagsterEvent) -> None:
+    def _leave_to_successor(self, event: dg.DagsterEvent) -> None:
         """End at once if another run worker has begun after this one: nobody may look after a step in two ways."""
-        if reports.begun_by(event) not in (None, self.worker):
-            reports.superseded(self.context)
+        if run_events.begun_by(event) not in (None, self.worker):
+            run_events.superseded(self.context)
             os._exit(REPLACED_EXIT)  # whatever else ends a run worker ends its run, too
 
-    def _is_late(self, event: DagsterEvent) -> bool:
+    def _is_late(self, event: dg.DagsterEvent) -> bool:
         number, key = launch_of_event(event), event.step_key or ""
         current = self.launched.get(key) or self.ending.get(key)
         is_current = current is not None and current.placement.number == number and not current.is_disowned
         return number is not None and not is_current
 
-    def _handle(self, event: DagsterEvent) -> None:
+    def _handle(self, event: dg.DagsterEvent) -> None:
         key = event.step_key or ""
         if event.is_step_skipped or (key not in self.launched and key not in self.waiting):
             return
@@ -177,7 +173,7 @@ class _Loop:
             if key in self.launched and not self.launched[key].reported:
                 self.launched[key].reported = True
                 step_context = self.context.for_step(self.launched[key].step)
-                reports.not_initialized(self.executor, step_context, event, self.active.get_known_state())
+                run_events.not_initialized(self.executor, step_context, event, self.active.get_known_state())
             return
         if event.is_successful_output:
             self.active.handle_event(event)
@@ -187,7 +183,7 @@ class _Loop:
         elif event.is_step_success or event.is_step_failure or event.is_step_up_for_retry:
             self._close(event, key)
 
-    def _close(self, event: DagsterEvent, key: str) -> None:
+    def _close(self, event: dg.DagsterEvent, key: str) -> None:
         """An attempt has ended; its container may go on for a moment."""
         self.active.handle_event(event)
         self.waiting.pop(key, None)
@@ -199,7 +195,7 @@ class _Loop:
             self.ending[key] = launched
             self.next_look = 0.0
 
-    def _resume(self) -> Iterator[DagsterEvent]:
+    def _resume(self) -> Iterator[dg.DagsterEvent]:
         state = replay(self.active, self.tail.new())
         yield from state.events
         self.launches = dict(state.launches)
@@ -208,7 +204,7 @@ class _Loop:
         self.ending = {key: self._known(launch) for key, launch in state.ended.items()}
         for key in (*self.launched, *self.ending):
             self.slots.adopt(key)
-        reports.resumed(self.context, [launched.name for launched in self.launched.values()])
+        run_events.resumed(self.context, [launched.name for launched in self.launched.values()])
 
     def _known(self, launch: KnownLaunch) -> Launched:
         name = container_name(self.run_id, launch.step.key, launch.placement.number)
@@ -225,7 +221,7 @@ class _Loop:
 
     # --- containers ---
 
-    def _look_after(self) -> Iterator[DagsterEvent]:
+    def _look_after(self) -> Iterator[dg.DagsterEvent]:
         if not self.launched and not self.ending:
             return
         try:
@@ -240,17 +236,17 @@ class _Loop:
             self._end_strays(observed)
         except EngineUnreachable as error:
             if self.unreachable is None:
-                reports.unreachable(self.context, error)
+                run_events.unreachable(self.context, error)
             self.unreachable = str(error)
 
-    def _look_at(self, launched: Launched, seen: Observation | None) -> Iterator[DagsterEvent]:
+    def _look_at(self, launched: Launched, seen: ContainerStatus | None) -> Iterator[dg.DagsterEvent]:
         failure = launched.given_up
         if failure is None and launched.success is not None:
             failure = self._accept(launched, launched.success, seen)
         elif failure is None and seen is None and not launched.accepted:
-            failure = self._order(launched)
+            failure = self._request(launched)
         elif failure is None:
-            failure = judge(launched, seen, self.executor, self.context.for_step(launched.step))
+            failure = diagnose(launched, seen, self.executor, self.context.for_step(launched.step))
         if failure is None:
             return
         if launched.given_up is None and not failure.log and not failure.events:
@@ -261,7 +257,7 @@ class _Loop:
             if self.launched.get(launched.step.key) is launched:
                 self._react(launched, failure)
 
-    def _accept(self, launched: Launched, success: DagsterEvent, seen: Observation | None) -> Failure | None:
+    def _accept(self, launched: Launched, success: dg.DagsterEvent, seen: ContainerStatus | None) -> Failure | None:
         """A step has succeeded: that counts unless its container ran another image. Where nobody can say, it counts."""
         failure = None
         if seen is not None:
@@ -271,20 +267,20 @@ class _Loop:
             self._close(success, launched.step.key)
         return failure
 
-    def _is_over(self, launched: Launched, seen: Observation | None) -> bool:
+    def _is_over(self, launched: Launched, seen: ContainerStatus | None) -> bool:
         if seen is None or not seen.has_ended:
             return self.engine.stop(launched.name)
         self.engine.remove(launched.name, succeeded=False)
         return True
 
-    def _order(self, launched: Launched) -> Failure | None:
-        order = order_of(
+    def _request(self, launched: Launched) -> Failure | None:
+        request = request_of(
             self.executor, self.context, launched.step, launched.placement, self.active.get_known_state(), launched.name
         )
         try:
-            self.engine.start(order)
+            self.engine.start(request)
         except EngineRefused as error:
-            return Failure(Cause.CONFIGURATION, error.what)
+            return Failure(FailureCause.CONFIGURATION, error.what)
         launched.accepted = True
         return None
 
@@ -294,16 +290,18 @@ class _Loop:
         again = placed_again(launched.placement, failure, self.executor.rules)
         if again is None:
             launched.reported = True
-            reports.failed(self.executor, self.context.for_step(launched.step), failure, self.active.get_known_state())
+            run_events.failed(
+                self.executor, self.context.for_step(launched.step), failure, self.active.get_known_state()
+            )
             return
-        reports.again(self.context.for_step(launched.step), failure, launched.placement, again)
+        run_events.again(self.context.for_step(launched.step), failure, launched.placement, again)
         forget_outputs(self.active, launched.step)
         del self.launched[key]
         if again.pool != launched.placement.pool:
             self.slots.free(key)
         self.waiting[key] = Waiting(launched.step, again)
 
-    def _wind_up(self, launched: Launched, seen: Observation | None) -> None:
+    def _wind_up(self, launched: Launched, seen: ContainerStatus | None) -> None:
         """Free what a step held once its container, which may be sending the last of its log, has ended."""
         if seen is not None and not seen.has_ended:
             is_patient = time.monotonic() - launched.ended_at < _WIND_UP_SECONDS
@@ -314,7 +312,7 @@ class _Loop:
         self.slots.free(launched.step.key)
         del self.ending[launched.step.key]
 
-    def _end_strays(self, observed: Mapping[str, Observation]) -> None:
+    def _end_strays(self, observed: Mapping[str, ContainerStatus]) -> None:
         """End what a predecessor left: containers of steps that have ended, or of launches that were given up."""
         current = {launched.name for launched in (*self.launched.values(), *self.ending.values())}
         for name in observed.keys() - current - self.names:
@@ -344,31 +342,31 @@ class _Loop:
                 waiting.placement = self.placements.place(step).model_copy(update={"number": self.launches.get(key, 0)})
         except MlAssetsError as error:
             waiting.reported = True
-            reports.misplaced(step_context, error)
+            run_events.misplaced(step_context, error)
             return False
         # Its author may have given it a pool for another reason, such as a database.
         own = [step.pool] if step.pool and step.pool not in self.executor.rules.pools else []
         full = self.slots.claim([waiting.placement.pool, *own], key, priority_of(step.tags))
         if full is not None:
             if waiting.said_at is None or time.monotonic() - waiting.said_at > _BLOCKED_SECONDS:
-                DagsterEvent.step_concurrency_blocked(step_context, full, initial=waiting.said_at is None)
+                dg.DagsterEvent.step_concurrency_blocked(step_context, full, initial=waiting.said_at is None)
                 waiting.said_at = time.monotonic()
             return False
         placement = waiting.placement
         name = container_name(self.run_id, key, placement.number)
-        reports.launching(step_context, self.engine, name, placement)
+        run_events.launching(step_context, self.engine, name, placement)
         del self.waiting[key]
         self.launches[key] = placement.number + 1
         launched = self.launched[key] = Launched(step, placement, name, time.time())
         self.names.add(name)
         try:
-            failure = self._order(launched)
+            failure = self._request(launched)
         except EngineUnreachable as error:  # asked again with the next look
-            reports.unreachable(self.context, error)
+            run_events.unreachable(self.context, error)
             return True
         if failure is not None:
             launched.reported = True
-            reports.failed(self.executor, step_context, failure, self.active.get_known_state())
+            run_events.failed(self.executor, step_context, failure, self.active.get_known_state())
         return True
 
     # --- the end ---
@@ -379,7 +377,7 @@ class _Loop:
         is_canceled = run is None or run.status is not dg.DagsterRunStatus.STARTED
         # Dagster's own run_will_resume says yes to a canceled run as well.
         if not is_canceled and self.instance.run_will_resume(self.run_id):
-            reports.left_to_successor(self.context, [launched.name for launched in self.launched.values()])
+            run_events.left_to_successor(self.context, [launched.name for launched in self.launched.values()])
             return
         self._stop_all()
 
@@ -389,6 +387,6 @@ class _Loop:
             names = self.engine.observe(self.run_id).keys() | {each.name for each in self.launched.values()}
             self.engine.stop_all(names, _STOP_SECONDS)
         except EngineUnreachable as error:  # the sweep finds what is left
-            reports.unreachable(self.context, error)
+            run_events.unreachable(self.context, error)
         for key in (*self.launched, *self.ending):
             self.slots.free(key)

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from ml_assets.artifacts.trained_model import TrainedModel
 from ml_assets.flight_delays.features import IDENTITY, NEW_YORK, RECENT_FEATURES, TARGET
 from ml_assets.flight_delays.plots import hourly_figure, importance_figure
-from ml_assets.trained_model import TrainedModel
-from resources.errors import InputError, SettingsError
+from ml_assets.resources.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
     from xgboost import XGBRegressor
@@ -146,9 +146,13 @@ def fit(departures: pd.DataFrame, config: TrainConfig) -> "XGBRegressor":
             "device is 'cuda', and the XGBoost installed here was built for the CPU alone",
             next_step="set device to 'cpu', or install this project with its extra cuda instead of cpu",
         )
-    chosen = config.model_dump(exclude={"seed", "threads"})
+    parameters = config.model_dump(exclude={"seed", "threads"})
     estimator = xgboost.XGBRegressor(
-        objective="reg:pseudohubererror", tree_method="hist", random_state=config.seed, n_jobs=config.threads, **chosen
+        objective="reg:pseudohubererror",
+        tree_method="hist",
+        random_state=config.seed,
+        n_jobs=config.threads,
+        **parameters,
     )
     return estimator.fit(predictors(departures), departures[TARGET])
 

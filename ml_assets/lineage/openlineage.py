@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
-from ml_assets.presentation import repository_page
-from resources.errors import LineageError
-from resources.identity import AssetPartition
-from resources.provenance import ProvenanceRecord
+from ml_assets.resources.errors import LineageError
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import ProvenanceRecord
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import DatasetEvent, InputDataset, Job, OutputDataset, Run, RunEvent
@@ -183,7 +182,7 @@ class _Telling:
         facets: dict[str, Any] = {
             "jobType": job_type_job.JobTypeJobFacet("BATCH", "DAGSTER", "ASSET", producer=_PRODUCER)
         }
-        page = repository_page(record.source.repository) if record else None
+        page = record.source.repository_page if record else None
         if page and node.commit:
             facets["sourceCodeLocation"] = source_code_location_job.SourceCodeLocationJobFacet(
                 "git", f"{page}/tree/{node.commit}", repoUrl=page, version=node.commit, producer=_PRODUCER

@@ -6,25 +6,22 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.events.log import EventLogEntry
-from dagster._core.origin import JobPythonOrigin
-from dagster._core.remote_origin import RemoteJobOrigin
-from dagster._core.storage.tags import MAX_RETRIES_TAG, REPOSITORY_LABEL_TAG
 
-from ml_assets.executors.events import EventTail
-from ml_assets.executors.outages import ride_out_outages
-from ml_assets.executors.placement import Placement
-from ml_assets.executors.replay import placement_of
+from ml_assets.dagster_internals import MAX_RETRIES_TAG, REPOSITORY_LABEL_TAG, JobPythonOrigin, RemoteJobOrigin
+from ml_assets.executors.database_retry import retry_database_operations
+from ml_assets.executors.event_tail import EventTail
+from ml_assets.executors.resume import placement_of
+from ml_assets.placement import Placement
 from ml_assets.reproduction.job import JOB_NAME, OP_NAME, REFUSAL_METADATA, reproduction_job
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.verdict import Verdict
-from resources.errors import RegistryError, ReproductionRefused
-from resources.identity import ImageReference
-from resources.provenance import OVERRIDES_TAG, REPRODUCTION_METADATA, ImageLabels, ProvenanceRecord
+from ml_assets.resources.errors import RegistryError, ReproductionRefused
+from ml_assets.resources.identity import ImageReference
+from ml_assets.resources.provenance import OVERRIDES_TAG, REPRODUCTION_METADATA, ImageLabels, ProvenanceRecord
 
 if TYPE_CHECKING:
-    from resources.pools import Pool
-    from resources.registry import RegistryClient
+    from ml_assets.resources.pools import Pool
+    from ml_assets.resources.registry.client import RegistryClient
 
 __all__ = ["Launch", "reproduce_in_image", "require_image"]
 
@@ -63,7 +60,7 @@ def reproduce_in_image(
     Raises:
         ReproductionRefused: the pool is gone, no code location is known, or the run gives no verdict.
     """
-    ride_out_outages(instance)
+    retry_database_operations(instance)
     launch = Launch.of(request, record, instance, pools, pool)
     run = launch.create(instance)
     say(f"run {run.run_id} of job {JOB_NAME} is launched in {record.environment.image}")
@@ -158,7 +155,7 @@ class Launch:
 
     def create(self, instance: dg.DagsterInstance) -> dg.DagsterRun:
         """The run, not submitted yet."""
-        from ml_assets.storage import STORAGE_KEY
+        from ml_assets.artifacts.io_manager import STORAGE_KEY
 
         # Only a likeness of the job in the code location, for Dagster's pages: the run worker loads that one.
         likeness = dg.Definitions(
@@ -215,7 +212,7 @@ def _wait(instance: dg.DagsterInstance, run_id: str, say: Callable[[str], None])
         time.sleep(_LOOK_SECONDS)
 
 
-def _tell(entry: EventLogEntry, say: Callable[[str], None]) -> None:
+def _tell(entry: dg.EventLogEntry, say: Callable[[str], None]) -> None:
     event = entry.dagster_event
     if event is None or event.event_type in _TOLD:
         say(entry.user_message or (event.message if event else None) or entry.message)
