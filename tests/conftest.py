@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +13,11 @@ from tests.oci_registry import OciRegistry
 
 # Here, because pytest takes plug-ins from the topmost conftest alone, and both folders share one set of servers.
 pytest_plugins = ["tests.containers.fixtures"]
+
+# Machines that build images often forbid bytecode. Compiling Dagster or MLflow anew takes two thirds of the time that
+# each of the many interpreters needs for its imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 COMPLETE_VARIABLE = "ML_ASSETS_TESTS_COMPLETE"
 
