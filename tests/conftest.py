@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import pytest
 
+from tests.migrated import Migrated
 from tests.oci_registry import OciRegistry
 
 # Here, because pytest takes plug-ins from the topmost conftest alone, and both folders share one set of servers.
@@ -35,6 +36,12 @@ def unavailable(reason: str) -> NoReturn:
     if os.environ.get(COMPLETE_VARIABLE) == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Migrated:
+    """New databases of Dagster and MLflow, without the time that migrating them takes."""
+    return Migrated(tmp_path_factory.mktemp("migrated"))
 
 
 @pytest.fixture

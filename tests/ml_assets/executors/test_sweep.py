@@ -12,6 +12,7 @@ import pytest
 from ml_assets import cli, definitions
 from ml_assets.executors.engine import State
 from ml_assets.executors.sweep import Outcome, find_leftovers, sweep
+from tests.migrated import Migrated
 from tests.ml_assets.executors.leftover_engine import LeftoverEngine
 
 CANCELED, FAILURE, SUCCESS = dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
@@ -19,9 +20,9 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def instance(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with dg.DagsterInstance.from_config(str(tmp_path)) as found:
+    with dg.DagsterInstance.from_config(str(migrated.dagster(tmp_path))) as found:
         yield found
 
 
