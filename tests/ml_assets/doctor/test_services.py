@@ -28,7 +28,7 @@ def chosen(folder: Path, **overrides: str) -> Settings:
 
 
 def verdicts(look: Any, settings: Settings) -> list[Finding]:
-    return examine([Check("it", lambda: look(settings))], seconds=60)
+    return examine([Check("it", lambda: look(settings))], seconds=480)
 
 
 def worst(look: Any, settings: Settings) -> Finding:

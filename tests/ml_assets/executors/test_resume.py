@@ -52,14 +52,14 @@ def run(stage: Scene) -> Run:
     with stage.worker(run, "resume") as second:
         until(lambda: any(text.startswith("Took over step-") for text in run.said(None)), "the taking over")
         second.send_signal(signal.SIGTERM)
-        second.wait(60)
+        second.wait(480)
     with stage.worker(run, "resume") as third:
         until(lambda: len([text for text in run.said(None) if text.startswith("Took over ")]) == 2, "the taking over")
         (stage.engine.folder / UNREACHABLE).touch()
         until(lambda: any("Asking again; running steps go on" in text for text in run.said(None)), "the complaint")
         (stage.engine.folder / UNREACHABLE).unlink()
         (stage.home / "go").touch()
-        third.wait(120)
+        third.wait(480)
     return run
 
 
@@ -89,9 +89,9 @@ def test_worker_that_was_given_up_for_lost_leaves_all_to_its_successor(stage: Sc
     with stage.worker(run, "execute") as first:
         until(lambda: run.events("holds_a_slot", STARTED), "the step's start")
         with stage.worker(run, "resume") as second:
-            assert first.wait(60) == REPLACED_EXIT
+            assert first.wait(480) == REPLACED_EXIT
             (stage.home / "go").touch()
-            assert second.wait(120) == 0
+            assert second.wait(480) == 0
     assert run.stored.is_success
     assert len(run.placements("holds_a_slot")) == 1
     assert [text for text in run.said(None) if text.startswith("A successor has taken over; ")]
@@ -210,4 +210,4 @@ def test_slot_of_a_step_that_had_just_ended_is_freed_by_the_successor(stage: Sce
     with stage.worker(run, "resume"):
         until(lambda: any(text.startswith("No step was running") for text in run.said(None)), "the taking over")
         (stage.home / "leave").touch()
-        until(lambda: run.placements("wants_that_slot"), "the next step's launch", seconds=20)
+        until(lambda: run.placements("wants_that_slot"), "the next step's launch")
