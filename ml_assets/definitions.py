@@ -233,5 +233,5 @@ def _executor(chosen: Settings) -> dg.ExecutorDefinition:
 def _local_processes() -> dg.ExecutorDefinition:
     """Steps as processes, forked from one that has the imports behind it."""
     return dg.multiprocess_executor.configured(
-        {"start_method": {"forkserver": {"preload_modules": ["ml_assets.definitions", "pandas"]}}}
+        {"start_method": {"forkserver": {"preload_modules": ["ml_assets.definitions", "mlflow", "pandas"]}}}
     )
