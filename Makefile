@@ -117,7 +117,7 @@ $(DOCKER_TARGET)/.env:
 	@echo "Wrote $@: passwords, and the group of Docker's socket."
 
 test: setup  ## Run the tests, but for those that need PyTorch, a container engine or a cluster
-	@$(BIN)/pytest -n 2 --dist loadfile --ignore tests/torch --ignore tests/containers --ignore tests/cluster
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/torch --ignore tests/containers --ignore tests/cluster
 	@echo "Not run: tests/torch, which make test-torch runs; tests/containers and tests/cluster, which make test-containers does."
 
 # PyTorch comes with the runtime of GPUs: 5 GB, which nothing else needs.

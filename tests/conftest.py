@@ -22,6 +22,32 @@ sys.dont_write_bytecode = False
 
 COMPLETE_VARIABLE = "ML_ASSETS_TESTS_COMPLETE"
 
+FOLDER = Path(__file__).parent
+LONGEST_FIRST = (
+    "ml_assets/flight_delays/test_nightly.py",
+    "ui/test_dagster_ui.py",
+    "ml_assets/test_kill.py",
+    "ml_assets/reproduction/test_local.py",
+    "resources/tracking/test_runs.py",
+    "ml_assets/serving/test_tracking.py",
+    "ml_assets/executors/test_resume.py",
+    "ml_assets/lineage/test_completeness.py",
+    "ml_assets/serving/test_openapi.py",
+    "ml_assets/executors/test_database_retry.py",
+    "ml_assets/reproduction/test_reproduce.py",
+    "ml_assets/test_cli.py",
+    "resources/dvc/test_store.py",
+    "resources/models/test_flavors.py",
+    "ml_assets/retention/test_garbage_collector.py",
+)
+"""Files that take longest go first, so that no process works alone in the end; it takes --no-loadscope-reorder."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the longest files to the front, and leave everything else as it was."""
+    places = {FOLDER / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 def require_program(name: str, debian_package: str) -> str:
     """Path of a program that a test runs; without it the test is skipped, or fails where all tests have to run."""
