@@ -118,7 +118,7 @@ $(DOCKER_TARGET)/.env:
 
 # PYTEST_OPTIONS names fewer tests, as in PYTEST_OPTIONS="-n 0 -k docker".
 test: setup  ## Run the tests, but for those that need PyTorch, a container engine or a cluster
-	@$(BIN)/pytest -n 2 --dist loadfile --ignore tests/torch --ignore tests/containers --ignore tests/cluster $(PYTEST_OPTIONS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/torch --ignore tests/containers --ignore tests/cluster $(PYTEST_OPTIONS)
 	@echo "Not run: tests/torch, which make test-torch runs; tests/containers and tests/cluster, which make test-containers does."
 
 # PyTorch comes with the runtime of GPUs: 5 GB, which nothing else needs.
