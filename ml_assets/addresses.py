@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from resources.identity import AssetPartition
-    from resources.settings import Settings
+    from ml_assets.resources.identity import AssetPartition
+    from ml_assets.resources.settings import Settings
 
 __all__ = ["Addresses"]
 

@@ -15,13 +15,19 @@ from ml_assets.doctor.commands import doctor_commands
 from ml_assets.lineage.commands import lineage_commands
 from ml_assets.monitoring.commands import metrics_commands
 from ml_assets.reproduction.command import reproduction_commands
+from ml_assets.resources.errors import (
+    AmbiguousReference,
+    MlAssetsError,
+    ReproductionRefused,
+    SettingsError,
+    UnknownReference,
+)
 from ml_assets.retention.commands import retention_commands
 from ml_assets.usage.commands import usage_commands
-from resources.errors import AmbiguousReference, MlAssetsError, ReproductionRefused, SettingsError, UnknownReference
 
 if TYPE_CHECKING:
-    from ml_assets.data import StoredArtifact
     from ml_assets.executors.sweep import Leftover
+    from ml_assets.fetch import StoredArtifact
 
 __all__ = ["main", "run_app"]
 
@@ -136,10 +142,10 @@ def _get(
 
     It is named for its asset: flights.parquet, delay_model. Nothing that is there already is overwritten.
     """
-    from ml_assets.data import find_artifact
     from ml_assets.definitions import content_store, open_instance, settings
-    from ml_assets.retention.ledger import explain_missing
-    from resources.identity import Digest
+    from ml_assets.fetch import find_artifact
+    from ml_assets.lineage.deletion_log import explain_missing
+    from ml_assets.resources.identity import Digest
 
     chosen = settings()
     with open_instance(chosen) as instance:
@@ -174,8 +180,8 @@ def _export(
     content is named NAME. Its meta says what made it, in names that
     `ml-assets trace` takes.
     """
-    from ml_assets.data import find_artifact
     from ml_assets.definitions import content_store, open_instance, settings
+    from ml_assets.fetch import find_artifact
 
     chosen = settings()
     with open_instance(chosen) as instance:
@@ -209,7 +215,7 @@ def _update(
     status is 1.
     """
     from ml_assets.definitions import registry_client, settings
-    from resources.base_images import LOCK_FILE, update_base_images
+    from ml_assets.resources.image_builders.base_images import LOCK_FILE, update_base_images
 
     chosen = settings()
     host = registry or chosen.images.registry
@@ -245,9 +251,9 @@ def _bootstrap(
     The same image assets as in Dagster, materialized in this process: what the registry holds already is not built
     again. Each is printed by digest.
     """
+    from ml_assets.artifacts.metadata import NOT_CONTAINERIZED
     from ml_assets.definitions import defs, open_instance, settings
     from ml_assets.images import make_images
-    from ml_assets.presentation import NOT_CONTAINERIZED
 
     with open_instance(settings()) as instance:
         records = make_images(defs(), instance, names or [], lambda line: typer.echo(line, err=True))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, RenderableType
 
-from resources.errors import StoreError
+from ml_assets.resources.errors import StoreError
 
 __all__ = ["Json", "examples", "say", "warn", "write_file"]
 

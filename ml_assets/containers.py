@@ -9,8 +9,8 @@ from typing import Any, Self, TypeVar, cast
 import dagster as dg
 from dagster._core.definitions.assets.definition.assets_definition import stringify_asset_key_to_input_name
 
-from resources.errors import DefinitionError
-from resources.provenance import CONTAINER_TAG
+from ml_assets.resources.errors import DefinitionError
+from ml_assets.resources.provenance import CONTAINER_TAG
 
 __all__ = ["IMAGES_GROUP", "ContainerSpec", "ImageAsset", "image_key", "placed_image", "runs_in"]
 

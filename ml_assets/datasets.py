@@ -6,10 +6,10 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.artifacts import define_artifact
+from ml_assets.artifacts.factory import define_artifact
+from ml_assets.artifacts.frames import keep_data
 from ml_assets.containers import ImageAsset
-from ml_assets.frames import keep_data
-from resources.provenance import ArtifactKind
+from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = ["dataset"]
 

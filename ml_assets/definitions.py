@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ml_assets.addresses import Addresses
+from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
 from ml_assets.executors.placement import PlacementRules
-from ml_assets.executors.pools import check_placements
+from ml_assets.executors.validation import check_placements
 from ml_assets.images import with_build_keys
 from ml_assets.reproduction.job import reproduction_job
+from ml_assets.resources.alerts import Alerts
+from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.image_builders.environment import InterpreterEnvironment
+from ml_assets.resources.settings import Settings, load_settings
+from ml_assets.resources.tracking.runs import MlflowTracking
 from ml_assets.sensors import (
     ALERTS_KEY,
     alert_on_failed_tick,
@@ -20,19 +27,12 @@ from ml_assets.sensors import (
     remove_leftover_containers,
 )
 from ml_assets.source_links import with_source_links
-from ml_assets.storage import STORAGE_KEY, ArtifactStorage
-from resources.alerts import Alerts
-from resources.dvc import DvcStore
-from resources.errors import SettingsError
-from resources.image_builders.environment import InterpreterEnvironment
-from resources.settings import Settings, load_settings
-from resources.tracking import MlflowTracking
 
 if TYPE_CHECKING:
     from ml_assets.executors.engine import ContainerEngine
-    from resources.image_builders.interface import ImageBuilder
-    from resources.model_registry import ModelRegistry
-    from resources.registry import RegistryClient
+    from ml_assets.resources.image_builders.interface import ImageBuilder
+    from ml_assets.resources.registry.client import RegistryClient
+    from ml_assets.resources.tracking.model_registry import ModelRegistry
 
 __all__ = [
     "content_store",
@@ -97,7 +97,7 @@ def content_store(chosen: Settings) -> DvcStore:
 
 def registry_client(chosen: Settings) -> "RegistryClient":
     """How the target reads image registries."""
-    from resources.registry import RegistryClient
+    from ml_assets.resources.registry.client import RegistryClient
 
     credentials = chosen.images.docker_config
     return RegistryClient(
@@ -109,7 +109,7 @@ def registry_client(chosen: Settings) -> "RegistryClient":
 
 def model_registry(chosen: Settings) -> "ModelRegistry":
     """MLflow's registry of models."""
-    from resources.model_registry import ModelRegistry
+    from ml_assets.resources.tracking.model_registry import ModelRegistry
 
     mlflow = chosen.mlflow
     return ModelRegistry(chosen.location(mlflow.tracking_uri), mlflow.experiment, mlflow.deployed_alias)
@@ -120,8 +120,8 @@ def image_builder(chosen: Settings) -> "ImageBuilder":
     images = chosen.images
     if images.builder == "environment":
         return InterpreterEnvironment(chosen.root)
-    from resources.image_builders.buildkit import BuildKit, BuildOptions
-    from resources.image_builders.buildx import Buildx
+    from ml_assets.resources.image_builders.buildkit import BuildKit, BuildOptions
+    from ml_assets.resources.image_builders.buildx import Buildx
 
     options = BuildOptions(
         registry=images.push_registry or images.registry or "",

@@ -6,15 +6,15 @@ from typing import Any
 import dagster as dg
 from dagster._core.utils import make_new_run_id
 
-from ml_assets.artifacts import Kept, Step, define_artifact
-from ml_assets.code_version import STORAGE_FORMAT
+from ml_assets.artifacts.factory import Kept, Step, define_artifact
+from ml_assets.artifacts.io_manager import KIND_METADATA
+from ml_assets.artifacts.metadata import NOT_CONTAINERIZED
+from ml_assets.code_version.version import STORAGE_FORMAT
 from ml_assets.containers import IMAGES_GROUP
-from ml_assets.presentation import NOT_CONTAINERIZED
-from ml_assets.storage import KIND_METADATA
-from resources.errors import ImageError, SchemaError, UnknownReference
-from resources.identity import Digest
-from resources.image_builders.interface import ImageBuilder, ImageSpec
-from resources.provenance import RECORD_METADATA, ArtifactKind, ProvenanceRecord
+from ml_assets.resources.errors import ImageError, SchemaError, UnknownReference
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.image_builders.interface import ImageBuilder, ImageSpec
+from ml_assets.resources.provenance import RECORD_METADATA, ArtifactKind, ProvenanceRecord
 
 __all__ = ["container_image", "image_specs", "make_images", "with_build_keys"]
 

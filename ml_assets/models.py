@@ -8,13 +8,13 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.artifacts import Kept, Step, define_artifact
+from ml_assets.artifacts.factory import Kept, Step, define_artifact
+from ml_assets.artifacts.metadata import model_metadata
+from ml_assets.artifacts.trained_model import TrainedModel
 from ml_assets.containers import ImageAsset
-from ml_assets.presentation import model_metadata
-from ml_assets.trained_model import TrainedModel
-from resources.errors import SchemaError
-from resources.identity import Digest
-from resources.provenance import ArtifactKind, RunTags
+from ml_assets.resources.errors import SchemaError
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.provenance import ArtifactKind, RunTags
 
 __all__ = ["TrainedModel", "model"]
 
@@ -61,7 +61,7 @@ def model(
 
 
 def _keep_model(value: Any, step: Step, registered_name: str | None, served: bool) -> Kept:
-    from resources.model_flavors import save_model
+    from ml_assets.resources.models.flavors import save_model
 
     if not isinstance(value, TrainedModel):
         raise SchemaError(

@@ -10,10 +10,10 @@ from dagster._core.execution.stats import StepEventStatus
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, InstigatorType, TickStatus
 from dagster_shared.error import SerializableErrorInfo
 
-from ml_assets.recording import launch_of
-from ml_assets.storage import ArtifactStorage
-from resources.alerts import Alerts
-from resources.provenance import RunTags
+from ml_assets.artifacts.io_manager import ArtifactStorage
+from ml_assets.artifacts.record import launch_of
+from ml_assets.resources.alerts import Alerts
+from ml_assets.resources.provenance import RunTags
 
 if TYPE_CHECKING:
     from ml_assets.executors.engine import ContainerEngine
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 ALERTS_KEY = "alerts"
-"""Resource key of `resources.alerts.Alerts`."""
+"""Resource key of `ml_assets.resources.alerts.Alerts`."""
 
 _INTERVAL_SECONDS = 30
 

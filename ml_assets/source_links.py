@@ -6,11 +6,11 @@ from pathlib import Path
 
 import dagster as dg
 
-from ml_assets.presentation import repository_page
-from ml_assets.storage import KIND_METADATA
-from resources.errors import SourceError
-from resources.provenance import ArtifactKind
-from resources.source import BAKED_SOURCE, read_source
+from ml_assets.artifacts.io_manager import KIND_METADATA
+from ml_assets.artifacts.metadata import repository_page
+from ml_assets.resources.errors import SourceError
+from ml_assets.resources.git.source import BAKED_SOURCE, read_source
+from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = ["with_source_links"]
 

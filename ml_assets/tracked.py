@@ -9,10 +9,10 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from ml_assets.storage import STORAGE_KEY
-from resources.dvc_tracked import tracked_version
-from resources.errors import DefinitionError, MlAssetsError
-from resources.provenance import TRACKED_METADATA
+from ml_assets.artifacts.io_manager import STORAGE_KEY
+from ml_assets.resources.dvc.git import tracked_version
+from ml_assets.resources.errors import DefinitionError, MlAssetsError
+from ml_assets.resources.provenance import TRACKED_METADATA
 
 __all__ = ["tracked_dataset", "tracked_dataset_sensor"]
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
-from resources.errors import AlertError
+from ml_assets.resources.errors import AlertError
 
 __all__ = ["Alerts"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from resources.run_tags import RunTags
+from ml_assets.resources.tracking.tags import RunTags
 
 __all__ = [
     "CONTAINER_TAG",

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
-from resources.errors import SettingsError
-from resources.pools import Override, Pool, check_pools
+from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.pools import Override, Pool, check_pools
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

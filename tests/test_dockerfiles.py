@@ -11,10 +11,10 @@ from typing import Any
 import dockerfile
 import pytest
 
-from resources.base_images import LOCK_FILE, read_base_images
-from resources.image_builders.environment_digest import EnvironmentRecipe
-from resources.image_builders.interface import ImageSpec
-from resources.provenance import Source
+from ml_assets.resources.image_builders.base_images import LOCK_FILE, read_base_images
+from ml_assets.resources.image_builders.environment_digest import EnvironmentRecipe
+from ml_assets.resources.image_builders.interface import ImageSpec
+from ml_assets.resources.provenance import Source
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILES = ("Dockerfile.train", "Dockerfile.serve")

@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from ml_assets.executors.orders import BUILDS_LABEL
+from ml_assets.executors.container_request import BUILDS_LABEL
 
 FOLDER = Path(__file__).parents[1] / "deployments" / "kubernetes"
 FILES = sorted({*FOLDER.glob("*.yaml"), *FOLDER.glob("jobs/*.yaml")} - {FOLDER / "dagster.yaml"})

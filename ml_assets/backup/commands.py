@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from ml_assets.console import Json, examples, say, warn
-from resources.errors import BackupError
+from ml_assets.resources.errors import BackupError
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
     from ml_assets.backup.contents import Backup, Saved
-    from resources.settings import Settings
+    from ml_assets.resources.settings import Settings
 
 __all__ = ["backup_commands"]
 
@@ -91,7 +91,7 @@ def _require_server(instance: "DagsterInstance", chosen: "Settings") -> None:
 def _opened(folder: Path, chosen: "Settings") -> "Backup":
     from ml_assets.backup.contents import CONTENT, Backup
     from ml_assets.definitions import registry_client
-    from resources.trees import Tree
+    from ml_assets.resources.dvc.trees import Tree
 
     content = Tree(chosen.location(chosen.dvc.remote), chosen.dvc.options)
     others = {name: Tree(chosen.location(url), chosen.dvc.options) for name, url in chosen.backup.trees.items()}

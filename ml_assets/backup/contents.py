@@ -25,12 +25,12 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from ml_assets.console import write_file
-from resources.dvc_directory import disk_errors
-from resources.errors import BackupError
-from resources.identity import Digest, ImageReference
-from resources.image_layout import ImageLayout
-from resources.registry import RegistryClient
-from resources.trees import Tree
+from ml_assets.resources.dvc.directory import disk_errors
+from ml_assets.resources.dvc.trees import Tree
+from ml_assets.resources.errors import BackupError
+from ml_assets.resources.identity import Digest, ImageReference
+from ml_assets.resources.registry.client import RegistryClient
+from ml_assets.resources.registry.layout import ImageLayout
 
 __all__ = ["CONTENT", "Backup", "Progress", "Saved"]
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from ml_assets.lineage.index import open_index
-from resources.identity import Digest, ImageReference
-from resources.settings import Settings
+from ml_assets.lineage.index.index import open_index
+from ml_assets.resources.identity import Digest, ImageReference
+from ml_assets.resources.settings import Settings
 
 __all__ = ["recorded_images"]
 

@@ -3,8 +3,8 @@
 from functools import partial
 
 from ml_assets.doctor import services
-from ml_assets.doctor.examination import Check
-from resources.settings import Settings
+from ml_assets.doctor.runner import Check
+from ml_assets.resources.settings import Settings
 
 __all__ = ["checks_of"]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from ml_assets.doctor.examination import Finding, clock_finding, fault, ok, warning
 from ml_assets.doctor.nodes import pool_finding
-from ml_assets.executors.kubernetes import RIGHTS, api_client, reaching
-from resources.settings import Settings
+from ml_assets.doctor.runner import Finding, clock_finding, fault, ok, warning
+from ml_assets.executors.kubernetes.engine import RIGHTS, api_client, reaching
+from ml_assets.resources.settings import Settings
 
 __all__ = ["Cluster"]
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from ml_assets.console import Json, examples, say
-from ml_assets.doctor.examination import Finding, Verdict
+from ml_assets.doctor.runner import Finding, Verdict
 
 __all__ = ["doctor_commands"]
 
@@ -44,8 +44,8 @@ def _doctor(
     """
     from ml_assets.definitions import settings
     from ml_assets.doctor.checks import checks_of
-    from ml_assets.doctor.examination import examine
-    from resources.errors import SettingsError
+    from ml_assets.doctor.runner import examine
+    from ml_assets.resources.errors import SettingsError
 
     target = "?"
     try:

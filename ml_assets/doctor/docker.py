@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from ml_assets.doctor.examination import Finding, clock_finding, fault, ok, warning
+from ml_assets.doctor.runner import Finding, clock_finding, fault, ok, warning
 from ml_assets.executors.docker import connect, reaching
-from resources.pools import Pool, parse_memory
-from resources.settings import Settings
+from ml_assets.resources.pools import Pool, parse_memory
+from ml_assets.resources.settings import Settings
 
 __all__ = ["engine"]
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ml_assets.doctor.examination import Finding, fault, ok, warning
-from resources.pools import Pool, Toleration, parse_memory
+from ml_assets.doctor.runner import Finding, fault, ok, warning
+from ml_assets.resources.pools import Pool, Toleration, parse_memory
 
 __all__ = ["pool_finding"]
 

@@ -12,11 +12,11 @@ from typing import Any
 import sqlalchemy as sql
 from dagster._core.storage.event_log import SqlEventLogStorage
 
-from ml_assets.doctor.examination import Finding, clock_finding, fault, ok, warning
-from resources.errors import StoreError
-from resources.machine import hardware
-from resources.settings import Settings
-from resources.tracking_store import check_server, check_uri, public_uri, sqlite_file
+from ml_assets.doctor.runner import Finding, clock_finding, fault, ok, warning
+from ml_assets.resources.errors import StoreError
+from ml_assets.resources.machine.hardware import hardware
+from ml_assets.resources.settings import Settings
+from ml_assets.resources.tracking.store import check_server, check_uri, public_uri, sqlite_file
 
 __all__ = ["content", "database", "gpu", "packages", "registry", "tracking"]
 

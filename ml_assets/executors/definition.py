@@ -10,11 +10,11 @@ from dagster._core.execution.tags import get_tag_concurrency_limits_config
 
 from ml_assets.executors.launch import ContainerExecutor
 from ml_assets.executors.placement import EVERY_STEP, Placement, PlacementRules, parse_overrides
-from resources.settings import ContainerSettings
+from ml_assets.resources.settings import ContainerSettings
 
 if TYPE_CHECKING:
     from ml_assets.executors.engine import ContainerEngine
-    from resources.registry import RegistryClient
+    from ml_assets.resources.registry.client import RegistryClient
 
 __all__ = ["container_engine", "container_executor"]
 
@@ -88,7 +88,7 @@ def container_engine(settings: ContainerSettings, pass_variables: Mapping[str, s
         from ml_assets.executors.docker import DockerEngine
 
         return DockerEngine(settings, pass_variables)
-    from ml_assets.executors.kubernetes import KubernetesEngine
+    from ml_assets.executors.kubernetes.engine import KubernetesEngine
 
     return KubernetesEngine(settings)
 

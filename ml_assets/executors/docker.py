@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ml_assets.executors.engine import MANAGED_BY, MANAGER, RUN_LABEL, ContainerEngine, Observation, Order, State
 from ml_assets.executors.failures import Cause, Failure
-from resources.errors import EngineUnreachable
-from resources.pools import parse_memory
-from resources.settings import ContainerSettings
+from ml_assets.resources.errors import EngineUnreachable
+from ml_assets.resources.pools import parse_memory
+from ml_assets.resources.settings import ContainerSettings
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from ml_assets.executors.failures import Failure
 from ml_assets.executors.placement import Placement
-from resources.pools import Pool
+from ml_assets.resources.pools import Pool
 
 __all__ = ["RUN_LABEL", "ContainerEngine", "Observation", "Order", "State", "container_labels"]
 

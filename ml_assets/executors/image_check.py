@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ml_assets.executors.placement import Placement
-from resources.errors import RegistryError
-from resources.identity import ImageReference
+from ml_assets.resources.errors import RegistryError
+from ml_assets.resources.identity import ImageReference
 
 if TYPE_CHECKING:
-    from resources.registry import RegistryClient
+    from ml_assets.resources.registry.client import RegistryClient
 
 __all__ = ["image_check"]
 

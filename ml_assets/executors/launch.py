@@ -19,18 +19,18 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.base import Executor
 from dagster._utils.tags import TagConcurrencyLimitsCounter
 
-from ml_assets.executors import reports
+from ml_assets.executors import run_events
+from ml_assets.executors.container_request import container_name, order_of
+from ml_assets.executors.database_retry import ride_out_outages
+from ml_assets.executors.diagnosis import Launched, Waiting, compare_image, judge, placed_again
 from ml_assets.executors.engine import ContainerEngine, Observation
-from ml_assets.executors.events import EventTail, launch_of_event
+from ml_assets.executors.event_tail import EventTail, launch_of_event
 from ml_assets.executors.failures import REPLACED_EXIT, Cause, Failure
-from ml_assets.executors.judgement import Launched, Waiting, compare_image, judge, placed_again
-from ml_assets.executors.orders import container_name, order_of
-from ml_assets.executors.outages import ride_out_outages
 from ml_assets.executors.placement import Placement, PlacementRules, RunPlacements
-from ml_assets.executors.replay import KnownLaunch, forget_outputs, replay
-from ml_assets.executors.slots import PoolSlots, priority_of
-from resources.errors import EngineRefused, EngineUnreachable, MlAssetsError
-from resources.pools import Override
+from ml_assets.executors.pool_slots import PoolSlots, priority_of
+from ml_assets.executors.resume import KnownLaunch, forget_outputs, replay
+from ml_assets.resources.errors import EngineRefused, EngineUnreachable, MlAssetsError
+from ml_assets.resources.pools import Override
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -123,7 +123,7 @@ class _Loop:
 
     def run(self) -> Iterator[DagsterEvent]:
         unmatched = self.placements.unmatched(self.context.plan_data.execution_plan)
-        reports.started(self.context, self.engine, unmatched, self.worker)
+        run_events.started(self.context, self.engine, unmatched, self.worker)
         try:
             if self.context.resume_from_failure:
                 yield from self._resume()
@@ -159,8 +159,8 @@ class _Loop:
 
     def _leave_to_successor(self, event: DagsterEvent) -> None:
         """End at once if another run worker has begun after this one: nobody may look after a step in two ways."""
-        if reports.begun_by(event) not in (None, self.worker):
-            reports.superseded(self.context)
+        if run_events.begun_by(event) not in (None, self.worker):
+            run_events.superseded(self.context)
             os._exit(REPLACED_EXIT)  # whatever else ends a run worker ends its run, too
 
     def _is_late(self, event: DagsterEvent) -> bool:
@@ -177,7 +177,7 @@ class _Loop:
             if key in self.launched and not self.launched[key].reported:
                 self.launched[key].reported = True
                 step_context = self.context.for_step(self.launched[key].step)
-                reports.not_initialized(self.executor, step_context, event, self.active.get_known_state())
+                run_events.not_initialized(self.executor, step_context, event, self.active.get_known_state())
             return
         if event.is_successful_output:
             self.active.handle_event(event)
@@ -208,7 +208,7 @@ class _Loop:
         self.ending = {key: self._known(launch) for key, launch in state.ended.items()}
         for key in (*self.launched, *self.ending):
             self.slots.adopt(key)
-        reports.resumed(self.context, [launched.name for launched in self.launched.values()])
+        run_events.resumed(self.context, [launched.name for launched in self.launched.values()])
 
     def _known(self, launch: KnownLaunch) -> Launched:
         name = container_name(self.run_id, launch.step.key, launch.placement.number)
@@ -240,7 +240,7 @@ class _Loop:
             self._end_strays(observed)
         except EngineUnreachable as error:
             if self.unreachable is None:
-                reports.unreachable(self.context, error)
+                run_events.unreachable(self.context, error)
             self.unreachable = str(error)
 
     def _look_at(self, launched: Launched, seen: Observation | None) -> Iterator[DagsterEvent]:
@@ -294,9 +294,11 @@ class _Loop:
         again = placed_again(launched.placement, failure, self.executor.rules)
         if again is None:
             launched.reported = True
-            reports.failed(self.executor, self.context.for_step(launched.step), failure, self.active.get_known_state())
+            run_events.failed(
+                self.executor, self.context.for_step(launched.step), failure, self.active.get_known_state()
+            )
             return
-        reports.again(self.context.for_step(launched.step), failure, launched.placement, again)
+        run_events.again(self.context.for_step(launched.step), failure, launched.placement, again)
         forget_outputs(self.active, launched.step)
         del self.launched[key]
         if again.pool != launched.placement.pool:
@@ -344,7 +346,7 @@ class _Loop:
                 waiting.placement = self.placements.place(step).model_copy(update={"number": self.launches.get(key, 0)})
         except MlAssetsError as error:
             waiting.reported = True
-            reports.misplaced(step_context, error)
+            run_events.misplaced(step_context, error)
             return False
         # Its author may have given it a pool for another reason, such as a database.
         own = [step.pool] if step.pool and step.pool not in self.executor.rules.pools else []
@@ -356,7 +358,7 @@ class _Loop:
             return False
         placement = waiting.placement
         name = container_name(self.run_id, key, placement.number)
-        reports.launching(step_context, self.engine, name, placement)
+        run_events.launching(step_context, self.engine, name, placement)
         del self.waiting[key]
         self.launches[key] = placement.number + 1
         launched = self.launched[key] = Launched(step, placement, name, time.time())
@@ -364,11 +366,11 @@ class _Loop:
         try:
             failure = self._order(launched)
         except EngineUnreachable as error:  # asked again with the next look
-            reports.unreachable(self.context, error)
+            run_events.unreachable(self.context, error)
             return True
         if failure is not None:
             launched.reported = True
-            reports.failed(self.executor, step_context, failure, self.active.get_known_state())
+            run_events.failed(self.executor, step_context, failure, self.active.get_known_state())
         return True
 
     # --- the end ---
@@ -379,7 +381,7 @@ class _Loop:
         is_canceled = run is None or run.status is not dg.DagsterRunStatus.STARTED
         # Dagster's own run_will_resume says yes to a canceled run as well.
         if not is_canceled and self.instance.run_will_resume(self.run_id):
-            reports.left_to_successor(self.context, [launched.name for launched in self.launched.values()])
+            run_events.left_to_successor(self.context, [launched.name for launched in self.launched.values()])
             return
         self._stop_all()
 
@@ -389,6 +391,6 @@ class _Loop:
             names = self.engine.observe(self.run_id).keys() | {each.name for each in self.launched.values()}
             self.engine.stop_all(names, _STOP_SECONDS)
         except EngineUnreachable as error:  # the sweep finds what is left
-            reports.unreachable(self.context, error)
+            run_events.unreachable(self.context, error)
         for key in (*self.launched, *self.ending):
             self.slots.free(key)

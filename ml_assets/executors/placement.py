@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ml_assets.containers import IMAGES_GROUP, ContainerSpec, placed_image
 from ml_assets.executors.run_images import image_record
-from resources.errors import PlacementError
-from resources.identity import ImageReference
-from resources.pools import Override, Pool, parse_memory, print_memory
-from resources.provenance import OVERRIDES_TAG
-from resources.settings import ContainerSettings
+from ml_assets.resources.errors import PlacementError
+from ml_assets.resources.identity import ImageReference
+from ml_assets.resources.pools import Override, Pool, parse_memory, print_memory
+from ml_assets.resources.provenance import OVERRIDES_TAG
+from ml_assets.resources.settings import ContainerSettings
 
 if TYPE_CHECKING:
     from dagster._core.definitions.job_definition import JobDefinition

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from resources.provenance import RECORD_METADATA, ProvenanceRecord
+from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord
 
 __all__ = ["image_record"]
 

@@ -27,15 +27,15 @@ from dagster_shared.error import SerializableErrorInfo
 from dagster_shared.serdes import deserialize_value
 
 from ml_assets.containers import IMAGES_GROUP
-from ml_assets.executors.events import launch_of_event
+from ml_assets.executors.container_request import unpacked
+from ml_assets.executors.database_retry import answered, ride_out_outages
+from ml_assets.executors.event_tail import launch_of_event
 from ml_assets.executors.failures import INTERRUPTED_EXIT, REPLACED_EXIT
-from ml_assets.executors.orders import unpacked
-from ml_assets.executors.outages import answered, ride_out_outages
 from ml_assets.executors.placement import Placement, placed
-from ml_assets.executors.replay import placement_of
-from resources.errors import AcceleratorUnavailable, CodeMismatch, PlacementError
-from resources.machine import hardware
-from resources.provenance import LAUNCH_EVENT_TAG
+from ml_assets.executors.resume import placement_of
+from ml_assets.resources.errors import AcceleratorUnavailable, CodeMismatch, PlacementError
+from ml_assets.resources.machine.hardware import hardware
+from ml_assets.resources.provenance import LAUNCH_EVENT_TAG
 
 __all__ = ["rescue_log", "run"]
 

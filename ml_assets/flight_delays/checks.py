@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 import dagster as dg
 import pandas as pd
 
+from ml_assets.artifacts.inputs import ResolvedInput, resolve
+from ml_assets.artifacts.io_manager import ArtifactStorage
+from ml_assets.artifacts.trained_model import TrainedModel
 from ml_assets.flight_delays import schemas
 from ml_assets.flight_delays.assets import delay_model, departures, flights, months, weather
 from ml_assets.flight_delays.drift import DRIFTED, drift
 from ml_assets.flight_delays.schemas import Violation, violations
 from ml_assets.flight_delays.training import mean_error, unseen
-from ml_assets.inputs import ResolvedInput, resolve
-from ml_assets.storage import ArtifactStorage
-from ml_assets.trained_model import TrainedModel
 
 __all__ = [
     "TOLERATED",

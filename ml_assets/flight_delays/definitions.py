@@ -7,7 +7,7 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 from ml_assets.flight_delays import assets, checks
 from ml_assets.flight_delays.features import NEW_YORK
 from ml_assets.flight_delays.source import FlightSource
-from resources.settings import FlightDelaySettings
+from ml_assets.resources.settings import FlightDelaySettings
 
 __all__ = ["JOB_NAME", "NIGHTLY", "ONE_AT_A_TIME", "flight_delays", "images_job", "nightly_retraining", "pipeline_job"]
 

@@ -10,13 +10,13 @@ from dagster._core.utils import make_new_run_id
 from rich.console import Console
 from rich.table import Table
 
+from ml_assets.artifacts.metadata import NOT_CONTAINERIZED
 from ml_assets.cli import run_app
 from ml_assets.definitions import defs, open_instance, settings
 from ml_assets.flight_delays.definitions import JOB_NAME, images_job
-from ml_assets.presentation import NOT_CONTAINERIZED
-from resources.errors import MlAssetsError
-from resources.identity import AssetPartition, Digest
-from resources.provenance import RECORD_METADATA, ProvenanceRecord
+from ml_assets.resources.errors import MlAssetsError
+from ml_assets.resources.identity import AssetPartition, Digest
+from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord
 
 __all__ = ["main"]
 

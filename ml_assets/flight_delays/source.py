@@ -15,7 +15,7 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
-from resources.errors import InputError
+from ml_assets.resources.errors import InputError
 
 __all__ = ["FlightSource", "available_months", "read_flights", "read_weather"]
 

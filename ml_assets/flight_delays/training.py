@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from ml_assets.artifacts.trained_model import TrainedModel
 from ml_assets.flight_delays.features import IDENTITY, NEW_YORK, RECENT_FEATURES, TARGET
 from ml_assets.flight_delays.plots import hourly_figure, importance_figure
-from ml_assets.trained_model import TrainedModel
-from resources.errors import InputError, SettingsError
+from ml_assets.resources.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
     from xgboost import XGBRegressor

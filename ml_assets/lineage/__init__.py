@@ -28,7 +28,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ml_assets.lineage.lineage import Lineage
+    from ml_assets.lineage.service import Lineage
 
 __all__ = ["Lineage"]
 
@@ -36,7 +36,7 @@ __all__ = ["Lineage"]
 def __getattr__(name: str) -> Any:
     # Not imported with the package: steps need some modules of it, and not those that this one needs.
     if name == "Lineage":
-        from ml_assets.lineage.lineage import Lineage
+        from ml_assets.lineage.service import Lineage
 
         return Lineage
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,10 +7,10 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGra
 from dagster._core.definitions.reconstruct import repository_def_from_target_def
 from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
 
-from ml_assets.code_version import code_of
-from ml_assets.storage import KIND_METADATA
-from resources.errors import DefinitionError, MlAssetsError, SettingsError
-from resources.provenance import ArtifactKind
+from ml_assets.artifacts.io_manager import KIND_METADATA
+from ml_assets.code_version.version import code_of
+from ml_assets.resources.errors import DefinitionError, MlAssetsError, SettingsError
+from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = ["CodeLocation"]
 

@@ -11,10 +11,10 @@ import typer
 from ml_assets.console import Json, examples, say, warn, write_file
 from ml_assets.lineage.graph import NodeKind
 from ml_assets.lineage.questions import NODE_LIMIT
-from resources.provenance import ArtifactKind
+from ml_assets.resources.provenance import ArtifactKind
 
 if TYPE_CHECKING:
-    from resources.settings import Settings
+    from ml_assets.resources.settings import Settings
 
 __all__ = ["lineage_commands"]
 
@@ -84,10 +84,10 @@ def _trace(
     """
     from ml_assets.addresses import Addresses
     from ml_assets.definitions import model_registry, open_instance, settings
-    from ml_assets.lineage.lineage import Lineage
+    from ml_assets.lineage.html_page import render_mermaid, render_page
     from ml_assets.lineage.openlineage import openlineage_events
-    from ml_assets.lineage.pictures import render_mermaid, render_page
     from ml_assets.lineage.rendering import render_trace, to_json
+    from ml_assets.lineage.service import Lineage
 
     chosen = settings()
     with open_instance(chosen) as instance:
@@ -135,7 +135,7 @@ def _impact(
     """
     from ml_assets.definitions import model_registry, open_instance, settings
     from ml_assets.lineage.impact import impact_to_json, render_impact
-    from ml_assets.lineage.lineage import Lineage
+    from ml_assets.lineage.service import Lineage
 
     chosen = settings()
     with open_instance(chosen) as instance:
@@ -164,7 +164,7 @@ def _diff(
     """
     from ml_assets.definitions import model_registry, open_instance, settings
     from ml_assets.lineage.difference import differences, differences_to_json, render_differences
-    from ml_assets.lineage.lineage import Lineage
+    from ml_assets.lineage.service import Lineage
 
     chosen = settings()
     with open_instance(chosen) as instance:
@@ -200,9 +200,9 @@ def _why(
 
     from ml_assets.definitions import open_instance, settings
     from ml_assets.lineage.code_location import CodeLocation
-    from ml_assets.lineage.explaining import render_summary, render_why, summary_to_json, why_to_json
     from ml_assets.lineage.staleness import Staleness
     from ml_assets.lineage.why import explain, summarize
+    from ml_assets.lineage.why_rendering import render_summary, render_why, summary_to_json, why_to_json
 
     with open_instance(settings()) as instance:
         staleness = Staleness(instance, CodeLocation.of_module(module, "."))
@@ -243,9 +243,9 @@ def _provenance(
     from. The statement is not signed. The MLflow run of a model holds the
     same, of what it read alone, as the artifact provenance.json.
     """
+    from ml_assets.artifacts.statement import render_statement
     from ml_assets.definitions import model_registry, open_instance, settings
-    from ml_assets.lineage.lineage import Lineage
-    from ml_assets.lineage.statement import render_statement
+    from ml_assets.lineage.service import Lineage
 
     chosen = settings()
     with open_instance(chosen) as instance:
@@ -261,7 +261,7 @@ def _rebuild(as_json: Json = False) -> None:
     only where an answer is doubted. The log is left as it is.
     """
     from ml_assets.definitions import open_instance, settings
-    from ml_assets.lineage.index import open_index
+    from ml_assets.lineage.index.index import open_index
 
     with open_instance(settings()) as instance, open_index(instance) as index:
         nodes, place = index.rebuild(), index.place
@@ -284,8 +284,8 @@ def _serve(
     whoever reaches the address may read it, and nobody can change anything.
     """
     from ml_assets.definitions import model_registry, open_instance, settings
-    from ml_assets.lineage.lineage import Lineage
     from ml_assets.lineage.server import serve
+    from ml_assets.lineage.service import Lineage
 
     chosen = settings()
     with open_instance(chosen) as instance:

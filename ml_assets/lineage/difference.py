@@ -11,8 +11,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ml_assets.lineage.graph import LineageGraph, Node
-from resources.identity import AssetPartition
-from resources.provenance import ArtifactKind, ProvenanceRecord
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import ArtifactKind, ProvenanceRecord
 
 __all__ = [
     "Aspect",

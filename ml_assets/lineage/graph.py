@@ -13,9 +13,9 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from ml_assets.lineage.references import Form
-from resources.errors import LineageError
-from resources.identity import AssetPartition, ImageReference
-from resources.provenance import ArtifactKind
+from ml_assets.resources.errors import LineageError
+from ml_assets.resources.identity import AssetPartition, ImageReference
+from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = ["Edge", "LineageGraph", "Node", "NodeKind", "Trace", "image_digest"]
 

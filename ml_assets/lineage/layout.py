@@ -13,7 +13,7 @@ from math import ceil, sqrt
 from typing import Final
 
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
-from resources.provenance import ArtifactKind
+from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = ["NODE_SIZE", "Block", "Layout", "lay_out"]
 

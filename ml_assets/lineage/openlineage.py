@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from ml_assets.artifacts.metadata import repository_page
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
-from ml_assets.presentation import repository_page
-from resources.errors import LineageError
-from resources.identity import AssetPartition
-from resources.provenance import ProvenanceRecord
+from ml_assets.resources.errors import LineageError
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import ProvenanceRecord
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import DatasetEvent, InputDataset, Job, OutputDataset, Run, RunEvent

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from ml_assets.lineage.graph import NodeKind
-from resources.provenance import ArtifactKind
+from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = ["NODE_LIMIT", "Question"]
 

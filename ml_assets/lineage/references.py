@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from resources.errors import UnknownReference
-from resources.identity import Digest, ImageReference
+from ml_assets.resources.errors import UnknownReference
+from ml_assets.resources.identity import Digest, ImageReference
 
 __all__ = ["DIRTY_MARK", "Form", "Reading", "Reference", "parse_reference"]
 

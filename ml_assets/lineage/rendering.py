@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
+from ml_assets.artifacts.metadata import NOT_CONTAINERIZED, describe_commit
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
-from ml_assets.presentation import NOT_CONTAINERIZED, describe_commit
-from resources.identity import Digest, ImageReference
+from ml_assets.resources.identity import Digest, ImageReference
 
 __all__ = ["describe", "facts", "render_trace", "shorten", "to_json"]
 

@@ -18,10 +18,10 @@ from urllib.parse import urlencode, urlsplit
 
 from ml_assets.addresses import Addresses
 from ml_assets.lineage.graph import Trace
-from ml_assets.lineage.lineage import Lineage
-from ml_assets.lineage.pictures import page_policy, render_page
-from resources.errors import AmbiguousReference, LineageError, MlAssetsError, SettingsError, UnknownReference
-from resources.settings import Settings
+from ml_assets.lineage.html_page import page_policy, render_page
+from ml_assets.lineage.service import Lineage
+from ml_assets.resources.errors import AmbiguousReference, LineageError, MlAssetsError, SettingsError, UnknownReference
+from ml_assets.resources.settings import Settings
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

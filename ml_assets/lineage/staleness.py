@@ -15,14 +15,14 @@ from dagster._core.loader import LoadingContext
 from dagster._core.storage.tags import ASSET_EVALUATION_ID_TAG, USER_TAG
 from dagster._serdes import serialize_value
 
-from ml_assets.inputs import resolve
+from ml_assets.artifacts.inputs import resolve
+from ml_assets.artifacts.record import launch_of
 from ml_assets.lineage.code_location import CodeLocation
-from ml_assets.lineage.events import read_record
+from ml_assets.lineage.index.event_parser import read_record
 from ml_assets.lineage.why import Attempt, Facts, Made, Reason, Status
-from ml_assets.recording import launch_of
-from resources.errors import AmbiguousReference, UnknownReference
-from resources.identity import AssetPartition
-from resources.provenance import Launch, LaunchKind
+from ml_assets.resources.errors import AmbiguousReference, UnknownReference
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import Launch, LaunchKind
 
 __all__ = ["Staleness"]
 

@@ -11,8 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from resources.identity import AssetPartition
-from resources.provenance import Launch, ProvenanceRecord
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import Launch, ProvenanceRecord
 
 __all__ = [
     "Attempt",
@@ -114,7 +114,7 @@ class Facts:
     Attributes:
         reasons: what Dagster gives for being stale.
         code_version: of the definition, now.
-        code: parts of that code version, as `ml_assets.code_version.Code.parts`.
+        code: parts of that code version, as `ml_assets.code_version.version.Code.parts`.
         current: the current version of each input that is or was read; None where it has none.
         images: those of the inputs that are images.
         launch: what launched the run of the latest materialization.

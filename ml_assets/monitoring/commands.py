@@ -28,7 +28,7 @@ def _serve(
     Grafana dashboard for them are in deployments/monitoring.
     """
     from ml_assets.definitions import open_instance, settings
-    from ml_assets.monitoring.collector import Metrics, serve
+    from ml_assets.monitoring.prometheus import Metrics, serve
 
     with open_instance(settings()) as instance:
         serve(Metrics(instance), host, port, lambda line: typer.echo(line, err=True))

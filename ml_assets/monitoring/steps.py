@@ -10,8 +10,8 @@ from dagster._core.event_api import EventLogRecord
 from dagster._core.events import DagsterEvent, DagsterEventType
 
 from ml_assets.executors.failures import Cause
-from ml_assets.executors.replay import placement_of
-from resources.provenance import RECORD_METADATA, SCHEMA_VERSION, ProvenanceRecord
+from ml_assets.executors.resume import placement_of
+from ml_assets.resources.provenance import RECORD_METADATA, SCHEMA_VERSION, ProvenanceRecord
 
 __all__ = ["Steps"]
 

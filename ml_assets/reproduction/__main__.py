@@ -12,15 +12,15 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._grpc.utils import get_loadable_targets
 from dagster_shared.serdes import deserialize_value
 
+from ml_assets.artifacts.io_manager import ArtifactStorage
 from ml_assets.reproduction.local import Answer, Order, Target
 from ml_assets.reproduction.reproduce import reproduce
 from ml_assets.reproduction.request import parse_request
 from ml_assets.reproduction.verdict import Verdict
-from ml_assets.storage import ArtifactStorage
-from resources.dvc import DvcStore
-from resources.errors import MlAssetsError, ReproductionRefused
-from resources.image_builders.environment import InterpreterEnvironment
-from resources.tracking import MlflowTracking
+from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.errors import MlAssetsError, ReproductionRefused
+from ml_assets.resources.image_builders.environment import InterpreterEnvironment
+from ml_assets.resources.tracking.runs import MlflowTracking
 
 __all__ = ["main"]
 

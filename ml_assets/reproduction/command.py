@@ -8,15 +8,15 @@ import typer
 
 from ml_assets.console import Json, examples, say, warn
 from ml_assets.reproduction.request import DEFAULT_TOLERANCE
-from resources.errors import MlAssetsError, ReproductionRefused
+from ml_assets.resources.errors import MlAssetsError, ReproductionRefused
 
 if TYPE_CHECKING:
     import dagster as dg
 
     from ml_assets.reproduction.request import ReproductionRequest
     from ml_assets.reproduction.verdict import Verdict
-    from resources.provenance import ProvenanceRecord
-    from resources.settings import Settings
+    from ml_assets.resources.provenance import ProvenanceRecord
+    from ml_assets.resources.settings import Settings
 
 __all__ = ["reproduction_commands"]
 
@@ -95,7 +95,7 @@ def _asked(
     instance: "dg.DagsterInstance", chosen: "Settings", reference: str, tolerance: float, allow_unpinned: bool
 ) -> tuple["ProvenanceRecord", "ReproductionRequest"]:
     from ml_assets.definitions import model_registry
-    from ml_assets.lineage.lineage import Lineage
+    from ml_assets.lineage.service import Lineage
     from ml_assets.reproduction.reproduce import past_record
     from ml_assets.reproduction.request import ReproductionRequest
 
@@ -123,8 +123,8 @@ def _verdict(
     chosen: "Settings",
     pool: str | None,
 ) -> "Verdict":
+    from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
     from ml_assets.definitions import registry_client, resources_for
-    from ml_assets.storage import STORAGE_KEY, ArtifactStorage
 
     has_containers = chosen.containers.executor != "processes"
     if (record.environment.image is None) == has_containers and not (request.allow_unpinned and not has_containers):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ml_assets.artifacts.io_manager import ArtifactStorage
 from ml_assets.reproduction.rerun import Rerun
 from ml_assets.reproduction.verdict import Outcome
-from ml_assets.storage import ArtifactStorage
-from resources.errors import InputError, StoreError, TrackingError
-from resources.identity import Digest
-from resources.provenance import Content, ProvenanceRecord
+from ml_assets.resources.errors import InputError, StoreError, TrackingError
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.provenance import Content, ProvenanceRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,8 +137,8 @@ def _files(folder: Path) -> dict[str, Path]:
 def _compare_models(
     record: ProvenanceRecord, made: Rerun, storage: ArtifactStorage, models: tuple[Path, Path], tolerance: float
 ) -> Comparison:
-    from resources.model_flavors import predict_with
-    from resources.tracked_model import tracked_model
+    from ml_assets.resources.models.flavors import predict_with
+    from ml_assets.resources.tracking.logged_model import tracked_model
 
     for name, what in (("model.json", "library or class"), ("signature.json", "signature")):
         before, after = ((folder / name).read_text() for folder in models)

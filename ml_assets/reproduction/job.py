@@ -5,8 +5,8 @@ Every code location loads this module, so what does the work is imported where i
 
 import dagster as dg
 
-from ml_assets.storage import STORAGE_KEY
-from resources.errors import MlAssetsError
+from ml_assets.artifacts.io_manager import STORAGE_KEY
+from ml_assets.resources.errors import MlAssetsError
 
 __all__ = ["JOB_NAME", "OP_NAME", "REFUSAL_METADATA", "reproduction_job"]
 

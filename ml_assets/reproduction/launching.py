@@ -11,20 +11,20 @@ from dagster._core.origin import JobPythonOrigin
 from dagster._core.remote_origin import RemoteJobOrigin
 from dagster._core.storage.tags import MAX_RETRIES_TAG, REPOSITORY_LABEL_TAG
 
-from ml_assets.executors.events import EventTail
-from ml_assets.executors.outages import ride_out_outages
+from ml_assets.executors.database_retry import ride_out_outages
+from ml_assets.executors.event_tail import EventTail
 from ml_assets.executors.placement import Placement
-from ml_assets.executors.replay import placement_of
+from ml_assets.executors.resume import placement_of
 from ml_assets.reproduction.job import JOB_NAME, OP_NAME, REFUSAL_METADATA, reproduction_job
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.verdict import Verdict
-from resources.errors import RegistryError, ReproductionRefused
-from resources.identity import ImageReference
-from resources.provenance import OVERRIDES_TAG, REPRODUCTION_METADATA, ImageLabels, ProvenanceRecord
+from ml_assets.resources.errors import RegistryError, ReproductionRefused
+from ml_assets.resources.identity import ImageReference
+from ml_assets.resources.provenance import OVERRIDES_TAG, REPRODUCTION_METADATA, ImageLabels, ProvenanceRecord
 
 if TYPE_CHECKING:
-    from resources.pools import Pool
-    from resources.registry import RegistryClient
+    from ml_assets.resources.pools import Pool
+    from ml_assets.resources.registry.client import RegistryClient
 
 __all__ = ["Launch", "reproduce_in_image", "require_image"]
 
@@ -158,7 +158,7 @@ class Launch:
 
     def create(self, instance: dg.DagsterInstance) -> dg.DagsterRun:
         """The run, not submitted yet."""
-        from ml_assets.storage import STORAGE_KEY
+        from ml_assets.artifacts.io_manager import STORAGE_KEY
 
         # Only a likeness of the job in the code location, for Dagster's pages: the run worker loads that one.
         likeness = dg.Definitions(

@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.verdict import Verdict
-from resources.checkout import checked_out, repository_of
-from resources.dvc import DvcStore
-from resources.errors import ReproductionRefused, SourceError
-from resources.provenance import ProvenanceRecord
-from resources.settings import OVERRIDE_PREFIX, Settings
-from resources.tracking import MlflowTracking
+from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.errors import ReproductionRefused, SourceError
+from ml_assets.resources.git.checkout import checked_out, repository_of
+from ml_assets.resources.provenance import ProvenanceRecord
+from ml_assets.resources.settings import OVERRIDE_PREFIX, Settings
+from ml_assets.resources.tracking.runs import MlflowTracking
 
 __all__ = ["Answer", "Order", "Target", "reproduce_at_commit"]
 

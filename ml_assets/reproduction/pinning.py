@@ -7,13 +7,13 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.inputs import events_by_id
-from ml_assets.retention.ledger import explain_missing
-from resources.dvc import DvcStore
-from resources.dvc_tracked import store_of
-from resources.errors import MlAssetsError, ReproductionRefused
-from resources.identity import AssetPartition, Digest
-from resources.provenance import RECORD_METADATA, TRACKED_METADATA, InputVersion, ProvenanceRecord
+from ml_assets.artifacts.inputs import events_by_id
+from ml_assets.lineage.deletion_log import explain_missing
+from ml_assets.resources.dvc.git import store_of
+from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.errors import MlAssetsError, ReproductionRefused
+from ml_assets.resources.identity import AssetPartition, Digest
+from ml_assets.resources.provenance import RECORD_METADATA, TRACKED_METADATA, InputVersion, ProvenanceRecord
 
 __all__ = ["fetch_inputs", "past_inputs", "seed"]
 

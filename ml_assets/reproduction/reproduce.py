@@ -8,14 +8,14 @@ from pathlib import Path
 import dagster as dg
 from pydantic import ValidationError
 
+from ml_assets.artifacts.io_manager import ArtifactStorage
 from ml_assets.lineage.difference import Aspect, recorded_differences
 from ml_assets.reproduction.comparison import compare
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.rerun import Workplace, rerun, what_is_other
 from ml_assets.reproduction.verdict import Verdict
-from ml_assets.storage import ArtifactStorage
-from resources.errors import MlAssetsError, ReproductionRefused, TrackingError
-from resources.provenance import RECORD_METADATA, ArtifactKind, ProvenanceRecord
+from ml_assets.resources.errors import MlAssetsError, ReproductionRefused, TrackingError
+from ml_assets.resources.provenance import RECORD_METADATA, ArtifactKind, ProvenanceRecord
 
 __all__ = ["past_record", "reproduce"]
 
@@ -134,7 +134,7 @@ def _conditions(then: ProvenanceRecord, now: ProvenanceRecord) -> tuple[str, ...
 def _tracked(verdict: Verdict, record: ProvenanceRecord, storage: ArtifactStorage) -> Verdict:
     if record.mlflow is None:
         return verdict
-    from resources.tracked_model import set_run_tags
+    from ml_assets.resources.tracking.logged_model import set_run_tags
 
     tracking = storage.tracking
     try:

@@ -4,9 +4,9 @@ import json
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from resources.errors import ReproductionRefused
-from resources.identity import AssetPartition
-from resources.provenance import REPRODUCTION_VERSION
+from ml_assets.resources.errors import ReproductionRefused
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import REPRODUCTION_VERSION
 
 __all__ = ["DEFAULT_TOLERANCE", "ReproductionRequest", "parse_request"]
 

@@ -14,14 +14,14 @@ import dagster as dg
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._loggers import default_loggers
 
+from ml_assets.artifacts.io_manager import KIND_METADATA, STORAGE_KEY, ArtifactStorage
 from ml_assets.executors.placement import current_placement
 from ml_assets.reproduction.pinning import fetch_inputs, past_inputs, seed
-from ml_assets.storage import KIND_METADATA, STORAGE_KEY, ArtifactStorage
-from resources.errors import MlAssetsError, ReproductionRefused
-from resources.identity import AssetPartition
-from resources.provenance import RECORD_METADATA, ProvenanceRecord
-from resources.scratch import ScratchStore, ScratchTracking
-from resources.source import read_source
+from ml_assets.resources.errors import MlAssetsError, ReproductionRefused
+from ml_assets.resources.git.source import read_source
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.isolated import ScratchStore, ScratchTracking
+from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord
 
 if TYPE_CHECKING:
     from dagster._core.definitions.job_definition import JobDefinition

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from resources.identity import AssetPartition
-from resources.provenance import REPRODUCTION_METADATA, REPRODUCTION_VERSION, RunTags
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import REPRODUCTION_METADATA, REPRODUCTION_VERSION, RunTags
 
 __all__ = ["Outcome", "Verdict", "render_verdict"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ml_assets.console import Json, examples, say, warn
-from resources.errors import RetentionError
+from ml_assets.resources.errors import RetentionError
 
 if TYPE_CHECKING:
     from ml_assets.retention.plan import Plan
@@ -68,7 +68,7 @@ def _gc(
     collected.
     """
     from ml_assets.definitions import content_store, model_registry, open_instance, registry_client, settings
-    from ml_assets.retention.collector import Collector, Place
+    from ml_assets.retention.garbage_collector import Collector, Place
     from ml_assets.retention.policy import Policy
 
     unknown = [name for name in only or [] if name not in set(Place)]

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
-from resources.dvc_directory import HeldObject
-from resources.provenance import ArtifactKind
+from ml_assets.resources.dvc.directory import HeldObject
+from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = ["CollectedContent", "CollectedImage", "CollectedRun", "DataPlan", "Plan", "plan_data", "unkept_images"]
 

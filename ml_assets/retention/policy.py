@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
-from resources.provenance import ArtifactKind
+from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = ["GRACE", "Policy", "kept_nodes"]
 

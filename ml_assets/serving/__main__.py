@@ -2,10 +2,10 @@
 
 import sys
 
+from ml_assets.resources.errors import MlAssetsError
 from ml_assets.serving.logs import set_up_logging
 from ml_assets.serving.settings import load_serve_settings
 from ml_assets.serving.supervisor import supervise
-from resources.errors import MlAssetsError
 
 
 def main() -> None:

@@ -14,8 +14,16 @@ from urllib.parse import quote
 
 import orjson
 
+from ml_assets.resources.errors import (
+    MethodNotAllowed,
+    NotServed,
+    Overloaded,
+    PredictionFailed,
+    ServingError,
+)
 from ml_assets.serving.batching import Batcher, BatchReport
-from ml_assets.serving.bodies import BodyReader, Receive
+from ml_assets.serving.bodies import BodyReader, Receive, json_length
+from ml_assets.serving.drift_stats import Observer
 from ml_assets.serving.inference_protocol import (
     BINARY_EXTENSION,
     PLATFORM,
@@ -23,14 +31,12 @@ from ml_assets.serving.inference_protocol import (
     write_inference_response,
 )
 from ml_assets.serving.invocations import read_invocation, write_predictions
+from ml_assets.serving.ipc import Readiness
 from ml_assets.serving.logs import LogLines
-from ml_assets.serving.messages import Readiness
 from ml_assets.serving.metrics import CONTENT_TYPE, Metrics
-from ml_assets.serving.observation import Observer
-from ml_assets.serving.replies import Reply, json_reply, refusal
+from ml_assets.serving.responses import Reply, json_reply, refusal
 from ml_assets.serving.servable import Servable
 from ml_assets.serving.settings import ServeSettings
-from resources.errors import MethodNotAllowed, NotServed, Overloaded, PredictionFailed, RequestError, ServingError
 
 __all__ = ["BEGAN", "Application"]
 
@@ -229,15 +235,15 @@ class Application:
         servable = self._model()
         body = await self._bodies.read(headers, receive, until)
         try:
-            request = read_inference_request(body, _json_length(headers), servable)
+            request = read_inference_request(body, json_length(headers), servable)
             outputs = await self._predicted(request.feeds, until)
         finally:
             self._bodies.release(body)
         head = {**self._head, "id": request.id if request.id is not None else request_id}
-        parts, json_length = write_inference_response(outputs, request, head)
-        if json_length is None:
+        parts, length_of_json = write_inference_response(outputs, request, head)
+        if length_of_json is None:
             return Reply(200, parts)
-        length = (b"inference-header-content-length", str(json_length).encode())
+        length = (b"inference-header-content-length", str(length_of_json).encode())
         return Reply(200, parts, b"application/octet-stream", [length])
 
     async def _invoke(self, headers: dict[bytes, bytes], receive: Receive, until: float, request_id: str) -> Reply:
@@ -382,14 +388,3 @@ def _request_id(headers: dict[bytes, bytes]) -> str:
         return given.decode()
     trace = _TRACE_ID.match(headers.get(b"traceparent", b""))
     return trace[1].decode() if trace else os.urandom(16).hex()
-
-
-def _json_length(headers: dict[bytes, bytes]) -> int | None:
-    given = headers.get(b"inference-header-content-length")
-    if given is None:
-        return None
-    if not given.isdigit() or len(given) > 18:
-        raise RequestError(
-            "Inference-Header-Content-Length must be a whole number", next_step="send the length of the JSON part"
-        )
-    return int(given)

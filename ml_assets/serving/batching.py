@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ml_assets.resources.errors import InvalidInput, Overloaded, PredictionFailed, ServingError
 from ml_assets.serving.servable import Servable
 from ml_assets.serving.tables import Feeds
-from resources.errors import InvalidInput, Overloaded, PredictionFailed, ServingError
 
 __all__ = ["BatchReport", "Batcher"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
+from ml_assets.resources.errors import BodyTooLarge, BodyTooSlow, ClientGone, MediaTypeRefused, Overloaded, RequestError
 from ml_assets.serving.settings import ServeSettings
-from resources.errors import BodyTooLarge, BodyTooSlow, ClientGone, MediaTypeRefused, Overloaded, RequestError
 
-__all__ = ["BodyReader", "Receive", "read_json"]
+__all__ = ["BodyReader", "Receive", "json_length", "read_json"]
 
 _PACKED = (b"gzip", b"deflate")
 _EITHER_HEADER = 32
@@ -143,3 +143,19 @@ def read_json(body: bytes) -> Any:
     raise RequestError(
         f"the body is not JSON: {problem}", next_step="send JSON in UTF-8 with Content-Type: application/json"
     ) from problem
+
+
+def json_length(headers: dict[bytes, bytes]) -> int | None:
+    """Length of the JSON part of a body with binary tensors, where its header gives one.
+
+    Raises:
+        RequestError: the header is not a whole number.
+    """
+    given = headers.get(b"inference-header-content-length")
+    if given is None:
+        return None
+    if not given.isdigit() or len(given) > 18:
+        raise RequestError(
+            "Inference-Header-Content-Length must be a whole number", next_step="send the length of the JSON part"
+        )
+    return int(given)

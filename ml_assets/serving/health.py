@@ -3,8 +3,8 @@
 import http.client
 import sys
 
+from ml_assets.resources.errors import MlAssetsError
 from ml_assets.serving.settings import load_serve_settings
-from resources.errors import MlAssetsError
 
 __all__ = ["main"]
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import orjson
 
+from ml_assets.resources.errors import InvalidInput, RequestError
 from ml_assets.serving.bodies import read_json
 from ml_assets.serving.servable import Servable, TensorSpec
 from ml_assets.serving.tables import Feeds, TableReader
 from ml_assets.serving.tensors import DATATYPES, datatype_of, decode_binary, decode_json, encode_binary, encode_json
 from ml_assets.serving.values import shown
-from resources.errors import InvalidInput, RequestError
 
 __all__ = ["InferenceRequest", "check_tensor", "read_inference_request", "write_inference_response"]
 

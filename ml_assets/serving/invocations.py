@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from ml_assets.resources.errors import InvalidInput, MediaTypeRefused, RequestError
 from ml_assets.serving.bodies import read_json
 from ml_assets.serving.inference_protocol import check_tensor
 from ml_assets.serving.servable import Servable
@@ -22,7 +23,6 @@ from ml_assets.serving.signature import WHOLE_NUMBERS
 from ml_assets.serving.tables import Feeds, TableReader
 from ml_assets.serving.tensors import decode_json, encode_json
 from ml_assets.serving.values import shown
-from resources.errors import InvalidInput, MediaTypeRefused, RequestError
 
 __all__ = ["read_invocation", "write_predictions"]
 

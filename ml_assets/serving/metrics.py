@@ -16,7 +16,7 @@ from ml_assets.serving.reference import ModelIdentity
 
 if TYPE_CHECKING:  # the supervisor counts too, and has no need of NumPy
     from ml_assets.serving.batching import BatchReport
-    from ml_assets.serving.observation import Observation
+    from ml_assets.serving.drift_stats import Observation
 
 __all__ = ["Metrics"]
 

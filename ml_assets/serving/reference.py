@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from resources.errors import SettingsError
-from resources.identity import Digest
+from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.identity import Digest
 
 __all__ = ["ModelIdentity", "ModelReference"]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ml_assets.serving.content import EXAMPLE, GRAPH, SIGNATURE, Content, read_directory
+from ml_assets.resources.errors import InvalidInput, ModelUnavailable, ServingError
+from ml_assets.serving.model_files import EXAMPLE, GRAPH, SIGNATURE, Content, read_directory
 from ml_assets.serving.reference import ModelIdentity
 from ml_assets.serving.signature import Signature, read_signature
 from ml_assets.serving.tables import Feeds, TableReader
 from ml_assets.serving.tensors import DATATYPES, decode_json, onnx_datatype
-from resources.errors import InvalidInput, ModelUnavailable, ServingError
 
 __all__ = ["Servable", "TensorSpec", "load_servable", "open_servable"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from resources.errors import SettingsError
-from resources.identity import ImageReference
-from resources.process_limits import ProcessLimits
+from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.identity import ImageReference
+from ml_assets.resources.machine.limits import ProcessLimits
 
 __all__ = ["ServeSettings", "load_serve_settings", "set_variables_of_libraries"]
 

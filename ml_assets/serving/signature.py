@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from resources.errors import ModelUnavailable
+from ml_assets.resources.errors import ModelUnavailable
 
 __all__ = ["Column", "Signature", "read_signature"]
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ml_assets.serving.messages import Order, Readiness, read_status, write_status
+from ml_assets.resources.errors import ServingError, SettingsError
+from ml_assets.resources.identity import Digest
+from ml_assets.serving.ipc import Order, Readiness, read_status, write_status
 from ml_assets.serving.reference import ModelIdentity, ModelReference
 from ml_assets.serving.settings import ServeSettings, set_variables_of_libraries
 from ml_assets.serving.tracking import resolve
-from resources.errors import ServingError, SettingsError
-from resources.identity import Digest
 
 __all__ = ["supervise"]
 
@@ -158,7 +158,7 @@ class _Supervisor:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "ml_assets.serving.generation",
+            "ml_assets.serving.model_process",
             order.text,
             pass_fds=(self._listener.fileno(), report, self._lifeline),
         )

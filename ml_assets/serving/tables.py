@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ml_assets.resources.errors import InvalidInput
 from ml_assets.serving.signature import NUMBERS, Column
 from ml_assets.serving.values import shown
-from resources.errors import InvalidInput
 
 __all__ = ["Feeds", "Place", "TableReader"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ml_assets.resources.errors import InvalidInput, ModelUnavailable
 from ml_assets.serving.values import shown
-from resources.errors import InvalidInput, ModelUnavailable
 
 __all__ = ["datatype_of", "decode_binary", "decode_json", "encode_binary", "encode_json", "onnx_datatype"]
 

@@ -15,12 +15,12 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
-from ml_assets.serving.content import LISTING, Content, cached, read_directory, verified_files
+from ml_assets.resources.errors import ModelUnavailable, SettingsError
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.tracking.tags import RunTags
+from ml_assets.serving.model_files import LISTING, Content, cached, read_directory, verified_files
 from ml_assets.serving.reference import ModelIdentity, ModelReference
 from ml_assets.serving.settings import PREFIX, ServeSettings
-from resources.errors import ModelUnavailable, SettingsError
-from resources.identity import Digest
-from resources.run_tags import RunTags
 
 __all__ = ["TrackingServer", "fetch_model", "resolve"]
 

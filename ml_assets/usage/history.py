@@ -14,9 +14,9 @@ from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._serdes import deserialize_value
 
 from ml_assets.executors.placement import suggestion
-from ml_assets.lineage.events import read_record
-from resources.errors import LineageError, UnknownReference
-from resources.provenance import LAUNCH_TIMES_METADATA, LaunchTimes, ProvenanceRecord, Usage
+from ml_assets.lineage.index.event_parser import read_record
+from ml_assets.resources.errors import LineageError, UnknownReference
+from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, LaunchTimes, ProvenanceRecord, Usage
 
 __all__ = ["AssetHistory", "Taken", "read_history"]
 

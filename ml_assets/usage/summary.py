@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import Final
 
+from ml_assets.resources.provenance import Asked
 from ml_assets.usage.history import AssetHistory, Taken
-from resources.provenance import Asked
 
 __all__ = ["Advice", "AssetUsage", "Spread", "summarize"]
 

@@ -12,11 +12,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from resources.base_images import LOCK_FILE, read_base_images
-from resources.errors import ImageError
-from resources.identity import Digest
-from resources.image_builders.interface import ImageSpec
-from resources.image_builders.stages import is_pattern, read_dockerfile
+from ml_assets.resources.errors import ImageError
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.image_builders.base_images import LOCK_FILE, read_base_images
+from ml_assets.resources.image_builders.interface import ImageSpec
+from ml_assets.resources.image_builders.stages import is_pattern, read_dockerfile
 
 __all__ = ["base_digests", "build_key", "described_files"]
 

@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from resources.base_images import LOCK_FILE, base_image_reference
-from resources.errors import ImageError, RegistryError
-from resources.identity import Digest, ImageReference
-from resources.image_builders.build_key import base_digests, build_key
-from resources.image_builders.buildx import Builder, BuildError, Buildx
-from resources.image_builders.environment import running_environment_digest
-from resources.image_builders.environment_digest import EnvironmentRecipe
-from resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
-from resources.image_builders.progress import BuildProgress
-from resources.image_builders.secret_values import secret_values
-from resources.provenance import REPRODUCTION_VERSION, ImageLabels, Source
-from resources.registry import PublishedImage, RegistryClient
-from resources.source import read_source
+from ml_assets.resources.errors import ImageError, RegistryError
+from ml_assets.resources.git.source import read_source
+from ml_assets.resources.identity import Digest, ImageReference
+from ml_assets.resources.image_builders.base_images import LOCK_FILE, base_image_reference
+from ml_assets.resources.image_builders.build_key import base_digests, build_key
+from ml_assets.resources.image_builders.buildx import Builder, BuildError, Buildx
+from ml_assets.resources.image_builders.environment import running_environment_digest
+from ml_assets.resources.image_builders.environment_digest import EnvironmentRecipe
+from ml_assets.resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
+from ml_assets.resources.image_builders.progress import BuildProgress
+from ml_assets.resources.image_builders.secret_values import secret_values
+from ml_assets.resources.provenance import REPRODUCTION_VERSION, ImageLabels, Source
+from ml_assets.resources.registry.client import PublishedImage, RegistryClient
 
 __all__ = ["BuildKit", "BuildOptions"]
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resources.errors import EngineUnreachable, ImageError, RegistryError, SettingsError
-from resources.image_builders.progress import BuildProgress
+from ml_assets.resources.errors import EngineUnreachable, ImageError, RegistryError, SettingsError
+from ml_assets.resources.image_builders.progress import BuildProgress
 
 __all__ = ["BuildError", "Builder", "Buildx"]
 

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from resources.errors import ImageError
-from resources.identity import Digest
-from resources.image_builders.build_key import base_digests, build_key
-from resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
+from ml_assets.resources.errors import ImageError
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.image_builders.build_key import base_digests, build_key
+from ml_assets.resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
 
 __all__ = [
     "BAKED_ENVIRONMENT",

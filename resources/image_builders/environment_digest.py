@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from resources.errors import ImageError
-from resources.identity import Digest
-from resources.image_builders.build_key import described_files
-from resources.image_builders.interface import ImageSpec
-from resources.image_builders.stages import Stage, is_pattern, read_dockerfile
+from ml_assets.resources.errors import ImageError
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.image_builders.build_key import described_files
+from ml_assets.resources.image_builders.interface import ImageSpec
+from ml_assets.resources.image_builders.stages import Stage, is_pattern, read_dockerfile
 
 __all__ = ["EnvironmentRecipe"]
 

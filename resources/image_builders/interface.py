@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from resources.errors import DefinitionError
-from resources.identity import Digest, ImageReference
+from ml_assets.resources.errors import DefinitionError
+from ml_assets.resources.identity import Digest, ImageReference
 
 __all__ = ["BuiltImage", "ImageBuilder", "ImageSpec"]
 
@@ -62,7 +62,7 @@ class BuiltImage:
     index_digest: Digest | None
     """The index that stands above the image's manifest, if any."""
     build_key: Digest
-    """What the image was made from, code included; see `resources.image_builders.build_key`."""
+    """What the image was made from, code included; see `ml_assets.resources.image_builders.build_key`."""
     built: bool
     """Whether this call built something; False where nothing had to be built, or nothing can."""
     explanation: str

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from resources.errors import ImageError
+from ml_assets.resources.errors import ImageError
 
 __all__ = ["secret_values"]
 

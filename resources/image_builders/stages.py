@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from resources.errors import ImageError
+from ml_assets.resources.errors import ImageError
 
 __all__ = ["Dockerfile", "Instruction", "Stage", "is_pattern", "parse_dockerfile", "read_dockerfile"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from resources.identity import Digest
+from ml_assets.resources.identity import Digest
 from tests.bench.report import Measurement, write
 from tests.cluster.deployment import KubernetesDeployment, kubernetes_deployment
 from tests.containers.ground import Ground

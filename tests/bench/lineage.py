@@ -30,10 +30,10 @@ from dagster._core.event_api import EventLogCursor
 from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogStorageTable
 
 from ml_assets.lineage import Lineage
-from ml_assets.lineage.index import open_index
+from ml_assets.lineage.deletion_log import Ledger
+from ml_assets.lineage.index.index import open_index
 from ml_assets.lineage.questions import Question
-from ml_assets.retention.ledger import Ledger
-from resources.provenance import (
+from ml_assets.resources.provenance import (
     RECORD_METADATA,
     ArtifactKind,
     Hardware,
@@ -349,7 +349,7 @@ def _search_mlflow(runs: int) -> float:
     """Milliseconds, the median, that MLflow takes to find the run of a data version among so many."""
     from mlflow import MlflowClient
 
-    from resources.provenance import RunTags
+    from ml_assets.resources.provenance import RunTags
 
     with tempfile.TemporaryDirectory() as folder:
         client = MlflowClient(f"sqlite:///{folder}/mlflow.db")

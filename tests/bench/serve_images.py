@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from resources.image_builders.interface import ImageSpec
-from resources.registry import RegistryClient
+from ml_assets.resources.image_builders.interface import ImageSpec
+from ml_assets.resources.registry.client import RegistryClient
 from tests.containers.ground import Ground
 from tests.containers.train_image import project_build
 

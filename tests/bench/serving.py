@@ -171,7 +171,7 @@ def _gradient_boosting(folder: Path) -> ServedModel:
 
 def _flight_delay(folder: Path) -> ServedModel:
     """The reference pipeline's model of its first month."""
-    from resources.model_flavors import load_model
+    from ml_assets.resources.models.flavors import load_model
 
     place = folder / "pipeline"
     variables = {
@@ -200,7 +200,7 @@ def _written(folder: Path, library: str, estimator: Any, frame: pd.DataFrame) ->
     import mlflow.sklearn
     import mlflow.xgboost
 
-    from resources.model_flavors import save_model
+    from ml_assets.resources.models.flavors import save_model
 
     saved = save_model(estimator, folder / "canonical", input_example=frame)
     flavor = {"sklearn": mlflow.sklearn, "xgboost": mlflow.xgboost}[library]

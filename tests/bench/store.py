@@ -15,8 +15,8 @@ from pathlib import Path
 
 from dvc.repo import Repo
 
-from resources.dvc import DvcStore
-from resources.provenance import Content
+from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.provenance import Content
 from tests.bench.report import Measurement, write
 
 _FILES = 50_000

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 
 from ml_assets.doctor.checks import checks_of
-from ml_assets.doctor.examination import Finding, Verdict, examine
-from resources.settings import Settings, load_settings
+from ml_assets.doctor.runner import Finding, Verdict, examine
+from ml_assets.resources.settings import Settings, load_settings
 from tests.cluster.deployment import kubectl
 from tests.containers.deployment import PROJECT
 from tests.containers.ground import Ground

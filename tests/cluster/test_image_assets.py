@@ -10,12 +10,12 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from ml_assets.executors.orders import BUILDS_LABEL
+from ml_assets.executors.container_request import BUILDS_LABEL
 from ml_assets.flight_delays.assets import builder_image as builder_asset
-from resources.identity import ImageReference
-from resources.image_builders.interface import ImageSpec
-from resources.provenance import ImageLabels, ProvenanceRecord
-from resources.registry import RegistryClient
+from ml_assets.resources.identity import ImageReference
+from ml_assets.resources.image_builders.interface import ImageSpec
+from ml_assets.resources.provenance import ImageLabels, ProvenanceRecord
+from ml_assets.resources.registry.client import RegistryClient
 from tests.cluster.deployment import KubernetesDeployment
 from tests.containers.fixtures import OpenKubernetes
 from tests.containers.ground import Ground

@@ -15,10 +15,10 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from ml_assets.images import make_images
-from resources.base_images import LOCK_FILE, update_base_images
-from resources.identity import ImageReference
-from resources.provenance import ImageLabels, ProvenanceRecord
-from resources.registry import RegistryClient
+from ml_assets.resources.identity import ImageReference
+from ml_assets.resources.image_builders.base_images import LOCK_FILE, update_base_images
+from ml_assets.resources.provenance import ImageLabels, ProvenanceRecord
+from ml_assets.resources.registry.client import RegistryClient
 from tests.cluster.deployment import KubernetesDeployment
 from tests.containers.fixtures import OpenKubernetes
 from tests.containers.ground import Ground

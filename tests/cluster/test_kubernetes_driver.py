@@ -12,9 +12,9 @@ from uuid import uuid4
 import pytest
 
 from ml_assets.definitions import image_builder
-from resources.errors import EngineUnreachable, ImageError
-from resources.image_builders.interface import BuiltImage, ImageBuilder
-from resources.settings import load_settings
+from ml_assets.resources.errors import EngineUnreachable, ImageError
+from ml_assets.resources.image_builders.interface import BuiltImage, ImageBuilder
+from ml_assets.resources.settings import load_settings
 from tests.cluster.deployment import kubectl
 from tests.containers.buildkitd_image import buildkitd_image
 from tests.containers.deployment import PROJECT

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from resources.pools import parse_memory
+from ml_assets.resources.pools import parse_memory
 from tests.cluster.deployment import KubernetesDeployment
 from tests.containers.deployment import Deployment
 from tests.containers.fixtures import OpenKubernetes

@@ -34,7 +34,7 @@ Manifest = dict[str, Any]
 
 @functools.cache
 def built(overlay: str) -> tuple[Manifest, ...]:
-    """The manifests of a folder of deployments/kubernetes."""
+    """The manifests of a folder of deployments/engine."""
     kubectl = require_program("kubectl", "kubernetes-client")
     done = subprocess.run([kubectl, "kustomize", str(FOLDER / overlay)], capture_output=True, text=True, check=True)
     return tuple(yaml.safe_load_all(done.stdout))
@@ -71,7 +71,7 @@ def test_everything_is_in_one_namespace_that_wants_the_restricted_standard(overl
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_pods_keep_to_the_restricted_standard(overlay: str) -> None:
-    """https://kubernetes.io/docs/concepts/security/pod-security-standards/"""
+    """https://engine.io/docs/concepts/security/pod-security-standards/"""
     for name, pod in pods(overlay).items():
         assert pod["securityContext"]["runAsNonRoot"], name
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
@@ -122,9 +122,10 @@ def test_run_workers_keep_to_the_restricted_standard_and_start_in_the_code_locat
 
 
 def test_run_workers_may_do_what_the_executor_does_and_nothing_more() -> None:
-    from ml_assets.executors import kubernetes, kubernetes_pods
+    from ml_assets.executors.kubernetes import engine
+    from ml_assets.executors.kubernetes import pods as pods_module
 
-    source = inspect.getsource(kubernetes) + inspect.getsource(kubernetes_pods)
+    source = inspect.getsource(engine) + inspect.getsource(pods_module)
     assert granted("ml-assets") == called(source)
 
 
@@ -152,7 +153,7 @@ def test_daemon_may_do_what_the_run_launcher_does_and_nothing_more() -> None:
 
 
 def test_code_location_may_do_what_its_sweep_does_and_nothing_more() -> None:
-    from ml_assets.executors.kubernetes import KubernetesEngine as Engine
+    from ml_assets.executors.kubernetes.engine import KubernetesEngine as Engine
 
     used = (Engine.all_runs, Engine.observe, Engine.stop, Engine.remove)
     assert granted("ml-assets-code-location") == called("".join(map(inspect.getsource, used)))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from resources.provenance import OVERRIDES_TAG, RECORD_METADATA, ProvenanceRecord
+from ml_assets.resources.provenance import OVERRIDES_TAG, RECORD_METADATA, ProvenanceRecord
 from tests.cluster.kustomized import COMMIT, Kustomized, kustomized
 from tests.containers.ground import Ground
 from tests.containers.stand_ins import services_image

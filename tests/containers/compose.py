@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from resources.provenance import ProvenanceRecord
+from ml_assets.resources.provenance import ProvenanceRecord
 from tests.containers.ground import Ground
 from tests.containers.stand_ins import stand_in
 from tests.containers.webserver import Webserver
@@ -23,7 +23,7 @@ COMMIT = "c0" * 20
 _DOCKER_TARGET = PROJECT / "deployments" / "docker"
 _RECORDS = """
 import json, sys, dagster
-from resources.provenance import RECORD_METADATA
+from ml_assets.resources.provenance import RECORD_METADATA
 with dagster.DagsterInstance.get() as instance:
     for event in instance.all_logs(sys.argv[1], of_type=dagster.DagsterEventType.ASSET_MATERIALIZATION):
         print(json.dumps(event.asset_materialization.metadata[RECORD_METADATA].value))
@@ -137,7 +137,7 @@ def compose_project(ground: Ground, folder: Path) -> Iterator[Compose]:
         folder: empty directory.
     """
     for code in ("ml_assets", "resources"):
-        shutil.copytree(PROJECT / code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PROJECT / code, folder / code, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(["make", f"DOCKER_TARGET={folder}", f"{folder}/.env"], cwd=PROJECT, capture_output=True, check=True)
     name = f"ml-assets-tests-{uuid4().hex[:12]}"
     variables = {

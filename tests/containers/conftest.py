@@ -9,15 +9,15 @@ from uuid import uuid4
 
 import pytest
 
-from resources.base_images import LOCK_FILE, update_base_images
-from resources.image_builders.buildkit import BuildOptions
-from resources.image_builders.interface import ImageSpec
-from resources.registry import RegistryClient
+from ml_assets.resources.image_builders.base_images import LOCK_FILE, update_base_images
+from ml_assets.resources.image_builders.buildkit import BuildOptions
+from ml_assets.resources.image_builders.interface import ImageSpec
+from ml_assets.resources.registry.client import RegistryClient
 from tests.conftest import require_program
 from tests.containers.ground import Ground
 from tests.containers.small_project import DOCKERFILE, Project
 from tests.oci_registry import OciRegistry
-from tests.resources.test_registry_auth import PASSWORD, PASSWORD_FILE, USER
+from tests.resources.registry.test_session import PASSWORD, PASSWORD_FILE, USER
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,11 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from resources.identity import ImageReference
-from resources.image_builders.buildkit import BuildKit, BuildOptions
-from resources.image_builders.buildx import Buildx
-from resources.image_builders.interface import BuiltImage, ImageSpec
-from resources.registry import RegistryClient
+from ml_assets.resources.identity import ImageReference
+from ml_assets.resources.image_builders.buildkit import BuildKit, BuildOptions
+from ml_assets.resources.image_builders.buildx import Buildx
+from ml_assets.resources.image_builders.interface import BuiltImage, ImageSpec
+from ml_assets.resources.registry.client import RegistryClient
 
 DOCKERFILE = """\
 ARG BASE_IMAGE

@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from resources.base_images import LOCK_FILE
-from resources.errors import EngineUnreachable, ImageError, RegistryError
-from resources.identity import Digest
-from resources.image_builders.buildx import Buildx
-from resources.registry import RegistryClient
+from ml_assets.resources.errors import EngineUnreachable, ImageError, RegistryError
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.image_builders.base_images import LOCK_FILE
+from ml_assets.resources.image_builders.buildx import Buildx
+from ml_assets.resources.registry.client import RegistryClient
 from tests.containers.small_project import DOCKERFILE, Project
 
 

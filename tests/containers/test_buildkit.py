@@ -11,13 +11,13 @@ from uuid import uuid4
 import pytest
 import requests
 
-from resources.base_images import LOCK_FILE
-from resources.identity import Digest, ImageReference
-from resources.image_builders.buildkit import BuildKit, BuildOptions
-from resources.image_builders.buildx import Buildx
-from resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
-from resources.provenance import ImageLabels
-from resources.registry import RegistryClient
+from ml_assets.resources.identity import Digest, ImageReference
+from ml_assets.resources.image_builders.base_images import LOCK_FILE
+from ml_assets.resources.image_builders.buildkit import BuildKit, BuildOptions
+from ml_assets.resources.image_builders.buildx import Buildx
+from ml_assets.resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
+from ml_assets.resources.provenance import ImageLabels
+from ml_assets.resources.registry.client import RegistryClient
 from tests.containers.ground import Ground
 from tests.containers.small_project import DOCKERFILE, Project, git, run_in
 from tests.contracts.image_builder import ImageBuilderContract

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from resources.image_builders.buildx import Buildx
+from ml_assets.resources.image_builders.buildx import Buildx
 from tests.containers.buildkitd_image import buildkitd_image
 from tests.containers.ground import Ground
 from tests.containers.small_project import Project, run_in

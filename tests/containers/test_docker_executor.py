@@ -13,8 +13,8 @@ from ml_assets.executors.docker import DockerEngine
 from ml_assets.executors.engine import Observation, Order, State, container_labels
 from ml_assets.executors.failures import Cause
 from ml_assets.executors.placement import Placement
-from resources.pools import Pool
-from resources.settings import ContainerSettings
+from ml_assets.resources.pools import Pool
+from ml_assets.resources.settings import ContainerSettings
 from tests.containers.deployment import Deployment, DockerDeployment
 from tests.containers.fixtures import OpenDocker
 from tests.containers.ground import Ground

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ml_assets.definitions import image_builder
-from resources.settings import load_settings
+from ml_assets.resources.settings import load_settings
 from tests.containers.ground import Ground
 from tests.containers.small_project import Project
 from tests.containers.train_image import image_variables

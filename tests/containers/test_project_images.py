@@ -14,11 +14,11 @@ import pytest
 
 from ml_assets.flight_delays.definitions import flight_delays
 from ml_assets.images import image_specs
-from resources.base_images import LOCK_FILE
-from resources.identity import ImageReference
-from resources.image_builders.buildkit import BuildOptions
-from resources.provenance import ImageLabels
-from resources.registry import RegistryClient
+from ml_assets.resources.identity import ImageReference
+from ml_assets.resources.image_builders.base_images import LOCK_FILE
+from ml_assets.resources.image_builders.buildkit import BuildOptions
+from ml_assets.resources.provenance import ImageLabels
+from ml_assets.resources.registry.client import RegistryClient
 from tests.conftest import unavailable
 from tests.containers.ground import Ground
 from tests.containers.small_project import Project, run_in
@@ -37,7 +37,7 @@ def checkout(ground: Ground, base: str, tmp_path_factory: pytest.TempPathFactory
     """This project as it is, with a lock of base images that the registry at hand answered."""
     root = tmp_path_factory.mktemp("checkout")
     for name in ("deployments", "ml_assets", "resources"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, root / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (*(file.name for file in ROOT.glob("Dockerfile.*")), *PROJECT_FILES):
         shutil.copy(ROOT / name, root / name)
     (root / LOCK_FILE).write_text(base)

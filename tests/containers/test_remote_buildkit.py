@@ -11,12 +11,12 @@ from uuid import uuid4
 import pytest
 import requests
 
-from resources.errors import EngineUnreachable, ImageError, SettingsError
-from resources.identity import ImageReference
-from resources.image_builders.buildkit import BuildKit, BuildOptions
-from resources.image_builders.buildx import Buildx
-from resources.image_builders.interface import ImageBuilder
-from resources.registry import RegistryClient
+from ml_assets.resources.errors import EngineUnreachable, ImageError, SettingsError
+from ml_assets.resources.identity import ImageReference
+from ml_assets.resources.image_builders.buildkit import BuildKit, BuildOptions
+from ml_assets.resources.image_builders.buildx import Buildx
+from ml_assets.resources.image_builders.interface import ImageBuilder
+from ml_assets.resources.registry.client import RegistryClient
 from tests.containers import test_buildkit
 from tests.containers.buildkit_relay import buildkit_relay
 from tests.containers.ground import Ground

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from resources.image_builders.buildx import Buildx
-from resources.image_builders.interface import BuiltImage
+from ml_assets.resources.image_builders.buildx import Buildx
+from ml_assets.resources.image_builders.interface import BuiltImage
 from tests.containers.small_project import Project
 
 A_DAY, ANOTHER_DAY = 1_000_000_000, 1_600_000_000

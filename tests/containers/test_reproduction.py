@@ -6,7 +6,7 @@ from functools import partial
 
 from mlflow import MlflowClient
 
-from resources.provenance import OVERRIDES_TAG, RunTags
+from ml_assets.resources.provenance import OVERRIDES_TAG, RunTags
 from tests.containers.fixtures import OpenDocker
 from tests.contracts.reproduction import MODULE, NOW, require_reproduction
 

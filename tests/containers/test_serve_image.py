@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from resources.image_builders.interface import ImageSpec
+from ml_assets.resources.image_builders.interface import ImageSpec
 from tests.containers.ground import Ground
 from tests.containers.train_image import project_build
 from tests.ml_assets.serving.models import COLUMNS, ROWS, write_model

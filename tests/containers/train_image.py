@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
-from resources.image_builders.interface import BuiltImage, ImageSpec
+from ml_assets.resources.image_builders.interface import BuiltImage, ImageSpec
 from tests.containers.ground import Ground
 
 PROJECT = Path(__file__).parents[2]
@@ -55,13 +55,13 @@ def train_build(ground: Ground, folder: Path) -> Callable[[], BuiltImage]:
 def project_build(ground: Ground, folder: Path, spec: ImageSpec) -> Callable[[], BuiltImage]:
     """What builds an image of a copy of this checkout; see `train_build`."""
     from ml_assets.definitions import image_builder, registry_client
-    from resources.base_images import LOCK_FILE, update_base_images
-    from resources.settings import load_settings
+    from ml_assets.resources.image_builders.base_images import LOCK_FILE, update_base_images
+    from ml_assets.resources.settings import load_settings
 
     for name in (*_FILES, *(file.name for file in PROJECT.glob("Dockerfile.*"))):
         shutil.copy(PROJECT / name, folder)
     for name in ("deployments", "resources", "ml_assets"):
-        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PROJECT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     repository, tag = ground.base_image.split("/", 1)[1].rsplit(":", 1)
     lock = {"schema_version": 1, "images": {"python": {"repository": repository, "tag": tag, "answer": None}}}
     (folder / LOCK_FILE).write_text(json.dumps(lock))

@@ -14,7 +14,7 @@ import pytest
 from dagster._core.events import DagsterEvent
 
 from ml_assets.executors.failures import Cause
-from resources.provenance import OVERRIDES_TAG, PLACEMENT_METADATA, RECORD_METADATA, ProvenanceRecord
+from ml_assets.resources.provenance import OVERRIDES_TAG, PLACEMENT_METADATA, RECORD_METADATA, ProvenanceRecord
 from tests.containers.deployment import Deployment
 
 STEPS = "tests.containers.steps"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from resources.base_images import LOCK_FILE
-from resources.errors import ImageError
-from resources.identity import Digest
-from resources.image_builders.interface import ImageBuilder, ImageSpec
+from ml_assets.resources.errors import ImageError
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.image_builders.base_images import LOCK_FILE
+from ml_assets.resources.image_builders.interface import ImageBuilder, ImageSpec
 
 
 def write_project(root: Path, *, base: bytes | None = b"base") -> ImageSpec:

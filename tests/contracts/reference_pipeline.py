@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ml_assets.flight_delays.definitions import JOB_NAME
+from ml_assets.resources.provenance import ProvenanceRecord, RunTags
 from ml_assets.usage.history import read_history
-from resources.provenance import ProvenanceRecord, RunTags
 from tests.containers.deployment import Deployment
 from tests.containers.ground import Ground
 from tests.containers.small_project import git

@@ -10,7 +10,7 @@ import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 from mlflow import MlflowClient
 
-from resources.provenance import REPRODUCTION_METADATA
+from ml_assets.resources.provenance import REPRODUCTION_METADATA
 from tests.containers import reproduced
 from tests.containers.deployment import PROJECT, Deployment
 from tests.contracts.container_executor import Story

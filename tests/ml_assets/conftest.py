@@ -8,10 +8,10 @@ import dagster as dg
 import pytest
 
 from ml_assets.addresses import Addresses
-from ml_assets.storage import STORAGE_KEY, ArtifactStorage
-from resources.dvc import DvcStore
-from resources.image_builders.environment import InterpreterEnvironment
-from resources.tracking import MlflowTracking
+from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
+from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.image_builders.environment import InterpreterEnvironment
+from ml_assets.resources.tracking.runs import MlflowTracking
 
 PROJECT = Path(__file__).parents[2]
 

@@ -1,8 +1,8 @@
 """Addresses that people's browsers open."""
 
 from ml_assets.addresses import Addresses
-from resources.identity import AssetPartition
-from resources.settings import load_settings
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.settings import load_settings
 
 ADDRESSES = Addresses("https://dagster.example/", "https://mlflow.example", "https://lineage.example/ml")
 

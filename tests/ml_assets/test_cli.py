@@ -17,16 +17,16 @@ import yaml
 from mlflow import MlflowClient
 
 from ml_assets import cli
+from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.datasets import dataset
 from ml_assets.definitions import open_instance, resources_for, settings
 from ml_assets.features import feature_set
 from ml_assets.images import container_image
 from ml_assets.models import TrainedModel, model
-from ml_assets.storage import STORAGE_KEY
-from resources.base_images import LOCK_FILE
-from resources.identity import Digest
-from resources.model_flavors import load_model
-from resources.provenance import RECORD_METADATA, SCHEMA_VERSION
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.image_builders.base_images import LOCK_FILE
+from ml_assets.resources.models.flavors import load_model
+from ml_assets.resources.provenance import RECORD_METADATA, SCHEMA_VERSION
 from tests.oci_registry import OciRegistry
 
 PROGRAM = Path(sys.prefix) / "bin" / "ml-assets"

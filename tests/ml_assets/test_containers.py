@@ -5,8 +5,8 @@ import pytest
 from ml_assets.containers import IMAGES_GROUP, ContainerSpec, image_key, runs_in
 from ml_assets.datasets import dataset
 from ml_assets.images import container_image
-from resources.errors import DefinitionError
-from resources.provenance import CONTAINER_TAG
+from ml_assets.resources.errors import DefinitionError
+from ml_assets.resources.provenance import CONTAINER_TAG
 
 train_image = container_image("train", dockerfile="Dockerfile.train", sources=["ml_assets"])
 

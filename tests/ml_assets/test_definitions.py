@@ -8,11 +8,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.definitions import content_store, defs, open_instance, registry_client, resources_for, settings
+from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.settings import Settings, load_settings
 from ml_assets.sensors import ALERTS_KEY
-from ml_assets.storage import STORAGE_KEY
-from resources.errors import SettingsError
-from resources.settings import Settings, load_settings
 
 PROJECT = Path(__file__).parents[2]
 

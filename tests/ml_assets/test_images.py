@@ -7,12 +7,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
 from ml_assets.images import container_image, image_specs, make_images, with_build_keys
-from ml_assets.storage import STORAGE_KEY, ArtifactStorage
-from resources.errors import ImageError, UnknownReference
-from resources.identity import Digest, ImageReference
-from resources.image_builders.environment import InterpreterEnvironment
-from resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
+from ml_assets.resources.errors import ImageError, UnknownReference
+from ml_assets.resources.identity import Digest, ImageReference
+from ml_assets.resources.image_builders.environment import InterpreterEnvironment
+from ml_assets.resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
 from tests.contracts.image_builder import write_project
 
 ENVIRONMENT = Digest.of_bytes(b"environment")

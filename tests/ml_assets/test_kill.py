@@ -10,11 +10,11 @@ import dagster as dg
 import pytest
 from dagster._core.workspace.load_target import ModuleTarget
 
+from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.definitions import settings
-from ml_assets.storage import STORAGE_KEY
-from resources.identity import Digest
-from resources.processes import ProcessIdentity
-from resources.provenance import RECORD_METADATA, ProvenanceRecord, RunTags
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.machine.process_identity import ProcessIdentity
+from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord, RunTags
 from tests.dagster_daemon import PROJECT, Daemons, daemons, own_settings
 from tests.graphql import LAUNCH, TERMINATE
 from tests.ml_assets.waiting_assets import FIRST_ATTEMPT_FAILS, defs, retried_model, waiting_model

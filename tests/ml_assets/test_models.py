@@ -14,18 +14,18 @@ import pytest
 from mlflow import MlflowClient
 
 from ml_assets.addresses import Addresses
+from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
+from ml_assets.artifacts.statement import provenance_statement
 from ml_assets.datasets import dataset
-from ml_assets.lineage.statement import provenance_statement
 from ml_assets.models import TrainedModel, model
+from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.errors import DefinitionError, InvalidInput, MlAssetsError, SchemaError, TrackingError
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.image_builders.environment import InterpreterEnvironment
+from ml_assets.resources.models.flavors import load_model, save_model
+from ml_assets.resources.provenance import RECORD_METADATA, ArtifactKind, ProvenanceRecord, RunTags
+from ml_assets.resources.tracking.runs import MlflowTracking
 from ml_assets.serving.servable import open_servable
-from ml_assets.storage import STORAGE_KEY, ArtifactStorage
-from resources.dvc import DvcStore
-from resources.errors import DefinitionError, InvalidInput, MlAssetsError, SchemaError, TrackingError
-from resources.identity import Digest
-from resources.image_builders.environment import InterpreterEnvironment
-from resources.model_flavors import load_model, save_model
-from resources.provenance import RECORD_METADATA, ArtifactKind, ProvenanceRecord, RunTags
-from resources.tracking import MlflowTracking
 
 PROJECT = Path(__file__).parents[2]
 ROWS = pd.DataFrame({"distance": np.arange(40.0), "delay": np.arange(40.0) * 2 + 1})

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 from dagster._core.definitions.observe import observe as dagster_observe
 
+from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
 from ml_assets.features import feature_set
-from ml_assets.storage import STORAGE_KEY, ArtifactStorage
+from ml_assets.resources.dvc.git import tracked_version
+from ml_assets.resources.errors import DefinitionError, InputError
+from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord
 from ml_assets.tracked import tracked_dataset, tracked_dataset_sensor
-from resources.dvc_tracked import tracked_version
-from resources.errors import DefinitionError, InputError
-from resources.provenance import RECORD_METADATA, ProvenanceRecord
 from tests.ml_assets.lineage.indexed import load_graph
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from resources.alerts import Alerts
-from resources.errors import AlertError, SettingsError
-from resources.settings import load_settings
+from ml_assets.resources.alerts import Alerts
+from ml_assets.resources.errors import AlertError, SettingsError
+from ml_assets.resources.settings import load_settings
 
 SECRET_PATH = "/services/T000/B000/secret"
 

@@ -2,8 +2,8 @@ import pickle
 
 import pytest
 
-from resources import errors
-from resources.errors import ContentMissing, MlAssetsError, StoreError
+from ml_assets.resources import errors
+from ml_assets.resources.errors import ContentMissing, MlAssetsError, StoreError
 
 every_error = pytest.mark.parametrize("name", errors.__all__)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from resources.pools import Override, Pool, Toleration, check_pools, parse_memory, print_memory
+from ml_assets.resources.pools import Override, Pool, Toleration, check_pools, parse_memory, print_memory
 
 GIB = 2**30
 

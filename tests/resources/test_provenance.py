@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from resources import provenance
-from resources.provenance import (
+from ml_assets.resources import provenance
+from ml_assets.resources.provenance import (
     ArtifactKind,
     Content,
     Hardware,

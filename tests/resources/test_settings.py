@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from resources import settings as module
-from resources.errors import SettingsError
-from resources.settings import Settings, load_settings, operating_system_user
+from ml_assets.resources import settings as module
+from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.settings import Settings, load_settings, operating_system_user
 
 ROOT = Path(__file__).parents[2]
 GOOD = """
@@ -240,12 +240,14 @@ def test_root_is_found_from_the_code_outside_of_a_project(tmp_path: Path, monkey
 
 
 def test_code_without_a_project_is_told(tmp_path: Path) -> None:
-    installed = tmp_path / "installed" / "resources"
+    installed = tmp_path / "installed" / "ml_assets" / "resources"
     installed.mkdir(parents=True)
+    (installed.parent / "__init__.py").touch()
     for name in ("__init__", "settings", "errors", "pools"):
         (installed / f"{name}.py").write_text((ROOT / "resources" / f"{name}.py").read_text())
     code = (
-        "import sys; sys.path.insert(0, 'installed'); from resources.settings import load_settings; load_settings({})"
+        "import sys; sys.path.insert(0, 'installed'); "
+        "from ml_assets.resources.settings import load_settings; load_settings({})"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "SettingsError: there is no deployments/*/settings.toml in" in done.stderr

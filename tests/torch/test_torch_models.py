@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.datasets import dataset
 from ml_assets.models import TrainedModel, model
+from ml_assets.resources.errors import DefinitionError
+from ml_assets.resources.models.flavors import load_model, predict, save_model
+from ml_assets.resources.models.torch import WEIGHTS_FILE
+from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord
 from ml_assets.serving.servable import open_servable
-from ml_assets.storage import STORAGE_KEY
-from resources.errors import DefinitionError
-from resources.model_flavors import load_model, predict, save_model
-from resources.provenance import RECORD_METADATA, ProvenanceRecord
-from resources.torch_models import WEIGHTS_FILE
 from tests.ml_assets.test_models import storage_in
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: make test-torch", exc_type=ImportError)
@@ -59,7 +59,7 @@ def test_equal_modules_have_equal_bytes_in_every_process(tmp_path: Path) -> None
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from resources.model_flavors import save_model\n"
+        "from ml_assets.resources.models.flavors import save_model\n"
         "from tests.torch.test_torch_models import FRAME, network\n"
         "print(save_model(network(), Path(sys.argv[1]), input_example=FRAME).listing.decode())\n"
     )

@@ -17,7 +17,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from resources.provenance import RECORD_METADATA, ProvenanceRecord
+from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord
 from tests.conftest import require_program
 
 PROJECT = Path(__file__).parents[2]

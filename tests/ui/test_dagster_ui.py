@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from ml_assets.artifacts.metadata import NOT_CONTAINERIZED
 from ml_assets.definitions import defs
 from ml_assets.flight_delays import assets
 from ml_assets.flight_delays.definitions import JOB_NAME, nightly_retraining
 from ml_assets.flight_delays.training import TrainConfig
-from ml_assets.presentation import NOT_CONTAINERIZED
-from resources.identity import AssetPartition
-from resources.provenance import LaunchKind
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import LaunchKind
 from tests.ui.conftest import PROJECT, Deployment
 
 JANUARY, FEBRUARY, MARCH = "2013-01-01", "2013-02-01", "2013-03-01"

@@ -10,10 +10,10 @@ from playwright.sync_api import Locator, Page, expect
 
 from ml_assets.addresses import Addresses
 from ml_assets.lineage.graph import LineageGraph, Trace
-from ml_assets.lineage.pictures import render_page
-from resources.provenance import ArtifactKind
+from ml_assets.lineage.html_page import render_page
+from ml_assets.resources.provenance import ArtifactKind
+from tests.ml_assets.artifacts.test_metadata import record
 from tests.ml_assets.lineage.graphs import made, pipeline, tangle, trace_of
-from tests.ml_assets.test_presentation import record
 
 Shown = Callable[[Trace], None]
 MODEL = "delay_model@2000-03#12"

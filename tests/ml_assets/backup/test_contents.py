@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ml_assets.backup.contents import Backup
-from resources.errors import BackupError, StoreError
-from resources.identity import Digest, ImageReference
-from resources.registry import RegistryClient
-from resources.trees import Tree
+from ml_assets.resources.dvc.trees import Tree
+from ml_assets.resources.errors import BackupError, StoreError
+from ml_assets.resources.identity import Digest, ImageReference
+from ml_assets.resources.registry.client import RegistryClient
 from tests.conftest import require_program
 from tests.oci_registry import OciRegistry
 

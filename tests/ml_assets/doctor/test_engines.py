@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ml_assets.doctor.checks import checks_of
-from ml_assets.doctor.examination import Check, Verdict, examine
-from resources.settings import Settings, load_settings
+from ml_assets.doctor.runner import Check, Verdict, examine
+from ml_assets.resources.settings import Settings, load_settings
 from tests.ports import free_port
 
 PROJECT = Path(__file__).parents[3]

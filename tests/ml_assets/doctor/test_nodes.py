@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from ml_assets.doctor.examination import Verdict
 from ml_assets.doctor.nodes import pool_finding
-from resources.pools import Pool, Toleration
+from ml_assets.doctor.runner import Verdict
+from ml_assets.resources.pools import Pool, Toleration
 
 GPU = Pool(
     cpus=4,

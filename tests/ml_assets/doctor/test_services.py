@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ml_assets.doctor import services
-from ml_assets.doctor.examination import Check, Finding, Verdict, examine
-from resources.settings import Settings, load_settings
+from ml_assets.doctor.runner import Check, Finding, Verdict, examine
+from ml_assets.resources.settings import Settings, load_settings
 from tests.conftest import require_program
 from tests.oci_registry import OciRegistry
 from tests.ports import free_port

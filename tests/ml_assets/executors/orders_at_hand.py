@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_assets.executors.engine import Order, container_labels
 from ml_assets.executors.placement import Placement
-from resources.pools import Pool
+from ml_assets.resources.pools import Pool
 
 RUN = "0b0fbe4c-8c3c-4d1e-9d0e-0e3c1a5f3d11"
 IMAGE = "registry.example:5000/ml/train@sha256:" + "a" * 64

@@ -18,7 +18,7 @@ import pytest
 from ml_assets.executors import definition, image_check, launch
 from ml_assets.executors.engine import RUN_LABEL, ContainerEngine, Observation, Order, State
 from ml_assets.executors.failures import Cause, Failure
-from resources.errors import EngineRefused, EngineUnreachable
+from ml_assets.resources.errors import EngineRefused, EngineUnreachable
 
 __all__ = ["UNREACHABLE", "ProcessEngine", "delete_container", "end_container", "processes", "used"]
 

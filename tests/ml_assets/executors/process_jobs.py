@@ -11,12 +11,12 @@ from typing import NoReturn
 import dagster as dg
 
 from ml_assets.containers import runs_in
+from ml_assets.executors.container_request import container_name
 from ml_assets.executors.definition import container_executor
 from ml_assets.executors.failures import Cause
-from ml_assets.executors.orders import container_name
 from ml_assets.executors.placement import Placement, PlacementRules, current_placement
-from resources.pools import Override, Pool
-from resources.settings import ContainerSettings
+from ml_assets.resources.pools import Override, Pool
+from ml_assets.resources.settings import ContainerSettings
 from tests.ml_assets.executors.process_engine import delete_container, end_container
 
 IMAGE = "registry.example/train@sha256:" + "a" * 64

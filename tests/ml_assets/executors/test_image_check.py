@@ -7,7 +7,7 @@ import requests
 
 from ml_assets.executors.image_check import image_check
 from ml_assets.executors.placement import Placement
-from resources.registry import RegistryClient
+from ml_assets.resources.registry.client import RegistryClient
 from tests.oci_registry import OciRegistry
 
 STRANGER = "sha256:" + "0" * 64

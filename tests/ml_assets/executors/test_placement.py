@@ -8,6 +8,7 @@ import pytest
 from dagster._core.execution.api import create_execution_plan
 from dagster._core.execution.plan.step import UnresolvedMappedExecutionStep
 
+from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.containers import runs_in
 from ml_assets.executors.placement import (
     EVERY_STEP,
@@ -19,11 +20,10 @@ from ml_assets.executors.placement import (
     placed,
 )
 from ml_assets.images import container_image
-from ml_assets.storage import STORAGE_KEY
-from resources.errors import PlacementError
-from resources.pools import Override, Pool
-from resources.provenance import OVERRIDES_TAG, RECORD_METADATA, ArtifactKind
-from resources.settings import ContainerSettings
+from ml_assets.resources.errors import PlacementError
+from ml_assets.resources.pools import Override, Pool
+from ml_assets.resources.provenance import OVERRIDES_TAG, RECORD_METADATA, ArtifactKind
+from ml_assets.resources.settings import ContainerSettings
 from tests.resources.test_provenance import RECORD
 
 TRAIN = "registry.example/ml/train@sha256:" + "a" * 64

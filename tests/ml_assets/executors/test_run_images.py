@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from ml_assets.executors.run_images import image_record
-from resources.provenance import RECORD_METADATA, ArtifactKind
+from ml_assets.resources.provenance import RECORD_METADATA, ArtifactKind
 from tests.resources.test_provenance import RECORD
 
 TRAIN = "images/train"

@@ -10,12 +10,12 @@ from dagster._core.events import DagsterEvent, EngineEventData
 from dagster._grpc.types import ExecuteStepArgs
 
 from ml_assets.executors import step_process
-from ml_assets.executors.events import launch_of_event
+from ml_assets.executors.container_request import packed
+from ml_assets.executors.event_tail import launch_of_event
 from ml_assets.executors.failures import REPLACED_EXIT
-from ml_assets.executors.orders import packed
 from ml_assets.executors.placement import Placement
-from resources.machine import hardware
-from resources.provenance import PLACEMENT_METADATA
+from ml_assets.resources.machine.hardware import hardware
+from ml_assets.resources.provenance import PLACEMENT_METADATA
 from tests.ml_assets.executors.process_jobs import IMAGE, once
 from tests.ml_assets.executors.runs import Run
 

@@ -10,15 +10,15 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from ml_assets.artifacts.inputs import resolve
+from ml_assets.artifacts.io_manager import ArtifactStorage
+from ml_assets.artifacts.trained_model import TrainedModel
 from ml_assets.flight_delays import assets, checks
 from ml_assets.flight_delays.assets import GROUP, months
 from ml_assets.flight_delays.features import TARGET
 from ml_assets.flight_delays.source import FlightSource, read_flights, read_weather
 from ml_assets.flight_delays.training import TrainConfig
-from ml_assets.inputs import resolve
-from ml_assets.storage import ArtifactStorage
-from ml_assets.trained_model import TrainedModel
-from resources.provenance import RECORD_METADATA
+from ml_assets.resources.provenance import RECORD_METADATA
 
 JANUARY, FEBRUARY = "2013-01-01", "2013-02-01"
 CONFIG = {"delay_model": {"config": {"n_estimators": 40, "learning_rate": 0.2}}}

@@ -22,7 +22,7 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from ml_assets.definitions import open_instance, settings
 from ml_assets.flight_delays.definitions import JOB_NAME, ONE_AT_A_TIME, nightly_retraining
 from ml_assets.flight_delays.source import FlightSource, read_flights, read_weather
-from resources.provenance import RECORD_METADATA, LaunchKind, ProvenanceRecord
+from ml_assets.resources.provenance import RECORD_METADATA, LaunchKind, ProvenanceRecord
 from tests.dagster_daemon import PROJECT, Daemons, daemons, overlaps, own_settings
 from tests.graphql import BACKFILL
 

@@ -3,13 +3,7 @@
 import pandas as pd
 import pytest
 
-from ml_assets.flight_delays.schemas import (
-    Violation,
-    departures_schema,
-    flights_schema,
-    violations,
-    weather_schema,
-)
+from ml_assets.flight_delays.schemas import Violation, departures_schema, flights_schema, violations, weather_schema
 from ml_assets.flight_delays.source import read_flights, read_weather
 
 FLIGHTS = read_flights("2013-01")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ml_assets.flight_delays.source import FlightSource, available_months, read_flights, read_weather
-from resources.errors import InputError
+from ml_assets.resources.errors import InputError
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 import xgboost
 from pydantic import ValidationError
 
+from ml_assets.artifacts.trained_model import TrainedModel
 from ml_assets.flight_delays.features import IDENTITY, TARGET
 from ml_assets.flight_delays.training import (
     TrainConfig,
@@ -20,8 +21,7 @@ from ml_assets.flight_delays.training import (
     train,
     unseen,
 )
-from ml_assets.trained_model import TrainedModel
-from resources.errors import InputError, SettingsError
+from ml_assets.resources.errors import InputError, SettingsError
 
 SMALL = TrainConfig(n_estimators=15, learning_rate=0.3)
 

@@ -7,7 +7,7 @@ from hashlib import md5
 from typing import Any
 
 from ml_assets.lineage.graph import LineageGraph, Node, Trace
-from resources.provenance import ArtifactKind
+from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = ["made", "pipeline", "tangle", "trace_of"]
 

@@ -7,14 +7,14 @@ from datetime import datetime
 import dagster as dg
 import sqlalchemy as sql
 
-from ml_assets.lineage import tables
-from ml_assets.lineage.databases import MemoryDatabase
-from ml_assets.lineage.events import Recorded
 from ml_assets.lineage.graph import Edge, LineageGraph, Trace
-from ml_assets.lineage.index import LineageIndex, open_index
-from ml_assets.lineage.log import EventLog, ReadEvent
+from ml_assets.lineage.index import schema
+from ml_assets.lineage.index.databases import MemoryDatabase
+from ml_assets.lineage.index.event_log import EventLog, ReadEvent
+from ml_assets.lineage.index.event_parser import Recorded
+from ml_assets.lineage.index.index import LineageIndex, open_index
+from ml_assets.lineage.index.nodes import node_query, read_node
 from ml_assets.lineage.questions import Question
-from ml_assets.lineage.rows import node_query, read_node
 from tests.ml_assets.lineage import reference
 from tests.ml_assets.lineage.reference import Event, ReferenceGraph, Unlinked
 
@@ -63,8 +63,8 @@ def whole_graph(index: LineageIndex) -> LineageGraph:
 
 
 def _whole(connection: sql.Connection) -> LineageGraph:
-    nodes = {row[0]: read_node(row) for row in connection.execute(node_query().order_by(tables.nodes.c.key))}
-    rows = connection.execute(sql.select(tables.edges.c.source, tables.edges.c.target))
+    nodes = {row[0]: read_node(row) for row in connection.execute(node_query().order_by(schema.nodes.c.key))}
+    rows = connection.execute(sql.select(schema.edges.c.source, schema.edges.c.target))
     return LineageGraph(nodes.values(), [Edge(nodes[source].id, nodes[target].id) for source, target in rows])
 
 

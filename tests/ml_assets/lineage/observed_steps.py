@@ -33,13 +33,13 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.backfill import execute_backfill_iteration
 
+from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
 from ml_assets.executors.placement import Placement, placed
-from ml_assets.storage import STORAGE_KEY, ArtifactStorage
-from resources.dvc import DvcStore
-from resources.identity import Digest, ImageReference
-from resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
-from resources.provenance import Content
-from resources.tracking import MlflowTracking
+from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.identity import Digest, ImageReference
+from ml_assets.resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec
+from ml_assets.resources.provenance import Content
+from ml_assets.resources.tracking.runs import MlflowTracking
 
 __all__ = ["StepMarks", "resources", "serve", "work"]
 

@@ -13,13 +13,13 @@ from typing import Any, Final, Self
 import dagster as dg
 from pydantic import TypeAdapter, ValidationError
 
-from ml_assets.lineage.events import RanImage
 from ml_assets.lineage.graph import Edge, LineageGraph, Node, NodeKind, Trace
-from ml_assets.lineage.pointers import Pointer, resolve_pointer
+from ml_assets.lineage.index.dagster_inputs import Pointer, resolve_pointer
+from ml_assets.lineage.index.event_parser import RanImage
 from ml_assets.lineage.references import Form, Reading, Reference, parse_reference
-from resources.errors import AmbiguousReference, LineageError, UnknownReference
-from resources.identity import AssetPartition, ImageReference
-from resources.provenance import (
+from ml_assets.resources.errors import AmbiguousReference, LineageError, UnknownReference
+from ml_assets.resources.identity import AssetPartition, ImageReference
+from ml_assets.resources.provenance import (
     ENVIRONMENT_METADATA,
     INPUTS_METADATA,
     RECORD_METADATA,

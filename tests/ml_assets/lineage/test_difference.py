@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_assets.lineage.difference import Aspect, Difference, Origin, differences, differences_to_json
 from ml_assets.lineage.graph import Node
-from resources.provenance import (
+from ml_assets.resources.provenance import (
     ArtifactKind,
     Hardware,
     InputVersion,

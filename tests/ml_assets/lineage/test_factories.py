@@ -5,11 +5,11 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.datasets import dataset
 from ml_assets.features import feature_set
 from ml_assets.images import container_image
 from ml_assets.lineage.graph import NodeKind
-from ml_assets.storage import STORAGE_KEY
 from tests.ml_assets.lineage.indexed import IndexedGraph, load_graph
 
 MONTHS = dg.MonthlyPartitionsDefinition("2013-01-01", end_date="2013-05-01")

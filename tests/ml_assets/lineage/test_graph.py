@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from ml_assets.lineage.graph import Edge, Node, NodeKind
 from ml_assets.lineage.questions import Question
-from resources.errors import AmbiguousReference, UnknownReference
-from resources.provenance import ArtifactKind, InputVersion
+from ml_assets.resources.errors import AmbiguousReference, UnknownReference
+from ml_assets.resources.provenance import ArtifactKind, InputVersion
 from tests.ml_assets.lineage.indexed import IndexedGraph, index_of
 from tests.ml_assets.lineage.reference import Event, ReferenceGraph
 

@@ -6,7 +6,7 @@ import pytest
 
 from ml_assets.lineage.graph import LineageGraph
 from ml_assets.lineage.layout import NODE_SIZE, Layout, lay_out
-from resources.provenance import ArtifactKind
+from ml_assets.resources.provenance import ArtifactKind
 from tests.ml_assets.lineage.graphs import made, pipeline, tangle
 
 WIDTH, HEIGHT = NODE_SIZE

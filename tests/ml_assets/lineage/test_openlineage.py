@@ -14,10 +14,10 @@ import pytest
 
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
 from ml_assets.lineage.openlineage import openlineage_events, send_events, write_events
-from resources.errors import LineageError
-from resources.provenance import ArtifactKind, Source
+from ml_assets.resources.errors import LineageError
+from ml_assets.resources.provenance import ArtifactKind, Source
+from tests.ml_assets.artifacts.test_metadata import record
 from tests.ml_assets.lineage.graphs import made, pipeline
-from tests.ml_assets.test_presentation import record
 
 MODEL = "delay_model@2000-02#8"
 RUN = "0a1b2c3d-0000-4000-8000-000000000008"

@@ -3,7 +3,7 @@
 import pytest
 
 from ml_assets.lineage.references import Form, Reading, parse_reference
-from resources.errors import UnknownReference
+from ml_assets.resources.errors import UnknownReference
 
 MD5 = "0123456789abcdef0123456789abcdef"
 SHA256 = MD5 + MD5

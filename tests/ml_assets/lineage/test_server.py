@@ -16,10 +16,10 @@ import uvicorn
 
 from ml_assets.addresses import Addresses
 from ml_assets.lineage import server
-from ml_assets.lineage.lineage import Lineage
-from ml_assets.lineage.pictures import page_policy
-from resources.errors import SettingsError
-from resources.settings import load_settings
+from ml_assets.lineage.html_page import page_policy
+from ml_assets.lineage.service import Lineage
+from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.settings import load_settings
 
 parts = dg.StaticPartitionsDefinition(["a</script>", "b"])
 

@@ -11,9 +11,9 @@ from dagster._core.storage.tags import ASSET_EVALUATION_ID_TAG
 from ml_assets.lineage.code_location import CodeLocation
 from ml_assets.lineage.staleness import Staleness
 from ml_assets.lineage.why import CauseKind, Status, Why, explain, summarize
-from resources.errors import AmbiguousReference, SettingsError, UnknownReference
-from resources.identity import AssetPartition
-from resources.provenance import LaunchKind
+from ml_assets.resources.errors import AmbiguousReference, SettingsError, UnknownReference
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import LaunchKind
 from tests.ml_assets.lineage import why_assets
 from tests.ml_assets.lineage.why_assets import ASSETS, STATE, UNUSED, departures, flights, foreign, train, whole_year
 

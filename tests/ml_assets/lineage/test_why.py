@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ml_assets.lineage.why import Attempt, CauseKind, Facts, Made, Reason, Status, explain, summarize
-from resources.identity import AssetPartition
-from resources.provenance import InputVersion, ProvenanceRecord
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import InputVersion, ProvenanceRecord
 from tests.ml_assets.lineage.test_difference import record
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -3,10 +3,10 @@
 import dagster as dg
 import pandas as pd
 
+from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.datasets import dataset
 from ml_assets.features import feature_set
 from ml_assets.images import container_image
-from ml_assets.storage import STORAGE_KEY
 
 MONTHS = dg.StaticPartitionsDefinition(["1", "2", "3"])
 STATE = {"value": 1, "fails": 0}

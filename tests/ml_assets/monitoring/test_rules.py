@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from ml_assets.monitoring.collector import Metrics
+from ml_assets.monitoring.prometheus import Metrics
 from tests.conftest import require_program
 
 FOLDER = Path(__file__).parents[3] / "deployments" / "monitoring"

@@ -15,9 +15,9 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 from ml_assets.reproduction.job import OP_NAME
 from ml_assets.reproduction.launching import Launch, reproduce_in_image, require_image
 from ml_assets.reproduction.request import ReproductionRequest, parse_request
-from resources.errors import ReproductionRefused
-from resources.pools import Pool
-from resources.provenance import (
+from ml_assets.resources.errors import ReproductionRefused
+from ml_assets.resources.pools import Pool
+from ml_assets.resources.provenance import (
     OVERRIDES_TAG,
     ArtifactKind,
     Hardware,
@@ -27,10 +27,8 @@ from resources.provenance import (
     RunEnvironment,
     Source,
 )
-from resources.provenance import (
-    Launch as Launched,
-)
-from resources.registry import RegistryClient
+from ml_assets.resources.provenance import Launch as Launched
+from ml_assets.resources.registry.client import RegistryClient
 from tests.oci_registry import OciRegistry
 
 REQUEST = ReproductionRequest(asset="line", storage_id=1, data_version="md5:1")

@@ -11,6 +11,7 @@ import pytest
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from mlflow import MlflowClient
 
+from ml_assets.artifacts.io_manager import ArtifactStorage
 from ml_assets.datasets import dataset
 from ml_assets.features import feature_set
 from ml_assets.models import TrainedModel, model
@@ -18,9 +19,8 @@ from ml_assets.reproduction.job import OP_NAME, REFUSAL_METADATA, reproduction_j
 from ml_assets.reproduction.reproduce import reproduce
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.verdict import Outcome, Verdict
-from ml_assets.storage import ArtifactStorage
-from resources.errors import ReproductionRefused
-from resources.provenance import RECORD_METADATA, REPRODUCTION_METADATA, ProvenanceRecord, RunTags
+from ml_assets.resources.errors import ReproductionRefused
+from ml_assets.resources.provenance import RECORD_METADATA, REPRODUCTION_METADATA, ProvenanceRecord, RunTags
 
 regions = dg.DynamicPartitionsDefinition(name="regions")
 days = dg.DailyPartitionsDefinition(start_date="2026-01-01")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ml_assets.reproduction.request import ReproductionRequest, parse_request
-from resources.errors import ReproductionRefused
+from ml_assets.resources.errors import ReproductionRefused
 
 REQUEST = ReproductionRequest(asset="a/b", partition="x", storage_id=7, data_version="md5:1", tolerance=0.5)
 WRITTEN = (

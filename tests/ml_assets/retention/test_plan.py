@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
+from ml_assets.resources.dvc.directory import HeldObject
+from ml_assets.resources.provenance import ArtifactKind
 from ml_assets.retention.plan import DataPlan, plan_data, unkept_images
-from resources.dvc_directory import HeldObject
-from resources.provenance import ArtifactKind
 
 CUTOFF = 1000.0
 A, B, C, D = (letter * 32 for letter in "abcd")

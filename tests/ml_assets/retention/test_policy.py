@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
+from ml_assets.resources.provenance import ArtifactKind
 from ml_assets.retention.policy import Policy, kept_nodes
-from resources.provenance import ArtifactKind
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 CUTOFF = NOW - timedelta(days=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ml_assets.serving.application import Application
-from ml_assets.serving.messages import Readiness
+from ml_assets.serving.ipc import Readiness
 from ml_assets.serving.metrics import Metrics
 from ml_assets.serving.servable import Servable
 from ml_assets.serving.settings import ServeSettings

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ml_assets.serving.content import directory_listing
+from ml_assets.serving.model_files import directory_listing
 
 COLUMNS = ("distance", "hour", "late")
 TYPES = ("double", "long", "boolean")

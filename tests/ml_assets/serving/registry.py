@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resources.run_tags import RunTags
+from ml_assets.resources.tracking.tags import RunTags
 from tests.ml_assets.serving.models import write_model
 from tests.ports import free_port
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ml_assets.serving.application import BEGAN, VERSION
-from ml_assets.serving.messages import Readiness
+from ml_assets.serving.ipc import Readiness
 from ml_assets.serving.servable import Servable
 from tests.ml_assets.serving.asgi import Answer, application, ask, request
 from tests.ml_assets.serving.models import COLUMNS, ROWS

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ml_assets.resources.errors import Overloaded, PredictionFailed
 from ml_assets.serving.batching import Batcher, BatchReport
 from ml_assets.serving.servable import Servable
 from ml_assets.serving.tables import Feeds
-from resources.errors import Overloaded, PredictionFailed
 
 
 class _Watched(Servable):

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ml_assets.resources.errors import InvalidInput, RequestError
 from ml_assets.serving.inference_protocol import read_inference_request, write_inference_response
 from ml_assets.serving.servable import Servable, open_servable
 from ml_assets.serving.tensors import DATATYPES, encode_binary, encode_json
-from resources.errors import InvalidInput, RequestError
 from tests.ml_assets.serving.models import COLUMNS, ROWS, write_echo
 
 ONE = {"name": "features", "shape": [1, 3], "datatype": "FP32", "data": [1.5, 7, 1]}

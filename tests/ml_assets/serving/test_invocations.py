@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ml_assets.resources.errors import InvalidInput, MediaTypeRefused, RequestError
 from ml_assets.serving.invocations import read_invocation, write_predictions
 from ml_assets.serving.servable import Servable, open_servable
-from resources.errors import InvalidInput, MediaTypeRefused, RequestError
 from tests.ml_assets.serving.models import COLUMNS, ROWS, TYPED_COLUMNS, write_echo, write_typed
 
 FRAME = pd.DataFrame(ROWS, columns=list(COLUMNS))

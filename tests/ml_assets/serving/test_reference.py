@@ -1,7 +1,7 @@
 import pytest
 
+from ml_assets.resources.errors import SettingsError
 from ml_assets.serving.reference import ModelReference
-from resources.errors import SettingsError
 
 DIGEST = "md5:" + "0" * 32 + ".dir"
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ml_assets.resources.errors import InvalidInput, ModelUnavailable
 from ml_assets.serving.servable import Servable, open_servable
-from resources.errors import InvalidInput, ModelUnavailable
 from tests.ml_assets.serving.models import COLUMNS, ROWS, linear_graph, write_files, write_model
 
 COLUMN = {"type": "double", "required": True}

@@ -1,7 +1,7 @@
 import pytest
 
+from ml_assets.resources.errors import SettingsError
 from ml_assets.serving.settings import load_serve_settings
-from resources.errors import SettingsError
 
 
 def test_model_alone_is_enough() -> None:

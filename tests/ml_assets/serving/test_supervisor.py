@@ -59,7 +59,7 @@ def test_workers_share_the_models_memory(server: Server) -> None:
 
 def test_no_library_of_training_is_loaded_by_any_process(server: Server) -> None:
     code = (
-        "import sys, ml_assets.serving.supervisor, ml_assets.serving.generation, ml_assets.serving.worker, "
+        "import sys, ml_assets.serving.supervisor, ml_assets.serving.model_process, ml_assets.serving.worker, "
         "ml_assets.serving.openapi; from pathlib import Path; "
         "from ml_assets.serving.servable import open_servable; open_servable(Path(sys.argv[1]));"
         "print(sorted({name.partition('.')[0] for name in sys.modules} & "

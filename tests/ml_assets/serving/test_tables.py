@@ -3,9 +3,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ml_assets.resources.errors import InvalidInput
 from ml_assets.serving.signature import Column
 from ml_assets.serving.tables import TableReader
-from resources.errors import InvalidInput
 
 COLUMNS = (
     Column("distance", "double", True),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from ml_assets.resources.errors import InvalidInput, ModelUnavailable
 from ml_assets.serving.tensors import (
     DATATYPES,
     datatype_of,
@@ -16,7 +17,6 @@ from ml_assets.serving.tensors import (
     encode_json,
     onnx_datatype,
 )
-from resources.errors import InvalidInput, ModelUnavailable
 
 every_datatype = pytest.mark.parametrize("datatype", DATATYPES)
 

@@ -12,14 +12,14 @@ import dagster as dg
 import pytest
 
 from ml_assets.lineage import Lineage
+from ml_assets.resources.errors import ModelUnavailable
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.provenance import RECORD_METADATA, ArtifactKind, MlflowRun
 from ml_assets.serving.reference import ModelReference
 from ml_assets.serving.servable import load_servable
 from ml_assets.serving.settings import ServeSettings
 from ml_assets.serving.tracking import fetch_model, resolve
-from resources.errors import ModelUnavailable
-from resources.identity import Digest
-from resources.provenance import RECORD_METADATA, ArtifactKind, MlflowRun
-from tests.ml_assets.lineage.test_events import record as lineage_record
+from tests.ml_assets.lineage.index.test_event_parser import record as lineage_record
 from tests.ml_assets.serving.asgi import application, ask
 from tests.ml_assets.serving.registry import Registry, registry
 from tests.ml_assets.serving.servers import Server, children, serving

@@ -11,10 +11,10 @@ from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 
 from ml_assets.datasets import dataset
 from ml_assets.executors.placement import placed
+from ml_assets.resources.errors import UnknownReference
+from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, LaunchTimes
 from ml_assets.usage.history import Taken, read_history
-from resources.errors import UnknownReference
-from resources.provenance import LAUNCH_TIMES_METADATA, LaunchTimes
-from tests.ml_assets.test_metering import PLACEMENT
+from tests.ml_assets.artifacts.test_meter import PLACEMENT
 from tests.postgres import postgres
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

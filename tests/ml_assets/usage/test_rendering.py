@@ -4,10 +4,10 @@ import json
 import dagster as dg
 from rich.console import Console, RenderableType
 
+from ml_assets.resources.provenance import Asked
 from ml_assets.usage.history import AssetHistory
 from ml_assets.usage.rendering import render_usage, usage_metadata, usage_to_json
 from ml_assets.usage.summary import summarize
-from resources.provenance import Asked
 from tests.ml_assets.usage.test_summary import GIB, MONTH_AGO, NOW, gpu, taken
 
 

@@ -2,9 +2,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ml_assets.resources.provenance import Asked, GpuUsage, PhaseSeconds, Usage
 from ml_assets.usage.history import AssetHistory, Taken
 from ml_assets.usage.summary import FEW, AssetUsage, Spread, summarize
-from resources.provenance import Asked, GpuUsage, PhaseSeconds, Usage
 from tests.resources.test_provenance import RECORD
 
 MIB, GIB = 2**20, 2**30

@@ -1,0 +1,357 @@
+"""What the factories share: an ordinary function becomes an asset that stores by content and records its provenance."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import dagster as dg
+from dagster._core.definitions.data_version import get_input_data_version_tag
+from dagster._core.execution.context.compute import current_execution_context
+from dagster._core.execution.context.system import StepExecutionContext
+from dagster._core.execution.plan.outputs import StepOutputHandle
+
+from ml_assets.artifacts.inputs import input_tags, resolve_inputs, windowed_ins
+from ml_assets.artifacts.io_manager import KIND_METADATA, STORAGE_KEY, ArtifactStorage
+from ml_assets.artifacts.metadata import shown
+from ml_assets.artifacts.meter import StepMeter, meter_of
+from ml_assets.artifacts.record import (
+    launch_of,
+    parameters_of,
+    plant_seeds,
+    run_environment,
+    source_file,
+    why_not_reproducible,
+    without_secrets,
+)
+from ml_assets.artifacts.statement import provenance_statement
+from ml_assets.automation import ignoring_images, on_new_data
+from ml_assets.code_version.version import Code, code_of
+from ml_assets.containers import ContainerSpec, ImageAsset, image_key, placed_image
+from ml_assets.resources.errors import DefinitionError, MlAssetsError
+from ml_assets.resources.git.source import read_source
+from ml_assets.resources.identity import AssetPartition, Digest
+from ml_assets.resources.machine.hardware import threads
+from ml_assets.resources.provenance import ArtifactKind, Content, MlflowRun, ProvenanceRecord, RunTags, Source
+from ml_assets.resources.tracking.open_run import TrackedRun
+
+__all__ = ["Keep", "Kept", "Step", "define_artifact"]
+
+
+_BY_DEFAULT = object()
+
+
+@dataclass(frozen=True)
+class Step:
+    """The running step, as a kind of artifact sees it when it keeps a value."""
+
+    artifact: AssetPartition
+    storage: ArtifactStorage
+    tracked: TrackedRun | None
+    log: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of a value: its data version, and what is worth showing of it."""
+
+    data_version: Digest
+    content: Content | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    registered: tuple[str, str] | None = None
+    """Name and version in the model registry."""
+    image: str | None = None
+    """Image reference that was made, and the digest of the index above it, if any."""
+    index_digest: str | None = None
+
+
+class Keep(Protocol):
+    """Stores the value that a function returned; one for each kind of artifact."""
+
+    def __call__(self, value: Any, step: Step) -> Kept:
+        """Store it and say what it is.
+
+        Raises:
+            SchemaError: the value is not of a type that this kind keeps.
+            StoreError: it could not be stored.
+        """
+        ...
+
+
+def define_artifact(
+    function: Callable[..., Any],
+    *,
+    kind: ArtifactKind,
+    keep: Keep,
+    image: ImageAsset | None = None,
+    pool: str | None = None,
+    window: Mapping[str, int] | None = None,
+    seed: int | None = None,
+    tracked: bool = False,
+    **options: Any,
+) -> dg.AssetsDefinition:
+    """Make an asset of a function.
+
+    Args:
+        function: computes the artifact's value; called directly it still returns just that.
+        kind: which of the four kinds the artifact is.
+        keep: stores the value.
+        image: image asset that the asset runs in; becomes a dependency.
+        pool: pool that the asset runs on, and Dagster's own concurrency pool of that name.
+        window: for a parameter that is a time-partitioned upstream, how many of its partitions to give: those before
+            and up to the asset's own. Fewer at the start of the upstream's partitions.
+        seed: planted in Python's and NumPy's global generators before the function runs.
+        tracked: whether each attempt is an MLflow run.
+        options: every keyword of `dagster.asset`.
+
+    Raises:
+        DefinitionError: the function or an option cannot be kept.
+    """
+    _refuse(function, options)
+    spec = ContainerSpec(image_key(image).to_user_string() if image is not None else None, pool)
+    given = options.pop("code_version", None)
+    code = Code(given, {}) if given else code_of(function)
+    condition = options.pop("automation_condition", _BY_DEFAULT)
+    own_kinds = {options.pop("compute_kind", None), *(options.get("kinds") or ())} - {None}
+    wrapper = _recording(function, _Recipe(kind, keep, spec, code, seed, tracked))
+    options |= {
+        # Of an image asset it is the build key, which is added later, and which an op that has one would not give up.
+        "code_version": None if kind is ArtifactKind.IMAGE else code.version,
+        "automation_condition": on_new_data() if condition is _BY_DEFAULT else condition and ignoring_images(condition),
+        "deps": [*(options.get("deps") or ()), *([image_key(image)] if image is not None else [])],
+        "ins": windowed_ins(options.get("ins") or {}, window or {}),
+        "kinds": {kind.value.replace(" ", "_"), *own_kinds},
+        "metadata": {KIND_METADATA: kind.value, **(options.get("metadata") or {})},
+        "op_tags": {**spec.to_tags(), **(options.get("op_tags") or {})},
+        "pool": pool,
+    }
+    if {"io_manager_key", "io_manager_def"} & options.keys():
+        options["required_resource_keys"] = {STORAGE_KEY, *(options.get("required_resource_keys") or ())}
+    else:
+        options["io_manager_key"] = STORAGE_KEY
+    asset: dg.AssetsDefinition = dg.asset(**options)(wrapper)
+    return asset
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    kind: ArtifactKind
+    keep: Keep
+    container: ContainerSpec
+    code: Code
+    seed: int | None
+    tracked: bool
+
+
+def _refuse(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    name = getattr(function, "__name__", repr(function))
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(
+            "a generator yields several values, and an artifact has one data version",
+            next_step="return one value, or declare one asset for each",
+            asset=name,
+        )
+    if inspect.iscoroutinefunction(function):
+        raise DefinitionError(
+            "a coroutine cannot be an artifact's function", next_step="call asyncio.run inside it", asset=name
+        )
+    policy = options.get("backfill_policy")
+    if policy is not None and policy.max_partitions_per_run != 1:
+        raise DefinitionError(
+            "several partitions in one step would share one data version",
+            next_step="use BackfillPolicy.multi_run(1), or leave backfill_policy out",
+            asset=name,
+        )
+
+
+def _recording(function: Callable[..., Any], recipe: _Recipe) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        context = current_execution_context.get()
+        step = context.op_execution_context.get_step_execution_context() if context else None
+        if step is None or getattr(step.op_def.compute_fn, "decorated_fn", None) is not wrapper:
+            return function(*args, **kwargs)
+        artifact = _artifact_of(step)
+        try:
+            return _materialize(function, args, kwargs, recipe, step, artifact)
+        except MlAssetsError as error:
+            raise error.for_asset(str(artifact)) from error.__cause__
+
+    return wrapper
+
+
+def _artifact_of(step: StepExecutionContext) -> AssetPartition:
+    (key,) = step.get_output_asset_keys()
+    name = key.to_user_string()
+    if step.entity_partitions_def is None:
+        return AssetPartition(name)
+    keys = step.partition_key_range
+    if keys.start != keys.end:
+        raise DefinitionError(
+            f"the run covers partitions {keys.start} to {keys.end}, which would share one data version",
+            next_step="launch one run a partition (a backfill without the single-run option does)",
+            asset=name,
+        )
+    return AssetPartition(name, step.partition_key)
+
+
+def _storage_of(step: StepExecutionContext) -> ArtifactStorage:
+    (output,) = (output for output in step.step.step_outputs if not output.properties.asset_check_key)
+    storage: object = step.get_io_manager(StepOutputHandle(step.step.key, output.name))
+    if not isinstance(storage, ArtifactStorage):
+        storage = getattr(step.resources, STORAGE_KEY, storage)
+    if not isinstance(storage, ArtifactStorage):
+        raise DefinitionError(
+            f"the resource {STORAGE_KEY!r} is a {type(storage).__name__}, not an ArtifactStorage",
+            next_step="take resources from ml_assets.definitions.resources_for(settings)",
+        )
+    return storage
+
+
+def _materialize(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    recipe: _Recipe,
+    step: StepExecutionContext,
+    artifact: AssetPartition,
+) -> dg.MaterializeResult[Any]:
+    meter = meter_of(step)
+    parameters = parameters_of(inspect.signature(function).bind(*args, **kwargs).arguments, step)
+    attempt = _Attempt(recipe, step, artifact, parameters, read_source(source_file(function)))
+    with attempt.tracking() as tracked:
+        if tracked is not None:
+            if pages := attempt.storage.addresses.about(artifact, step.run_id, tracked.identity.run_id):
+                tracked.describe(pages)
+            tracked.log_inputs([version for version in attempt.inputs if version.loaded])
+        with meter.computing():
+            result = function(*args, **kwargs)
+        returned = _returned(result)
+        kept = recipe.keep(returned.value, Step(artifact, attempt.storage, tracked, step.log.info))
+        record = attempt.record(kept, tracked.identity if tracked is not None else None, meter)
+        if tracked is not None:
+            tracked.set_tags({RunTags.DATA_VERSION: record.data_version})
+            tracked.log_provenance(provenance_statement(record))
+    output = step.op_def.output_defs[0]
+    return dg.MaterializeResult(
+        check_results=returned.check_results,
+        data_version=dg.DataVersion(record.data_version),
+        metadata=shown(record, {**kept.metadata, **(returned.metadata or {})}, attempt.storage.addresses),
+        tags={**attempt.input_tags(), **(returned.tags or {})},
+        # A function annotated to return MaterializeResult has an output that takes no value.
+        **({} if output.dagster_type.is_nothing else {"value": returned.value}),
+    )
+
+
+def _returned(result: Any) -> dg.MaterializeResult[Any]:
+    """What the function returned, whether plain or wrapped in one of Dagster's results."""
+    if isinstance(result, dg.Output):
+        result = dg.MaterializeResult(
+            value=result.value, metadata=result.metadata, data_version=result.data_version, tags=result.tags
+        )
+    if not isinstance(result, dg.MaterializeResult):
+        return dg.MaterializeResult(value=result)
+    if result.data_version is not None:
+        raise DefinitionError(
+            f"the function gives the data version {result.data_version.value!r}, and that is the content's digest",
+            next_step="leave data_version out, and put your own version into metadata",
+        )
+    return result
+
+
+class _Attempt:
+    """One attempt of a step: what is known before the function runs, and the record that is made of it after."""
+
+    def __init__(
+        self,
+        recipe: _Recipe,
+        step: StepExecutionContext,
+        artifact: AssetPartition,
+        parameters: dict[str, Any],
+        source: Source,
+    ) -> None:
+        self.started_at = datetime.now(UTC)
+        self.recipe, self.step, self.artifact = recipe, step, artifact
+        self.parameters, self.source = without_secrets(parameters, step), source
+        self.storage = _storage_of(step)
+        self.resolved = resolve_inputs(step)
+        entries = [entry.to_version() for resolved in self.resolved.values() for entry in resolved]
+        self.inputs = tuple(version for version in entries if version is not None)
+        self.image = placed_image(recipe.container, step.assets_def) if step.assets_def else None
+        self.launch = launch_of(step.dagster_run.tags)
+        self.seeds = plant_seeds(recipe.seed, parameters)
+        self.environment = run_environment(
+            recipe.container, self.image, self.storage.target, self.storage.image_builder
+        )
+
+    def tracking(self) -> AbstractContextManager[TrackedRun | None]:
+        """The attempt's MLflow run, where the artifact is tracked."""
+        if not self.recipe.tracked:
+            return nullcontext()
+        return self.storage.tracking.run(name=str(self.artifact), tags=self._run_tags(), parameters=self.parameters)
+
+    def input_tags(self) -> dict[str, str]:
+        """Dagster's tags for the versions read; the image's is that of the environment that the step really ran in."""
+        tags = input_tags(self.resolved, self.step.instance)
+        if self.image is not None:
+            tag = get_input_data_version_tag(self.image)
+            if tag in tags:
+                tags[tag] = self.environment.environment_digest
+        return tags
+
+    def record(self, kept: Kept, mlflow: MlflowRun | None, meter: StepMeter) -> ProvenanceRecord:
+        """The whole provenance record."""
+        if mlflow is not None and kept.registered is not None:
+            name, version = kept.registered
+            mlflow = mlflow.model_copy(update={"registered_model": name, "model_version": version})
+        reasons = why_not_reproducible(self.source)
+        return ProvenanceRecord(
+            kind=self.recipe.kind,
+            asset=self.artifact.asset,
+            partition=self.artifact.partition,
+            data_version=str(kept.data_version),
+            content=kept.content,
+            inputs=self.inputs,
+            environment=self.environment,
+            made_image=kept.image,
+            made_index_digest=kept.index_digest,
+            source=self.source,
+            code_version=self.recipe.code.version,
+            code=self.recipe.code.parts,
+            dagster_run=self.step.run_id,
+            dagster_step=self.step.step.key,
+            attempt=self.step.previous_attempt_count,
+            job=self.step.job_name,
+            launch=self.launch,
+            parameters=self.parameters,
+            seeds=self.seeds,
+            threads=threads(self.storage.thread_variables),
+            hardware=meter.hardware,
+            usage=meter.usage(),
+            mlflow=mlflow,
+            started_at=self.started_at,
+            ended_at=datetime.now(UTC),
+            reproducible=not reasons,
+            not_reproducible_because=reasons,
+        )
+
+    def _run_tags(self) -> dict[str, str]:
+        tags = {
+            RunTags.ASSET: self.artifact.asset,
+            RunTags.PARTITION: self.artifact.partition,
+            RunTags.ATTEMPT: str(self.step.previous_attempt_count),
+            RunTags.CODE_VERSION: self.recipe.code.version,
+            RunTags.COMMIT: self.source.commit,
+            RunTags.DIRTY: str(self.source.dirty).lower(),
+            RunTags.ENVIRONMENT: self.environment.environment_digest,
+            RunTags.IMAGE: self.environment.image,
+            RunTags.DAGSTER_RUN: self.step.run_id,
+            RunTags.DAGSTER_PARENT_RUN: self.step.dagster_run.parent_run_id,
+            RunTags.DAGSTER_STEP: self.step.step.key,
+            RunTags.DAGSTER_URL: self.storage.addresses.run(self.step.run_id),
+            RunTags.LAUNCHED_BY: self.launch.described(),
+        }
+        return {name: value for name, value in tags.items() if value}

@@ -1,0 +1,283 @@
+"""Which versions a step reads: resolved once, loaded by content, recorded exactly."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final, Self
+from weakref import WeakKeyDictionary
+
+import dagster as dg
+from dagster._core.definitions.data_version import (
+    extract_data_version_from_entry,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
+from dagster._core.execution.context.system import StepExecutionContext
+
+from ml_assets.resources.errors import DefinitionError
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import InputVersion
+
+__all__ = ["ResolvedInput", "events_by_id", "input_tags", "resolve", "resolve_inputs", "windowed_ins"]
+
+_PAGE: Final = 1000
+"""Partitions, or events, asked for at once: Dagster's own limit."""
+
+
+@dataclass(frozen=True)
+class ResolvedInput:
+    """One partition of one upstream asset, and the event that says what is in it."""
+
+    key: dg.AssetKey
+    partition: str | None
+    event: dg.EventLogRecord | None
+    """None when the upstream was never materialized or observed."""
+    loaded: bool
+
+    @property
+    def artifact(self) -> AssetPartition:
+        """The asset and its partition."""
+        return AssetPartition(self.key.to_user_string(), self.partition)
+
+    @property
+    def data_version(self) -> str | None:
+        """Data version that the event recorded."""
+        version = extract_data_version_from_entry(self.event.event_log_entry) if self.event else None
+        return version.value if version else None
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Metadata values that the event recorded."""
+        entry = self.event.event_log_entry if self.event else None
+        event = entry and (entry.asset_materialization or entry.asset_observation)
+        return {name: value.value for name, value in event.metadata.items()} if event else {}
+
+    def to_version(self) -> InputVersion | None:
+        """What the provenance record keeps; None when there is no version to keep."""
+        if self.event is None or self.data_version is None:
+            return None
+        return InputVersion(
+            asset=self.artifact.asset,
+            partition=self.partition,
+            data_version=self.data_version,
+            storage_id=self.event.storage_id,
+            run_id=self.event.event_log_entry.run_id,
+            loaded=self.loaded,
+        )
+
+
+_resolved: WeakKeyDictionary[StepExecutionContext, dict[dg.AssetKey, list[ResolvedInput]]] = WeakKeyDictionary()
+
+
+def resolve_inputs(step: StepExecutionContext) -> dict[dg.AssetKey, list[ResolvedInput]]:
+    """Every input of a step by upstream key, one entry a partition, in the order of the partitions.
+
+    An input is what this run materialized if the upstream ran in it, else the latest there is. All are read as of one
+    moment, and asked for only once per step, so that what is loaded and what is recorded cannot differ.
+    """
+    if step not in _resolved:
+        own_run = _OwnRun.of(step)
+        _resolved[step] = {
+            key: _resolve_key(step.instance, key, partitions, loaded, own_run)
+            for key, partitions, loaded in _dependencies(step)
+        }
+    return _resolved[step]
+
+
+def resolve(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str | None], *, loaded: bool = True
+) -> list[ResolvedInput]:
+    """The latest version of each partition, as of one moment, for readers outside a step."""
+    return _resolve_key(instance, key, partitions, loaded, None)
+
+
+def events_by_id(
+    instance: dg.DagsterInstance, key: dg.AssetKey, storage_ids: Sequence[int]
+) -> dict[int, dg.EventLogRecord]:
+    """Materializations and observations of an asset by their ids; those that are not in the log are left out."""
+    found: dict[int, dg.EventLogRecord] = {}
+    for fetch in (instance.fetch_materializations, instance.fetch_observations):
+        missing = [storage_id for storage_id in storage_ids if storage_id not in found]
+        for start in range(0, len(missing), _PAGE):
+            wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=missing[start : start + _PAGE])
+            found.update((record.storage_id, record) for record in fetch(wanted, limit=_PAGE).records)
+    return found
+
+
+def input_tags(inputs: dict[dg.AssetKey, list[ResolvedInput]], instance: dg.DagsterInstance) -> dict[str, str]:
+    """Dagster's own tags for input versions, filled with what was really read.
+
+    Dagster looks its versions up at another moment. The value for several partitions is formed as Dagster forms it:
+    SHA-256 over the versions in the order of the partitions' names.
+    """
+    tags = {}
+    for key, entries in inputs.items():
+        known = [entry for entry in entries if entry.event is not None]
+        if not known:
+            continue
+        if len(known) == 1 and known[0].partition is None:
+            version, pointer = known[0].data_version, known[0].event.storage_id  # type: ignore[union-attr]
+        else:
+            ordered = sorted(known, key=lambda entry: entry.partition or "")
+            version = sha256("".join(entry.data_version or "" for entry in ordered).encode()).hexdigest()
+            pointer = _cursor(known, instance)
+        if version is not None:
+            tags[get_input_data_version_tag(key)] = version
+            tags[get_input_event_pointer_tag(key)] = str(pointer)
+    return tags
+
+
+def windowed_ins(ins: Mapping[str, dg.AssetIn], window: Mapping[str, int]) -> dict[str, dg.AssetIn]:
+    """The inputs of an asset, some of them with the partitions before and up to its own.
+
+    Args:
+        ins: as the author gave them.
+        window: how many partitions to give, by parameter.
+
+    Raises:
+        DefinitionError: a window is empty.
+    """
+    result = dict(ins)
+    for parameter, length in window.items():
+        if length < 1:
+            raise DefinitionError(
+                f"window[{parameter!r}] is {length}", next_step="give the number of partitions, at least 1"
+            )
+        with warnings.catch_warnings():
+            # Beta only in name: Dagster's documentation has it for just this.
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            mapping = dg.TimeWindowPartitionMapping(
+                start_offset=1 - length, end_offset=0, allow_nonexistent_upstream_partitions=True
+            )
+        result[parameter] = result.get(parameter, dg.AssetIn())._replace(partition_mapping=mapping)
+    return result
+
+
+def _dependencies(step: StepExecutionContext) -> list[tuple[dg.AssetKey, list[str | None], bool]]:
+    layer = step.job_def.asset_layer
+    found = []
+    for step_input in step.step.step_inputs:
+        key = layer.get_asset_key_for_node_input(step.node_handle, step_input.name)
+        if key is None:
+            continue
+        loaded = not step.op_def.input_def_named(step_input.name).dagster_type.is_nothing
+        found.append((key, _partitions(step, step_input.name), loaded))
+    return found
+
+
+def _partitions(step: StepExecutionContext, input_name: str) -> list[str | None]:
+    if not step.has_asset_partitions_for_input(input_name):
+        return [None]
+    subset = step.asset_partitions_subset_for_input(input_name, require_valid_partitions=False)
+    return list(subset.get_partition_keys())
+
+
+@dataclass(frozen=True)
+class _OwnRun:
+    """What the step's own run has materialized so far."""
+
+    instance: dg.DagsterInstance
+    run_id: str
+    materialized: frozenset[tuple[dg.AssetKey | None, str | None]]
+
+    @classmethod
+    def of(cls, step: StepExecutionContext) -> Self:
+        records = step.instance.get_records_for_run(step.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        events = [record.event_log_entry.get_dagster_event() for record in records.records]
+        return cls(step.instance, step.run_id, frozenset((event.asset_key, event.partition) for event in events))
+
+    def prefer(
+        self, key: dg.AssetKey, partition: str | None, latest: dg.EventLogRecord | None
+    ) -> dg.EventLogRecord | None:
+        """The run's latest materialization; the latest event if the run has not materialized it."""
+        if (key, partition) not in self.materialized or (latest and latest.run_id == self.run_id):
+            return latest
+        return self._find(key, partition) or latest
+
+    def _find(self, key: dg.AssetKey, partition: str | None) -> dg.EventLogRecord | None:
+        """Asked of the asset's events: the run's own may bear other ids."""
+        cursor = None
+        while True:
+            page = self.instance.fetch_materializations(_filter(key, partition), limit=20, cursor=cursor)
+            for record in page.records:
+                if record.event_log_entry.run_id == self.run_id:
+                    return record
+            if not page.has_more:
+                return None
+            cursor = page.cursor
+
+
+def _filter(key: dg.AssetKey, partition: str | None) -> dg.AssetRecordsFilter:
+    return dg.AssetRecordsFilter(asset_key=key, asset_partitions=None if partition is None else [partition])
+
+
+def _resolve_key(
+    instance: dg.DagsterInstance,
+    key: dg.AssetKey,
+    partitions: Sequence[str | None],
+    loaded: bool,
+    own_run: _OwnRun | None,
+) -> list[ResolvedInput]:
+    if len(partitions) < 2 or None in partitions:
+        events = {partition: _latest(instance, key, partition) for partition in partitions}
+    else:
+        events = _as_of_one_moment(instance, key, partitions)
+    return [
+        ResolvedInput(key, partition, own_run.prefer(key, partition, event) if own_run else event, loaded)
+        for partition, event in events.items()
+    ]
+
+
+def _as_of_one_moment(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str | None]
+) -> dict[str | None, dg.EventLogRecord | None]:
+    # Asked twice: a partition may have changed while the others were being looked up.
+    horizon = max(_latest_ids(instance, key, partitions).values(), default=0)
+    ids = _latest_ids(instance, key, partitions)
+    records = events_by_id(instance, key, [storage_id for storage_id in ids.values() if storage_id <= horizon])
+    return {
+        partition: (records.get(ids[partition]) or _latest(instance, key, partition, before=horizon + 1))
+        if partition in ids
+        else None
+        for partition in partitions
+    }
+
+
+def _latest_ids(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str | None]
+) -> Mapping[str | None, int]:
+    """Storage id of what `_latest` finds for each partition that has anything, many partitions to a query."""
+    found: dict[str | None, int] = {}
+    for kind in (dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION):
+        missing = [partition for partition in partitions if partition is not None and partition not in found]
+        for start in range(0, len(missing), _PAGE):
+            page = set(missing[start : start + _PAGE])
+            found.update(instance.get_latest_storage_id_by_partition(key, kind, page))
+    return found
+
+
+def _latest(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None, before: int | None = None
+) -> dg.EventLogRecord | None:
+    return instance.get_latest_data_version_record(key, partition_key=partition, before_cursor=before)
+
+
+def _cursor(entries: list[ResolvedInput], instance: dg.DagsterInstance) -> int:
+    """The event up to which Dagster may take the partitions as read.
+
+    That is the latest event read, unless another partition had a newer version before it that was passed over (this
+    run's own was read): then the event before that one, so that the newer version shows as an update.
+    """
+    newest = max(entry.event.storage_id for entry in entries if entry.event)
+    cursor = newest
+    latest = _latest_ids(instance, entries[0].key, [entry.partition for entry in entries])
+    for entry in entries:
+        seen = latest.get(entry.partition)
+        if seen is None or seen > newest:
+            # Changed since it was read: what there was at that moment.
+            record = _latest(instance, entry.key, entry.partition, before=newest + 1)
+            seen = record.storage_id if record else None
+        if entry.event and seen is not None and seen != entry.event.storage_id:
+            cursor = min(cursor, seen - 1)
+    return cursor

@@ -1,0 +1,217 @@
+"""The IO manager of artifacts: loads an input by the version that was recorded, from the content store."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+from weakref import WeakSet
+
+import dagster as dg
+import pandas as pd
+from dagster._core.execution.context.system import StepExecutionContext
+
+from ml_assets.addresses import Addresses
+from ml_assets.artifacts.inputs import ResolvedInput, resolve, resolve_inputs
+from ml_assets.artifacts.meter import meter_of
+from ml_assets.artifacts.record import run_environment, source_file
+from ml_assets.artifacts.trained_model import TrainedModel
+from ml_assets.containers import ContainerSpec, placed_image
+from ml_assets.resources.dvc.git import store_of
+from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.errors import InputError, MlAssetsError
+from ml_assets.resources.git.source import read_source
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.image_builders.interface import ImageBuilder
+from ml_assets.resources.provenance import (
+    ENVIRONMENT_METADATA,
+    INPUTS_METADATA,
+    RECORD_METADATA,
+    SOURCE_METADATA,
+    TRACKED_METADATA,
+    ProvenanceRecord,
+)
+from ml_assets.resources.tracking.runs import MlflowTracking
+
+__all__ = ["KIND_METADATA", "STORAGE_KEY", "ArtifactStorage"]
+
+STORAGE_KEY = "artifacts"
+"""Resource key of `ArtifactStorage`; each factory names it as its asset's IO manager."""
+
+KIND_METADATA = "ml_assets/kind"
+"""Definition metadata of an asset that a factory made: its kind of artifact."""
+
+
+@dataclass(frozen=True)
+class ArtifactStorage(dg.IOManager):
+    """Where artifacts are kept and recorded, on one target.
+
+    As an IO manager it stores nothing: the factory has stored the content, and knows its digest, before an IO manager
+    would hear of it. It gives each input that is an artifact as its annotation asks: a ``DataFrame`` (several
+    partitions are concatenated in order), a ``Path``, a `TrainedModel`, or a ``dict`` of one of these by partition.
+
+    Settings decide what is in it, not the run: so it is no configurable resource, and neither a launchpad nor the UI's
+    page of resources shows what it is made of, such as a remote's credentials.
+    """
+
+    store: DvcStore
+    tracking: MlflowTracking
+    image_builder: ImageBuilder
+    target: str
+    addresses: Addresses = field(default_factory=Addresses)
+    thread_variables: Mapping[str, str] = field(default_factory=dict)
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        """Nothing to do for an artifact.
+
+        Raises:
+            InputError: the asset was not made by a factory, so nobody has stored its value.
+        """
+        definition = context.definition_metadata or {}
+        if obj is not None and KIND_METADATA not in definition:
+            raise InputError(
+                f"its value was given to the IO manager {STORAGE_KEY!r}, which keeps only what the factories make",
+                next_step="declare it with a factory of ml_assets, or choose another io_manager_key",
+                asset=context.asset_key.to_user_string() if context.has_asset_key else None,
+            )
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """The content of the version that this step resolved.
+
+        Raises:
+            InputError: the upstream has no version, or its content cannot be read as the annotation asks.
+            StoreError: the content could not be fetched.
+        """
+        entries = self._entries(context)
+        wanted, optional = _without_none(context.dagster_type.typing_type if context.dagster_type else Any)
+        by_partition = get_origin(wanted) in (dict, Mapping)
+        item = get_args(wanted)[1] if by_partition else wanted
+        values = {entry.partition or "": self.read(entry, item) for entry in entries}
+        if not entries and not by_partition and not optional:
+            raise InputError(
+                "none of its partitions belongs to the partition that reads it",
+                next_step="annotate the parameter as `DataFrame | None` or `dict[str, ...]`, or begin the reader later",
+                asset=context.asset_key.to_user_string(),
+            )
+        return values if by_partition else _joined(list(values.values()), entries)
+
+    def read(self, entry: ResolvedInput, wanted: Any = Any) -> Any:
+        """The content of one resolved input as a type: ``DataFrame``, ``Path``, `TrainedModel` or Any."""
+        try:
+            return self._read(entry, wanted)
+        except MlAssetsError as error:
+            raise error.for_asset(str(entry.artifact)) from error.__cause__
+
+    def _entries(self, context: dg.InputContext) -> Sequence[ResolvedInput]:
+        partitions: list[str | None] = list(context.asset_partition_keys) if context.has_asset_partitions else [None]
+        if not context.has_input_name:
+            return resolve(context.instance, context.asset_key, partitions)
+        step = context.step_context
+        meter_of(step)  # begins with the first input
+        resolved = resolve_inputs(step)
+        if step not in _recorded:
+            _recorded.add(step)
+            self._record_on_foreign_assets(step, resolved)
+        return resolved.get(context.asset_key) or resolve(step.instance, context.asset_key, partitions)
+
+    def _record_on_foreign_assets(
+        self, step: StepExecutionContext, resolved: Mapping[dg.AssetKey, Sequence[ResolvedInput]]
+    ) -> None:
+        """An asset that no factory made has no record.
+
+        What it read, in which environment and from which commit, goes into its materialization all the same.
+        """
+        asset = step.assets_def
+        known = asset.metadata_by_key if asset else {}
+        keys = [key for key in step.get_output_asset_keys() if KIND_METADATA not in known.get(key, {})]
+        if asset is None or not keys:
+            return
+        container = ContainerSpec.from_tags(step.op_def.tags)
+        environment = run_environment(container, placed_image(container, asset), self.target, self.image_builder)
+        function: Any = step.op_def.compute_fn
+        source = read_source(source_file(getattr(function, "decorated_fn", function)))
+        versions = [version for entries in resolved.values() for entry in entries if (version := entry.to_version())]
+        metadata = {
+            INPUTS_METADATA: dg.MetadataValue.json([version.model_dump(mode="json") for version in versions]),
+            ENVIRONMENT_METADATA: dg.MetadataValue.json(environment.model_dump(mode="json")),
+            SOURCE_METADATA: dg.MetadataValue.json(source.model_dump(mode="json")),
+        }
+        for key in keys:
+            step.add_asset_metadata(metadata, asset_key=key)
+
+    def _read(self, entry: ResolvedInput, wanted: Any) -> Any:
+        if entry.event is None:
+            raise InputError(
+                "it has never been materialized",
+                next_step=f"materialize it first: dagster asset materialize --select {entry.artifact.asset}"
+                + (f" --partition {entry.partition}" if entry.partition else ""),
+            )
+        metadata = entry.metadata
+        if TRACKED_METADATA in metadata:
+            place = metadata[TRACKED_METADATA]
+            store = store_of(Path(place["repository"]), place["remote"], self.store.cache)
+            return _read_file(store.fetch(Digest.parse(place["version"])), Path(place["path"]).suffix, wanted)
+        if RECORD_METADATA not in metadata and not entry.event.event_log_entry.run_id:
+            raise InputError(
+                "its latest materialization was reported by hand, so there is no content to load",
+                next_step=f"materialize it: dagster asset materialize --select {entry.artifact.asset}",
+            )
+        if RECORD_METADATA not in metadata:
+            raise InputError(
+                "its latest materialization carries no provenance record",
+                next_step="declare it with a factory of ml_assets, or give the input its own input_manager_key",
+            )
+        content = ProvenanceRecord.model_validate(metadata[RECORD_METADATA]).content
+        if content is None:
+            raise InputError("it has no content to load", next_step="depend on it by deps= instead of a parameter")
+        version = Digest.parse(content.version)
+        if content.format == "parquet" and wanted in (Any, pd.DataFrame):
+            return self.store.read_frame(version)
+        if content.format == "model" and wanted in (Any, TrainedModel):
+            from ml_assets.resources.models.flavors import load_model
+
+            directory = self.store.fetch(version)
+            return TrainedModel(load_model(directory), directory=directory)
+        if wanted is Path or (wanted is Any and content.format in ("file", "directory")):
+            return self.store.fetch(version)
+        raise InputError(
+            f"its content is a {content.format}, which cannot be read as {wanted!r}",
+            next_step="annotate the parameter as DataFrame, Path or TrainedModel, whichever it is",
+        )
+
+
+def _read_file(path: Path, suffix: str, wanted: Any) -> Any:
+    if wanted is pd.DataFrame:
+        if suffix == ".parquet":
+            return pd.read_parquet(path)
+        if suffix == ".csv":
+            return pd.read_csv(path)
+        raise InputError(
+            f"the tracked file ends in {suffix!r}, neither Parquet nor CSV",
+            next_step="annotate the parameter as Path and read it there",
+        )
+    return path
+
+
+def _without_none(wanted: Any) -> tuple[Any, bool]:
+    """A type without ``None`` among its alternatives, and whether that was one (or anything goes)."""
+    if get_origin(wanted) in (Union, UnionType) and type(None) in get_args(wanted):
+        rest = tuple(item for item in get_args(wanted) if item is not type(None))
+        return (rest[0] if len(rest) == 1 else Union[rest]), True  # noqa: UP007
+    return wanted, wanted is Any
+
+
+def _joined(values: list[Any], entries: Sequence[ResolvedInput]) -> Any:
+    if len(values) <= 1:
+        return values[0] if values else None
+    if values and all(isinstance(value, pd.DataFrame) for value in values):
+        return pd.concat(values, ignore_index=True)
+    raise InputError(
+        f"the input has {len(values)} partitions, and only frames can be concatenated",
+        next_step="annotate the parameter as dict[str, ...] to get them by partition",
+        asset=entries[0].artifact.asset if entries else None,
+    )
+
+
+_recorded: WeakSet[StepExecutionContext] = WeakSet()
+"""Steps of which it is written down what they read."""

@@ -1,0 +1,215 @@
+"""What an analyst sees of a materialization in the Dagster UI."""
+
+import base64
+import io
+import json
+import numbers
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from ml_assets.addresses import Addresses
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import RECORD_METADATA, InputVersion, ProvenanceRecord, Source, Usage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "NOT_CONTAINERIZED",
+    "describe_commit",
+    "frame_metadata",
+    "model_metadata",
+    "png",
+    "repository_page",
+    "shown",
+]
+
+NOT_CONTAINERIZED = "not containerized"
+_PREVIEW_ROWS = 5
+_MOST_INPUTS = 100
+_SIGNIFICANT_DIGITS = 6
+_SSH = re.compile(r"(?:ssh://)?[^@/]+@(?P<host>[^:/]+)(?::\d+/|[:/])(?P<path>.+)")
+
+
+def shown(
+    record: ProvenanceRecord, details: Mapping[str, Any] | None = None, addresses: Addresses | None = None
+) -> dict[str, Any]:
+    """The record, and those of its fields that people look for, each where it can be seen.
+
+    Args:
+        record: what the materialization writes down.
+        details: what is worth showing of the artifact itself, such as metrics or a preview. It comes after what
+            identifies the artifact and before how it was made, and wins where names are equal.
+        addresses: of the UIs to link to, if any.
+    """
+    details = details or {}
+    entries = {**_identity(record, addresses or Addresses()), **details, **_making(record), **details}
+    return {**entries, RECORD_METADATA: dg.MetadataValue.json(record.model_dump(mode="json"))}
+
+
+def _identity(record: ProvenanceRecord, addresses: Addresses) -> dict[str, dg.MetadataValue[Any]]:
+    entries: dict[str, dg.MetadataValue[Any]] = {
+        "data version": dg.MetadataValue.text(record.data_version),
+        "image": dg.MetadataValue.text(record.made_image or record.environment.image or NOT_CONTAINERIZED),
+        "commit": _commit(record.source),
+    }
+    if record.mlflow is not None:
+        url = record.mlflow.url
+        entries["MLflow run"] = dg.MetadataValue.url(url) if url else dg.MetadataValue.text(record.mlflow.run_id)
+        if reference := record.mlflow.registered_version:
+            entries["registered model"] = dg.MetadataValue.text(reference)
+            if page := addresses.model_version(reference):
+                entries["registered model in MLflow"] = dg.MetadataValue.url(page)
+    if page := addresses.trace(_most_exact(record)):
+        entries["lineage"] = dg.MetadataValue.url(page)
+    return entries
+
+
+def _most_exact(record: ProvenanceRecord) -> str:
+    """The reference that names the materialization and as few others as possible, as far as it is known by now."""
+    return record.mlflow.run_id if record.mlflow else record.made_image or record.data_version
+
+
+def _making(record: ProvenanceRecord) -> dict[str, dg.MetadataValue[Any]]:
+    entries: dict[str, dg.MetadataValue[Any]] = {}
+    if record.parameters:
+        entries["parameters"] = _table(
+            ("parameter", "value"), [(name, _plain(value)) for name, value in record.parameters.items()]
+        )
+    if record.inputs:
+        entries["inputs"] = _inputs(record.inputs)
+    entries |= {
+        "launched by": dg.MetadataValue.text(record.launch.described()),
+        "reproducible": dg.MetadataValue.bool(record.reproducible),
+    }
+    if record.not_reproducible_because:
+        entries["not reproducible because"] = dg.MetadataValue.text("; ".join(record.not_reproducible_because))
+    entries |= {
+        "code version": dg.MetadataValue.text(record.code_version),
+        "environment": dg.MetadataValue.text(record.environment.environment_digest),
+    }
+    if record.content is not None:
+        entries["size in bytes"] = dg.MetadataValue.int(record.content.size)
+    return entries | (_usage(record.usage) if record.usage else {})
+
+
+def _usage(usage: Usage) -> dict[str, dg.MetadataValue[Any]]:
+    """Numbers, which Dagster plots over time, and how the time was spent."""
+    numbers: dict[str, float | None] = {
+        "compute seconds": usage.seconds.compute,
+        "CPU seconds": usage.cpu_seconds,
+        "memory in MiB": usage.memory_needed_bytes / 2**20,
+        "cost": usage.cost,
+    }
+    if usage.gpus:
+        numbers |= {
+            "GPU utilization in percent": sum(gpu.utilization_mean for gpu in usage.gpus) / len(usage.gpus),
+            "GPU memory in MiB": max(gpu.memory_peak_bytes for gpu in usage.gpus) / 2**20,
+        }
+    seconds = usage.seconds.model_dump(exclude_none=True)
+    return {
+        **{name: dg.MetadataValue.float(_rounded(value)) for name, value in numbers.items() if value is not None},
+        "time spent": _table(("phase", "seconds"), [(name, f"{value:.3f}") for name, value in seconds.items()]),
+    }
+
+
+def describe_commit(commit: str | None, dirty: bool | None) -> str:
+    """A commit for people, ``+dirty`` where the checkout differed from it."""
+    return f"{commit[:12]}{'+dirty' if dirty else ''}" if commit else "no commit"
+
+
+def repository_page(repository: str | None) -> str | None:
+    """Page of a repository, from its remote's address; None where there is none to be known."""
+    if repository is None:
+        return None
+    ssh = _SSH.fullmatch(repository)
+    page = f"https://{ssh['host']}/{ssh['path']}" if ssh else repository
+    return page.removesuffix("/").removesuffix(".git") if page.startswith("https://") else None
+
+
+def frame_metadata(frame: "pd.DataFrame") -> dict[str, Any]:
+    """Row count, column schema (with the columns that miss values as nullable) and the first rows of a frame."""
+    return {
+        "dagster/row_count": len(frame),
+        "dagster/column_schema": dg.TableSchema(
+            columns=[
+                dg.TableColumn(
+                    str(name), str(kind), constraints=dg.TableColumnConstraints(nullable=bool(frame[name].isna().any()))
+                )
+                for name, kind in frame.dtypes.items()
+            ]
+        ),
+        "preview": _preview(frame),
+    }
+
+
+def model_metadata(metrics: Mapping[str, float], figures: "Mapping[str, Figure | bytes]") -> dict[str, Any]:
+    """Metrics to six significant digits (Dagster plots them over time), and figures, as ``plot NAME``, of a model."""
+    plots = {
+        f"plot {name}": dg.MetadataValue.md(
+            f"![{name}](data:image/png;base64,{base64.b64encode(png(figure)).decode()})"
+        )
+        for name, figure in figures.items()
+    }
+    return {**{name: dg.MetadataValue.float(_rounded(value)) for name, value in metrics.items()}, **plots}
+
+
+def png(figure: "Figure | bytes") -> bytes:
+    """A figure as PNG, small enough for an event log."""
+    if isinstance(figure, bytes):
+        return figure
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _commit(source: Source) -> dg.MetadataValue[Any]:
+    page = repository_page(source.repository)
+    if page and source.commit and not source.dirty:
+        return dg.MetadataValue.url(f"{page}/commit/{source.commit}")
+    return dg.MetadataValue.text(f"{source.commit}{'+dirty' if source.dirty else ''}" if source.commit else "no commit")
+
+
+def _inputs(inputs: tuple[InputVersion, ...]) -> dg.MetadataValue[Any]:
+    rows = [(str(AssetPartition(one.asset, one.partition)), one.data_version) for one in inputs[:_MOST_INPUTS]]
+    if len(inputs) > _MOST_INPUTS:
+        rows.append((f"and {len(inputs) - _MOST_INPUTS} more, in the provenance record", ""))
+    return _table(("input", "data version"), rows)
+
+
+def _table(columns: tuple[str, str], rows: list[tuple[str, str]]) -> dg.MetadataValue[Any]:
+    # Named as text, so that the UI sets every column alike.
+    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in columns])
+    return dg.MetadataValue.table([dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows], schema)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{float(value):.{_SIGNIFICANT_DIGITS}g}")
+
+
+def _preview(frame: "pd.DataFrame") -> dg.MetadataValue[Any]:
+    rows = [
+        dg.TableRecord({str(name): _cell(value) for name, value in row.items()})
+        for row in frame.head(_PREVIEW_ROWS).to_dict(orient="records")
+    ]
+    schema = dg.TableSchema(columns=[dg.TableColumn(str(name), str(kind)) for name, kind in frame.dtypes.items()])
+    return dg.MetadataValue.table(rows, schema)
+
+
+def _cell(value: Any) -> str | int | float | bool | None:
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        return None if number != number else number
+    return str(value)

@@ -1,0 +1,133 @@
+"""What a model asset returns, and what its consumers receive."""
+
+import math
+import posixpath
+import re
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_assets.resources.errors import SchemaError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from ml_assets.serving.servable import Servable
+
+__all__ = ["TrainedModel"]
+
+# What MLflow takes as a metric's name (mlflow.utils.validation).
+_METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")
+# A server that keeps the artifacts is sent a figure's name as part of an address.
+_NOT_IN_FIGURE_NAMES = set("/\\#?%")
+_FIGURE_NAME_BYTES = 250
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A fitted estimator with what is needed to judge it, log it and use it.
+
+    Args:
+        estimator: a fitted XGBoost or scikit-learn estimator, or a PyTorch module that takes one tensor of rows.
+        input_example: rows as the model takes them, better a thousand than five; their columns and types become the
+            signature, in which a column may be missing if one of them misses it. None on a model that was loaded.
+        metrics: finite numbers by name, logged to MLflow and shown in the Dagster UI. A name has letters, digits,
+            spaces and ``_ - . : /``, as MLflow's have.
+        figures: plots by name, as Matplotlib figures or PNG bytes. A name is a file's, without its ``.png``.
+        parameters: what was chosen in training beyond the run config, such as the number of rounds.
+        directory: canonical directory that it was loaded from; None on one that was just trained.
+
+    Raises:
+        SchemaError: a metric or a figure cannot be kept, be it for its name or its value.
+    """
+
+    estimator: Any
+    input_example: "pd.DataFrame | None" = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    figures: "Mapping[str, Figure | bytes]" = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    directory: Path | None = None
+
+    def __post_init__(self) -> None:
+        for kind, given in (("metrics", self.metrics), ("figures", self.figures)):
+            if not isinstance(given, Mapping):
+                raise SchemaError(
+                    f"{kind} must be a mapping by name, not {type(given).__name__}", next_step="give each its name"
+                )
+        for name, value in self.metrics.items():
+            _check_metric(name, value)
+        for name, figure in self.figures.items():
+            _check_figure(name, figure)
+
+    def predict(self, frame: "pd.DataFrame") -> Any:
+        """What the model predicts, one value a row: by the code of the model server, where it was loaded to be served.
+
+        Raises:
+            InvalidInput: the frame is not what the model's signature asks for.
+        """
+        if self._servable is None:
+            from ml_assets.resources.models.flavors import predict
+
+            return predict(self.estimator, frame)
+        return self._servable.predict_columns({str(name): frame[name].to_numpy() for name in frame})[
+            self._servable.prediction
+        ]
+
+    @cached_property
+    def _servable(self) -> "Servable | None":
+        from ml_assets.resources.models.flavors import is_served
+        from ml_assets.serving.servable import open_servable
+
+        return open_servable(self.directory) if self.directory and is_served(self.directory) else None
+
+
+def _check_metric(name: Any, value: Any) -> None:
+    if not _is_metric_name(name):
+        raise SchemaError(
+            f"{name!r} cannot be the name of a metric: MLflow does not take it",
+            next_step="use at most 250 letters, digits, spaces and _ - . : with single slashes between parts, if any",
+        )
+    if not _is_finite(value):
+        raise SchemaError(
+            f"the metric {name!r} is {reprlib.repr(value)}, and MLflow keeps finite numbers",
+            next_step="leave the metric out where it has no value, or correct how it is computed",
+        )
+
+
+def _is_metric_name(name: Any) -> bool:
+    if not isinstance(name, str) or not _METRIC_NAME.fullmatch(name):
+        return False
+    return posixpath.normpath(name) == name and name != "." and not name.startswith(("..", "/"))
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, str | bytes):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _check_figure(name: Any, figure: Any) -> None:
+    if not _is_figure_name(name):
+        raise SchemaError(
+            f"{name!r} cannot be the name of a figure: it becomes the name of a file",
+            next_step=f"use at most {_FIGURE_NAME_BYTES} bytes of text without / \\ # ? % and without a dot in front",
+        )
+    if not (isinstance(figure, bytes) or hasattr(figure, "savefig")):
+        raise SchemaError(
+            f"the figure {name!r} is a {type(figure).__name__}, and Matplotlib figures or PNG bytes are kept",
+            next_step="give one of these",
+        )
+
+
+def _is_figure_name(name: Any) -> bool:
+    if not isinstance(name, str) or not name or not name.isprintable():
+        return False
+    fits = len(name.encode()) <= _FIGURE_NAME_BYTES
+    return fits and not name.startswith(".") and _NOT_IN_FIGURE_NAMES.isdisjoint(name)

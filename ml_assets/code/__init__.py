@@ -1,1 +1,0 @@
-"""How code is read and described, for `ml_assets.code_version`: statements, modules, captured values."""

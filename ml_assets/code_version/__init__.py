@@ -1,0 +1,1 @@
+"""The code version of an asset: how code is found, read and described."""

@@ -1,0 +1,391 @@
+"""The code version of an asset: a hash of its function and of the first-party code that it reaches.
+
+Code is found by reading files, never by importing them, one symbol at a time: a function counts together with the
+functions, classes, constants and imports that it names, and with what those name, in whatever file they stand. A module
+counts whole where it is passed around as an object, imported by a string, or asked for a name that it makes up.
+
+What counts, where one could decide otherwise:
+
+* First-party is what belongs to the function's own top-level package, and every module that is not installed (below no
+  ``site-packages``) and not of the standard library. Of the rest only the imported name counts; the environment digest
+  speaks for its version. This project's own modules are such a rest, except the reference pipeline:
+  `STORAGE_FORMAT` speaks for them.
+* Layout, comments, docstrings, the order of definitions and the name of the function's own module do not count.
+* A function's decorators count unless they come from Dagster or from this project: those say where and when it runs. In
+  a function that makes assets, everything counts.
+* A statement that alters a name of its file (``LIMITS["x"] = 3``) counts with that name. One that acts on anything else
+  (``pd.set_option(…)``) counts with every symbol of its file and of the packages below it.
+* Imports and names under ``if TYPE_CHECKING:`` and statements of the main block do not count: they never run in a step.
+* A function made inside another counts with the whole outer one and with the values that it has captured: constants,
+  containers, dataclasses and Pydantic models of constants, enumerations, dates, and functions. Of other objects their
+  class counts.
+* Data files do not count. Make them datasets.
+"""
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType
+from typing import Any, Final, NamedTuple
+
+from ml_assets.code_version.captured import captured_values
+from ml_assets.code_version.modules import SyntaxModule, read_module
+from ml_assets.code_version.statements import Import, Reference, Statement
+from ml_assets.resources.errors import DefinitionError
+
+__all__ = ["STORAGE_FORMAT", "Code", "code_of", "code_version", "reached"]
+
+STORAGE_FORMAT = 2
+"""Stands for this project's own code in every code version. Raised by hand when the same function would be stored
+differently, which makes every asset stale."""
+
+_PLUGIN = "ml_assets"
+_REFERENCE_PIPELINE = "ml_assets.flight_delays"
+_ORCHESTRATION = (_PLUGIN, "dagster")
+_INSTALLED = {"site-packages", "dist-packages"}
+_WHOLE = "*"
+_EFFECTS = "<statements>"
+
+_PART_DIGITS: Final = 12
+
+_Symbol = tuple[str, str]
+"""A module's name and a symbol in it, `_WHOLE` or `_EFFECTS`."""
+
+
+class Code(NamedTuple):
+    """A code version, and what it was made of.
+
+    Attributes:
+        parts: the beginning of the digest of each symbol that counts, as ``module:symbol``, without the name of the
+            function's own module; ``module:*`` and ``module:<statements>`` as for `reached`.
+    """
+
+    version: str
+    parts: dict[str, str]
+
+
+def code_of(function: Callable[..., Any]) -> Code:
+    """The code version of a function with its parts, by which one can say later what has changed.
+
+    Raises:
+        DefinitionError: as for `code_version`.
+    """
+    search = _search(function)
+    return Code(search.digest(), search.parts())
+
+
+def code_version(function: Callable[..., Any]) -> str:
+    """Hash an asset's function and the first-party code that it reaches.
+
+    Args:
+        function: the undecorated function, as a factory is given it. Only its files are read; nothing is imported.
+
+    Returns:
+        A SHA-256, 64 hexadecimal digits: the same on every machine, in every checkout, and under Python 3.11 to 3.13.
+
+    Raises:
+        DefinitionError: the function has no source file (a lambda, a partial, a callable object, a bound method), or a
+            file that it reaches is not valid Python.
+    """
+    return _search(function).digest()
+
+
+def reached(function: Callable[..., Any]) -> frozenset[str]:
+    """The symbols that count in a function's code version, as ``module:symbol``.
+
+    ``module:*`` stands for a module that counts whole, ``module:<statements>`` for statements that act without binding
+    a name.
+
+    Raises:
+        DefinitionError: as for `code_version`.
+    """
+    return frozenset(f"{module}:{symbol}" for module, symbol in _search(function).found)
+
+
+def _search(function: Callable[..., Any]) -> "_Search":
+    try:
+        return _Search(function)
+    except RecursionError as error:
+        raise _no_source(
+            function, "code that it reaches, or a value that it has captured, is nested too deeply"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a module is: its file (None for a namespace package) and the folders of its submodules."""
+
+    name: str
+    file: Path | None
+    folders: tuple[str, ...] = ()
+
+    @property
+    def package(self) -> str:
+        is_package = bool(self.folders) or (self.file is not None and self.file.name == "__init__.py")
+        return self.name if is_package else self.name.rpartition(".")[0]
+
+
+_Target = tuple[_Place, str] | str
+
+
+class _Search:
+    """Follows names from a function, file by file, until nothing new is found."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        author, links, self._captured = _unwrap(function)
+        self._own = _place_of(author)
+        self._places: dict[str, _Place | None] = {self._own.name: self._own}
+        self._modules: dict[str, SyntaxModule] = {}
+        self.found: dict[_Symbol, bytes] = {}
+        self._ahead: list[tuple[_Place, str]] = []
+        for link in links:
+            self._start(link, required=link is author)
+        while self._ahead:
+            place, symbol = self._ahead.pop()
+            self.found[place.name, symbol] = self._describe(place, symbol)
+
+    def digest(self) -> str:
+        parts = [f"storage format {STORAGE_FORMAT}".encode(), *(value.encode() for value in self._captured)]
+        labelled = sorted((self._label(symbol), content) for symbol, content in self.found.items())
+        parts += [label.encode() + b"=" + content for label, content in labelled]
+        # Each part is hashed first, so that no two lists of parts read the same.
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+    def parts(self) -> dict[str, str]:
+        """The beginning of each symbol's digest by its label, and of all captured values together."""
+        parts = {self._label(symbol): content.hex()[:_PART_DIGITS] for symbol, content in sorted(self.found.items())}
+        if self._captured:
+            captured = hashlib.sha256(repr(self._captured).encode()).hexdigest()
+            parts[":<captured values>"] = captured[:_PART_DIGITS]
+        return parts
+
+    def _label(self, symbol: _Symbol) -> str:
+        """The symbol's name, without that of the function's own module, which depends on how it was loaded."""
+        module, name = symbol
+        return f":{name}" if module == self._own.name else f"{module}:{name}"
+
+    def _start(self, link: FunctionType | type, *, required: bool) -> None:
+        if isinstance(link, FunctionType):
+            module, name = str(link.__globals__.get("__name__")), link.__code__.co_qualname
+        else:
+            module, name = link.__module__, link.__qualname__
+        symbol = name.partition(".")[0]
+        place = self._first_party(module)
+        if place is not None and symbol in self._module(place).definitions:
+            self._enter(place, symbol)
+        elif required or (place is not None and isinstance(link, FunctionType)):
+            raise _no_source(link, f"{place.file if place else module} does not define {symbol} at its top level")
+
+    def _enter(self, place: _Place, symbol: str) -> _Symbol:
+        if (place.name, symbol) not in self.found:
+            self.found[place.name, symbol] = b""
+            self._ahead.append((place, symbol))
+            if symbol != _EFFECTS:
+                self._enter_effects(place)
+        return place.name, symbol
+
+    def _enter_effects(self, place: _Place) -> None:
+        if self._module(place).effects:
+            self._enter(place, _EFFECTS)
+        parent = self._first_party(place.name.rpartition(".")[0])
+        if parent is not None:
+            self._enter_effects(parent)
+
+    def _describe(self, place: _Place, symbol: str) -> bytes:
+        """What a symbol is: its statements, and what each name that they use stands for."""
+        module = self._module(place)
+        digest = hashlib.sha256()
+        if symbol == _WHOLE:
+            references = [Reference(name) for name in sorted({*module.definitions, *module.imports})]
+            references += [Reference("*", (), star) for star in module.stars]
+            digest.update(self._meanings(place, references))
+            return digest.digest()
+        statements = module.effects if symbol == _EFFECTS else module.definitions[symbol]
+        decorators = [part for statement in statements for part in self._computing_decorators(place, statement)]
+        for statement in (*statements, *decorators):
+            digest.update(statement.reading.digest)
+            digest.update(self._meanings(place, statement.reading.references))
+        return digest.digest()
+
+    def _meanings(self, place: _Place, references: list[Reference]) -> bytes:
+        lines = []
+        for reference in references:
+            for target in self._targets(place, reference):
+                label = target if isinstance(target, str) else self._label(self._enter(*target))
+                lines.append(f"{reference.name}={label}\n")
+        return "".join(lines).encode()
+
+    def _computing_decorators(self, place: _Place, statement: Statement) -> Iterator[Statement]:
+        for decorator in statement.decorators:
+            subject = decorator.subject
+            targets = self._targets(place, subject) if subject else []
+            outside = (target for target in targets if isinstance(target, str))
+            if not any(target.partition(".")[0] in _ORCHESTRATION for target in outside):
+                yield decorator
+
+    def _targets(self, place: _Place, reference: Reference) -> list[_Target]:
+        """What a name stands for: symbols of first-party modules, and dotted names of anything else."""
+        if reference.imported is None:
+            return self._resolve(place, reference.name, reference.attributes, frozenset())
+        return self._follow(place, reference.imported, reference.attributes, frozenset())
+
+    def _resolve(
+        self, place: _Place, name: str, attributes: tuple[str, ...], trail: frozenset[_Symbol]
+    ) -> list[_Target]:
+        if (place.name, name) in trail:
+            return []
+        trail |= {(place.name, name)}
+        module = self._module(place)
+        targets: list[_Target] = []
+        if name in module.definitions:
+            targets.append((place, name))
+        for imported in module.imports.get(name, ()):
+            targets += self._follow(place, imported, attributes, trail)
+        if not targets:
+            for star in module.stars:
+                origin = self._first_party(_absolute(place, star))
+                targets += self._resolve(origin, name, attributes, trail) if origin else []
+        return targets
+
+    def _follow(
+        self, place: _Place, imported: Import, attributes: tuple[str, ...], trail: frozenset[_Symbol]
+    ) -> list[_Target]:
+        names = attributes if imported.name in (None, "*") else (str(imported.name), *attributes)
+        return self._member(_absolute(place, imported), names, trail)
+
+    def _member(self, module: str, names: tuple[str, ...], trail: frozenset[_Symbol]) -> list[_Target]:
+        place = self._first_party(module)
+        if place is None:
+            return [".".join((module, *names[:1]))]
+        if not names:
+            return [(place, _WHOLE)]
+        name, *rest = names
+        targets = self._resolve(place, name, tuple(rest), trail)
+        if targets:
+            return targets
+        if self._first_party(f"{module}.{name}"):
+            return self._member(f"{module}.{name}", tuple(rest), trail)
+        if place.file is None or (name.startswith("__") and name.endswith("__")):
+            return [f"{module}.{name}"]
+        return self._made_up(place)
+
+    def _made_up(self, place: _Place) -> list[_Target]:
+        """A name that a module does not bind but may answer for: the module, and the modules that it mentions."""
+        targets: list[_Target] = [(place, _WHOLE)]
+        definitions = self._module(place).definitions
+        mentioned = {name for found in definitions.values() for part in found for name in part.module_names()}
+        for name in sorted(mentioned):
+            dots = len(name) - len(name.lstrip("."))
+            nearby = _absolute(place, Import(name.lstrip("."), None, max(dots, 1)))
+            for candidate in {nearby, name} if not dots else {nearby}:
+                found = self._first_party(candidate) if candidate != place.name else None
+                if found is not None:
+                    targets.append((found, _WHOLE))
+        return targets
+
+    def _module(self, place: _Place) -> SyntaxModule:
+        module = self._modules.get(place.name)
+        if module is None:
+            module = self._modules[place.name] = read_module(place.file) if place.file else SyntaxModule()
+        return module
+
+    def _first_party(self, name: str) -> _Place | None:
+        if name not in self._places:
+            self._places[name] = self._find_first_party(name)
+        return self._places[name]
+
+    def _find_first_party(self, name: str) -> _Place | None:
+        top = name.partition(".")[0]
+        if not top or top in sys.stdlib_module_names:
+            return None
+        if top in _PLUGIN and not f"{name}.".startswith(f"{_REFERENCE_PIPELINE}."):
+            return None
+        around = name.rpartition(".")[0]
+        if around and around != _PLUGIN[0] and self._first_party(around) is None:
+            return None
+        place = _find(name)
+        if place is None:
+            return None
+        paths = [Path(path) for path in (place.file, *place.folders) if path is not None]
+        installed = any(part in _INSTALLED for path in paths for part in path.parts)
+        return None if installed and top != self._own.name.partition(".")[0] else place
+
+
+def _unwrap(function: Callable[..., Any]) -> tuple[FunctionType, list[FunctionType | type], list[str]]:
+    """What a call runs through: the author's own function, it with all wrappers and captured objects, captured values.
+
+    A function that `functools.wraps` made says in its code object where it was written, whatever name it took over.
+    """
+    author = inspect.unwrap(function)
+    if not isinstance(author, FunctionType):
+        raise _no_source(author, "it is not a function that a def statement made")
+    links: list[FunctionType | type] = []
+    values: list[str] = []
+    ahead: list[Any] = [function]
+    while ahead:
+        link = ahead.pop()
+        if link in links:
+            continue
+        links.append(link)
+        if isinstance(link, FunctionType):
+            if link.__code__.co_name == "<lambda>" and (link is author or link.__code__.co_qualname == "<lambda>"):
+                raise _no_source(link, "a lambda has no name to find its source by")
+            described, captured = captured_values(link)
+            values += described
+            ahead += captured
+            ahead += [link.__dict__["__wrapped__"]] if "__wrapped__" in link.__dict__ else []
+    return author, links, values
+
+
+def _no_source(function: Any, reason: str) -> DefinitionError:
+    name = getattr(function, "__qualname__", None) or f"a {type(function).__name__}"
+    return DefinitionError(
+        f"no code version can be computed for {name}: {reason}",
+        next_step="write it as a function with def in a file, or pass code_version= to the asset yourself",
+    )
+
+
+def _place_of(function: FunctionType) -> _Place:
+    name = str(function.__globals__.get("__name__", ""))
+    file = Path(function.__code__.co_filename)
+    if not file.is_file():
+        raise _no_source(function, f"its source file {file} does not exist")
+    return _Place(name, file, tuple(function.__globals__.get("__path__", ())))
+
+
+def _absolute(place: _Place, imported: Import) -> str:
+    if not imported.level:
+        return imported.module
+    base = place.package.split(".")
+    base = base[: len(base) - imported.level + 1]
+    return ".".join((*base, imported.module)) if imported.module else ".".join(base)
+
+
+def _find(name: str) -> _Place | None:
+    """Find a module's file without importing it or its packages."""
+    if name in sys.modules:
+        # Past __getattr__, which a module that is loaded lazily answers by loading.
+        known = object.__getattribute__(sys.modules[name], "__dict__")
+        if known.get("__file__") or known.get("__path__"):
+            return _Place(name, _python(known.get("__file__")), tuple(known.get("__path__", ())))
+    parent, _, _ = name.rpartition(".")
+    try:
+        if not parent:
+            spec = importlib.util.find_spec(name)
+        else:
+            around = _find(parent)
+            spec = importlib.machinery.PathFinder.find_spec(name, around.folders) if around else None
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    return _Place(name, _python(spec.origin), tuple(spec.submodule_search_locations or ()))
+
+
+def _python(file: str | None) -> Path | None:
+    return Path(file) if file and file.endswith(".py") else None

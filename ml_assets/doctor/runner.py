@@ -1,0 +1,149 @@
+"""Findings about a target, and how they come about: all checks at once, each within a deadline."""
+
+import importlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from threading import Thread
+
+from ml_assets.resources.errors import MlAssetsError
+
+__all__ = ["Check", "Finding", "Verdict", "clock_finding", "examine", "fault", "ok", "warning"]
+
+_SAID = 300
+"""Characters of a log line that are worth repeating."""
+_SKEW_WARNING, _SKEW_FAULT = 5.0, 60.0
+
+
+class Verdict(StrEnum):
+    """How bad something is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """It works, or nobody can say."""
+    FAULT = "fault"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    verdict: Verdict
+    what: str
+    next_step: str | None = None
+    """What to do about it, in the imperative; None where all is well."""
+    check: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something to look at.
+
+    Attributes:
+        name: what it is about.
+        look: finds out; an error of ours that it raises is a fault.
+        needs: modules that it imports, which takes seconds and must not count as waiting for an answer.
+    """
+
+    name: str
+    look: Callable[[], Iterable[Finding]]
+    needs: Sequence[str] = ()
+
+
+def ok(what: str) -> Finding:
+    """All is well."""
+    return Finding(Verdict.OK, what)
+
+
+def warning(what: str, next_step: str) -> Finding:
+    """It works, or nobody can say."""
+    return Finding(Verdict.WARNING, what, next_step)
+
+
+def fault(what: str, next_step: str) -> Finding:
+    """It does not work."""
+    return Finding(Verdict.FAULT, what, next_step)
+
+
+def clock_finding(whose: str, there: datetime) -> Finding:
+    """How far a clock is from this machine's. The answer's way counts too, so seconds mean nothing."""
+    skew = abs(there.timestamp() - time.time())
+    if skew < _SKEW_WARNING:
+        return ok(f"the clock of {whose} agrees")
+    what = f"the clock of {whose} differs by {skew:.0f} seconds"
+    return (fault if skew > _SKEW_FAULT else warning)(
+        what, "set both clocks by NTP: times of events and leases rely on it"
+    )
+
+
+def examine(checks: Sequence[Check], seconds: float, done: Callable[[str], None] = lambda _: None) -> list[Finding]:
+    """Make all checks at once; returns their findings in the order of the checks.
+
+    Args:
+        checks: what to look at.
+        seconds: how long each may take, once what it needs is imported; what hangs longer is a fault.
+        done: takes the name of each check that has been waited for.
+    """
+    for module in dict.fromkeys(name for check in checks for name in check.needs):
+        importlib.import_module(module)
+    findings = []
+    with _overheard() as said:
+        looks = [_Look(check) for check in checks]
+        deadline = time.monotonic() + seconds
+        for look in looks:
+            look.join(max(0.0, deadline - time.monotonic()))
+            findings += look.findings(seconds, said.get(look.check.name))
+            done(look.check.name)
+    return findings
+
+
+@contextmanager
+def _overheard() -> Iterator[dict[str, str]]:
+    """What each thread last logged as a warning: libraries that ask again and again say there why."""
+    said: dict[str, str] = {}
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said[record.threadName or ""] = " ".join(record.getMessage().split())
+
+    ear = Ear(logging.WARNING)
+    logging.getLogger().addHandler(ear)
+    try:
+        yield said
+    finally:
+        logging.getLogger().removeHandler(ear)
+
+
+class _Look(Thread):
+    """One check at work. Nobody waits for one that hangs, not even the interpreter's end."""
+
+    def __init__(self, check: Check) -> None:
+        super().__init__(name=check.name, daemon=True)
+        self.check = check
+        self._found: list[Finding] = []
+        self.start()
+
+    def run(self) -> None:
+        found: list[Finding] = []
+        try:
+            found += self.check.look()
+        except MlAssetsError as error:
+            found.append(fault(error.what, error.next_step))
+        except Exception as error:  # whatever it is, the other checks go on
+            said = " ".join(str(error).split()) or "no message"
+            found.append(
+                fault(f"{type(error).__name__}: {said}", "correct what it says, or report it if it says nothing")
+            )
+        self._found = found
+
+    def findings(self, seconds: float, said: str | None) -> list[Finding]:
+        found = self._found
+        if self.is_alive():
+            step = "see that it runs and that this machine reaches it; --seconds waits longer"
+            why = f": {said[:_SAID]}" if said else ""
+            found = [fault(f"no answer within {seconds:g} seconds{why}", step)]
+        return [Finding(each.verdict, each.what, each.next_step, self.check.name) for each in found]

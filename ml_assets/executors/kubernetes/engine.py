@@ -1,0 +1,295 @@
+"""Steps as Jobs of a Kubernetes cluster.
+
+Pods and Jobs are read as plain JSON: that is several times as fast as the client's models, and does not break on fields
+that a newer server sends.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from ml_assets.executors.engine import MANAGED_BY, MANAGER, RUN_LABEL, ContainerEngine, Observation, Order, State
+from ml_assets.executors.failures import Failure
+from ml_assets.executors.kubernetes.manifest import job_manifest
+from ml_assets.executors.kubernetes.pods import (
+    event_lines,
+    observe_job,
+    observe_pod,
+    on_lost_node,
+    pull_seconds,
+    refused_mount,
+    refused_pod,
+    seconds_of,
+    why_deleted,
+    why_ended,
+)
+from ml_assets.resources.errors import EngineRefused, EngineUnreachable
+from ml_assets.resources.settings import ContainerSettings
+
+__all__ = ["RIGHTS", "KubernetesEngine", "api_client", "reaching"]
+
+RIGHTS = (
+    ("batch", "jobs", "create"),
+    ("batch", "jobs", "get"),
+    ("batch", "jobs", "list"),
+    ("batch", "jobs", "delete"),
+    ("", "pods", "list"),
+    ("", "pods", "delete"),
+    ("", "pods/log", "get"),
+    ("", "events", "list"),
+)
+"""What is needed of the API in the namespace of steps: API group, resource, verb."""
+
+_JOB = "job-name"
+_TIMEOUT = (5, 30)
+_OVERDUE_SECONDS = 10
+_LATE_SECONDS = 4
+_POD_MADE = "SuccessfulCreate"
+_FROM_CACHE = "0"
+"""Resource version that lets the API server answer from its cache, which is cheap and a moment late."""
+_REFUSALS = frozenset({400, 403, 404, 405, 413, 422})
+
+
+class KubernetesEngine(ContainerEngine):
+    """The cluster that settings name, or the one that this process runs in.
+
+    Args:
+        settings: namespace, volumes and so on of every step.
+    """
+
+    name, noun = "Kubernetes", "Job"
+
+    def __init__(self, settings: ContainerSettings) -> None:
+        import kubernetes
+
+        self._settings, self._namespace = settings, settings.namespace
+        client = api_client(settings.kubeconfig)
+        self._core, self._batch = kubernetes.client.CoreV1Api(client), kubernetes.client.BatchV1Api(client)
+
+    def start(self, order: Order) -> None:
+        """Create the Job, unless it is there."""
+        from kubernetes.client.exceptions import ApiException
+
+        with reaching():
+            try:
+                self._batch.create_namespaced_job(
+                    self._namespace, job_manifest(order, self._settings), _request_timeout=_TIMEOUT
+                )
+            except ApiException as error:
+                if error.status == 409:
+                    return
+                if error.status in _REFUSALS:
+                    raise EngineRefused(
+                        f"the cluster refuses its Job: {_said(error)}", next_step="correct settings, quota or rights"
+                    ) from error
+                raise
+
+    def observe(self, run_id: str) -> Mapping[str, Observation]:
+        """Every step's Job of a run, by name; one that was replaced shows the newest of its pods."""
+        selector = f"{RUN_LABEL}={run_id}"
+        jobs = self._list(self._batch.list_namespaced_job, selector, resource_version=_FROM_CACHE)
+        pods = self._list(self._core.list_namespaced_pod, selector, resource_version=_FROM_CACHE)
+        newest = {each["metadata"]["labels"].get(_JOB, ""): each for each in sorted(pods, key=_made_at)}
+        found: dict[str, Observation] = {}
+        for job in jobs:
+            name = job["metadata"]["name"]
+            found[name] = self._observe_pod(newest[name]) if name in newest else self._observe_job(job)
+        return found
+
+    def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
+        """The last lines that a step printed, and the events of its pods and its Job."""
+        from kubernetes.client.exceptions import ApiException
+
+        printed: list[str] = []
+        pods = self._pods(name)
+        for pod in pods[:1]:
+            try:
+                with reaching():
+                    answer = self._core.read_namespaced_pod_log(
+                        pod["metadata"]["name"],
+                        self._namespace,
+                        tail_lines=lines,
+                        _preload_content=False,
+                        _request_timeout=_TIMEOUT,
+                    )
+                    printed = answer.data.decode(errors="replace").splitlines()
+            except (ApiException, EngineUnreachable):  # it has not started, or its node is gone
+                continue
+        return printed, event_lines(self._events(name))
+
+    def pull_seconds(self, name: str) -> float | None:
+        """As the pods' events say it; those of another pod of the Job count too, if they are the last."""
+        return pull_seconds(self._events(name))
+
+    def why_gone(self, name: str) -> Failure | None:
+        """Why a Job's first pod, or the Job itself, is not there any more; None where nothing is gone."""
+        from kubernetes.client.exceptions import ApiException
+
+        pods, events = self._pods(name), self._events(name)
+        made = len([each for each in events if each.get("reason") == _POD_MADE])
+        if pods and made <= 1 and "deletionTimestamp" not in pods[0]["metadata"]:
+            return None
+        if not pods and made == 0:
+            try:
+                with reaching():
+                    self._batch.read_namespaced_job(name, self._namespace, _request_timeout=_TIMEOUT)
+                return None
+            except ApiException:
+                pass
+        return why_deleted(None, events, lost_node=False)
+
+    def stop(self, name: str) -> bool:
+        """Delete the Job and its pods; whether their processes have ended. One whose node does not answer is let go."""
+        self._delete(self._batch.delete_namespaced_job, name, propagation_policy="Background")
+        pods = self._pods(name)
+        for pod in pods:
+            metadata = pod["metadata"]
+            if "deletionTimestamp" not in metadata:
+                self._delete(self._core.delete_namespaced_pod, metadata["name"])
+            elif on_lost_node(pod) or _is_overdue(metadata["deletionTimestamp"]):
+                self._delete(self._core.delete_namespaced_pod, metadata["name"], grace_period_seconds=0)
+        return all(observe_pod(pod).has_ended for pod in pods)
+
+    def remove(self, name: str, *, succeeded: bool) -> None:
+        """Delete the Job of a step that succeeded; one that failed goes when its time to live is over."""
+        if succeeded:
+            self._delete(self._batch.delete_namespaced_job, name, propagation_policy="Background")
+
+    def all_runs(self) -> dict[str, list[str]]:
+        """Names of all Jobs that steps run in, by run."""
+        runs: dict[str, list[str]] = {}
+        for job in self._list(self._batch.list_namespaced_job, f"{MANAGED_BY}={MANAGER}"):
+            metadata = job["metadata"]
+            runs.setdefault(metadata["labels"].get(RUN_LABEL, ""), []).append(metadata["name"])
+        return runs
+
+    def _observe_job(self, job: Mapping[str, Any]) -> Observation:
+        seen = observe_job(job)
+        if seen.state is State.PENDING and _is_late(_made_at(job)):
+            seen = refused_pod(seen, self._events_of(job["metadata"]["name"], "FailedCreate"))
+        return seen
+
+    def _observe_pod(self, pod: Mapping[str, Any]) -> Observation:
+        seen = observe_pod(pod)
+        if seen.state is State.PENDING and seen.scheduled_at is not None and _is_late(_made_at(pod)):
+            seen = refused_mount(seen, self._events_of(pod["metadata"]["name"], "FailedMount"))
+        if "deletionTimestamp" not in pod["metadata"] or (seen.has_ended and why_ended(pod) is None):
+            return seen
+        events = self._events(pod["metadata"]["labels"].get(_JOB, ""))
+        return replace(seen, failure=why_deleted(pod, events, on_lost_node(pod)))
+
+    def _pods(self, name: str) -> list[dict[str, Any]]:
+        pods = self._list(self._core.list_namespaced_pod, f"{_JOB}={name}")
+        return sorted(pods, key=_made_at)
+
+    def _events(self, name: str) -> list[dict[str, Any]]:
+        """Events of a Job and of its pods, gone ones too: the Job's events name the pods that were made of it."""
+        events = self._events_of(name)
+        made = [each["message"].rpartition(" ")[2] for each in events if each.get("reason") == _POD_MADE]
+        for pod in dict.fromkeys([*made, *(pod["metadata"]["name"] for pod in self._pods(name))]):
+            events += self._events_of(pod)
+        return sorted(events, key=_happened_at)
+
+    def _events_of(self, involved: str, reason: str | None = None) -> list[dict[str, Any]]:
+        selector = f"involvedObject.name={involved}" + (f",reason={reason}" if reason else "")
+        return sorted(self._list(self._core.list_namespaced_event, field_selector=selector), key=_happened_at)
+
+    def _list(self, call: Any, selector: str | None = None, **options: str) -> list[dict[str, Any]]:
+        if selector is not None:
+            options["label_selector"] = selector
+        with reaching():
+            answer = call(self._namespace, _preload_content=False, _request_timeout=_TIMEOUT, **options)
+            return list(json.loads(answer.data)["items"])
+
+    def _delete(self, call: Any, name: str, **options: Any) -> None:
+        from kubernetes.client.exceptions import ApiException
+
+        with reaching():
+            try:
+                call(name, self._namespace, _request_timeout=_TIMEOUT, **options)
+            except ApiException as error:
+                if error.status not in (404, 409):
+                    raise
+
+
+def api_client(kubeconfig: str | None) -> Any:
+    """A client of the cluster that a kubeconfig, or where this process runs, leads to.
+
+    Raises:
+        EngineRefused: there is no way to it.
+    """
+    import kubernetes
+
+    return kubernetes.client.ApiClient(_configuration(kubeconfig))
+
+
+def _configuration(kubeconfig: str | None) -> Any:
+    import kubernetes
+
+    configuration = kubernetes.client.Configuration()
+    try:
+        if kubeconfig is None:
+            kubernetes.config.load_incluster_config(client_configuration=configuration)
+            return configuration
+    except kubernetes.config.ConfigException:  # outside of the cluster, as kubectl finds it
+        pass
+    try:
+        kubernetes.config.load_kube_config(kubeconfig, client_configuration=configuration)
+    except kubernetes.config.ConfigException as error:
+        raise EngineRefused(
+            f"there is no way to the cluster: {error}",
+            next_step="set kubeconfig in [containers] or KUBECONFIG, or run inside the cluster",
+        ) from error
+    return configuration
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Turn what the client raises when the API server does not answer into our error."""
+    import urllib3
+    from kubernetes.client.exceptions import ApiException
+
+    try:
+        yield
+    except ApiException as error:
+        is_answer = error.status is not None and 400 <= error.status < 500
+        if is_answer and error.status not in (401, 408, 429):
+            raise
+        raise _unreachable(_said(error)) from error
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        raise _unreachable(str(error)) from error
+
+
+def _unreachable(what: str) -> EngineUnreachable:
+    return EngineUnreachable(
+        f"the cluster's API server does not answer: {what}",
+        next_step="check the address and the credentials in the kubeconfig, or wait",
+    )
+
+
+def _said(error: Any) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"
+
+
+def _made_at(thing: Mapping[str, Any]) -> str:
+    return str(thing["metadata"]["creationTimestamp"])
+
+
+def _happened_at(event: Mapping[str, Any]) -> str:
+    return str(event.get("lastTimestamp") or _made_at(event))
+
+
+def _is_late(made: str) -> bool:
+    """Whether something should have begun: what has not may say why in its events."""
+    return datetime.now(UTC).timestamp() - (seconds_of(made) or 0.0) > _LATE_SECONDS
+
+
+def _is_overdue(deletion: str) -> bool:
+    """Whether a pod should have been gone: the time of its deletion is that of the request and its grace."""
+    return datetime.now(UTC).timestamp() - (seconds_of(deletion) or 0.0) > _OVERDUE_SECONDS

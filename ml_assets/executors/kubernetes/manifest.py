@@ -1,0 +1,105 @@
+"""The Job that one launch of a step becomes: a plain manifest, for any Kubernetes since 1.20.
+
+Its pod keeps to the "restricted" PodSecurity standard. https://kubernetes.io/docs/concepts/workloads/controllers/job/
+"""
+
+from typing import Any
+
+from ml_assets.executors.engine import Order
+from ml_assets.resources.settings import ContainerSettings
+
+__all__ = ["CONTAINER", "STOP_SECONDS", "job_manifest"]
+
+CONTAINER = "step"
+"""Name of the container in the pod."""
+
+STOP_SECONDS = 15
+"""How long a step may take to end when asked to; then it is killed."""
+
+_NODE_LOST_SECONDS = 30
+"""How long a pod stays on a node that does not answer, before it is given up."""
+_SHARED_MEMORY = "shared-memory"
+_UNDISTURBED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+"""Keeps those who drain nodes to save money from a step that works."""
+
+
+def job_manifest(order: Order, settings: ContainerSettings) -> dict[str, Any]:
+    """The Job of one launch. Nothing owns it: it outlives the run worker that ordered it."""
+    metadata = {"labels": dict(order.labels), "annotations": dict(order.annotations)}
+    pod_metadata = {**metadata, "annotations": {**order.annotations, **_UNDISTURBED}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": order.name, **metadata},
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "ttlSecondsAfterFinished": settings.finished_seconds,
+            "template": {"metadata": pod_metadata, "spec": _pod(order, settings)},
+        },
+    }
+
+
+def _pod(order: Order, settings: ContainerSettings) -> dict[str, Any]:
+    pool = order.pool
+    account = pool.service_account or settings.service_account
+    volumes = list(settings.volumes)
+    if pool.shared_memory:
+        volumes.append({"name": _SHARED_MEMORY, "emptyDir": {"medium": "Memory", "sizeLimit": pool.shared_memory}})
+    pod = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": STOP_SECONDS,
+        "automountServiceAccountToken": pool.service_account is not None,
+        "serviceAccountName": account,
+        "priorityClassName": pool.priority_class,
+        "runtimeClassName": pool.runtime_class,
+        "nodeSelector": dict(pool.node_selector),
+        "tolerations": [*(each.model_dump(exclude_none=True) for each in pool.tolerations), *_patience()],
+        "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
+        "volumes": volumes,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [_container(order, settings)],
+    }
+    return {key: value for key, value in pod.items() if value not in (None, [], {})}
+
+
+def _container(order: Order, settings: ContainerSettings) -> dict[str, Any]:
+    mounts = list(settings.volume_mounts)
+    if order.pool.shared_memory:
+        mounts.append({"name": _SHARED_MEMORY, "mountPath": "/dev/shm"})  # noqa: S108  # where libraries look for it
+    sources = [{"secretRef": {"name": name}} for name in settings.secrets]
+    sources += [{"configMapRef": {"name": name}} for name in settings.config_maps]
+    return {
+        "name": CONTAINER,
+        "image": order.image,
+        "imagePullPolicy": "IfNotPresent",  # by digest, so what is present is what is asked for
+        "command": list(order.command),
+        "env": [{"name": name, "value": value} for name, value in sorted(order.variables.items())],
+        "envFrom": sources,
+        "resources": _resources(order),
+        "volumeMounts": mounts,
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _resources(order: Order) -> dict[str, dict[str, str]]:
+    placement, pool = order.placement, order.pool
+    devices = {pool.accelerator_resource: str(placement.accelerators)} if placement.accelerators else {}
+    limits = {"memory": placement.memory, **devices}
+    if pool.cpu_limit:
+        limits["cpu"] = f"{max(pool.cpu_limit, placement.cpus):g}"
+    return {"requests": {"cpu": f"{placement.cpus:g}", "memory": placement.memory, **devices}, "limits": limits}
+
+
+def _patience() -> list[dict[str, Any]]:
+    return [
+        {
+            "key": f"node.kubernetes.io/{state}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": _NODE_LOST_SECONDS,
+        }
+        for state in ("not-ready", "unreachable")
+    ]

@@ -1,0 +1,252 @@
+"""What pods, Jobs and their events say of a step's container. Pure functions of what the API server answers."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from ml_assets.executors.engine import Observation, State
+from ml_assets.executors.failures import Cause, Failure
+from ml_assets.executors.kubernetes.manifest import CONTAINER
+
+__all__ = [
+    "event_lines",
+    "observe_job",
+    "observe_pod",
+    "on_lost_node",
+    "pull_seconds",
+    "refused_mount",
+    "refused_pod",
+    "seconds_of",
+    "why_deleted",
+    "why_ended",
+]
+
+_Json = Mapping[str, Any]
+
+_PULL = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_PULL_FINAL = ("not found", "manifest unknown", "unauthorized", "denied", "forbidden")
+_CONFIGURATION = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_PASSING = "context deadline exceeded"
+"""What a busy runtime says of a container that it makes after all."""
+_PODS_WAIT = ("exceeded quota", "retry after")
+"""In what admission says of pods that it may let in later."""
+_CANNOT_RUN = frozenset({"ContainerCannotRun", "StartError"})
+_UNSEEN = frozenset({"ContainerStatusUnknown", "Unknown"})
+"""Reasons of an end that nobody saw; the exit status beside them is made up."""
+_LOST = frozenset({"NodeLost", "NodeShutdown", "Shutdown", "Terminated", "NodeAffinity"})
+_DISRUPTIONS = {
+    "PreemptionByScheduler": Cause.PREEMPTED,
+    "DeletionByTaintManager": Cause.NODE_LOST,
+    "DeletionByPodGC": Cause.NODE_LOST,
+    "EvictionByEvictionAPI": Cause.EVICTED,
+    "TerminationByKubelet": Cause.EVICTED,
+}
+"""Reasons of the condition ``DisruptionTarget``, which clusters since 1.26 set."""
+_DURATION = re.compile(r"Successfully pulled image .* in ([0-9.a-zµ]+)")
+"""As Go prints it: ``1m2.5s``, ``812.3ms``. Newer kubelets add how long it waited for other pulls."""
+_DURATION_PART = re.compile(r"([0-9.]+)(ms|µs|us|ns|h|m|s)")
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9}
+_EVENTS = {
+    "Preempted": Cause.PREEMPTED,
+    "Preempting": Cause.PREEMPTED,
+    "TaintManagerEviction": Cause.NODE_LOST,
+    "NodeNotReady": Cause.NODE_LOST,
+    "NodeControllerEviction": Cause.NODE_LOST,
+    "Evicted": Cause.EVICTED,
+}
+"""Events that say on any cluster who had a pod deleted."""
+
+
+def observe_pod(pod: _Json) -> Observation:
+    """One pod, as an engine's observation. A pod that is being deleted fails at once; its events say why."""
+    status = pod.get("status", {})
+    container = _container(status)
+    state = container.get("state", {})
+    seen: dict[str, Any] = {
+        "identity": pod["metadata"]["uid"],
+        "node": pod.get("spec", {}).get("nodeName"),
+        "image_id": container.get("imageID") or None,
+        "scheduled_at": _scheduled_at(status),
+        "started_at": seconds_of((state.get("running") or state.get("terminated") or {}).get("startedAt")),
+    }
+    ended = state.get("terminated")
+    if ended is not None or status.get("phase") in ("Failed", "Succeeded"):
+        failure = why_ended(pod)
+        return Observation(State.FAILED if failure else State.SUCCEEDED, failure=failure, **seen)
+    if "running" in state:
+        lost = f"its node {seen['node']} is not ready" if on_lost_node(pod) else None
+        return Observation(State.RUNNING, waiting=lost, **seen)
+    return _pending(status, state.get("waiting", {}), seen)
+
+
+def why_ended(pod: _Json) -> Failure | None:
+    """Why a pod's container ended; None where it ended well."""
+    status = pod.get("status", {})
+    reason, message = status.get("reason", ""), status.get("message", "")
+    ended = _container(status).get("state", {}).get("terminated") or {}
+    if reason == "Evicted":
+        return Failure(Cause.EVICTED, message or "the node was short of something")
+    if reason in ("Preempting", "Preempted"):
+        return Failure(Cause.PREEMPTED, message or "a pod of higher priority needed the room")
+    if reason in _LOST:
+        return Failure(Cause.NODE_LOST, message or "the node went away")
+    if reason == "DeadlineExceeded":
+        return Failure(Cause.DEADLINE, message or "its run time limit passed")
+    if reason.startswith(("OutOf", "UnexpectedAdmissionError")):
+        return Failure(Cause.EVICTED, f"the node could not take it: {message or reason}")
+    if ended.get("reason") == "OOMKilled":
+        return Failure(Cause.OUT_OF_MEMORY, f"it reached its limit of {_memory_limit(pod)}", ended.get("exitCode"))
+    if ended.get("reason") in _CANNOT_RUN:
+        return Failure(Cause.CONFIGURATION, ended.get("message") or ended["reason"], ended.get("exitCode"))
+    if ended.get("reason") in _UNSEEN:
+        return Failure(Cause.NODE_LOST, ended.get("message") or "the node lost sight of its container")
+    if "exitCode" in ended:
+        code = int(ended["exitCode"]) or (128 + int(ended["signal"]) if ended.get("signal") else 0)
+        return Failure.of_exit(code) if code else None
+    if status.get("phase") == "Failed":
+        return Failure(Cause.NODE_LOST, message or reason or "the pod failed, and its container's end is unknown")
+    return None
+
+
+def why_deleted(pod: _Json | None, events: Sequence[_Json], lost_node: bool) -> Failure:
+    """Who had a pod deleted.
+
+    Args:
+        pod: the pod, where it is still there.
+        events: its events.
+        lost_node: whether its node does not answer.
+    """
+    for condition in (pod or {}).get("status", {}).get("conditions", ()):
+        if condition["type"] == "DisruptionTarget" and condition.get("reason") in _DISRUPTIONS:
+            return Failure(_DISRUPTIONS[condition["reason"]], condition.get("message") or condition["reason"])
+    for event in reversed(events):
+        if event.get("reason") in _EVENTS:
+            return Failure(_EVENTS[event["reason"]], _one_line(event.get("message", "")))
+    if lost_node:
+        return Failure(Cause.NODE_LOST, "its node does not answer")
+    return Failure(Cause.DELETED, "its pod was deleted")
+
+
+def observe_job(job: _Json) -> Observation:
+    """A Job that has no pod."""
+    for condition in job.get("status", {}).get("conditions") or ():
+        if condition["type"] == "Failed" and condition["status"] == "True":
+            detail = condition.get("message") or condition.get("reason") or "its Job failed"
+            return Observation(State.FAILED, failure=Failure(Cause.DELETED, f"its pod is gone: {detail}"))
+        if condition["type"] == "Complete" and condition["status"] == "True":
+            return Observation(State.SUCCEEDED)
+    return Observation(State.PENDING, waiting="no pod has been made of its Job yet")
+
+
+def refused_pod(job: Observation, events: Sequence[_Json]) -> Observation:
+    """A Job that has no pod, by its events: one that admission refuses is hopeless, one that meets a quota waits.
+
+    Args:
+        job: the Job, as `observe_job` sees it.
+        events: its events, oldest first.
+    """
+    said = _last_said(events, "FailedCreate")
+    if said is None or job.has_ended:
+        return job
+    if "forbidden" in said and not any(word in said for word in _PODS_WAIT):
+        return replace(job, failure=Failure(Cause.CONFIGURATION, said))
+    return replace(job, waiting=said)
+
+
+def refused_mount(pod: Observation, events: Sequence[_Json]) -> Observation:
+    """A pod whose container is being made, by its events: a volume of what does not exist is hopeless, others wait.
+
+    Args:
+        pod: the pod, as `observe_pod` sees it.
+        events: its events, oldest first.
+    """
+    said = _last_said(events, "FailedMount")
+    if said is None or pod.state is not State.PENDING or pod.failure is not None:
+        return pod
+    if "not found" in said:
+        return replace(pod, failure=Failure(Cause.CONFIGURATION, said))
+    return replace(pod, waiting=said)
+
+
+def on_lost_node(pod: _Json) -> bool:
+    """Whether the cluster has given up hearing from the pod's node: the pod is unready, its container is not."""
+    conditions = {each["type"]: each["status"] for each in pod.get("status", {}).get("conditions", ())}
+    return conditions.get("Ready") == "False" and conditions.get("ContainersReady") == "True"
+
+
+def event_lines(events: Sequence[_Json]) -> list[str]:
+    """Events for people, oldest first: time, reason, message, and how often."""
+    lines = []
+    for event in sorted(events, key=_time_of):
+        times = f" ({event['count']} times)" if (event.get("count") or 1) > 1 else ""
+        lines.append(
+            f"{_time_of(event)[11:19]} {event.get('reason', '')}: {_one_line(event.get('message', ''))}{times}"
+        )
+    return lines
+
+
+def seconds_of(text: str | None) -> float | None:
+    """A time of the API server, in seconds of the epoch."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else None
+
+
+def _pending(status: _Json, waiting: _Json, seen: dict[str, Any]) -> Observation:
+    reason, message = waiting.get("reason", ""), _one_line(waiting.get("message", ""))
+    if reason in _PULL or (reason == "ErrImagePull" and any(word in message.lower() for word in _PULL_FINAL)):
+        return Observation(State.PENDING, failure=Failure(Cause.IMAGE_PULL, f"{reason}: {message}"), **seen)
+    if reason in _CONFIGURATION and _PASSING not in message:
+        return Observation(State.PENDING, failure=Failure(Cause.CONFIGURATION, f"{reason}: {message}"), **seen)
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            text = f"{condition.get('reason', 'not scheduled')}: {_one_line(condition.get('message', ''))}"
+            return Observation(State.PENDING, waiting=text, unschedulable=True, **seen)
+    if reason and reason != "ContainerCreating":
+        return Observation(State.PENDING, waiting=f"{reason}: {message}", **seen)
+    return Observation(State.PENDING, **seen)
+
+
+def _container(status: _Json) -> _Json:
+    for each in status.get("containerStatuses") or ():
+        if each["name"] == CONTAINER:
+            return dict(each)
+    return {}
+
+
+def _scheduled_at(status: _Json) -> float | None:
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "True":
+            return seconds_of(condition.get("lastTransitionTime"))
+    return None
+
+
+def pull_seconds(events: Sequence[_Json]) -> float | None:
+    """How long a pod's image was pulled, as the kubelet's event says; 0 where it was there, None without the event."""
+    for event in reversed(events):
+        if event.get("reason") == "Pulled":
+            said = _DURATION.search(event.get("message", ""))
+            if said is None:
+                return 0.0
+            return sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(said[1]))
+    return None
+
+
+def _memory_limit(pod: _Json) -> str:
+    for each in pod["spec"]["containers"]:
+        if each["name"] == CONTAINER:
+            return str(each.get("resources", {}).get("limits", {}).get("memory", "memory"))
+    return "memory"
+
+
+def _time_of(event: _Json) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")
+
+
+def _last_said(events: Sequence[_Json], reason: str) -> str | None:
+    said = [_one_line(each.get("message", "")) for each in events if each.get("reason") == reason]
+    return said[-1] if said else None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,180 @@
+"""What the executor writes into a run's event log, for people to read in the Dagster UI."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster._core.events import DagsterEvent, EngineEventData
+from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
+from dagster_shared.error import SerializableErrorInfo
+
+from ml_assets.executors.engine import ContainerEngine
+from ml_assets.executors.failures import Failure, Reaction
+from ml_assets.executors.placement import Placement
+from ml_assets.resources.errors import MlAssetsError
+from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, PLACEMENT_METADATA, LaunchTimes
+
+if TYPE_CHECKING:
+    from dagster._core.execution.context.system import IStepContext, PlanOrchestrationContext
+    from dagster._core.execution.plan.state import KnownExecutionState
+    from dagster._core.executor.base import Executor
+
+__all__ = [
+    "again",
+    "begun_by",
+    "failed",
+    "image_ran",
+    "launching",
+    "left_to_successor",
+    "misplaced",
+    "not_initialized",
+    "resumed",
+    "started",
+    "superseded",
+    "unreachable",
+    "waiting",
+]
+
+_WORKER = "run worker"
+
+
+def started(
+    context: "PlanOrchestrationContext", engine: ContainerEngine, unmatched: Mapping[str, str], worker: str
+) -> None:
+    """The loop of a run worker begins; the overrides in ``unmatched`` change nothing."""
+    verb = "Resuming" if context.resume_from_failure else "Launching"
+    known = EngineEventData(metadata={_WORKER: dg.MetadataValue.text(worker)})
+    DagsterEvent.engine_event(context, f"{verb} steps as {engine.name} {engine.noun}s", known)
+    if unmatched:
+        message = f"No step of this run has an override's key {', '.join(map(''.join, unmatched.items()))}"
+        DagsterEvent.engine_event(context, message, EngineEventData())
+
+
+def begun_by(event: DagsterEvent) -> str | None:
+    """The run worker whose loop begins with an event, in what `started` called it; None for other events."""
+    if event.event_type is not dg.DagsterEventType.ENGINE_EVENT or event.step_key is not None:
+        return None
+    found = event.engine_event_data.metadata.get(_WORKER)
+    return str(found.value) if found is not None else None
+
+
+def superseded(context: "PlanOrchestrationContext") -> None:
+    """Another run worker has taken over although this one goes on: it was given up for lost."""
+    DagsterEvent.engine_event(
+        context, "A successor has taken over; this run worker leaves the run to it", EngineEventData()
+    )
+
+
+def resumed(context: "PlanOrchestrationContext", names: Sequence[str]) -> None:
+    """A successor has taken over what its predecessor had launched."""
+    message = f"Took over {', '.join(names)}" if names else "No step was running"
+    DagsterEvent.engine_event(context, message, EngineEventData())
+
+
+def left_to_successor(context: "PlanOrchestrationContext", names: Sequence[str]) -> None:
+    """The run worker has to end; its steps go on."""
+    message = f"The run worker was asked to end; {', '.join(names) or 'no step'} goes on and waits for its successor"
+    DagsterEvent.engine_event(context, message, EngineEventData())
+
+
+def unreachable(context: "PlanOrchestrationContext", error: MlAssetsError) -> None:
+    """The engine does not answer; the loop goes on asking."""
+    DagsterEvent.engine_event(context, f"{error} Asking again; running steps go on", EngineEventData())
+
+
+def launching(step: "IStepContext", engine: ContainerEngine, name: str, placement: Placement) -> None:
+    """A container is about to be ordered. A successor finds it by this event."""
+    DagsterEvent.step_worker_starting(
+        step,
+        message=f"Running on pool {placement.pool} ({_resources(placement)}) as {engine.noun} {name}",
+        metadata={
+            engine.noun: dg.MetadataValue.text(name),
+            "pool": dg.MetadataValue.text(placement.pool),
+            "image": dg.MetadataValue.text(placement.image),
+            PLACEMENT_METADATA: dg.MetadataValue.json(placement.model_dump(mode="json")),
+        },
+    )
+
+
+def waiting(step: "IStepContext", name: str, reason: str, limit: int | None) -> None:
+    """A container waits, and the engine says for what."""
+    patience = f" (at most {limit} seconds)" if limit is not None else ""
+    DagsterEvent.engine_event(step, f"{name} waits{patience}: {reason}", EngineEventData())
+
+
+def image_ran(step: "IStepContext", image_id: str, ran: bool | None, times: LaunchTimes) -> None:
+    """What the runtime says that it runs, and how it came up. Whoever asks for usage finds the times by this event."""
+    verdicts = {
+        True: "The runtime runs the image that was asked for",
+        False: "The runtime runs another image than was asked for",
+        None: "Whether the runtime runs the image that was asked for could not be checked: the registry does not say",
+    }
+    metadata: dict[str, dg.MetadataValue] = {
+        "image id": dg.MetadataValue.text(image_id),
+        LAUNCH_TIMES_METADATA: dg.MetadataValue.json(times.model_dump(mode="json")),
+    }
+    DagsterEvent.engine_event(step, verdicts[ran], EngineEventData(metadata=metadata))
+
+
+def again(step: "IStepContext", failure: Failure, before: Placement, after: Placement) -> None:
+    """The same attempt is launched once more."""
+    if after.pool != before.pool:
+        what = f"Going on on pool {after.pool} ({_resources(after)})"
+    elif after.memory != before.memory:
+        what = f"Running it again with {after.memory} instead of {before.memory}"
+    else:
+        what = f"Running it again ({after.interruptions}. interruption on pool {after.pool})"
+    DagsterEvent.engine_event(step, f"{what}: {failure.described()}", EngineEventData(metadata=_evidence(failure)))
+
+
+def failed(executor: "Executor", step: "IStepContext", failure: Failure, known_state: "KnownExecutionState") -> None:
+    """The attempt has failed; the author's retry policy decides unless the cause rules retries out."""
+    error = SerializableErrorInfo(failure.described(), stack=[], cls_name=failure.cause.name)
+    if failure.cause.reaction not in (Reaction.FAIL, Reaction.FALL_BACK):
+        policy = step.op_retry_policy
+        attempts = known_state.get_retry_state().get_attempt_count(step.step.key)
+        if policy is not None and not step.retry_mode.disabled and attempts < policy.max_retries:
+            executor.log_failure_or_retry_event_after_error(step, error, known_state)
+            return
+    _fail(step, error, failure.cause.value, failure.detail, _evidence(failure))
+
+
+def not_initialized(
+    executor: "Executor", step: "IStepContext", event: DagsterEvent, known_state: "KnownExecutionState"
+) -> None:
+    """A resource could not be made, so that the step never began."""
+    error = event.engine_event_data.error or SerializableErrorInfo(event.message or "", stack=[], cls_name=None)
+    executor.log_failure_or_retry_event_after_error(step, error, known_state)
+
+
+def misplaced(step: "IStepContext", error: MlAssetsError) -> None:
+    """A step has nowhere to run."""
+    _fail(step, SerializableErrorInfo(str(error), stack=[], cls_name=type(error).__name__), "placement", str(error), {})
+
+
+def _fail(
+    step: "IStepContext",
+    error: SerializableErrorInfo,
+    label: str,
+    detail: str,
+    metadata: dict[str, dg.MetadataValue],
+) -> None:
+    data = StepFailureData(error, UserFailureData(label, detail, metadata))  # type: ignore[no-untyped-call]
+    DagsterEvent.step_failure_event(step, data, f"{label}: {detail}")
+
+
+def _evidence(failure: Failure) -> dict[str, dg.MetadataValue]:
+    evidence: dict[str, dg.MetadataValue] = {
+        "cause": dg.MetadataValue.text(failure.cause.value),
+        "what to do": dg.MetadataValue.text(failure.cause.hint),
+    }
+    if failure.events:
+        evidence["events"] = dg.MetadataValue.md("\n".join(f"- {line}" for line in failure.events))
+    if failure.log:
+        evidence["last lines of the log"] = dg.MetadataValue.md("```\n" + "\n".join(failure.log) + "\n```")
+    return evidence
+
+
+def _resources(placement: Placement) -> str:
+    accelerators = f", {placement.accelerators} accelerators" if placement.accelerators else ""
+    return f"{placement.cpus:g} CPUs, {placement.memory}{accelerators}"

@@ -1,0 +1,192 @@
+"""Finding the content of an artifact by its asset key and version, for people at a shell."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+from ml_assets.lineage.references import DIRTY_MARK
+from ml_assets.resources.dvc.git import store_of
+from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.errors import AmbiguousReference, InputError, UnknownReference
+from ml_assets.resources.identity import AssetPartition, Digest
+from ml_assets.resources.provenance import RECORD_METADATA, TRACKED_METADATA, Content, ProvenanceRecord
+
+__all__ = ["StoredArtifact", "find_artifact"]
+
+_PAGE = 500
+_SHOWN = 12
+_SHORTEST = 6
+_SUFFIXES = {"parquet": ".parquet"}
+
+
+@dataclass(frozen=True)
+class StoredArtifact:
+    """One version of one partition of an asset, and where its content is."""
+
+    artifact: AssetPartition
+    data_version: str
+    dagster_run: str
+    content: Content | None
+    """None for an image, which is in a registry."""
+    storage_id: int
+    """Event of Dagster's log that recorded it."""
+    record: ProvenanceRecord | None = None
+    """None for an observed dataset."""
+    tracked: dict[str, Any] | None = None
+    """Where people track it with DVC in git, for an observed dataset."""
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What made it, by names that ``ml-assets trace`` takes, beside asset and partition."""
+        recorded = {
+            "materialization": f"{self.artifact}#{self.storage_id}",
+            "asset": self.artifact.asset,
+            "partition": self.artifact.partition,
+            "data_version": self.data_version,
+            "dagster_run": self.dagster_run,
+        }
+        if self.record is not None:
+            source, mlflow, ran = self.record.source, self.record.mlflow, self.record.environment
+            recorded |= {
+                "commit": source.commit and f"{source.commit}{DIRTY_MARK if source.dirty else ''}",
+                "image": ran.image,
+                "environment": ran.environment_digest,
+                "mlflow_run": mlflow.run_id if mlflow else None,
+                "model_version": mlflow.registered_version if mlflow else None,
+            }
+        return {name: value for name, value in recorded.items() if value}
+
+    @property
+    def file_name(self) -> str:
+        """Name for the content on disk: the asset's key with a suffix that says its format."""
+        suffix = _SUFFIXES.get(self.content.format, "") if self.content else ""
+        return self.artifact.asset.replace("/", "-") + (Path(self.tracked["path"]).suffix if self.tracked else suffix)
+
+    def stored(self) -> Content:
+        """The content.
+
+        Raises:
+            InputError: it is an image.
+        """
+        if self.content is None:
+            raise InputError(
+                "it is an image, which has no content in the DVC remote",
+                next_step="fetch it from its registry",
+                asset=str(self.artifact),
+            )
+        return self.content
+
+    def store(self, own: DvcStore) -> DvcStore:
+        """The store that holds the content: the target's own, or the remote of the repository that tracks it."""
+        if self.tracked is None:
+            return own
+        return store_of(Path(self.tracked["repository"]), self.tracked["remote"], own.cache)
+
+
+def find_artifact(instance: dg.DagsterInstance, reference: str) -> StoredArtifact:
+    """What ``ASSET``, ``ASSET@PARTITION`` or ``ASSET@VERSION`` names: the latest materialization or observation of it.
+
+    A version is ``md5:…`` or ``sha256:…``, or at least the first six of its digits.
+
+    Raises:
+        UnknownReference: nothing recorded fits.
+        AmbiguousReference: the asset is partitioned and nothing says which, or a shortened version fits several.
+    """
+    wanted = _parse(reference)
+    found = list(_recorded(instance, wanted.asset))
+    if not found:
+        raise UnknownReference(
+            f"nothing is recorded of an asset {wanted.asset!r} that has content",
+            next_step="see what there is: dagster asset list -m ml_assets.definitions",
+        )
+    fitting = _fitting(found, wanted.partition)
+    if not fitting:
+        known = _several([each.artifact.partition or each.data_version for each in found])
+        raise UnknownReference(
+            f"{wanted.asset} has no partition or version {wanted.partition}", next_step=f"take one of: {known}"
+        )
+    return fitting[0]
+
+
+def _fitting(found: list[StoredArtifact], wanted: str | None) -> list[StoredArtifact]:
+    """Those that the word after the ``@`` means: a partition before a version, a whole version before its beginning."""
+    if wanted is None:
+        return _only(found, {each.artifact.partition for each in found})
+    exact = [each for each in found if each.artifact.partition == wanted]
+    exact = exact or [each for each in found if each.data_version == wanted]
+    if exact or len(wanted.rpartition(":")[2]) < _SHORTEST:
+        return exact
+    begun = [each for each in found if wanted in (each.data_version[: len(wanted)], _digits(each)[: len(wanted)])]
+    return _only(begun, {each.data_version for each in begun})
+
+
+def _only(found: list[StoredArtifact], names: set[str | None] | set[str]) -> list[StoredArtifact]:
+    if len(names) > 1:
+        asset = found[0].artifact.asset
+        raise AmbiguousReference(
+            f"{asset} has {len(names)} that fit",
+            next_step=f"name one of: {_several([f'{asset}@{name}' for name in sorted(map(str, names))])}",
+        )
+    return found
+
+
+def _several(names: list[str]) -> str:
+    distinct = list(dict.fromkeys(names))
+    more = f" and {len(distinct) - _SHOWN} more" if len(distinct) > _SHOWN else ""
+    return ", ".join(distinct[:_SHOWN]) + more
+
+
+def _digits(artifact: StoredArtifact) -> str:
+    return artifact.data_version.partition(":")[2]
+
+
+def _parse(reference: str) -> AssetPartition:
+    try:
+        return AssetPartition.parse(reference)
+    except ValueError as error:
+        raise UnknownReference(str(error), next_step="write ASSET, ASSET@PARTITION or ASSET@VERSION") from error
+
+
+def _recorded(instance: dg.DagsterInstance, asset: str) -> Iterator[StoredArtifact]:
+    """Everything recorded of the asset, newest first."""
+    key = dg.AssetKey.from_user_string(asset)
+    for fetch in (instance.fetch_materializations, instance.fetch_observations):
+        cursor, more = None, True
+        while more:
+            page = fetch(key, limit=_PAGE, cursor=cursor)
+            for event in page.records:
+                found = _artifact(event)
+                if found is not None:
+                    yield found
+            cursor, more = page.cursor, page.has_more
+
+
+def _artifact(event: dg.EventLogRecord) -> StoredArtifact | None:
+    recorded = event.asset_event
+    if recorded is None:
+        return None
+    metadata: dict[str, Any] = {name: value.value for name, value in recorded.metadata.items()}
+    if RECORD_METADATA in metadata:
+        record = ProvenanceRecord.model_validate(metadata[RECORD_METADATA])
+        artifact = AssetPartition(record.asset, record.partition)
+        return StoredArtifact(
+            artifact, record.data_version, record.dagster_run, record.content, event.storage_id, record
+        )
+    version = (recorded.tags or {}).get(DATA_VERSION_TAG)
+    if TRACKED_METADATA not in metadata or version is None:
+        return None
+    tracked = metadata[TRACKED_METADATA]
+    form = "directory" if Digest.parse(version).is_directory else "file"
+    content = Content(format=form, version=version, size=tracked["size"], files=tracked["files"])
+    return StoredArtifact(
+        AssetPartition(recorded.asset_key.to_user_string(), event.partition_key),
+        version,
+        event.run_id,
+        content,
+        event.storage_id,
+        tracked=tracked,
+    )

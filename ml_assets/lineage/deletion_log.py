@@ -1,0 +1,89 @@
+"""What was collected and when, kept in Dagster's own database, so that whoever asks for it is told."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import dagster as dg
+
+from ml_assets.lineage.graph import Node
+from ml_assets.resources.errors import ContentMissing, MlAssetsError
+from ml_assets.resources.identity import ImageReference
+from ml_assets.resources.provenance import ArtifactKind
+
+__all__ = ["Ledger", "explain_missing", "kept_version"]
+
+_KEY: Final = "ml_assets/collected/"
+
+
+class Ledger:
+    """When versions and images of an instance were collected.
+
+    Args:
+        instance: whose materializations had them.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._storage: Any = instance.daemon_cursor_storage
+
+    def add(self, versions: Iterable[str], moment: datetime) -> None:
+        """Remember that versions are being collected, before they are.
+
+        Args:
+            versions: DVC hashes (``md5:…``) and image digests (``sha256:…``).
+            moment: now, in UTC.
+        """
+        pages = defaultdict[str, list[str]](list)
+        for version in versions:
+            pages[_page(version)].append(version)
+        if pages:
+            known = self._read(pages)
+            now = moment.isoformat()
+            new = {page: {**known.get(page, {}), **dict.fromkeys(added, now)} for page, added in pages.items()}
+            self._storage.set_cursor_values({page: json.dumps(entries) for page, entries in new.items()})
+
+    def find(self, versions: Iterable[str]) -> dict[str, datetime]:
+        """Those of the versions that were collected, and when; whether they came back since, this does not know."""
+        wanted = set(versions)
+        entries = self._read({_page(version) for version in wanted})
+        return {
+            version: datetime.fromisoformat(page[version]).astimezone(UTC)
+            for page in entries.values()
+            for version in wanted & page.keys()
+        }
+
+    def _read(self, pages: Iterable[str]) -> dict[str, Mapping[str, str]]:
+        found = self._storage.get_cursor_values(set(pages))
+        return {page: json.loads(text) for page, text in found.items()}
+
+
+def explain_missing(error: MlAssetsError, version: str, instance: dg.DagsterInstance) -> MlAssetsError:
+    """The error of content that could not be fetched; a better one if it was collected.
+
+    Args:
+        error: what the store raised.
+        version: DVC hash of the content, as ``md5:…``.
+        instance: whose materialization had it.
+    """
+    moment = Ledger(instance).find([version]).get(version) if isinstance(error, ContentMissing) else None
+    if moment is None:
+        return error
+    return ContentMissing(
+        f"the content {version} was collected on {moment:%Y-%m-%d at %H:%M}Z by ml-assets gc",
+        next_step="materialize the asset again, or bring the content back from where the remote is backed up",
+    )
+
+
+def kept_version(node: Node) -> str | None:
+    """The version under which a node's content, or the image, is kept; None if it is not kept by this project."""
+    if node.kind is ArtifactKind.IMAGE:
+        return str(ImageReference.parse(node.image).digest) if node.image else None
+    version = node.content_version or node.data_version
+    return version if version and version.startswith("md5:") else None
+
+
+def _page(version: str) -> str:
+    # A page for each first two digits, so that little is read and written at once.
+    return f"{_KEY}{version.partition(':')[2][:2]}"

@@ -1,0 +1,193 @@
+"""A trace as a page for a browser, which needs nothing but itself, and as Mermaid."""
+
+import html
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from string import Template
+from typing import Any, Final
+
+from ml_assets.addresses import Addresses
+from ml_assets.artifacts.metadata import repository_page
+from ml_assets.lineage.graph import LineageGraph, Node, Trace
+from ml_assets.lineage.layout import NODE_SIZE, lay_out
+from ml_assets.lineage.rendering import facts
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import ProvenanceRecord
+
+__all__ = ["page_policy", "render_mermaid", "render_page"]
+
+_LEFT_OUT: Final = {"schema_version", "kind", "asset", "partition", "data_version", "inputs", "code"}
+"""Of a provenance record: what a node's own fields and edges say already."""
+_COLOURS: Final = {"dataset": "#cfe8f7", "feature set": "#cdeee2", "model": "#fbdcc8", "image": "#ead9f2"}
+
+
+def render_page(
+    trace: Trace, records: Mapping[str, ProvenanceRecord], addresses: Addresses, *, served: bool = False
+) -> str:
+    """One HTML page that shows a trace: to move in, zoom, search, and look at the record of each node.
+
+    It makes no request: style, script and data are in it, and its content security policy forbids whatever else.
+
+    Args:
+        trace: what is shown.
+        records: provenance records by node id, as far as there are any.
+        addresses: of the UIs that it links to.
+        served: whether the address ``?ref=`` of the page answers with another trace.
+    """
+    return Template(_part("page.html")).substitute(
+        policy=page_policy(),
+        title=html.escape(f"Lineage of {trace.starts[0] if len(trace.starts) == 1 else trace.reference}"),
+        summary=html.escape(_summary(trace)),
+        style=_part("page.css"),
+        script=_part("page.js"),
+        data=_in_script(_data(trace, records, addresses, served)),
+        records=_in_script(
+            {
+                number: records[node_id].model_dump(mode="json", exclude=_LEFT_OUT, exclude_none=True)
+                for number, node_id in enumerate(trace.graph.nodes)
+                if node_id in records
+            }
+        ),
+    )
+
+
+def page_policy() -> str:
+    """The content security policy of the page: it runs its own script, and nothing is fetched or sent."""
+    digest = b64encode(sha256(_part("page.js").encode()).digest()).decode()
+    allowed = f"style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
+
+
+def render_mermaid(graph: LineageGraph, starts: tuple[str, ...] = ()) -> str:
+    """A graph as a Mermaid flowchart.
+
+    Mermaid's own programs draw at most 500 edges, unless they are configured with a higher ``maxEdges``.
+
+    Args:
+        graph: what is drawn.
+        starts: ids of nodes to point out.
+    """
+    numbers = {node_id: number for number, node_id in enumerate(graph.nodes)}
+    lines = ["flowchart LR"]
+    for node_id, node in graph.nodes.items():
+        shown = "<br/>".join(
+            [_mermaid_text(str(AssetPartition(node.asset, node.partition))), _mermaid_text(_brief(node))]
+        )
+        lines.append(f'    n{numbers[node_id]}["{shown}"]:::{_mermaid_class(node)}')
+    lines += [f"    n{numbers[edge.source]} --> n{numbers[edge.target]}" for edge in graph.edges]
+    for kind in dict.fromkeys(node.kind.value for node in graph.nodes.values()):
+        fill = _COLOURS.get(kind, "#e4e7ec")
+        lines.append(f"    classDef {kind.replace(' ', '_')} fill:{fill},stroke:#5b6472,color:#16191f")
+    lines += [f"    style n{numbers[start]} stroke:#0b57d0,stroke-width:4px" for start in starts if start in numbers]
+    return "\n".join(lines) + "\n"
+
+
+@cache
+def _part(name: str) -> str:
+    return (files("ml_assets.lineage") / "page" / name).read_text(encoding="utf-8")
+
+
+def _data(trace: Trace, records: Mapping[str, ProvenanceRecord], addresses: Addresses, served: bool) -> dict[str, Any]:
+    graph, layout = trace.graph, lay_out(trace.graph)
+    numbers = {node_id: number for number, node_id in enumerate(graph.nodes)}
+    return {
+        "size": NODE_SIZE,
+        "served": served,
+        "starts": [numbers[start] for start in trace.starts if start in numbers],
+        "nodes": [
+            _node(node, records.get(node_id), addresses) | dict(zip(("x", "y"), layout.positions[node_id], strict=True))
+            for node_id, node in graph.nodes.items()
+        ],
+        "edges": [(numbers[edge.source], numbers[edge.target]) for edge in graph.edges],
+        "blocks": [
+            (each.asset, each.count, each.x, each.y, each.width, each.height, each.kind.value) for each in layout.blocks
+        ],
+    }
+
+
+def _node(node: Node, record: ProvenanceRecord | None, addresses: Addresses) -> dict[str, Any]:
+    fields = {
+        "asset": node.asset,
+        "partition": node.partition,
+        "data version": node.data_version,
+        "content": node.content_version,
+        "image": node.image,
+        "index digest": node.index_digest,
+        "environment": node.environment,
+        "commit": node.commit and f"{node.commit}{'+dirty' if node.dirty else ''}",
+        "code version": node.code_version,
+        "model version": node.model_version,
+        "aliases": ", ".join(node.aliases),
+        "serves": "deployed" if node.is_deployed else None,
+        "collected": node.collected and node.collected.isoformat(timespec="seconds"),
+        "MLflow run": node.mlflow_run,
+        "Dagster run": node.dagster_run,
+        "recorded": node.timestamp and node.timestamp.isoformat(timespec="seconds"),
+    }
+    links = {text: url for text, url in _links(node, record, addresses).items() if _is_web(url)}
+    return {
+        "id": node.id,
+        "kind": node.kind.value,
+        "name": str(AssetPartition(node.asset, node.partition)),
+        "partition": node.partition,
+        "label": _label(node),
+        "brief": _brief(node),
+        "fields": {name: value for name, value in fields.items() if value},
+        **({"links": links} if links else {}),
+    }
+
+
+def _links(node: Node, record: ProvenanceRecord | None, addresses: Addresses) -> dict[str, Any]:
+    repository = repository_page(record.source.repository) if record else None
+    return {
+        "asset in Dagster": addresses.asset(AssetPartition(node.asset, node.partition)),
+        "run in Dagster": node.dagster_run and addresses.run(node.dagster_run),
+        "run in MLflow": record and record.mlflow and record.mlflow.url,
+        "model in MLflow": node.model_version and addresses.model_version(node.model_version),
+        "commit": repository and node.commit and f"{repository}/commit/{node.commit}",
+    }
+
+
+def _is_web(url: Any) -> bool:
+    return isinstance(url, str) and url.startswith(("http://", "https://"))
+
+
+def _label(node: Node) -> str:
+    return " · ".join([node.kind.value, *facts(node)])
+
+
+def _brief(node: Node) -> str:
+    """As much as has room below a node's name."""
+    moment = f"{node.timestamp:%Y-%m-%d %H:%M}" if node.timestamp else None
+    named = node.model_version and node.model_version.removeprefix("models:/").replace("/", " ")
+    return " · ".join(part for part in (node.kind.value, named, moment) if part)
+
+
+def _summary(trace: Trace) -> str:
+    up, down = (
+        len(reached.difference(trace.starts)) if reached is not None else None
+        for reached in (trace.upstream, trace.downstream)
+    )
+    told = [f"{len(trace.graph.nodes):,} nodes", f"{len(trace.graph.edges):,} edges"]
+    told += [f"came from {up:,}"] if up is not None else []
+    told += [f"{down:,} made from it"] if down is not None else []
+    return " · ".join(told)
+
+
+def _in_script(value: Any) -> str:
+    """JSON that no HTML parser takes for markup."""
+    text = json.dumps(value, separators=(",", ":"), default=str)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _mermaid_text(text: str) -> str:
+    """Text as Mermaid shows it: all that could be syntax or markup as character references in Mermaid's form."""
+    return "".join(letter if letter.isalnum() or letter in " -_./@:·" else f"#{ord(letter)};" for letter in text)
+
+
+def _mermaid_class(node: Node) -> str:
+    return node.kind.value.replace(" ", "_")

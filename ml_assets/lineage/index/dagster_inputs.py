@@ -1,0 +1,89 @@
+"""Inputs as Dagster itself records them, for materializations that carry no provenance record.
+
+Dagster keeps two tags for each upstream asset: a version, and a pointer to an event. Where several partitions could be
+read, the pointer is only the asset's latest event of any partition, not what was read, and the version is SHA-256 over
+the versions of the partitions that were, in the order of their names (dagster 1.13,
+`_core/execution/context/data_version_cache.py`). So an edge is drawn only to events whose versions give the version
+that was recorded; where none do, the input is given by that version alone.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from ml_assets.lineage.graph import Node, NodeKind
+from ml_assets.resources.provenance import InputVersion
+
+__all__ = ["Pointer", "resolve_pointer"]
+
+_DAGSTER_COMBINES_BELOW = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What Dagster recorded of one upstream asset.
+
+    Attributes:
+        storage_id: the latest event of the asset at that time, of whichever partition.
+    """
+
+    asset: str
+    data_version: str
+    storage_id: int
+
+
+def resolve_pointer(pointer: Pointer, reader: Node, history: Sequence[Node]) -> tuple[InputVersion, ...]:
+    """The input versions that a pointer stands for.
+
+    Partitions are looked for where mappings put them: the reader's own, one other, all, or a window that ends at the
+    reader's own (or at the last). From 100 partitions on Dagster records the latest event alone, and so does this.
+
+    Args:
+        pointer: what was recorded.
+        reader: the node that it was recorded with.
+        history: events of the upstream asset, oldest first.
+    """
+    known = history[: bisect_right(history, pointer.storage_id, key=lambda node: node.storage_id or 0)]
+    if known and known[-1].storage_id == pointer.storage_id and known[-1].data_version in (pointer.data_version, None):
+        return (_read(known[-1], pointer),)
+    latest = {node.partition: node for node in known if node.partition is not None and _is_materialization(node)}
+    for group in _candidates([latest[partition] for partition in sorted(latest, key=str)], reader):
+        if _combined(group) == pointer.data_version:
+            return tuple(_read(node, pointer) for node in group)
+    pointed = None if known and known[-1].partition is not None else pointer.storage_id
+    return (InputVersion(asset=pointer.asset, data_version=pointer.data_version, storage_id=pointed),)
+
+
+def _candidates(partitions: list[Node], reader: Node) -> Iterator[list[Node]]:
+    own = [node.partition for node in partitions].index(reader.partition) if _has_own(partitions, reader) else None
+    if own is not None:
+        yield [partitions[own]]
+    yield partitions
+    last = len(partitions) if own is None else own + 1
+    for first in range(last - 1, max(last - _DAGSTER_COMBINES_BELOW, -1), -1):
+        yield partitions[first:last]
+    versions = [node.data_version for node in partitions]
+    yield from ([node] for node in partitions if versions.count(node.data_version) == 1)
+
+
+def _has_own(partitions: list[Node], reader: Node) -> bool:
+    return reader.partition is not None and any(node.partition == reader.partition for node in partitions)
+
+
+def _is_materialization(node: Node) -> bool:
+    return node.kind is not NodeKind.OBSERVATION
+
+
+def _combined(nodes: list[Node]) -> str:
+    return sha256("".join(node.data_version or "" for node in nodes).encode()).hexdigest()
+
+
+def _read(node: Node, pointer: Pointer) -> InputVersion:
+    return InputVersion(
+        asset=node.asset,
+        partition=node.partition,
+        data_version=node.data_version or pointer.data_version,
+        storage_id=node.storage_id,
+        run_id=node.dagster_run,
+    )

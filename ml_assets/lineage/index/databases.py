@@ -1,0 +1,179 @@
+"""Where the lineage index is kept: tables beside those of a PostgreSQL instance, elsewhere a file of SQLite's."""
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import sqlalchemy as sql
+from filelock import FileLock
+from sqlalchemy.pool import NullPool, StaticPool
+
+from ml_assets.lineage.index import schema
+
+__all__ = ["Database", "FileDatabase", "MemoryDatabase", "SharedDatabase"]
+
+_PATIENCE_SECONDS: Final = 60
+_LOCK: Final = 0x6D6C_6173_7365_7473
+"""Number of the advisory lock that writers of the index take, which no other program should happen to take."""
+_WALKING: Final = "SET LOCAL jit = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+"""How far a walk goes cannot be estimated: the server would compile for longer than it takes, and read whole tables
+where a few look-ups do."""
+
+
+class Database(Protocol):
+    """A place for the schema."""
+
+    @property
+    def place(self) -> str:
+        """How people call it."""
+
+    def writing(self) -> AbstractContextManager[sql.Connection]:
+        """A transaction that no other writer shares, and that is kept whole or not at all."""
+
+    def reading(self) -> AbstractContextManager[sql.Connection]:
+        """A transaction that sees one state of the schema."""
+
+    def survey(self) -> None:
+        """Let the database look at tables that were made anew, so that it plans for what is in them."""
+
+    def discard(self) -> None:
+        """Throw away what is there, even if it is none of ours, or broken."""
+
+
+class SharedDatabase:
+    """Tables in the database of Dagster's event log.
+
+    Args:
+        connection: to PostgreSQL, outside a transaction.
+    """
+
+    def __init__(self, connection: sql.Connection) -> None:
+        self._connection = connection
+
+    @property
+    def place(self) -> str:
+        """How people call it."""
+        return f"tables {schema.PREFIX}… of database {self._connection.engine.url.database}"
+
+    @contextmanager
+    def writing(self) -> Iterator[sql.Connection]:
+        """A transaction that no other writer shares."""
+        # Each statement sees what others have committed by then, also those that had the lock before.
+        connection = self._connection.execution_options(isolation_level="READ COMMITTED")
+        with connection.begin():
+            connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_LOCK)))
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sql.Connection]:
+        """A transaction that sees one state of the database."""
+        connection = self._connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            connection.exec_driver_sql(_WALKING)
+            yield connection
+
+    def survey(self) -> None:
+        """Let the server plan for what is there, and read indexes without the schema."""
+        connection = self._connection.execution_options(isolation_level="AUTOCOMMIT")
+        # Somebody else may make them anew already.
+        with contextlib.suppress(sql.exc.ProgrammingError), connection.begin():
+            connection.exec_driver_sql(f"VACUUM (ANALYZE) {', '.join(schema.names_of_tables())}")
+
+    def discard(self) -> None:
+        """Remove the schema."""
+        with self.writing() as connection:
+            schema.drop_tables(connection)
+
+
+class FileDatabase:
+    """A file of SQLite's, and one beside it for its lock.
+
+    Args:
+        path: of the file, which is made where it does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(path.with_name(path.name + ".lock"))
+        self._engine = _engine_of(path)
+
+    @property
+    def place(self) -> str:
+        """How people call it."""
+        return str(self._path)
+
+    @contextmanager
+    def writing(self) -> Iterator[sql.Connection]:
+        """A transaction that no other writer shares."""
+        # Who waits for SQLite's own lock gives up after a while, and an index may take minutes to be made.
+        with self._lock, self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sql.Connection]:
+        """A transaction that sees one state of the file."""
+        with self._engine.begin() as connection:
+            yield connection
+
+    def survey(self) -> None:
+        """Let SQLite plan for what is there."""
+        with self.writing() as connection:
+            connection.exec_driver_sql("ANALYZE")
+
+    def discard(self) -> None:
+        """Delete the file."""
+        with self._lock:
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+
+class MemoryDatabase:
+    """An index for an instance that is not kept either."""
+
+    place = "memory"
+
+    def __init__(self) -> None:
+        self._engine = _sqlite("sqlite://", poolclass=StaticPool)
+
+    @contextmanager
+    def writing(self) -> Iterator[sql.Connection]:
+        """A transaction."""
+        with self._engine.begin() as connection:
+            yield connection
+
+    reading = writing
+
+    def survey(self) -> None:
+        """Let SQLite plan for what is there."""
+        with self.writing() as connection:
+            connection.exec_driver_sql("ANALYZE")
+
+    def discard(self) -> None:
+        """Remove the schema."""
+        with self.writing() as connection:
+            schema.drop_tables(connection)
+
+
+@lru_cache(maxsize=8)
+def _engine_of(path: Path) -> sql.Engine:
+    """One for all questions, which holds no connection and remembers how statements are compiled."""
+    return _sqlite(f"sqlite:///{path}", poolclass=NullPool)
+
+
+def _sqlite(url: str, **options: Any) -> sql.Engine:
+    engine = sql.create_engine(url, connect_args={"timeout": _PATIENCE_SECONDS}, **options)
+
+    # Python's own handling of transactions leaves the making of tables out of them.
+    @sql.event.listens_for(engine, "connect")
+    def connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA cache_size = {-64 * 1024}")
+
+    @sql.event.listens_for(engine, "begin")
+    def begin(connection: sql.Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine

@@ -1,0 +1,218 @@
+"""The lineage index: a projection of Dagster's event log into SQL tables, which can be thrown away at any time.
+
+It is brought up to date whenever something is asked, and made anew by itself where it is missing, broken or of another
+form. It is never the source of truth: what is gone from the log is gone from it.
+"""
+
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+import dagster as dg
+import sqlalchemy as sql
+from dagster._core.storage.event_log import SqlEventLogStorage
+
+from ml_assets.lineage.difference import Origin
+from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
+from ml_assets.lineage.index import schema
+from ml_assets.lineage.index.databases import Database, FileDatabase, MemoryDatabase, SharedDatabase
+from ml_assets.lineage.index.deletions import FindCollected, with_collected
+from ml_assets.lineage.index.event_log import EventLog
+from ml_assets.lineage.index.sync import FORM, fill, form_of, rebuild
+from ml_assets.lineage.index.traversal import answer, current, part
+from ml_assets.lineage.questions import NODE_LIMIT, Question
+from ml_assets.resources.errors import AmbiguousReference, LineageError
+from ml_assets.resources.provenance import ProvenanceRecord
+
+__all__ = ["LineageIndex", "open_index"]
+
+_FILE: Final = "lineage.db"
+_SHOWN: Final = 6
+
+_Result = TypeVar("_Result")
+
+
+@contextmanager
+def open_index(instance: dg.DagsterInstance, say: Callable[[str], None] = lambda _: None) -> Iterator["LineageIndex"]:
+    """The lineage index of an instance.
+
+    Its tables stand beside the instance's own in PostgreSQL; of an instance with an SQLite log it is the file
+    ``lineage.db`` in the instance's root directory. Until the block ends, other threads that share the instance wait
+    for its SQLite log.
+
+    Args:
+        instance: what is asked about.
+        say: takes a line for people, where the index has to be made anew.
+
+    Raises:
+        LineageError: the instance keeps its event log elsewhere.
+    """
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqlEventLogStorage):
+        raise LineageError(
+            f"lineage is read from event logs in SQL databases, and this instance's is {type(storage).__name__}",
+            next_step="ask on an instance with PostgreSQL or SQLite storage",
+        )
+    with storage.index_connection() as connection:
+        if connection.dialect.name == "postgresql":
+            database: Database = SharedDatabase(connection)
+        elif storage.is_persistent:
+            database = FileDatabase(Path(instance.root_directory) / _FILE)
+        else:
+            database = MemoryDatabase()
+        yield LineageIndex(EventLog(connection), database, say)
+
+
+class LineageIndex:
+    """Answers questions about lineage.
+
+    Args:
+        log: what it is made from.
+        database: where it is kept.
+        say: takes a line for people, where the index has to be made anew.
+    """
+
+    def __init__(self, log: EventLog, database: Database, say: Callable[[str], None]) -> None:
+        self._log, self._database, self._say = log, database, say
+
+    @property
+    def place(self) -> str:
+        """Where it is kept, in words."""
+        return self._database.place
+
+    def trace(self, question: Question, find_collected: FindCollected = lambda _: {}) -> Trace:
+        """What something came from and what came from it, by the event log as it is now.
+
+        Args:
+            question: what is asked.
+            find_collected: says which of these versions were collected, and when; none if left out.
+
+        Raises:
+            UnknownReference: nothing recorded has this name.
+            AmbiguousReference: different things have it, or begin with it.
+            LineageError: the answer is larger than was allowed, lacks something that cannot be read, or cannot be given
+                because the index can be neither read nor made.
+        """
+        return self._asked(lambda connection: with_collected(connection, answer(connection, question), find_collected))
+
+    def origin(self, reference: str, limit: int = NODE_LIMIT) -> Origin:
+        """Where one artifact came from.
+
+        Raises:
+            AmbiguousReference: the reference names several.
+            LineageError: as `trace` does.
+        """
+        trace = self.trace(Question(reference, down=False, limit=limit))
+        if len(trace.starts) > 1:
+            shown = ", ".join(trace.starts[:_SHOWN]) + (" …" if len(trace.starts) > _SHOWN else "")
+            raise AmbiguousReference(
+                f"{reference!r} names {len(trace.starts)} materializations: {shown}", next_step="name one of them"
+            )
+        node = trace.graph.nodes[trace.starts[0]]
+        return Origin(node, trace.graph, self.records([node]).get(node.id))
+
+    def records(self, nodes: Iterable[Node]) -> dict[str, ProvenanceRecord]:
+        """The provenance records of nodes by their ids, of those that a factory of this project made.
+
+        Raises:
+            LineageError: a record cannot be read.
+        """
+        ids = {node.storage_id: node.id for node in nodes if node.storage_id and node.kind is not NodeKind.MISSING}
+        with _garbage_left_alone():
+            return {ids[storage_id]: record for storage_id, record in self._log.records(ids).items()}
+
+    def affected(self, reference: str, limit: int = NODE_LIMIT) -> tuple[Trace, frozenset[str]]:
+        """What came from something, without edges, and the ids of those that are the latest of their asset's partition.
+
+        Raises:
+            LineageError: as `trace` does.
+        """
+        question = Question(reference, up=False, limit=limit)
+
+        def ask(connection: sql.Connection) -> tuple[Trace, frozenset[str]]:
+            trace = answer(connection, question, linked=False)
+            return trace, current(connection, trace.graph)
+
+        return self._asked(ask)
+
+    def whole(self) -> LineageGraph:
+        """All that is recorded.
+
+        Raises:
+            LineageError: an event cannot be read, or as `trace` does.
+        """
+
+        def ask(connection: sql.Connection) -> LineageGraph:
+            return part(connection, connection.scalars(sql.select(schema.nodes.c.key)).all())[0]
+
+        return self._asked(ask)
+
+    def rebuild(self) -> int:
+        """Throw the index away and make it anew; gives the number of versions and inputs that it has.
+
+        Raises:
+            LineageError: it cannot be written.
+        """
+        try:
+            self._database.discard()
+            with _garbage_left_alone(), self._database.writing() as connection:
+                rebuild(connection, self._log)
+                made = connection.scalar(sql.select(sql.func.count()).select_from(schema.nodes)) or 0
+            self._database.survey()
+            return made
+        except (sql.exc.SQLAlchemyError, OSError) as error:
+            raise self._unusable(error) from error
+
+    def _asked(self, question: Callable[[sql.Connection], _Result]) -> _Result:
+        try:
+            self._catch_up()
+            return self._answered(question)
+        except (sql.exc.DatabaseError, LookupError, TypeError, ValueError) as error:
+            # The last ones are of values that nobody wrote; if it was something else, it comes again below.
+            self._say(f"the lineage index ({self.place}) cannot be read and is made anew: {_cause(error)}")
+        except (sql.exc.SQLAlchemyError, OSError) as error:
+            raise self._unusable(error) from error
+        self.rebuild()
+        try:
+            return self._answered(question)
+        except sql.exc.SQLAlchemyError as error:
+            raise self._unusable(error) from error
+
+    def _answered(self, question: Callable[[sql.Connection], _Result]) -> _Result:
+        with _garbage_left_alone(), self._database.reading() as connection:
+            return question(connection)
+
+    def _catch_up(self) -> None:
+        with _garbage_left_alone(), self._database.writing() as connection:
+            form = form_of(connection)
+            if form == FORM:
+                fill(connection, self._log)
+                return
+            if form is not None:
+                self._say(f"the lineage index ({self.place}) is of form {form}, not {FORM}, and is made anew")
+            rebuild(connection, self._log)
+        self._database.survey()
+
+    def _unusable(self, error: Exception) -> LineageError:
+        return LineageError(
+            f"the lineage index ({self.place}) cannot be kept: {_cause(error)}",
+            next_step="make its place writable, with room for it; it holds nothing that is not in Dagster's event log",
+        )
+
+
+@contextmanager
+def _garbage_left_alone() -> Iterator[None]:
+    # So many objects come and go, none in cycles, that looking for garbage among them takes longer than the rest.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _cause(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]

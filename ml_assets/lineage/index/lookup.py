@@ -1,0 +1,171 @@
+"""What a reference names in the lineage index."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, NamedTuple
+
+import sqlalchemy as sql
+
+from ml_assets.lineage.graph import Node, NodeKind, image_digest
+from ml_assets.lineage.index import schema
+from ml_assets.lineage.index.nodes import node_query, read_node, read_nodes
+from ml_assets.lineage.references import Form, Reading, Reference
+from ml_assets.resources.errors import AmbiguousReference, UnknownReference
+from ml_assets.resources.provenance import ArtifactKind
+
+__all__ = ["Named", "find", "with_equals"]
+
+_SHOWN: Final = 6
+_LAST: Final = "\U0010ffff"
+"""Stands behind every other character."""
+_MOST_DIGITS: Final = 18
+"""So many digits does an id have at most that a database can hold."""
+
+_Name = tuple[Form, str]
+
+
+class Named(NamedTuple):
+    """Keys of the nodes that a reference names, and how it was taken."""
+
+    form: Form
+    keys: set[int]
+
+
+def find(connection: sql.Connection, reference: Reference) -> Named:
+    """The nodes that a reference names.
+
+    An asset, or one partition of it, stands for the latest materialization of each of its partitions, which is what one
+    sees of it today; everything else for all nodes that carry it, such as each of the materializations that gave the
+    same data version.
+
+    Raises:
+        UnknownReference: nothing recorded has this name.
+        AmbiguousReference: different things have it, or begin with it.
+    """
+    exact = dict.fromkeys((reading.form, reading.value) for reading in reference.readings)
+    named = {name: keys for name in exact if (keys := _carriers(connection, name))}
+    if not named:
+        named = {name: _carriers(connection, name) for name in _beginning(connection, reference.readings)}
+    if not named:
+        raise _unknown(connection, reference)
+    if len(named) > 1:
+        raise _ambiguous(connection, reference, named)
+    (((form, _), keys),) = named.items()
+    return Named(form, keys)
+
+
+def with_equals(connection: sql.Connection, keys: Collection[int]) -> set[int]:
+    """These nodes, and all of the same partition that have the same data version, and of images the same digest.
+
+    What was made of one of them was made of what the others are, too.
+    """
+    nodes, given = schema.nodes.c, schema.nodes.alias("given")
+    is_equal = (nodes.asset == given.c.asset) & (nodes.data_version == given.c.data_version)
+    found = set(keys)
+    for is_same in schema.of_one_partition(nodes, given.c):
+        pairs = sql.select(nodes.key, nodes.kind, nodes.image, given.c.kind, given.c.image).select_from(given)
+        pairs = pairs.join(schema.nodes, is_equal & is_same).where(schema.among(connection, given.c.key, keys))
+        found |= {key for key, *pair in connection.execute(pairs) if not _are_other_images(*pair)}
+    return found
+
+
+def _are_other_images(kind: str, image: str | None, other_kind: str, other: str | None) -> bool:
+    """Whether two nodes of one environment are images that differ, as where only code does."""
+    if not (kind == other_kind == ArtifactKind.IMAGE.value and image and other):
+        return False
+    return image_digest(image) != image_digest(other)
+
+
+def _beginning(connection: sql.Connection, readings: Iterable[Reading]) -> list[_Name]:
+    columns, found = schema.names.c, set[_Name]()
+    # A name stays when its nodes are gone.
+    is_carried = sql.select(schema.carriers.c.node).where(schema.carriers.c.name == columns.id).exists()
+    for reading in readings:
+        if not reading.shortened:
+            continue
+        begun = [columns.value, columns.digits] if reading.form is Form.VERSION else [columns.value]
+        for column in begun:
+            begins = column.between(reading.value, reading.value + _LAST)
+            wanted = sql.select(columns.value).where(begins, columns.form == reading.form.value, is_carried)
+            found |= {(reading.form, value) for value in connection.scalars(wanted)}
+    return sorted(found)
+
+
+def _carriers(connection: sql.Connection, name: _Name) -> set[int]:
+    form, value = name
+    if form is Form.EVENT:
+        return _event(connection, value)
+    if form is Form.ASSET:
+        return _asset(connection, value)
+    columns = schema.names.c
+    keys = (
+        sql.select(schema.carriers.c.node)
+        .join(schema.names, columns.id == schema.carriers.c.name)
+        .where(columns.form == form.value, columns.value == value)
+    )
+    return set(connection.scalars(keys))
+
+
+def _event(connection: sql.Connection, name: str) -> set[int]:
+    artifact, _, event = name.rpartition("#")
+    found = _missing(connection, artifact)
+    if event.isdecimal() and len(event) <= _MOST_DIGITS:
+        found |= read_nodes(connection, [int(event)])
+    return {key for key, node in found.items() if node.id == name}
+
+
+def _asset(connection: sql.Connection, name: str) -> set[int]:
+    """The last node of each partition; one that is missing only where nothing else is left of the partition."""
+    nodes, keys = schema.nodes.c, list[int]()
+    for which in _artifacts(connection, name):
+        last = sql.select(sql.func.max(nodes.key)).where(which, nodes.key > 0).group_by(nodes.asset, nodes.partition)
+        keys += connection.scalars(last)
+    latest: dict[str | None, int] = {}
+    for found in (_missing(connection, name), read_nodes(connection, keys)):
+        for key, node in sorted(found.items(), key=lambda item: (item[1].storage_id or 0, -item[0])):
+            latest[node.partition] = key
+    return set(latest.values())
+
+
+def _missing(connection: sql.Connection, artifact: str) -> dict[int, Node]:
+    found = {}
+    for which in _artifacts(connection, artifact):
+        for row in connection.execute(node_query().where(which, schema.nodes.c.key < 0)):
+            found[row.key] = read_node(row)
+    return found
+
+
+def _artifacts(connection: sql.Connection, text: str) -> Iterable[sql.ColumnElement[bool]]:
+    """Each way to take a text as an asset, or as an asset and its partition, both of which may hold any character."""
+    splits = [(text, None), *((text[:at], text[at + 1 :]) for at, letter in enumerate(text) if letter == "@")]
+    known = sql.select(schema.assets).where(schema.assets.c.name.in_({asset for asset, _ in splits}))
+    numbers: dict[str, int] = {name: number for number, name in connection.execute(known)}
+    for asset, partition in splits:
+        if asset in numbers:
+            is_of_asset = schema.nodes.c.asset == numbers[asset]
+            yield is_of_asset if partition is None else is_of_asset & (schema.nodes.c.partition == partition)
+
+
+def _unknown(connection: sql.Connection, reference: Reference) -> UnknownReference:
+    is_unreadable = schema.nodes.c.kind == NodeKind.UNREADABLE.value
+    count, key = connection.execute(
+        sql.select(sql.func.count(), sql.func.max(schema.nodes.c.key)).where(is_unreadable)
+    ).one()
+    last = read_nodes(connection, [key])[key].id if count else None
+    except_in = f" (unreadable events: {count}, such as {last})" if count else ""
+    return UnknownReference(
+        f"nothing recorded is named {reference.text!r}{except_in}",
+        next_step="check its spelling, and that this is the Dagster instance that it was recorded in"
+        + (f"; trace {last!r} says why that one cannot be read" if count else ""),
+    )
+
+
+def _ambiguous(connection: sql.Connection, reference: Reference, named: Mapping[_Name, set[int]]) -> AmbiguousReference:
+    shown = []
+    for (form, value), keys in list(named.items())[:_SHOWN]:
+        (last,) = read_nodes(connection, [max(keys)]).values()
+        shown.append(f"{form} {value} ({last.id})")
+    more = f", and {len(named) - len(shown)} more" if len(named) > len(shown) else ""
+    return AmbiguousReference(
+        f"{reference.text!r} may be {' or '.join(shown)}{more}",
+        next_step="write one of them in full, or the id of a materialization, which stands in parentheses",
+    )

@@ -1,0 +1,202 @@
+"""Brings the lineage index up to what Dagster's event log says now.
+
+What is new is read, and linked to what it was made of. What is gone is forgotten; whatever had been linked to it, or
+had looked in vain for something that turned up late, is read from the log again. So the index is at any time what it
+would be if it were made anew.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sql
+
+from ml_assets.lineage.index import schema
+from ml_assets.lineage.index.event_log import EventLog, ReadEvent
+from ml_assets.lineage.index.invalidation import Changes, missing_nodes, readers_of
+from ml_assets.lineage.index.linking import Links
+from ml_assets.lineage.index.nodes import NodeWriter
+from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.provenance import SCHEMA_VERSION
+
+__all__ = ["FORM", "fill", "form_of", "rebuild"]
+
+FORM: Final = f"2.{SCHEMA_VERSION}"
+"""Form of the tables, and of the records that they are made from. Its first number is raised with any change of what is
+written."""
+
+_LOOKBACK: Final = 500
+"""So many ids below the highest are compared one by one, because events become visible out of order. Of those below,
+count and sum are compared."""
+
+
+def form_of(connection: sql.Connection) -> str | None:
+    """Form of the index that is there; None if there is none."""
+    if not sql.inspect(connection).has_table(schema.state.name):
+        return None
+    return _state(connection).get("form", "unknown")
+
+
+def rebuild(connection: sql.Connection, log: EventLog) -> None:
+    """Make the index anew, whatever there was.
+
+    Args:
+        connection: to the index, in a transaction that no other writer shares.
+        log: what it is made from.
+    """
+    schema.drop_tables(connection)
+    schema.create_tables(connection)
+    _Filling(connection, log, is_new=True).run()
+    schema.create_indexes(connection)
+    _write_state(connection, form=FORM)
+
+
+def fill(connection: sql.Connection, log: EventLog) -> None:
+    """Bring an index of the form `FORM` up to what the log says now.
+
+    Args:
+        connection: to the index, in a transaction that no other writer shares.
+        log: what it was made from.
+    """
+    _Filling(connection, log, is_new=False).run()
+
+
+class _Filling:
+    def __init__(self, connection: sql.Connection, log: EventLog, is_new: bool) -> None:
+        self._connection, self._log, self._is_new = connection, log, is_new
+        self._wipes: Mapping[str, datetime] = {}
+
+    def run(self) -> None:
+        state = {} if self._is_new else _state(self._connection)
+        # The mark first: what is written from here on has a higher id, or is found by count.
+        mark, self._wipes = self._log.newest(), self._log.wipes()
+        wipes = {asset: moment.isoformat() for asset, moment in sorted(self._wipes.items())}
+        known = json.loads(state.get("wipes", "{}"))
+        wiped = [asset for asset, moment in wipes.items() if known.get(asset) != moment]
+        highest = self._connection.scalar(sql.select(sql.func.max(schema.events.c.id))) or 0
+        settled = max(highest - _LOOKBACK, 0)
+        here = self._origins(settled)
+        if wiped or not self._is_settled(state, settled, here):
+            settled, here = 0, self._origins(0)
+        there = self._log.origins(settled)
+        gone = {storage_id for storage_id, origin in here.items() if there.get(storage_id) != origin}
+        gone |= self._recorded_before_wipe(wiped)
+        new = sorted(there.keys() - (here.keys() - gone))
+        if gone or new:
+            self._apply(gone, new, highest)
+        if gone or new or wiped or mark != state.get("mark"):
+            totals = json.dumps(self._totals())
+            _write_state(self._connection, mark=mark or "", wipes=json.dumps(wipes), totals=totals)
+
+    def _is_settled(self, state: Mapping[str, str], upto: int, later: Collection[int]) -> bool:
+        """Whether all events up to an id are those that were read, given the ids of those later ones that were."""
+        if state.get("mark") and not self._log.holds(state["mark"]):
+            return False
+        count, total = json.loads(state.get("totals", "[0, 0]"))
+        return upto == 0 or self._log.totals(upto) == (count - len(later), total - sum(later))
+
+    def _totals(self) -> tuple[int, int]:
+        """Count and sum of the ids of all events that were read."""
+        ids = schema.events.c.id
+        count, total = self._connection.execute(sql.select(sql.func.count(), sql.func.sum(ids))).one()
+        return count, int(total or 0)
+
+    def _origins(self, after: int) -> dict[int, str]:
+        columns = schema.events.c
+        rows = self._connection.execute(sql.select(columns.id, columns.origin).where(columns.id > after))
+        return dict(rows.tuples().all())
+
+    def _recorded_before_wipe(self, assets: Iterable[str]) -> set[int]:
+        nodes, found = schema.nodes.c, set[int]()
+        for asset in assets:
+            wiped = sql.select(nodes.key).join(schema.assets, schema.assets.c.id == nodes.asset)
+            wiped = wiped.where(schema.assets.c.name == asset, nodes.key > 0)
+            before = nodes.timestamp <= self._wipes[asset].timestamp()
+            found |= set(self._connection.scalars(wiped.where(before)))
+        return found
+
+    def _apply(self, gone: Collection[int], new: Sequence[int], highest: int) -> None:
+        """Forget events, and read others, of which those up to the highest that was known came late."""
+        late = [storage_id for storage_id in new if storage_id <= highest]
+        arrived = [self._unless_wiped(event) for event in self._log.read(late)]
+        changes = Changes(self._connection)
+        changes.went(gone)
+        changes.came(arrived)
+        readers, artifacts = changes.readers - set(gone), changes.artifacts
+        self._unlink(readers | set(gone))
+        self._forget(gone)
+        self._writer = NodeWriter(self._connection, self._is_new)
+        self._links = Links(self._connection, self._writer, self._is_new)
+        self._add(arrived)
+        lost = self._relink(readers | {event.storage_id for event in arrived if event.recorded}, artifacts)
+        for page in schema.pages(new[len(late) :]):
+            lost |= self._append([self._unless_wiped(event) for event in self._log.read(page)])
+        self._sweep()
+        if lost:
+            # Deleted while this was at work.
+            self._apply(lost, [], highest)
+
+    def _append(self, page: list[ReadEvent]) -> set[int]:
+        self._add(page)
+        self._links.link([event.recorded for event in page if event.recorded])
+        expected = Changes(self._connection)
+        expected.were_claimed(page)
+        return self._relink(expected.readers, expected.artifacts) if expected.readers else set()
+
+    def _add(self, page: list[ReadEvent]) -> None:
+        schema.insert_rows(self._connection, schema.events, [(event.storage_id, event.origin) for event in page])
+        nodes = {event.storage_id: event.recorded.node for event in page if event.recorded}
+        self._writer.insert(nodes)
+        self._links.add(nodes.values())
+
+    def _relink(self, readers: set[int], artifacts: Collection[AssetPartition]) -> set[int]:
+        """Link again, in order, what may be linked otherwise now; gives those that are not in the log any more."""
+        missing = missing_nodes(self._connection, artifacts)
+        readers = readers | readers_of(self._connection, missing)
+        self._unlink(readers)
+        self._writer.delete(missing)
+        self._links.forget(missing)
+        found = set[int]()
+        for page in schema.pages(sorted(readers)):
+            events = [event for event in self._log.read(page) if event.recorded]
+            self._links.link([event.recorded for event in events if event.recorded])
+            found |= {event.storage_id for event in events}
+        return readers - found
+
+    def _unlink(self, readers: Collection[int]) -> None:
+        for page in schema.pages(readers):
+            self._connection.execute(schema.edges.delete().where(schema.edges.c.target.in_(page)))
+            self._connection.execute(schema.pointers.delete().where(schema.pointers.c.reader.in_(page)))
+            self._connection.execute(schema.claims.delete().where(schema.claims.c.reader.in_(page)))
+
+    def _forget(self, gone: Collection[int]) -> None:
+        NodeWriter(self._connection, self._is_new).delete(gone)
+        for page in schema.pages(gone):
+            self._connection.execute(schema.events.delete().where(schema.events.c.id.in_(page)))
+
+    def _sweep(self) -> None:
+        """Remove what is missing and was read by nothing that is left."""
+        edges, nodes = schema.edges, schema.nodes.c
+        is_read = sql.select(edges.c.target).where(edges.c.source == nodes.key).exists()
+        unread = self._connection.scalars(sql.select(nodes.key).where(nodes.key < 0, ~is_read)).all()
+        if unread:
+            self._writer.delete(unread)
+            self._links.forget(unread)
+
+    def _unless_wiped(self, event: ReadEvent) -> ReadEvent:
+        if event.recorded is None:
+            return event
+        node = event.recorded.node
+        moment = self._wipes.get(node.asset)
+        is_wiped = moment is not None and node.timestamp is not None and node.timestamp <= moment
+        return event._replace(recorded=None) if is_wiped else event
+
+
+def _state(connection: sql.Connection) -> dict[str, str]:
+    return dict(connection.execute(sql.select(schema.state)).tuples().all())
+
+
+def _write_state(connection: sql.Connection, **values: str) -> None:
+    connection.execute(schema.state.delete().where(schema.state.c.name.in_(values)))
+    connection.execute(schema.state.insert(), [{"name": name, "value": value} for name, value in values.items()])

@@ -1,0 +1,60 @@
+"""What MLflow's model registry has of what an instance made, whoever registered it and under whichever name."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from ml_assets.lineage.graph import LineageGraph, Node
+from ml_assets.resources.tracking.model_registry import ModelRegistry, model_name
+
+__all__ = ["Registered"]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """All versions in a model registry, each written ``models:/name/version``.
+
+    Attributes:
+        aliases: of each version.
+        by_run: the versions of what an MLflow run logged: a version that was registered by hand, or copied to another
+            name, has the run of its model.
+        deployed_alias: of the version of a registered model that serves.
+    """
+
+    aliases: Mapping[str, tuple[str, ...]]
+    by_run: Mapping[str, tuple[str, ...]]
+    deployed_alias: str
+
+    @classmethod
+    def read(cls, models: ModelRegistry) -> Self:
+        """What a registry has now.
+
+        Raises:
+            TrackingError: the server does not answer, or refuses.
+        """
+        by_run = defaultdict[str, tuple[str, ...]](tuple)
+        found = models.versions()
+        for version in found:
+            if version.run:
+                by_run[version.run] += (version.name,)
+        aliases = {version.name: version.aliases for version in found}
+        return cls(aliases, by_run, models.deployed_alias)
+
+    def versions(self, node: Node) -> tuple[str, ...]:
+        """The versions of what a node made; the one that it registered itself goes first."""
+        own = (node.model_version,) if node.model_version in self.aliases else ()
+        others = self.by_run.get(node.mlflow_run or "", ())
+        return tuple(dict.fromkeys(version for version in (*own, *sorted(others)) if version))
+
+    def tell(self, graph: LineageGraph) -> LineageGraph:
+        """A graph whose nodes say which model versions they are, with which aliases, and which of them are deployed."""
+        found = {node_id: self.versions(node) for node_id, node in graph.nodes.items()}
+        return graph.changed({key: self._told(graph.nodes[key], each) for key, each in found.items() if each})
+
+    def _told(self, node: Node, versions: Sequence[str]) -> Node:
+        first, *others = versions
+        elsewhere = [f"models:/{model_name(version)}@{alias}" for version in others for alias in self.aliases[version]]
+        is_deployed = any(self.deployed_alias in self.aliases[version] for version in versions)
+        aliases = (*self.aliases[first], *elsewhere)
+        return replace(node, model_version=first, aliases=aliases, is_deployed=is_deployed)

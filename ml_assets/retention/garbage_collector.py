@@ -1,0 +1,293 @@
+"""Reads what there is, says what may go, and deletes it."""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+from ml_assets.lineage.deletion_log import Ledger
+from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
+from ml_assets.lineage.index.index import open_index
+from ml_assets.lineage.model_aliases import Registered
+from ml_assets.resources.dvc.lease import collection_lease
+from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.errors import RetentionError, TrackingError
+from ml_assets.resources.identity import Digest, ImageReference
+from ml_assets.resources.provenance import ArtifactKind
+from ml_assets.resources.registry.client import ManifestParts, RegistryClient
+from ml_assets.resources.tracking.artifacts import RunArtifacts
+from ml_assets.resources.tracking.model_registry import ModelRegistry
+from ml_assets.retention.plan import CollectedContent, CollectedImage, CollectedRun, Plan, plan_data, unkept_images
+from ml_assets.retention.policy import Policy, kept_nodes
+
+__all__ = ["Collector", "Place"]
+
+_CLAIMS: Final = "keeps"
+_BATCH: Final = 1000
+_SHOWN: Final = 3
+_WAITING: Final = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
+
+
+class Place(StrEnum):
+    """Where something may go from."""
+
+    DATA = "data"
+    """The content store."""
+    IMAGES = "images"
+    MLFLOW = "mlflow"
+    CACHE = "cache"
+    """This machine's cache of the content store, from which everything can be fetched again."""
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Collects what no kept materialization of an instance refers to.
+
+    Attributes:
+        store: where the target keeps content.
+        registry: reads and deletes images.
+        note: takes a line for people.
+    """
+
+    instance: dg.DagsterInstance
+    store: DvcStore
+    models: ModelRegistry
+    registry: RegistryClient
+    note: Callable[[str], None] = lambda _: None
+
+    def plan(self, policy: Policy, places: Collection[Place], *, orphans: bool = False) -> Plan:
+        """What would go, by what is recorded and held now.
+
+        Args:
+            policy: what to keep.
+            places: where to look.
+            orphans: whether objects that nothing ever referred to go too.
+
+        Raises:
+            LineageError: an event cannot be read, so that it is not known what it refers to.
+            StoreError: the remote does not answer.
+            RegistryError: a registry does not answer.
+            TrackingError: MLflow does not answer, and what is kept depends on it.
+        """
+        cutoff = min([datetime.now(UTC) - policy.grace, *self._unfinished_since()])
+        with open_index(self.instance, self.note) as index:
+            graph, registered = self._judged(index.whole(), policy)
+            kept = kept_nodes(graph, policy, registered, cutoff)
+            images = self._images(graph, kept) if Place.IMAGES in places else ()
+        there = {node.id for node in graph.nodes.values() if node.kind is not NodeKind.MISSING}
+        found = Plan(len(there), len(there & kept), images=images)
+        if Place.DATA in places or Place.CACHE in places:
+            remote = self.store.opened()
+            claimed = self._claims()
+            data = plan_data(graph, kept, remote.held(), self.store.members, claimed, cutoff.timestamp())
+            cached = self.store.cached() if Place.CACHE in places else {}
+            unused = {
+                value: each.size
+                for value, each in cached.items()
+                if value not in data.needed and (each.written or 0) < cutoff.timestamp()
+            }
+            found = replace(found, data=data if Place.DATA in places else replace(data, collect=(), orphans={}))
+            found = replace(found, cached=unused, orphans_go=orphans and Place.DATA in places)
+        if Place.MLFLOW in places:
+            found = replace(found, runs=self._runs(graph, kept))
+        return found
+
+    def collect(self, policy: Policy, agreed: Plan, places: Collection[Place]) -> Iterator[str]:
+        """Delete what was agreed upon, as far as it may still go; gives a line for each thing that went.
+
+        Nobody stores content meanwhile. It may be interrupted at any time; running it again does the rest.
+
+        Raises:
+            RetentionError: runs are at work, which may be storing what is to go.
+            StoreError: somebody else collects; otherwise as `plan` does.
+        """
+        with self._quiet(places) as renew:
+            plan = _common(self.plan(policy, places, orphans=agreed.orphans_go), agreed)
+            if Place.DATA in places:
+                self._claim(plan.data.needed)
+            gone = [each.version for each in plan.data.collect]
+            gone += [digest for each in plan.images for digest in each.manifests]
+            Ledger(self.instance).add(gone, datetime.now(UTC))
+            remote = self.store.opened()
+            for batch in _batches(plan.data.collect):
+                objects = [value for each in batch for value in each.objects]
+                # What a directory consists of goes before its listing, without which nobody would know of it.
+                for is_listing in (False, True):
+                    renew()
+                    remote.remove([value for value in objects if value.endswith(".dir") is is_listing])
+                yield from (f"{each.version} ({each.of[-1]})" for each in batch)
+            if plan.orphans_go:
+                for start in range(0, len(plan.data.orphans), _BATCH):
+                    renew()
+                    remote.remove(list(plan.data.orphans)[start : start + _BATCH])
+                yield f"{len(plan.data.orphans)} objects that nothing refers to"
+        self.store.forget(plan.cached)
+        for image in plan.images:
+            reference = ImageReference.parse(image.reference)
+            for digest in image.manifests:
+                self.registry.delete(replace(reference, digest=Digest.parse(digest)))
+            yield image.reference
+        artifacts = self._artifacts() if plan.runs else None
+        for run in plan.runs:
+            if artifacts:
+                artifacts.remove(run.run_id, datetime.now(UTC).isoformat())
+            yield f"artifacts of MLflow run {run.run_id}"
+
+    @contextmanager
+    def _quiet(self, places: Collection[Place]) -> Iterator[Callable[[], None]]:
+        """While nobody stores content. Who has begun may not have recorded it yet, so that there must be no run."""
+        if Place.DATA not in places:
+            self._require_no_run()
+            yield lambda: None
+            return
+        with collection_lease(self.store.opened()) as renew:
+            self._require_no_run()
+            yield renew
+
+    def _require_no_run(self) -> None:
+        working = [status for status in NOT_FINISHED_STATUSES if status not in _WAITING]
+        runs = self.instance.get_runs(dg.RunsFilter(statuses=working), limit=_SHOWN + 1)
+        if runs:
+            shown = ", ".join(run.run_id[:8] for run in runs[:_SHOWN]) + (" …" if len(runs) > _SHOWN else "")
+            raise RetentionError(
+                f"runs are at work ({shown}), and may be storing or reading what is to go",
+                next_step="run again when they have ended",
+            )
+
+    def _unfinished_since(self) -> list[datetime]:
+        """When the oldest run began that has not ended; what it reads or stored stays."""
+        unfinished = dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES))
+        records = self.instance.get_run_records(unfinished, limit=1, ascending=True)
+        return [record.create_timestamp.astimezone(UTC) for record in records]
+
+    def _judged(self, graph: LineageGraph, policy: Policy) -> tuple[LineageGraph, frozenset[str]]:
+        """The graph with what is deployed, and ids of what is registered; of all models, where MLflow does not say."""
+        models = frozenset(node.id for node in graph.nodes.values() if node.mlflow_run or node.model_version)
+        if not models:
+            return graph, models
+        try:
+            found = Registered.read(self.models)
+            return found.tell(graph), frozenset(name for name in models if found.versions(graph.nodes[name]))
+        except TrackingError as error:
+            if not policy.registered:
+                raise
+            self.note(f"all models are kept, for it is not known which are registered. {error}")
+            return graph, models
+
+    def _images(self, graph: LineageGraph, kept: Collection[str]) -> tuple[CollectedImage, ...]:
+        going = unkept_images(graph, kept)
+        stay = {node.image for node in graph.nodes.values() if node.id in kept and node.image}
+        stay |= {
+            _with_digest(node.image, node.index_digest)
+            for node in graph.nodes.values()
+            if node.id in kept and node.image and node.index_digest
+        }
+        stay |= {above for image in stay & _made(graph) for above in _above(image, graph)}
+        needed_manifests, needed_blobs = set[str](), set[Digest]()
+        for image in sorted(stay) if going else ():
+            for reference, parts in self._tree(image):
+                needed_manifests.add(reference)
+                needed_blobs.update(parts.blobs)
+        found = []
+        for image, nodes in going.items():
+            above = sorted({name for node in nodes for name in _above(image, graph)})
+            tree = {reference: parts for name in (*above, image) for reference, parts in self._tree(name)}
+            manifests = [reference for reference in tree if reference not in needed_manifests]
+            blobs = {blob: size for each in manifests for blob, size in tree[each].blobs.items()}
+            size = sum(bytes_ for blob, bytes_ in blobs.items() if blob not in needed_blobs)
+            needed_blobs.update(blobs)
+            needed_manifests.update(manifests)
+            if manifests:
+                digests = tuple(reference.rpartition("@")[2] for reference in manifests)
+                found.append(CollectedImage(image, digests, size, tuple(node.id for node in nodes)))
+        return tuple(found)
+
+    def _tree(self, image: str) -> Iterator[tuple[str, ManifestParts]]:
+        """An image or index with all that it lists, as far as the registry holds them."""
+        parts = self.registry.parts(ImageReference.parse(image))
+        if parts is not None:
+            yield image, parts
+            for digest in parts.manifests:
+                yield from self._tree(_with_digest(image, str(digest)))
+
+    def _runs(self, graph: LineageGraph, kept: Collection[str]) -> tuple[CollectedRun, ...]:
+        stay = {node.mlflow_run for node in graph.nodes.values() if node.id in kept}
+        going: dict[str, list[str]] = {}
+        for node in graph.nodes.values():
+            if node.mlflow_run and node.mlflow_run not in stay:
+                going.setdefault(node.mlflow_run, []).append(node.id)
+        sizes = self._artifacts().sizes(going) if going else {}
+        return tuple(CollectedRun(run_id, size, tuple(going[run_id])) for run_id, size in sizes.items())
+
+    def _artifacts(self) -> RunArtifacts:
+        return RunArtifacts(self.models.uri, self.models.experiment)
+
+    def _claims(self) -> set[str]:
+        """What other instances said that they keep in the same remote."""
+        remote, claimed = self.store.opened(), set[str]()
+        others = [name for name in remote.notes(_CLAIMS) if name != self._claim_name()]
+        for name in others:
+            claimed |= set(json.loads(remote.read_note(f"{_CLAIMS}/{name}") or b"[]"))
+        if others:
+            self.note(f"{len(others)} other instances keep content in the {remote.name}; what they said is left alone")
+        return claimed
+
+    def _claim(self, values: Iterable[str]) -> None:
+        self.store.opened().write_note(f"{_CLAIMS}/{self._claim_name()}", json.dumps(sorted(values)).encode())
+
+    def _claim_name(self) -> str:
+        storage: Any = self.instance.run_storage
+        return f"{storage.get_run_storage_id()}.json"
+
+
+def _made(graph: LineageGraph) -> set[str]:
+    return {node.image for node in graph.nodes.values() if node.image}
+
+
+def _above(image: str, graph: LineageGraph) -> Iterator[str]:
+    """The indexes above an image, as the materializations that made it recorded them."""
+    for node in _makers(image, graph):
+        if node.index_digest:
+            yield _with_digest(image, node.index_digest)
+
+
+def _makers(image: str, graph: LineageGraph) -> list[Node]:
+    return [node for node in graph.nodes.values() if node.image == image and node.kind is ArtifactKind.IMAGE]
+
+
+def _with_digest(image: str | None, digest: str) -> str:
+    return str(replace(ImageReference.parse(image or ""), digest=Digest.parse(digest)))
+
+
+def _common(now: Plan, agreed: Plan) -> Plan:
+    """What may go now and was agreed upon."""
+    contents = {each.version for each in agreed.data.collect}
+    images, runs = {each.reference for each in agreed.images}, {each.run_id for each in agreed.runs}
+    data = replace(
+        now.data,
+        collect=tuple(each for each in now.data.collect if each.version in contents),
+        orphans={value: size for value, size in now.data.orphans.items() if value in agreed.data.orphans},
+    )
+    return replace(
+        now,
+        data=data,
+        images=tuple(each for each in now.images if each.reference in images),
+        runs=tuple(each for each in now.runs if each.run_id in runs),
+    )
+
+
+def _batches(contents: Iterable[CollectedContent]) -> Iterator[list[CollectedContent]]:
+    batch: list[CollectedContent] = []
+    for each in contents:
+        batch.append(each)
+        if sum(len(one.objects) for one in batch) >= _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

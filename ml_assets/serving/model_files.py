@@ -1,0 +1,136 @@
+"""The files of a model, verified against its data version, which is the digest of the list of them all.
+
+The list is DVC's object for a directory: JSON with MD5 and path of each file, sorted by path. A model that is logged to
+MLflow carries it as ``listing.json``; so the few files that are served can be verified without the training weights.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_assets.resources.errors import ModelUnavailable
+from ml_assets.resources.identity import Digest
+
+__all__ = ["Content", "Fetch", "cached", "directory_listing", "read_directory", "verified_files"]
+
+EXAMPLE, GRAPH, LISTING, SIGNATURE = "example.json", "model.onnx", "listing.json", "signature.json"
+SERVED = (GRAPH, SIGNATURE, EXAMPLE)
+
+Fetch = Callable[[str, str], bytes]
+"""Gives a file's bytes by its path and MD5."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """The files that are served, by path, and the digest that they were found under."""
+
+    digest: Digest
+    files: Mapping[str, bytes]
+
+
+def verified_files(listing: bytes, fetch: Fetch, *, expected: Digest | None) -> Content:
+    """Fetch the files that are served, and refuse any that is not the one listed.
+
+    Args:
+        listing: its bytes.
+        fetch: gives a file's bytes by path and MD5.
+        expected: the model's data version; None takes the one that the listing has.
+
+    Raises:
+        ModelUnavailable: a digest is another, or a file that is needed is not listed.
+    """
+    digest = Digest("md5", hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir")
+    if expected is not None and digest != expected:
+        raise ModelUnavailable(
+            f"its list of files has the digest {digest}, and the model's data version is {expected}",
+            next_step="find out who changed the stored model; materialize it again",
+        )
+    sums = _sums(listing)
+    if missing := [name for name in SERVED if name not in sums]:
+        raise ModelUnavailable(
+            f"it has no {' and no '.join(missing)}, so it cannot be served",
+            next_step="materialize it with a version of ml-assets that exports models to ONNX",
+        )
+    files = {name: fetch(name, sums[name]) for name in SERVED}
+    for name, content in files.items():
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if found != sums[name]:
+            raise ModelUnavailable(
+                f"{name} has the MD5 {found}, and {sums[name]} is recorded",
+                next_step="find out who changed the stored model; materialize it again",
+            )
+    return Content(digest, files)
+
+
+def read_directory(directory: Path, expected: Digest | None = None) -> Content:
+    """The files of a model that is on disk, by its listing where it has one.
+
+    Raises:
+        ModelUnavailable: the directory is not a model that can be served, or has another digest.
+    """
+    try:
+        kept = directory / LISTING
+        listing = kept.read_bytes() if kept.exists() else directory_listing(directory)
+        return verified_files(listing, lambda name, _: (directory / name).read_bytes(), expected=expected)
+    except OSError as error:
+        raise ModelUnavailable(
+            f"{directory} cannot be read: {error.strerror}", next_step="name a model's directory"
+        ) from error
+
+
+def directory_listing(directory: Path) -> bytes:
+    """The list of a directory's files, byte for byte as DVC writes it (``dvc_data.hashfile.tree.Tree.as_bytes``)."""
+    if not directory.is_dir():
+        raise ModelUnavailable(f"there is no directory {directory}", next_step="name a model's directory")
+    paths = {file.relative_to(directory).as_posix(): file for file in directory.rglob("*") if file.is_file()}
+    entries = [
+        {"md5": hashlib.md5(paths[name].read_bytes(), usedforsecurity=False).hexdigest(), "relpath": name}
+        for name in sorted(paths)
+    ]
+    return json.dumps(entries, sort_keys=True).encode()
+
+
+def cached(directory: Path, fetch: Fetch) -> Fetch:
+    """The same, keeping what was fetched in a directory by its MD5; content that went bad there is fetched again."""
+
+    def get(name: str, md5: str) -> bytes:
+        file = directory / md5[:2] / md5[2:]
+        try:
+            content = file.read_bytes()
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
+                return content
+        except OSError:
+            pass
+        content = fetch(name, md5)
+        _keep(file, content)
+        return content
+
+    return get
+
+
+def _keep(file: Path, content: bytes) -> None:
+    """Write the file so that nobody ever sees half of it; a cache that cannot be written to is no cache."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=file.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+            os.replace(temporary, file)
+        except OSError:
+            os.unlink(temporary)
+    except OSError:
+        return
+
+
+def _sums(listing: bytes) -> dict[str, str]:
+    try:
+        return {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(listing)}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelUnavailable(
+            f"{LISTING} is not a list of files: {error}", next_step="materialize the model again"
+        ) from error

@@ -1,0 +1,1 @@
+"""Content in a DVC remote, addressed by its hash."""

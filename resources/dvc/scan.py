@@ -1,0 +1,141 @@
+"""What a file or directory to be stored consists of, and the hashes that are known from the last time."""
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_assets.resources.errors import StoreError
+
+__all__ = ["RememberedHashes", "Scan", "listing", "read_listing", "scan"]
+
+_RACY_NS = 2 * 10**9
+_STATES_KEPT = 256
+
+
+class Scan:
+    """The files of a directory, as they stood when they were looked at: n-th entries belong to the n-th file.
+
+    Lists of plain values, because fifty thousand small objects would keep the garbage collector busier than the scan.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.started_ns = time.time_ns()
+        self.relpaths: list[str] = []
+        self.sizes: list[int] = []
+        self.changed_ns: list[int] = []
+        """The later one of modification and change of status."""
+        self.signatures: list[str] = []
+        """Each differs whenever the file may have changed."""
+        self.is_directory = path.is_dir()
+
+    def file(self, index: int) -> str:
+        """Path of a file."""
+        return f"{self.path}/{self.relpaths[index]}" if self.is_directory else str(self.path)
+
+    def add(self, relpath: str, found: os.stat_result) -> None:
+        """Note one file."""
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreError(
+                f"{self.path / relpath} is not a regular file",
+                next_step="replace links to directories by the directories, and leave out sockets, pipes and devices",
+            )
+        modified, changed, size = found.st_mtime_ns, found.st_ctime_ns, found.st_size
+        self.relpaths.append(relpath)
+        self.sizes.append(size)
+        self.changed_ns.append(max(modified, changed))
+        self.signatures.append(f"{modified} {changed} {size} {found.st_ino} {relpath}")
+
+
+def scan(path: Path) -> Scan:
+    """All files of a directory at any depth, or the one file; symbolic links to files count as the files.
+
+    Raises:
+        StoreError: something in it is neither file nor directory, or a link to a directory, which DVC leaves out.
+    """
+    files = Scan(path)
+    if not files.is_directory:
+        files.add(path.name, path.stat())
+        return files
+    folders = [""]
+    while folders:
+        prefix = folders.pop()
+        with os.scandir(f"{path}/{prefix}") as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{prefix}{entry.name}/")
+                else:
+                    files.add(prefix + entry.name, entry.stat())
+    return files
+
+
+def listing(hashes: dict[str, str]) -> bytes:
+    """The object that stands for a directory, byte for byte as DVC writes it.
+
+    Args:
+        hashes: MD5 of each file by its path in the directory, with ``/`` between the parts.
+    """
+    quoted = json.encoder.encode_basestring_ascii
+    entries = (f'{{"md5": "{hashes[relpath]}", "relpath": {quoted(relpath)}}}' for relpath in sorted(hashes))
+    return f"[{', '.join(entries)}]".encode()
+
+
+def read_listing(content: bytes) -> dict[str, str]:
+    """The inverse of `listing`.
+
+    Raises:
+        ValueError: it is no listing, or names a file outside the directory.
+    """
+    try:
+        hashes = {entry["relpath"]: entry["md5"] for entry in json.loads(content)}
+    except (KeyError, TypeError) as error:
+        raise ValueError("it is not a list of files and their hashes") from error
+    for relpath in hashes:
+        if not relpath or relpath.startswith("/") or not {"", ".", ".."}.isdisjoint(relpath.split("/")):
+            raise ValueError(f"it names {relpath!r}, which is not inside the directory")
+    return hashes
+
+
+class RememberedHashes:
+    """MD5s of the files of one directory, as they were last time, kept in the cache.
+
+    A file counts as unchanged if modification time, change time, size and inode are the same. One that was touched less
+    than two seconds before it was looked at is not remembered: it might change again within the grain of the clock.
+    Safe to lose and to write from two processes: an entry says which state of which file it is about.
+    """
+
+    def __init__(self, cache: Path, path: Path) -> None:
+        self._file = cache / "state" / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()}.json"
+        self._hashes: dict[str, str] = {}
+        with contextlib.suppress(OSError, ValueError):
+            self._hashes = json.loads(self._file.read_bytes())
+
+    def of(self, files: Scan) -> list[str | None]:
+        """The MD5 of each file that is unchanged."""
+        return [self._hashes.get(signature) for signature in files.signatures]
+
+    def replace(self, files: Scan, hashes: Sequence[str]) -> None:
+        """Keep these and forget the others; trouble with it costs time next time, and nothing else."""
+        settled = files.started_ns - _RACY_NS
+        entries = zip(files.signatures, hashes, files.changed_ns, strict=True)
+        new = {signature: md5 for signature, md5, changed_ns in entries if changed_ns < settled}
+        with contextlib.suppress(OSError):
+            if new == self._hashes:
+                if new:
+                    os.utime(self._file)
+                return
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._file.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(new))
+            temporary.replace(self._file)
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        states = sorted(self._file.parent.iterdir(), key=lambda state: state.stat().st_mtime_ns, reverse=True)
+        for state in states[_STATES_KEPT:]:
+            state.unlink(missing_ok=True)

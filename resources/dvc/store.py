@@ -1,0 +1,282 @@
+"""The content store: files, directories and tables, kept and fetched by their DVC hash.
+
+Remotes have DVC's layout and directories DVC's listing, so that plain ``dvc pull`` restores what is stored here and
+what ``dvc push`` stored can be fetched here.
+
+::
+
+    store.py        the store: what is done, in which order
+    remote.py       where content is kept: a directory, or a server that DVC has a remote for
+    server.py       how DVC reaches such a server, and what its errors mean
+    directory.py    a directory of objects: directory remotes, and every cache
+    deposit.py      copying files into such a directory, in several processes
+    scan.py         what a directory consists of, and which of its hashes are known
+    frames.py       tables as Parquet
+    lease.py        nobody stores while somebody deletes
+    git.py          content that people track with DVC and git
+"""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from dagster import ConfigurableResource
+from pydantic import Field, PrivateAttr
+
+from ml_assets.resources.dvc.directory import HeldObject, ObjectDirectory, disk_errors, is_intact
+from ml_assets.resources.dvc.frames import read_parquet, write_parquet
+from ml_assets.resources.dvc.lease import wait_for_collection
+from ml_assets.resources.dvc.remote import Remote, open_remote
+from ml_assets.resources.dvc.scan import RememberedHashes, listing, read_listing, scan
+from ml_assets.resources.errors import ContentCorrupt, SettingsError, StoreError
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.provenance import Content
+
+__all__ = ["DvcStore"]
+
+
+class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
+    """Keeps content in a DVC remote and a local cache, by hash.
+
+    Everything may be interrupted, run twice at once and repeated: objects appear whole or not at all, and a
+    directory's listing appears after its files.
+
+    Raises:
+        SettingsError: the remote or the cache is not given as a URL or an absolute path.
+    """
+
+    remote: str = Field(description="URL of a DVC remote, or the absolute path of a directory")
+    options: dict[str, Any] = Field(default={}, description="What `dvc remote modify` takes, such as endpointurl")
+    cache: str = Field(description="Absolute path of the directory that holds the content-addressed cache")
+
+    _opened: tuple[object, Remote] | None = PrivateAttr(default=None)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse relative paths: what they are relative to changes from step to step."""
+        super().model_post_init(context)
+        for name, value in (("remote", self.remote), ("cache", self.cache)):
+            if not os.path.isabs(value) and not (name == "remote" and "://" in value):
+                accepted = "a URL or an absolute path" if name == "remote" else "an absolute path"
+                raise SettingsError(
+                    f"{name} of the content store must be {accepted}, not {value!r}",
+                    next_step=f"correct `{name}` in the settings",
+                )
+
+    def put(self, path: Path) -> Content:
+        """Store a file or a directory.
+
+        Raises:
+            StoreError: there is nothing at the path, or something that is no file.
+            StoreFull: the remote or the cache cannot be written.
+            RemoteUnreachable: the remote does not answer.
+        """
+        remote = self._open()
+        wait_for_collection(remote)
+        with disk_errors(f"path {path}", path):
+            files = scan(path)
+        memory = RememberedHashes(Path(self.cache), path)
+        hashes = memory.of(files)
+        remembered = [index for index, md5 in enumerate(hashes) if md5]
+        absent = remote.not_held(
+            [hashes[index] or "" for index in remembered], [files.sizes[index] for index in remembered]
+        )
+        todo = [index for index, md5 in enumerate(hashes) if md5 is None or md5 in absent]
+        stored = remote.store([files.file(index) for index in todo], sum(files.sizes[index] for index in todo), path)
+        for index, (md5, size) in zip(todo, stored, strict=True):
+            hashes[index], files.sizes[index] = md5, size
+        known = [md5 or "" for md5 in hashes]
+        memory.replace(files, known)
+        if not files.is_directory:
+            return Content(format="file", version=f"md5:{known[0]}", size=files.sizes[0], files=1)
+        value = remote.store_listing(listing(dict(zip(files.relpaths, known, strict=True))))
+        return Content(format="directory", version=f"md5:{value}.dir", size=sum(files.sizes), files=len(known))
+
+    def put_frame(self, frame: pd.DataFrame) -> Content:
+        """Store a table as Parquet; equal frames have equal versions.
+
+        What Python keeps in a column of objects comes back as Parquet has it: dicts have the keys of all dicts of
+        the column, None where one had none, and integers among missing values are floats; lists are NumPy arrays.
+
+        Raises:
+            SchemaError: a column cannot be written as Parquet, or holds UUIDs.
+            StoreError: as for `put`.
+        """
+        objects = self._objects()
+        with disk_errors(f"cache {self.cache}"), objects.workspace() as folder:
+            path = folder / "frame.parquet"
+            write_parquet(frame, path)
+            content = self.put(path)
+        return content.model_copy(update={"format": "parquet", "rows": len(frame)})
+
+    def read_frame(self, version: Digest) -> pd.DataFrame:
+        """Fetch a table.
+
+        Raises:
+            InputError: the content is not Parquet.
+            StoreError: as for `fetch`.
+        """
+        return read_parquet(self.fetch(version))
+
+    def fetch(self, version: Digest) -> Path:
+        """The content, in the cache; verified when it arrived, and fetched again if it was written to since.
+
+        Files are read-only, and shared with everyone who fetches the same content.
+
+        Raises:
+            ContentMissing: the remote does not hold it.
+            ContentCorrupt: what the remote holds has another hash.
+            RemoteUnreachable: the remote does not answer.
+            StoreFull: the cache cannot be written.
+        """
+        value = _dvc_hash(version)
+        objects = self._objects()
+        self._bring([value])
+        if not version.is_directory:
+            return objects.path(value)
+        members = self._members(value)
+        tree = Path(self.cache) / "trees" / version.hex
+        with disk_errors(f"cache {self.cache}"):
+            if not _is_intact_tree(tree, members):
+                self._bring(members.values())
+                _link_tree(tree, members, objects)
+        return tree
+
+    def checkout(self, version: Digest, destination: Path) -> None:
+        """Copy the content to a place of one's own: a file, or a directory that is empty or not there.
+
+        Raises:
+            StoreError: there is something at the destination; otherwise as for `fetch`.
+        """
+        with disk_errors(f"directory {destination}"):
+            is_empty = destination.is_dir() and version.is_directory and not any(destination.iterdir())
+        if os.path.lexists(destination) and not is_empty:
+            raise StoreError(
+                f"{destination} is there already, and is not an empty directory to put {version} into",
+                next_step="name another place, or move away what is there",
+            )
+        content = self.fetch(version)
+        with disk_errors(f"directory {destination.parent}"):
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as folder:
+                copy = Path(folder) / destination.name
+                if version.is_directory:
+                    shutil.copytree(content, copy, copy_function=shutil.copyfile)
+                else:
+                    shutil.copyfile(content, copy)
+                copy.rename(destination)
+
+    def has(self, version: Digest) -> bool:
+        """Whether the remote holds the content: of a directory, its listing and every file in it."""
+        value = _dvc_hash(version)
+        remote = self._open()
+        if remote.missing([value]):
+            return False
+        if not version.is_directory:
+            return True
+        self._bring([value])
+        return not remote.missing(self._members(value).values())
+
+    def opened(self) -> Remote:
+        """The remote itself, for those who look after what is in it.
+
+        Raises:
+            RemoteUnreachable: it does not answer.
+        """
+        return self._open()
+
+    def members(self, values: Iterable[str]) -> dict[str, frozenset[str]]:
+        """The objects that directories consist of, by the directories' DVC hashes; of those whose listing is held."""
+        wanted = {value for value in values if value.endswith(".dir")}
+        there = wanted - self._open().missing(wanted)
+        self._bring(there)
+        return {value: frozenset(self._members(value).values()) for value in there}
+
+    def cached(self) -> dict[str, HeldObject]:
+        """What the local cache holds."""
+        with disk_errors(f"cache {self.cache}"):
+            return self._objects().held()
+
+    def forget(self, values: Iterable[str]) -> None:
+        """Delete objects from the local cache, and the directories that were put together from them there."""
+        with disk_errors(f"cache {self.cache}"):
+            self._objects().remove(values := list(values))
+            for value in values:
+                if value.endswith(".dir"):
+                    shutil.rmtree(Path(self.cache) / "trees" / value.removesuffix(".dir"), ignore_errors=True)
+
+    def dvc_file(self, content: Content, name: str, meta: dict[str, str]) -> str:
+        """Text of the ``.dvc`` file with which ``dvc pull`` restores the content as `name`.
+
+        Args:
+            content: what was stored.
+            name: file or directory name that it is to have beside the ``.dvc`` file.
+            meta: where it came from; DVC keeps it and makes nothing of it.
+        """
+        from dvc.utils.serialize import dumps_yaml
+
+        version = Digest.parse(content.version)
+        output: dict[str, Any] = {"md5": _dvc_hash(version), "size": content.size}
+        if version.is_directory:
+            output["nfiles"] = content.files
+        text: str = dumps_yaml({"outs": [output | {"hash": "md5", "path": name}]} | ({"meta": meta} if meta else {}))
+        return text
+
+    def _open(self) -> Remote:
+        settings = (self.remote, dict(self.options), self.cache)
+        if self._opened is None or self._opened[0] != settings:  # pydantic's copies with other settings share the rest
+            self._opened = (settings, open_remote(self.remote, self.options, self._objects()))
+        return self._opened[1]
+
+    def _objects(self) -> ObjectDirectory:
+        return ObjectDirectory(Path(self.cache))
+
+    def _bring(self, values: Iterable[str]) -> None:
+        with disk_errors(f"cache {self.cache}"):
+            wanted = self._objects().not_intact(values)
+        if wanted:
+            self._open().fetch(sorted(wanted))
+
+    def _members(self, value: str) -> dict[str, str]:
+        try:
+            return read_listing(self._objects().path(value).read_bytes())
+        except ValueError as error:
+            raise ContentCorrupt(
+                f"{value} is not the listing of a directory: {error}", next_step="store the directory again"
+            ) from error
+
+
+def _dvc_hash(version: Digest) -> str:
+    if version.algorithm != "md5":
+        raise StoreError(f"{version} is not a DVC hash", next_step="give a version that begins with md5:")
+    return version.value
+
+
+def _is_intact_tree(tree: Path, members: dict[str, str]) -> bool:
+    """Whether the directory holds exactly the files of the listing, none of them written to."""
+    root = f"{tree}{os.sep}"
+    files = {os.path.join(folder, name).removeprefix(root) for folder, _, names in os.walk(tree) for name in names}
+    return tree.is_dir() and files == members.keys() and all(is_intact(root + file) for file in files)
+
+
+def _link_tree(tree: Path, members: dict[str, str], objects: ObjectDirectory) -> None:
+    with objects.workspace() as folder:
+        new = folder / "new"
+        new.mkdir()
+        for parent in sorted({os.path.dirname(relpath) for relpath in members}):
+            (new / parent).mkdir(parents=True, exist_ok=True)
+        for relpath, md5 in members.items():
+            objects.link(md5, f"{new}/{relpath}")
+        tree.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            new.rename(tree)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            if not _is_intact_tree(tree, members):  # or else somebody was faster, and theirs is as good
+                tree.rename(folder / "old")
+                new.rename(tree)

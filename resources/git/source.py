@@ -1,0 +1,223 @@
+"""The commit that code stands at, and a digest of every difference from it.
+
+Git is asked in a way that writes nothing, and in which neither ``GIT_…`` variables nor hooks, pagers and file monitors
+have a say. An image holds no repository: there, a file ``source.json`` at the code's root says what it was built from,
+and holds digests of the code's folders, so that code that came over it (a bind mount) is not taken for what was built.
+"""
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, ValidationError
+
+from ml_assets.resources.errors import SourceError
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.provenance import Source
+
+__all__ = ["BAKED_SOURCE", "code_digest", "read_source", "run_git"]
+
+BAKED_SOURCE = "source.json"
+"""File at the root of an image's code: a `Source` as JSON; ``code`` has the `code_digest` of folders beside it."""
+
+_TIMEOUT = 60
+_OVERRIDES = {
+    "core.fsmonitor": "false",
+    "core.hooksPath": os.devnull,
+    # The code of this repository is already running, whoever owns its files.
+    "safe.directory": "*",
+}
+
+
+def read_source(path: Path) -> Source:
+    """Where the code at a path comes from, read afresh each time.
+
+    Args:
+        path: a file or folder. The nearest repository or ``source.json`` at it or above it answers.
+
+    Returns:
+        The commit, whether anything differs from it (staged, unstaged, or untracked and not ignored), the digest of all
+        that differs, and the address of the remote ``origin`` without credentials. Every field is None where neither a
+        repository nor a ``source.json`` is found; the commit is None in a repository without one.
+
+    Raises:
+        SourceError: there is a repository and it cannot be read, or the ``source.json`` is malformed.
+    """
+    path = path.absolute()
+    for folder in (path, *path.parents):
+        if (folder / ".git").exists():
+            return _read_repository(folder)
+        if (folder / BAKED_SOURCE).is_file():
+            return _read_baked(folder / BAKED_SOURCE)
+    return Source()
+
+
+def _read_repository(folder: Path) -> Source:
+    listing = run_git(folder, "status", "--porcelain=v2", "--branch", "-z", *_EVERYTHING)
+    commit, changed = _parse_status(listing)
+    return Source(
+        commit=commit,
+        dirty=bool(changed),
+        diff_digest=f"sha256:{_digest(folder, changed)}" if changed else None,
+        repository=_without_credentials(run_git(folder, "config", "--get", "remote.origin.url", may_fail=True)),
+    )
+
+
+_EVERYTHING = ("--untracked-files=all", "--no-renames", "--ignore-submodules=none")
+
+
+def _parse_status(listing: bytes) -> tuple[str | None, set[bytes]]:
+    """The commit and the paths that differ, from ``git status --porcelain=v2 --branch -z`` (see git-status(1))."""
+    commit = None
+    changed = set()
+    # Fields before the path of ordinary and of unmerged entries.
+    widths = {b"1": 8, b"u": 10, b"?": 1}
+    for entry in listing.split(b"\0"):
+        kind = entry[:1]
+        if entry.startswith(b"# branch.oid ") and not entry.endswith(b"(initial)"):
+            commit = entry.split(b" ")[2].decode()
+        elif kind in widths:
+            changed.add(entry.split(b" ", widths[kind])[-1].rstrip(b"/"))
+    return commit, changed
+
+
+def _digest(folder: Path, changed: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(changed):
+        state = _state(folder / os.fsdecode(name))
+        digest.update(b"%d:%s%d:%s" % (len(name), name, len(state), state))
+    return digest.hexdigest()
+
+
+def _state(path: Path) -> bytes:
+    """What stands at a path now: mode and content."""
+    try:
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            return b"120000 " + os.fsencode(path.readlink())
+        if stat.S_ISREG(status.st_mode):
+            mode = b"100755 " if status.st_mode & stat.S_IXUSR else b"100644 "
+            with path.open("rb") as file:
+                return mode + hashlib.file_digest(file, "sha256").digest()
+        if (path / ".git").exists():
+            nested = _read_repository(path)
+            return f"160000 {nested.commit} {nested.diff_digest}".encode()
+        return f"{stat.S_IFMT(status.st_mode):o}".encode()
+    except (FileNotFoundError, NotADirectoryError):
+        return b"deleted"
+    except OSError as error:
+        raise SourceError(
+            f"{path} differs from the commit and cannot be read: {error}",
+            next_step="make it readable, or have git ignore it",
+        ) from error
+
+
+def run_git(
+    folder: Path, command: str, *arguments: str | Path, may_fail: bool = False, seconds: float = _TIMEOUT
+) -> bytes:
+    """What git prints in a folder.
+
+    Args:
+        folder: where it works.
+        command: git's, such as ``status``.
+        arguments: of the command.
+        may_fail: whether what it printed is taken also where it fails.
+        seconds: how long it may take.
+
+    Raises:
+        SourceError: there is no git, or it fails, or takes longer.
+    """
+    program = shutil.which("git")
+    if program is None:
+        raise SourceError(
+            f"{folder} is a git repository, and there is no git to read it with",
+            next_step="install git",
+        )
+    overrides = [part for key, value in _OVERRIDES.items() for part in ("-c", f"{key}={value}")]
+    try:
+        done = subprocess.run(
+            [program, "--no-pager", "--no-optional-locks", *overrides, "-C", folder, command, *arguments],
+            env=_environment(program),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SourceError(
+            f"git {command} in {folder}: {error}", next_step="run it there by hand and mend it"
+        ) from error
+    if done.returncode and not may_fail:
+        said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
+        raise SourceError(f"git {command} in {folder}: {said}", next_step="run it there by hand and mend it")
+    return done.stdout.strip(b"\n")
+
+
+def _environment(program: str) -> dict[str, str]:
+    """A fresh environment: the user's configuration is read (filters, global ignores), no variable of theirs is."""
+    environment = {
+        "PATH": os.pathsep.join((str(Path(program).parent), os.defpath)),
+        "LC_ALL": "C",
+        "GIT_DISCOVERY_ACROSS_FILESYSTEM": "1",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+    try:
+        environment["HOME"] = str(Path.home())
+    except RuntimeError:
+        environment["GIT_CONFIG_GLOBAL"] = os.devnull
+    return environment
+
+
+def _without_credentials(remote: bytes) -> str | None:
+    """A remote's address without password, token and query; ``git@host:path`` holds none and stays."""
+    address = remote.decode(errors="replace")
+    if "://" not in address:
+        return address or None
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return None
+    user, _, host = parts.netloc.rpartition("@")
+    if user and parts.scheme not in ("http", "https"):
+        host = f"{user.partition(':')[0]}@{host}"
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+class _Baked(Source):
+    code: dict[str, str] = Field(default_factory=dict)
+    """`code_digest` by folder."""
+
+
+def code_digest(folder: Path) -> str:
+    """Digest of all files in a folder, by path and content; bytecode does not count.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+    files = (file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    digest = hashlib.sha256()
+    for name, file in sorted((file.relative_to(folder).as_posix(), file) for file in files):
+        digest.update(f"{len(name)}:{name}".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return str(Digest("sha256", digest.hexdigest()))
+
+
+def _read_baked(file: Path) -> Source:
+    try:
+        baked = _Baked.model_validate_json(file.read_bytes())
+        code = {folder: code_digest(file.parent / folder) for folder in baked.code}
+    except (OSError, ValidationError) as error:
+        raise SourceError(
+            f"{file} does not say where the code comes from: {error}",
+            next_step="materialize the image again, or remove the file",
+        ) from error
+    source = Source(**baked.model_dump(exclude={"code"}))
+    if code == baked.code:
+        return source
+    difference = str(Digest.of_bytes(repr(sorted(code.items())).encode()))
+    return source.model_copy(update={"dirty": True, "diff_digest": difference})

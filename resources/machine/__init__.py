@@ -1,0 +1,1 @@
+"""The machine and its limits, and what a process takes of them."""

@@ -1,0 +1,1 @@
+"""Trained models as files: the libraries that make them, and their ONNX form."""

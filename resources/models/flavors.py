@@ -1,0 +1,255 @@
+"""Models as directories of canonical bytes: the same training gives the same bytes, and so the same data version.
+
+A directory holds ``model.json`` (which library and class), ``signature.json`` and the weights in the library's own
+format: ``model.ubj`` for XGBoost; ``model.skops`` for scikit-learn, because skops is the one of MLflow's formats that
+runs no code of the file's choosing when it is read, and because it can be written without memory addresses and times;
+``model.onnx`` and ``weights.safetensors`` for PyTorch (see `torch_models`).
+What is to be served is there as well: ``model.onnx``, and in ``example.json`` a few rows to warm it up with. MLflow's
+directory has these files and the listing whose digest is the data version under ``servable/``, so that a server can
+check them one by one and needs no others.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+
+from ml_assets.resources.dvc.scan import listing
+from ml_assets.resources.errors import DefinitionError, InputError
+from ml_assets.resources.models.libraries import FLAVORS, Flavor, accepted, class_name, flavor_of
+from ml_assets.resources.models.onnx import ONNX_FILE, export_onnx
+
+__all__ = ["SavedModel", "is_served", "load_model", "log_model", "predict", "predict_with", "save_model"]
+
+_DESCRIPTION = "model.json"
+_SIGNATURE = "signature.json"
+_EXAMPLE = "example.json"
+_EXAMPLE_ROWS = 5
+_COMPARED_ROWS = 1000
+_SERVABLE = "servable"
+_LISTING = "listing.json"
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model in its canonical directory, with a few rows that it was seen to predict.
+
+    Attributes:
+        largest_difference: between its predictions and those of its ONNX form; None if it has no such form.
+    """
+
+    directory: Path
+    flavor: str
+    input_example: pd.DataFrame
+    largest_difference: float | None
+
+    @property
+    def listing(self) -> bytes:
+        """The bytes whose MD5 is the directory's DVC hash: names and MD5 of its files."""
+        files = sorted(self.directory.iterdir())
+        return listing({file.name: hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() for file in files})
+
+
+def save_model(
+    estimator: Any, destination: Path, *, input_example: pd.DataFrame, signature: Any = None, served: bool = True
+) -> SavedModel:
+    """Write a fitted estimator as a canonical directory and check that it predicts the same when it is read back.
+
+    Args:
+        estimator: an XGBoost ``Booster`` or estimator, a scikit-learn estimator that predicts, or a PyTorch module.
+        destination: the directory, made if it does not exist.
+        input_example: rows as ``predict`` takes them; the first five are kept, and up to a thousand are compared.
+        signature: an MLflow ``ModelSignature``; inferred from these rows and their prediction when left out, so that a
+            column is optional if one of them misses it.
+        served: whether it is written as ONNX too.
+
+    Raises:
+        DefinitionError: the estimator is of no accepted type, cannot predict the example, would not come back the
+            same, or is to be served and cannot be expressed in ONNX.
+    """
+    flavor = flavor_of(estimator)
+    rows = input_example.head(_COMPARED_ROWS).reset_index(drop=True)
+    example, predicted = rows.head(_EXAMPLE_ROWS), _predict(flavor, estimator, rows)
+    destination.mkdir(parents=True, exist_ok=True)
+    flavor.write(estimator, destination / flavor.file, rows)
+    _write_json(destination / _DESCRIPTION, {"flavor": flavor.name, "class": class_name(estimator)})
+    _write_json(destination / _SIGNATURE, _signature_tree(signature or _infer_signature(rows, predicted)))
+    loaded = load_model(destination)
+    if not _equal(predicted, _predict(flavor, loaded, rows)):
+        raise DefinitionError(
+            f"{class_name(estimator)} predicts other values after it was saved and loaded",
+            next_step="use settings that the library's own file format keeps",
+        )
+    difference = None
+    if served:
+        difference = export_onnx(loaded, destination / ONNX_FILE, rows, predicted)
+        _write_json(destination / _EXAMPLE, _rows(example))
+    return SavedModel(destination, flavor.name, example, difference)
+
+
+def load_model(directory: Path) -> Any:
+    """Read the estimator of a canonical directory, as its own library's class.
+
+    Raises:
+        InputError: the directory is not one, or its content cannot be read.
+    """
+    try:
+        description = json.loads((directory / _DESCRIPTION).read_text())
+        flavor = FLAVORS[description["flavor"]]
+        return flavor.read(directory / flavor.file, description["class"])
+    except Exception as error:
+        raise InputError(
+            f"{directory} does not hold a model that can be read: {type(error).__name__}: {error}",
+            next_step=f"materialize the model again, or read it with a version that knows {accepted()}",
+        ) from error
+
+
+def is_served(directory: Path) -> bool:
+    """Whether the model of a canonical directory was written to be served."""
+    return (directory / _EXAMPLE).exists()
+
+
+def predict(estimator: Any, frame: pd.DataFrame) -> Any:
+    """What an estimator predicts, one value or row of values a row.
+
+    Raises:
+        DefinitionError: it is of no accepted type, or does not take the frame.
+    """
+    return _predict(flavor_of(estimator), estimator, frame)
+
+
+def predict_with(directory: Path, frame: pd.DataFrame) -> Any:
+    """What the model of a canonical directory predicts, one value or row of values a row.
+
+    Raises:
+        InputError: the directory is not one, or the model does not take the frame.
+    """
+    try:
+        return predict(load_model(directory), frame)
+    except DefinitionError as error:
+        raise InputError(error.what, next_step="give the columns that it was fitted on") from error
+
+
+def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]) -> str:
+    """Log the model, byte for byte, as an MLflow logged model of a run, and return the logged model's id.
+
+    MLflow's flavor writes the directory that MLflow knows how to serve; its weights are then those of `saved`.
+    """
+    from mlflow.models import Model, ModelSignature
+
+    flavor = FLAVORS[saved.flavor]
+    estimator = load_model(saved.directory)
+    signature = json.loads((saved.directory / _SIGNATURE).read_text())
+
+    def write(path: str, **options: Any) -> None:
+        flavor.write_for_mlflow(estimator, path, **options)
+        (Path(path) / flavor.file).write_bytes((saved.directory / flavor.file).read_bytes())
+        if saved.largest_difference is not None:
+            _write_servable(saved, Path(path) / _SERVABLE)
+
+    with _without_integer_hint(), _without_map_of_all_packages():
+        information = Model.log(
+            artifact_path=None,
+            name=name,
+            flavor=SimpleNamespace(__name__=f"mlflow.{flavor.name}", save_model=write),
+            run_id=run_id,
+            tags=tags,
+            signature=ModelSignature.from_dict({part: json.dumps(columns) for part, columns in signature.items()}),
+            input_example=saved.input_example,
+            # Given, because MLflow finds them out by loading the model in a new process, which takes many seconds.
+            pip_requirements=_requirements(flavor),
+        )
+    return str(information.model_id)
+
+
+def _predict(flavor: Flavor, estimator: Any, example: pd.DataFrame) -> Any:
+    try:
+        return flavor.predict(estimator, example)
+    except Exception as error:
+        raise DefinitionError(
+            f"{class_name(estimator)} cannot predict its input example: {type(error).__name__}: {error}",
+            next_step="return a fitted estimator, and as input example the columns that it was fitted on",
+        ) from error
+
+
+def _equal(before: Any, after: Any) -> bool:
+    import numpy
+
+    first, second = numpy.asarray(before), numpy.asarray(after)
+    if first.dtype.kind == "f":
+        # Devices add in different orders.
+        return first.shape == second.shape and bool(numpy.allclose(first, second, rtol=1e-4, equal_nan=True))
+    return bool(numpy.array_equal(first, second))
+
+
+def _infer_signature(example: pd.DataFrame, predicted: Any) -> Any:
+    from mlflow.models import infer_signature
+
+    with _without_integer_hint():
+        return infer_signature(example, predicted)
+
+
+@contextmanager
+def _without_integer_hint() -> Iterator[None]:
+    """MLflow warns that a missing value would turn a column of integers into floats; here frames keep their types."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*schema contains integer column", category=UserWarning)
+        yield
+
+
+@contextmanager
+def _without_map_of_all_packages() -> Iterator[None]:
+    """MLflow compares requirements with what is installed, which ours are; for that it reads every package's metadata.
+
+    It keeps what it read in this variable, and reads nothing where there is something.
+    """
+    from mlflow.utils import requirements_utils
+
+    known = requirements_utils._MODULES_TO_PACKAGES
+    requirements_utils._MODULES_TO_PACKAGES = known or {}
+    try:
+        yield
+    finally:
+        requirements_utils._MODULES_TO_PACKAGES = known
+
+
+def _signature_tree(signature: Any) -> dict[str, Any]:
+    return {part: json.loads(columns) for part, columns in signature.to_dict().items() if columns is not None}
+
+
+def _requirements(flavor: Flavor) -> list[str]:
+    found = []
+    for distribution in ("mlflow", *flavor.distributions):
+        try:
+            found.append(f"{distribution}=={importlib.metadata.version(distribution)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _write_servable(saved: SavedModel, folder: Path) -> None:
+    folder.mkdir()
+    for name in (ONNX_FILE, _SIGNATURE, _EXAMPLE):
+        (folder / name).write_bytes((saved.directory / name).read_bytes())
+    (folder / _LISTING).write_bytes(saved.listing)
+
+
+def _rows(frame: pd.DataFrame) -> dict[str, Any]:
+    """Columns and rows as JSON has them; what is missing is null."""
+    columns = [
+        [None if missing else value for value, missing in zip(frame[name].tolist(), frame[name].isna(), strict=True)]
+        for name in frame
+    ]
+    return {"columns": list(map(str, frame.columns)), "data": [list(row) for row in zip(*columns, strict=True)]}
+
+
+def _write_json(file: Path, tree: dict[str, Any]) -> None:
+    file.write_text(json.dumps(tree, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,231 @@
+"""Models as ONNX: what the model server runs, compared with the model that it was made from.
+
+A model of numbers takes one tensor, ``features`` (rows by columns, in the signature's order); one with other columns,
+or one that names columns, takes a tensor of each column, by name. The outputs are ``predictions`` and, of classifiers,
+``probabilities`` (rows by classes).
+"""
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from ml_assets.resources.errors import DefinitionError
+
+__all__ = ["FEATURES", "ONNX_FILE", "OPSETS", "PREDICTIONS", "OnnxModel", "canonical", "export_onnx"]
+
+ONNX_FILE: Final = "model.onnx"
+FEATURES: Final = "features"
+PREDICTIONS: Final = "predictions"
+# Both are read by every ONNX Runtime of the last years; named, so that the converters' own choice changes no bytes.
+OPSETS: Final = {"": 18, "ai.onnx.ml": 3}
+_RELATIVE, _OF_LARGEST = 1e-4, 1e-5
+
+_Convert = Callable[[], Any]
+
+
+class OnnxModel:
+    """A model that is kept as ONNX alone.
+
+    Args:
+        content: of its file, as `canonical` gives it.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        """What ONNX Runtime predicts, a value or a row of values for each row."""
+        return self.flat(_run(self.content, frame))
+
+    @staticmethod
+    def flat(values: np.ndarray) -> np.ndarray:
+        """A column of values as a list of them; else as it is."""
+        return values.reshape(-1) if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def export_onnx(estimator: Any, file: Path, example: pd.DataFrame, predicted: Any) -> float:
+    """Write an estimator as ONNX and compare what both predict. Equal estimators give equal bytes.
+
+    Args:
+        estimator: an XGBoost ``Booster`` or estimator, a scikit-learn estimator, or an `OnnxModel`; changed by this, so
+            give a copy.
+        file: where to write it.
+        example: rows that the estimator takes, at least one.
+        predicted: what it predicts for them.
+
+    Returns:
+        The largest difference between the two predictions: absolute for numbers, 0 for equal classes.
+
+    Raises:
+        DefinitionError: the estimator cannot be expressed in ONNX, or predicts other values there.
+    """
+    reason = "there is no way to express it"
+    for convert in _conversions(estimator, example):
+        try:
+            content = canonical(convert())
+            difference = _difference(np.asarray(predicted), _run(content, example))
+        except Exception as error:  # converters raise whatever they meet
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+            continue
+        if difference is not None:
+            file.write_bytes(content)
+            return difference
+        reason = "as ONNX it predicts other values for its input example"
+    raise DefinitionError(
+        f"{type(estimator).__module__}.{type(estimator).__qualname__} cannot be served as ONNX: {reason}",
+        next_step="use an estimator that skl2onnx or onnxmltools converts (a scaler before trees moves values across "
+        "their thresholds, and trees need none), or declare the model with served=False: it is then kept and not "
+        "served",
+    )
+
+
+def _conversions(estimator: Any, example: pd.DataFrame) -> Iterator[_Convert]:
+    """Ways to convert, the best first. Doubles keep scikit-learn's thresholds; XGBoost's are floats."""
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    if isinstance(estimator, OnnxModel):
+        yield functools.partial(_read, estimator.content)
+        return
+    if type(estimator).__module__.partition(".")[0] == "xgboost":
+        yield functools.partial(_convert_xgboost, estimator, example.shape[1])
+        return
+    if all(_kind(example, name) in "iufb" for name in example.columns):
+        for tensor in (DoubleTensorType, FloatTensorType):
+            yield functools.partial(_convert_sklearn, estimator, [(FEATURES, tensor([None, example.shape[1]]))])
+    for tensor in (DoubleTensorType, FloatTensorType):
+        yield functools.partial(_convert_sklearn, estimator, _column_types(example, tensor))
+
+
+def _column_types(example: pd.DataFrame, floats: Any) -> list[tuple[str, Any]]:
+    from skl2onnx.common.data_types import BooleanTensorType, Int64TensorType, StringTensorType
+
+    kinds = {"i": Int64TensorType, "u": Int64TensorType, "f": floats, "b": BooleanTensorType, "O": StringTensorType}
+    unknown = [name for name in example.columns if _kind(example, name) not in kinds]
+    if unknown:
+        raise DefinitionError(
+            f"the model cannot be served: its column {unknown[0]!r} is {example[unknown[0]].dtype}",
+            next_step="give it numbers, booleans or strings, or declare the model with served=False",
+        )
+    return [(str(name), kinds[_kind(example, name)]([None, 1])) for name in example.columns]
+
+
+def _kind(example: pd.DataFrame, name: Any) -> str:
+    return np.asarray(example[name]).dtype.kind
+
+
+def _convert_xgboost(estimator: Any, columns: int) -> Any:
+    import onnxmltools
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
+    booster = estimator.get_booster() if hasattr(estimator, "get_booster") else estimator
+    if booster is not estimator and (best := getattr(estimator, "best_iteration", None)) is not None:
+        estimator._Booster = booster = booster[: best + 1]  # what it predicts with, after it was stopped early
+    booster.feature_names = None  # the converter takes numbered features alone
+    return onnxmltools.convert_xgboost(
+        estimator, name="model", initial_types=[(FEATURES, FloatTensorType([None, columns]))]
+    )
+
+
+def _convert_sklearn(estimator: Any, types: list[tuple[str, Any]]) -> Any:
+    import skl2onnx
+
+    _let_pipelines_hold_xgboost()
+    options = {id(estimator): {"zipmap": False}} if hasattr(estimator, "predict_proba") else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # notes of the converter, about what the comparison below finds out
+        return skl2onnx.convert_sklearn(
+            estimator, name="model", initial_types=types, options=options, target_opset=OPSETS
+        )
+
+
+def _let_pipelines_hold_xgboost() -> None:
+    import xgboost
+    from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
+    from skl2onnx import update_registered_converter
+    from skl2onnx.common.shape_calculator import (
+        calculate_linear_classifier_output_shapes,
+        calculate_linear_regressor_output_shapes,
+    )
+
+    update_registered_converter(
+        xgboost.XGBRegressor, "XGBoostXGBRegressor", calculate_linear_regressor_output_shapes, convert_xgboost
+    )
+    update_registered_converter(
+        xgboost.XGBClassifier,
+        "XGBoostXGBClassifier",
+        calculate_linear_classifier_output_shapes,
+        convert_xgboost,
+        options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
+    )
+
+
+def _read(content: bytes) -> Any:
+    import onnx
+
+    return onnx.load_from_string(content)
+
+
+def canonical(model: Any) -> bytes:
+    """An ONNX model with our names for its outputs, and without what says which program wrote it, or from what file."""
+    import onnx
+
+    names = dict(zip([output.name for output in model.graph.output], (PREDICTIONS, "probabilities"), strict=False))
+    for node in model.graph.node:
+        for place in (node.input, node.output):
+            place[:] = [names.get(name, name) for name in place]
+    trees = {name for node in model.graph.node if node.op_type == "TreeEnsembleRegressor" for name in node.output}
+    for output in model.graph.output:
+        output.name = names.get(output.name, output.name)
+        if output.name in trees:  # they give floats, which skl2onnx declares as doubles where doubles go in
+            output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    for field in ("producer_name", "producer_version", "doc_string", "domain"):
+        model.ClearField(field)
+    for part in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+    ):
+        part.ClearField("metadata_props")
+        if part is not model:
+            part.ClearField("doc_string")
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _run(content: bytes, example: pd.DataFrame) -> np.ndarray:
+    """What ONNX Runtime predicts for the rows."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run([PREDICTIONS], _tensors(session.get_inputs(), example))[0])
+
+
+def _tensors(inputs: list[Any], example: pd.DataFrame) -> dict[str, np.ndarray]:
+    kinds: dict[str, Any] = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
+    if [each.name for each in inputs] == [FEATURES]:
+        return {FEATURES: example.to_numpy(kinds[inputs[0].type])}
+    kinds |= {"tensor(bool)": np.bool_, "tensor(string)": np.object_}
+    return {each.name: example[[each.name]].to_numpy(kinds[each.type]) for each in inputs}
+
+
+def _difference(expected: np.ndarray, found: np.ndarray) -> float | None:
+    """The largest difference; None where it is more than another order of additions explains."""
+    found = found.reshape(expected.shape) if found.size == expected.size else found
+    if found.shape != expected.shape:
+        return None
+    if expected.dtype.kind != "f":
+        return 0.0 if bool((found == expected).all()) else None
+    scale = float(np.abs(expected).max(initial=0.0))
+    is_close = np.allclose(found, expected, rtol=_RELATIVE, atol=_OF_LARGEST * scale, equal_nan=True)
+    return float(np.nanmax(np.abs(found - expected), initial=0.0)) if is_close else None

@@ -1,0 +1,99 @@
+"""PyTorch's modules: kept as ONNX, which any machine runs, and as weights, from which training can go on.
+
+Neither holds a pickle. What is loaded again predicts, without PyTorch; to train on, make the module and give it the
+weights (``safetensors.torch.load_model(module, directory / "weights.safetensors")``).
+"""
+
+import copy
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from ml_assets.resources.errors import DefinitionError
+from ml_assets.resources.models.onnx import FEATURES, OPSETS, PREDICTIONS, OnnxModel, canonical
+
+__all__ = ["WEIGHTS_FILE", "is_module", "module_predicts", "write_module"]
+
+WEIGHTS_FILE: Final = "weights.safetensors"
+_MODULE: Final = ("torch.nn.modules.module", "Module")
+
+
+def is_module(estimator: Any) -> bool:
+    """Whether it is a ``torch.nn.Module``; PyTorch is not imported to find out."""
+    return any((base.__module__, base.__qualname__) == _MODULE for base in type(estimator).__mro__)
+
+
+def module_predicts(module: Any, frame: pd.DataFrame) -> np.ndarray:
+    """What a module gives for rows of numbers, as one tensor of 32-bit floats, when it is not in training.
+
+    Returns:
+        One value a row, or one row of values.
+
+    Raises:
+        DefinitionError: the frame has columns that are no numbers, or the module gives something else than one tensor.
+    """
+    import torch
+
+    was_training = module.training
+    module.eval()
+    try:
+        device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+        with torch.no_grad():
+            found = module(torch.from_numpy(_numbers(frame)).to(device))
+    finally:
+        module.train(was_training)
+    if not isinstance(found, torch.Tensor) or found.ndim not in (1, 2) or len(found) != len(frame):
+        raise DefinitionError(
+            f"{type(module).__qualname__} gives {_described(found)} for {len(frame)} rows",
+            next_step="let its forward give one tensor, with a value or a row of values for each row",
+        )
+    return OnnxModel.flat(found.cpu().numpy())
+
+
+def write_module(module: Any, directory: Path, example: pd.DataFrame, file: str) -> None:
+    """Write a module as ONNX and its weights, equal ones in equal bytes.
+
+    Raises:
+        DefinitionError: the module cannot be expressed in ONNX.
+    """
+    import safetensors.torch
+    import torch
+
+    own = copy.deepcopy(module).cpu().eval()
+    rows = torch.export.Dim("rows")
+    try:
+        program = torch.onnx.export(
+            own,
+            (torch.from_numpy(_numbers(example.head(2))),),
+            input_names=[FEATURES],
+            output_names=[PREDICTIONS],
+            opset_version=OPSETS[""],
+            dynamo=True,
+            dynamic_shapes=({0: rows},),
+            external_data=False,
+            verbose=False,
+        )
+    except Exception as error:  # exporters raise whatever they meet
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise DefinitionError(
+            f"{type(module).__qualname__} cannot be expressed in ONNX: {type(error).__name__}: {cause}",
+            next_step="use operations that torch.onnx.export knows, and nothing that depends on the number of rows",
+        ) from error
+    (directory / file).write_bytes(canonical(program.model_proto))
+    safetensors.torch.save_model(own, str(directory / WEIGHTS_FILE))
+
+
+def _numbers(frame: pd.DataFrame) -> np.ndarray:
+    wrong = [name for name in frame if frame[name].dtype.kind not in "iufb"]
+    if wrong:
+        raise DefinitionError(
+            f"the column {wrong[0]!r} is {frame[wrong[0]].dtype}, and PyTorch's modules take numbers",
+            next_step="turn it into numbers in a feature set",
+        )
+    return frame.to_numpy(np.float32)
+
+
+def _described(found: Any) -> str:
+    return f"a tensor of shape {list(found.shape)}" if hasattr(found, "shape") else f"a {type(found).__name__}"

@@ -1,0 +1,161 @@
+"""What an OCI registry answers: manifests, indexes, configurations and tags, read and verified.
+
+Sources: the OCI image and distribution specifications 1.1.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection
+from typing import TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from ml_assets.resources.errors import RegistryError
+from ml_assets.resources.identity import Digest
+from ml_assets.resources.registry.session import Answer
+
+__all__ = [
+    "Configuration",
+    "Descriptor",
+    "Manifest",
+    "Tags",
+    "choose_platform",
+    "next_page",
+    "parse_document",
+    "platform_name",
+    "platforms_of",
+    "read_digest",
+    "verify_body",
+]
+
+
+class _Platform(BaseModel):
+    os: str = "unknown"
+    architecture: str = "unknown"
+    variant: str | None = None
+
+
+class Descriptor(BaseModel):
+    """What a manifest or index says of something that it is made of."""
+
+    digest: str
+    size: int = 0
+    platform: _Platform | None = None
+    artifact_type: str = Field("", alias="artifactType")
+    annotations: dict[str, str] = {}
+
+
+class Manifest(BaseModel):
+    """An image manifest (which has a configuration) or an index (which has manifests)."""
+
+    config: Descriptor | None = None
+    layers: list[Descriptor] = []
+    manifests: list[Descriptor] | None = None
+
+
+class Tags(BaseModel):
+    """One page of the names of a repository's tags."""
+
+    tags: list[str] | None = None
+
+
+class _ContainerConfiguration(BaseModel):
+    labels: dict[str, str] | None = Field(None, alias="Labels")
+
+
+class Configuration(_Platform):
+    """The configuration of an image: what it is made for, and its labels."""
+
+    config: _ContainerConfiguration | None = None
+
+
+_Document = TypeVar("_Document", Manifest, Configuration, Tags)
+
+
+def verify_body(answer: Answer, version: str, what: str) -> Digest:
+    """The body's SHA-256 digest, after comparing the body with the digests that it should have.
+
+    Args:
+        answer: of the registry, which may say a digest in a header.
+        version: tag or digest that was asked for.
+        what: was asked for, in words.
+
+    Raises:
+        RegistryError: it has another digest.
+    """
+    digest = Digest.of_bytes(answer.body)
+    for expected in (version, answer.headers.get("docker-content-digest")):
+        algorithm, separator, value = (expected or "").partition(":")
+        if not separator:
+            continue
+        if algorithm not in ("sha256", "sha512") or hashlib.new(algorithm, answer.body).hexdigest() != value:
+            raise RegistryError(
+                f"{what} has the digest {digest}, and not {expected} as promised",
+                next_step="run again; if it happens again, distrust the registry or what stands in between",
+            )
+    return digest
+
+
+def parse_document(model: type[_Document], body: bytes, what: str) -> _Document:
+    """Read what a registry answered.
+
+    Raises:
+        RegistryError: it has another form.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise RegistryError(
+            f"{what} is not what an OCI registry answers ({error.error_count()} errors in its form)",
+            next_step="check the registry's address; a proxy or login page may stand in between",
+        ) from error
+
+
+def platforms_of(manifests: list[Descriptor]) -> dict[str, Digest]:
+    """The manifest of each platform that an index lists."""
+    found: dict[str, Digest] = {}
+    for entry in manifests:
+        # BuildKit keeps attestations in the index, as manifests of an unknown platform.
+        if entry.platform and entry.platform.os != "unknown":
+            found.setdefault(platform_name(entry.platform), read_digest(entry.digest))
+    return found
+
+
+def platform_name(platform: _Platform) -> str:
+    """``system/architecture``, with ``/variant`` where there is one."""
+    return _normal("/".join(part for part in (platform.os, platform.architecture, platform.variant) if part))
+
+
+def _normal(platform: str) -> str:
+    # The specification's only architecture whose usual variant is written by some and left out by others.
+    return "linux/arm64" if platform == "linux/arm64/v8" else platform
+
+
+def choose_platform(platforms: Collection[str], wanted: str) -> str | None:
+    """Which of these platforms is the wanted one, whose variant may be left out where there is only one."""
+    wanted = _normal(wanted)
+    if wanted in platforms:
+        return wanted
+    variants = [platform for platform in platforms if platform.startswith(f"{wanted}/")]
+    return variants[0] if len(variants) == 1 else None
+
+
+def read_digest(text: str) -> Digest:
+    """A digest that a registry named.
+
+    Raises:
+        RegistryError: it is malformed.
+    """
+    try:
+        return Digest.parse(text)
+    except ValueError as error:
+        raise RegistryError(f"the registry names content by {text!r}", next_step="check the registry") from error
+
+
+def next_page(answer: Answer, base: str) -> str | None:
+    """Path of the next page of a list, from the header that announces it; None at the end."""
+    link = re.match(r'\s*<([^>]+)>\s*;\s*rel="?next"?', answer.headers.get("link", ""))
+    if not link:
+        return None
+    query = link[1].partition("?")[2]
+    return f"{base}?{query}"

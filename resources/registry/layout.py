@@ -1,0 +1,188 @@
+"""Images as files: copied from a registry into a folder, and back, with the digests that they have.
+
+The folder is an image layout, which other tools (skopeo, crane, ctr) read and write too. Source: the OCI image
+specification 1.1, image-layout.md.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from ml_assets.resources.errors import BackupError, RegistryError
+from ml_assets.resources.identity import Digest, ImageReference
+from ml_assets.resources.registry.client import RegistryClient
+
+__all__ = ["ImageLayout"]
+
+_TAG: Final = "org.opencontainers.image.ref.name"
+_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+
+
+class ImageLayout:
+    """The images of one repository, in a folder.
+
+    Args:
+        folder: made where it does not exist.
+        client: reads and writes registries.
+        registry: host with an optional port, where the repository is.
+        repository: its name there.
+    """
+
+    def __init__(self, folder: Path, client: RegistryClient, registry: str, repository: str) -> None:
+        self._folder, self._client = folder, client
+        self._registry, self._repository = registry, repository
+
+    def save(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Copy these images, with their tags and what is attached to them; gives those that are not there.
+
+        What the folder has already is not copied again. It may be interrupted at any time.
+
+        Raises:
+            RegistryError: the registry did not answer, refused, or sent something with another digest.
+            OSError: the folder cannot be written.
+        """
+        saved, gone = {}, []
+        for digest in digests:
+            descriptor = self._save(str(digest))
+            if descriptor is None:
+                gone.append(digest)
+            else:
+                saved[str(digest)] = descriptor
+        tagged = [
+            {**saved[found], "annotations": {_TAG: tag}}
+            for tag in self._client.tags(self._registry, self._repository)
+            if (found := self._digest_of(tag)) in saved
+        ]
+        named = {entry["digest"] for entry in tagged}
+        attached = [descriptor for name in saved for descriptor in self._attached(name)]
+        entries = [*tagged, *(each for name, each in saved.items() if name not in named), *attached]
+        self._write("oci-layout", {"imageLayoutVersion": "1.0.0"})
+        self._write("index.json", {"schemaVersion": 2, "mediaType": _INDEX, "manifests": entries})
+        return gone
+
+    def __len__(self) -> int:
+        """How many images the folder has, by tag or digest."""
+        return len(self._entries())
+
+    def restore(self) -> None:
+        """Copy all images back, but for what the registry has.
+
+        Raises:
+            BackupError: the folder is no image layout, or has lost something.
+            RegistryError: the registry did not answer, or refused.
+        """
+        entries = self._entries()
+        pushed = set[str]()  # images share layers
+        try:
+            for entry in entries:
+                self._restore(entry["digest"], pushed, (entry.get("annotations") or {}).get(_TAG))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._unreadable(error) from error
+
+    def _entries(self) -> list[dict[str, Any]]:
+        try:
+            entries: list[dict[str, Any]] = json.loads((self._folder / "index.json").read_bytes())["manifests"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._unreadable(error) from error
+        return entries
+
+    def _unreadable(self, error: Exception) -> BackupError:
+        return BackupError(
+            f"{self._folder} cannot be read as an OCI image layout: {error}",
+            next_step="make the backup again, or take an older one",
+        )
+
+    def _digest_of(self, tag: str) -> str:
+        found = self._client.manifest(self._registry, self._repository, tag)
+        return str(Digest.of_bytes(found[1])) if found else ""
+
+    def _attached(self, digest: str) -> Iterator[dict[str, Any]]:
+        """Signatures and the like, by the registry's list of them, and by the tags that cosign names after a digest."""
+        reference = ImageReference(self._registry, self._repository, Digest.parse(digest))
+        for each in self._client.referrers(reference):
+            descriptor = self._save(str(each.digest))
+            if descriptor:
+                yield descriptor
+        for suffix in (".sig", ".att", ".sbom"):
+            tag = digest.replace(":", "-") + suffix
+            descriptor = self._save(tag)
+            if descriptor:
+                yield {**descriptor, "annotations": {_TAG: tag}}
+
+    def _save(self, version: str) -> dict[str, Any] | None:
+        """Copy a manifest, by tag or digest, with all that it is made of; None if it is not there."""
+        path = f"/v2/{self._repository}/manifests/{version}"
+        found = self._client.manifest(self._registry, self._repository, version)
+        if found is None:
+            return None
+        media_type, body = found
+        manifest = json.loads(body)
+        for child in manifest.get("manifests") or ():
+            if self._save(child["digest"]) is None:
+                raise RegistryError(
+                    f"{self._registry}{path} lists {child['digest']}, which is not there",
+                    next_step="build the image again, or delete it",
+                )
+        for blob in _blobs(manifest):
+            self._save_blob(blob["digest"])
+        digest = Digest.of_bytes(body)
+        file = self._blob(str(digest))
+        if not file.exists():
+            _whole(file).write_bytes(body)
+            _whole(file).replace(file)
+        return {"mediaType": media_type, "digest": str(digest), "size": len(body)}
+
+    def _save_blob(self, digest: str) -> None:
+        file = self._blob(digest)
+        if file.exists():
+            return
+        with _whole(file).open("wb") as content:
+            self._client.download(self._registry, self._repository, digest, content)
+        _verify(_whole(file), digest)
+        _whole(file).replace(file)
+
+    def _restore(self, digest: str, pushed: set[str], tag: str | None = None) -> None:
+        body = self._blob(digest).read_bytes()
+        _verify(self._blob(digest), digest)
+        manifest = json.loads(body)
+        for child in manifest.get("manifests") or ():
+            self._restore(child["digest"], pushed)
+        for blob in {each["digest"] for each in _blobs(manifest)} - pushed:
+            _verify(self._blob(blob), blob)
+            self._client.push_blob(self._registry, self._repository, blob, self._blob(blob))
+            pushed.add(blob)
+        media_type = manifest.get("mediaType") or (_INDEX if "manifests" in manifest else _MANIFEST)
+        for version in filter(None, (digest, tag)):
+            self._client.push_manifest(self._registry, self._repository, version, body, media_type)
+
+    def _blob(self, digest: str) -> Path:
+        algorithm, _, value = str(Digest.parse(digest)).partition(":")
+        file = self._folder / "blobs" / algorithm / value
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        file = self._folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _whole(file).write_text(json.dumps(content, indent=2))
+        _whole(file).replace(file)
+
+
+def _blobs(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    config = manifest.get("config")
+    return [*([config] if config else []), *(manifest.get("layers") or ())]
+
+
+def _whole(file: Path) -> Path:
+    """Where a file is written before it is there under its name."""
+    return file.with_name(f".{file.name}.unfinished")
+
+
+def _verify(file: Path, digest: str) -> None:
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if f"sha256:{found}" != digest:
+        raise RegistryError(f"{file} has not the digest {digest}", next_step="remove it, and run again")

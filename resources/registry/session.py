@@ -1,0 +1,383 @@
+"""HTTP to an OCI registry: plain or TLS, credentials from Docker's configuration, bearer tokens, errors as ours.
+
+Sources: the OCI distribution specification 1.1 and the token authentication specification of the Distribution
+project. Every request may be repeated: reads, deletions by digest, and uploads of what is named by its digest.
+"""
+
+import base64
+import ipaddress
+import json
+import re
+import ssl
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urlsplit
+
+from ml_assets.resources.errors import RegistryError
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["Answer", "Credentials", "RegistrySession", "is_loopback", "read_credentials"]
+
+_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 - the user name by which credential helpers mark an identity token
+_HELPER_TIMEOUT = 30.0
+_BODY_LIMIT = 8 * 1024 * 1024
+_PART = 1024 * 1024
+_PUSH = "pull,push"
+_ATTEMPTS_AFTER_FAILURE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What Docker's configuration holds for one registry: a user and password, or an identity token."""
+
+    user: str
+    password: str = field(repr=False)
+
+    @property
+    def is_identity_token(self) -> bool:
+        """Whether the password is a refresh token to exchange (OAuth 2) and not a password."""
+        return self.user == _IDENTITY_TOKEN_USER
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer of the registry: status, headers (by lower-case name) and body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class RegistrySession:
+    """Requests to one registry, authenticated as it asks.
+
+    Args:
+        registry: host with an optional port.
+        plain_http: speak HTTP without TLS. Loopback addresses always do.
+        docker_config: Docker's ``config.json`` with the credentials; a file that does not exist holds none.
+        timeout: seconds to wait for a connection, and for each part of an answer.
+        reached_at: ``host[:port]`` that it answers at for this process; its own name when left out.
+    """
+
+    def __init__(
+        self, registry: str, *, plain_http: bool, docker_config: Path, timeout: float, reached_at: str | None = None
+    ) -> None:
+        self.registry = registry
+        self._host = reached_at or registry
+        self._docker_config = docker_config
+        self._timeout = timeout
+        self._loopback = is_loopback(registry)
+        self._scheme = "http" if plain_http or self._loopback else "https"
+        self._authorizations: dict[tuple[str, str], str] = {}
+        self._http: requests.Session | None = None
+
+    def get(self, path: str, *, repository: str, accept: str) -> Answer:
+        """Ask for ``path`` (with its leading slash) below the registry, with the right to pull from ``repository``.
+
+        Raises:
+            RegistryError: no connection, no trust in its certificate, refused, too busy, or broken. A 404 is an
+                answer like any other, since only the caller knows what it means.
+        """
+        answer = self._authorized("GET", path, repository, "pull", {"Accept": accept})
+        if answer.status in (200, 404):
+            return answer
+        raise self._refusal(answer, f"GET {path}")
+
+    def delete(self, path: str, *, repository: str) -> bool:
+        """Delete what is at ``path``, with the right to delete from ``repository``; False if it was not there.
+
+        Raises:
+            RegistryError: as `get`, and where the registry deletes nothing.
+        """
+        answer = self._authorized("DELETE", path, repository, "pull,delete", {})
+        if answer.status in (200, 202, 204):
+            return True
+        if answer.status == 404:
+            return False
+        if answer.status == 405 or "UNSUPPORTED" in _error_message(answer.body):
+            raise RegistryError(
+                f"the registry {self.registry} deletes nothing",
+                next_step="let it (storage.delete.enabled of the Distribution registry), or leave images out",
+            )
+        raise self._refusal(answer, f"DELETE {path}")
+
+    def may_push(self, repository: str) -> None:
+        """Begin an upload to a repository, and give it up again; the registry keeps nothing of it.
+
+        Raises:
+            RegistryError: as `get`.
+        """
+        upload = self._begin_upload(repository)
+        if upload:  # one that cannot be given up goes when the registry cleans up
+            self._authorized("DELETE", upload, repository, _PUSH, {})
+
+    def download(self, path: str, *, repository: str, into: BinaryIO) -> bool:
+        """Write what is at ``path`` to a file, however long it is; False if it was not there.
+
+        Raises:
+            RegistryError: as `get`.
+        """
+        answer = self._authorized("GET", path, repository, "pull", {"Accept": "*/*"}, into=into)
+        if answer.status in (200, 404):
+            return answer.status == 200
+        raise self._refusal(answer, f"GET {path}")
+
+    def upload(self, digest: str, *, repository: str, source: Path) -> None:
+        """Push a file as a blob, unless the repository holds it.
+
+        Raises:
+            RegistryError: as `get`, and where the file has not this digest.
+        """
+        held = self._authorized("HEAD", f"/v2/{repository}/blobs/{digest}", repository, "pull", {})
+        if held.status == 200:
+            return
+        place = self._begin_upload(repository)
+        place += f"{'&' if '?' in place else '?'}digest={digest}"
+        with source.open("rb") as content:
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(source.stat().st_size)}
+            answer = self._authorized("PUT", place, repository, _PUSH, headers, data=content)
+        if answer.status != 201:
+            raise self._refusal(answer, f"pushing {digest} to {repository}")
+
+    def put(self, path: str, *, repository: str, body: bytes, media_type: str) -> None:
+        """Write a manifest at ``path``.
+
+        Raises:
+            RegistryError: as `get`.
+        """
+        answer = self._authorized("PUT", path, repository, _PUSH, {"Content-Type": media_type}, data=body)
+        if answer.status != 201:
+            raise self._refusal(answer, f"PUT {path}")
+
+    def _begin_upload(self, repository: str) -> str:
+        """Where to go on with an upload: the registry may call itself by a name that does not lead there from here."""
+        path = f"/v2/{repository}/blobs/uploads/"
+        answer = self._authorized("POST", path, repository, _PUSH, {"Content-Length": "0"})
+        if answer.status != 202:
+            raise self._refusal(answer, f"pushing to {repository}")
+        upload = urlsplit(answer.headers.get("location", ""))
+        return f"{upload.path}?{upload.query}" if upload.query else upload.path
+
+    def _authorized(
+        self, method: str, path: str, repository: str, actions: str, headers: Mapping[str, str], **arguments: Any
+    ) -> Answer:
+        url = f"{self._scheme}://{self._host}{path}"
+        key = (repository, actions)
+        answer = self._request(method, url, {**headers, **self._authorization(key)}, **arguments)
+        if answer.status == 401:
+            self._authorizations[key] = self._authorize(answer, repository, actions)
+            if hasattr(arguments.get("data"), "seek"):
+                arguments["data"].seek(0)
+            answer = self._request(method, url, {**headers, **self._authorization(key)}, **arguments)
+        return answer
+
+    def _authorization(self, key: tuple[str, str]) -> dict[str, str]:
+        value = self._authorizations.get(key)
+        return {"Authorization": value} if value else {}
+
+    def _authorize(self, refusal: Answer, repository: str, actions: str) -> str:
+        challenge = refusal.headers.get("www-authenticate", "")
+        credentials = read_credentials(self._docker_config, self.registry)
+        bearer = re.search(r"\bbearer\s+(.*)", challenge, re.IGNORECASE)
+        if bearer:
+            parameters = dict(re.findall(r'(\w+)="([^"]*)"', bearer[1]))
+            return f"Bearer {self._token(parameters, f'repository:{repository}:{actions}', credentials)}"
+        if re.match(r"\s*basic\b", challenge, re.IGNORECASE) and credentials and not credentials.is_identity_token:
+            return _basic(credentials)
+        raise self._refusal(refusal, f"the rights {actions} on {repository}")
+
+    def _token(self, challenge: Mapping[str, str], scope: str, credentials: Credentials | None) -> str:
+        realm = challenge.get("realm", "")
+        address = urlsplit(realm)
+        if address.scheme != "https" and not (address.scheme == "http" and self._scheme == "http"):
+            raise RegistryError(
+                f"{self.registry} sends clients to {realm!r} for a token, which is not safe to send credentials to",
+                next_step="ask who runs the registry to serve its token service over https",
+            )
+        query = {"service": challenge.get("service", ""), "scope": scope}
+        if credentials and credentials.is_identity_token:
+            form = {"grant_type": "refresh_token", "client_id": "ml-assets", "refresh_token": credentials.password}
+            answer = self._request("POST", realm, {}, data=query | form)
+        else:
+            headers = {"Authorization": _basic(credentials)} if credentials else {}
+            answer = self._request("GET", realm, headers, params=query)
+        if answer.status != 200:
+            raise self._refusal(answer, f"a token for {scope}")
+        try:
+            tree = json.loads(answer.body)
+            return str(tree.get("token") or tree["access_token"])
+        except (ValueError, KeyError, AttributeError) as error:
+            raise RegistryError(
+                f"the token service of {self.registry} at {realm} answered without a token",
+                next_step="check the registry's address; a proxy or login page may stand in between",
+            ) from error
+
+    def _request(
+        self, method: str, url: str, headers: Mapping[str, str], into: BinaryIO | None = None, **arguments: Any
+    ) -> Answer:
+        import requests
+
+        session = self._http = self._http or _new_session()
+        # Docker's tools never send loopback traffic to a proxy either.
+        proxies: Any = {"http": None, "https": None, "all": None} if self._loopback else None
+        try:
+            with session.request(
+                method,
+                url,
+                headers=dict(headers),
+                auth=_leave_as_is,
+                timeout=self._timeout,
+                stream=True,
+                proxies=proxies,
+                **arguments,
+            ) as response:
+                names = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status_code, names, self._read(response, into))
+        except requests.exceptions.SSLError as error:
+            raise RegistryError(
+                f"the TLS certificate of {self.registry} is not trusted: {error}",
+                next_step="add its authority to the system's certificates (or set SSL_CERT_FILE or "
+                "REQUESTS_CA_BUNDLE); a registry without TLS has to be listed in images.plain_http",
+            ) from error
+        except requests.RequestException as error:
+            raise RegistryError(
+                f"the registry {self.registry} did not answer: {error}",
+                next_step="check that it runs, and that this machine reaches it, then run again",
+            ) from error
+
+    def _read(self, response: "requests.Response", into: BinaryIO | None) -> bytes:
+        body = bytearray()
+        for part in response.iter_content(_PART):
+            if into is not None and response.status_code == 200:
+                into.write(part)
+                continue
+            body += part
+            if len(body) > _BODY_LIMIT:
+                raise RegistryError(
+                    f"{self.registry} answered with more than {_BODY_LIMIT} bytes where a manifest was expected",
+                    next_step="check the name of the image",
+                )
+        return bytes(body)
+
+    def _refusal(self, answer: Answer, what: str) -> RegistryError:
+        said = _error_message(answer.body)
+        if answer.status in (401, 403):
+            return RegistryError(
+                f"{self.registry} refused {what}: {said or 'not authorized'}",
+                next_step=f"run docker login {self.registry}, or set images.docker_config to a file with credentials",
+            )
+        if answer.status == 429:
+            wait = answer.headers.get("retry-after")
+            return RegistryError(
+                f"{self.registry} limits requests, and refused {what}: {said or 'too many requests'}",
+                next_step=f"run again {f'after {wait} seconds' if wait else 'later'}, or log in to have a higher limit",
+            )
+        return RegistryError(
+            f"{self.registry} answered {what} with status {answer.status}{f': {said}' if said else ''}",
+            next_step="check that the address is that of an OCI registry, and look into its log",
+        )
+
+
+def is_loopback(registry: str) -> bool:
+    """Whether ``host[:port]`` is this machine by name or address."""
+    host = urlsplit(f"//{registry}").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_credentials(docker_config: Path, registry: str) -> Credentials | None:
+    """What Docker's ``config.json`` holds for a registry, in the file or with a credential helper.
+
+    Raises:
+        RegistryError: the file cannot be read, or its credential helper failed.
+    """
+    try:
+        tree = json.loads(docker_config.read_text())
+        helper = tree.get("credHelpers", {}).get(registry) or tree.get("credsStore")
+        stored = _ask_helper(helper, registry) if helper else None
+        return stored or _credentials_in_file(tree.get("auths", {}), registry)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        # What is wrong is left unsaid: the text of such errors may quote a secret.
+        raise RegistryError(
+            f"{docker_config} is not a Docker configuration that can be read ({type(error).__name__})",
+            next_step=f"run docker login {registry} again, or set images.docker_config to another file",
+        ) from None
+
+
+def _credentials_in_file(auths: Mapping[str, Mapping[str, str]], registry: str) -> Credentials | None:
+    for address, entry in auths.items():
+        if re.sub(r"^https?://", "", address).partition("/")[0] != registry:
+            continue
+        if entry.get("identitytoken"):
+            return Credentials(_IDENTITY_TOKEN_USER, entry["identitytoken"])
+        if entry.get("auth"):
+            user, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
+            return Credentials(user, password)
+        if entry.get("username"):
+            return Credentials(entry["username"], entry.get("password", ""))
+    return None
+
+
+def _ask_helper(helper: str, registry: str) -> Credentials | None:
+    program = f"docker-credential-{helper}"
+    try:
+        answer = subprocess.run(
+            [program, "get"], input=registry, capture_output=True, text=True, timeout=_HELPER_TIMEOUT, check=False
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise RegistryError(
+            f"the credential helper {program} {'is not installed' if missing else 'did not answer'}",
+            next_step=f"install it, or take {helper!r} out of Docker's configuration and log in again",
+        ) from error
+    if answer.returncode != 0:  # how a helper says that it holds nothing for this registry
+        return None
+    tree = json.loads(answer.stdout)
+    return Credentials(tree["Username"], tree["Secret"]) if tree.get("Username") else None
+
+
+def _basic(credentials: Credentials) -> str:
+    return "Basic " + base64.b64encode(f"{credentials.user}:{credentials.password}".encode()).decode()
+
+
+def _leave_as_is(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
+    """Keeps requests from replacing our authorization with one from ``~/.netrc``."""
+    return request
+
+
+def _new_session() -> "requests.Session":
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    session = requests.Session()
+    system = ssl.get_default_verify_paths()
+    session.verify = system.cafile or system.capath or True
+    retries = Retry(
+        total=_ATTEMPTS_AFTER_FAILURE,
+        backoff_factor=0.2,
+        status_forcelist=(502, 503, 504),
+        respect_retry_after_header=False,
+        raise_on_status=False,
+    )
+    session.mount("https://", HTTPAdapter(max_retries=retries))
+    session.mount("http://", HTTPAdapter(max_retries=retries))
+    return session
+
+
+def _error_message(body: bytes) -> str:
+    """What an answer in the specification's form of errors says, else nothing."""
+    try:
+        errors = json.loads(body)["errors"]
+        return "; ".join(f"{error['code']}: {error.get('message', '')}" for error in errors)
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,1 @@
+"""MLflow: runs, artifacts, and the registry of models."""

@@ -1,0 +1,114 @@
+"""What MLflow's model registry says of registered models."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ml_assets.resources.errors import UnknownReference
+from ml_assets.resources.tracking.store import open_store, tracking_errors
+
+__all__ = ["ModelRegistry", "ModelVersion", "model_name"]
+
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One version of a registered model."""
+
+    name: str
+    """As ``models:/name/version``."""
+    aliases: tuple[str, ...]
+    run: str | None
+    """MLflow run of its model: of one that was registered by hand, or copied to another name, too."""
+
+
+@dataclass(frozen=True)
+class ModelRegistry:
+    """The registry of a tracking server.
+
+    Args:
+        uri: of the tracking server, which is the registry too.
+        experiment: name of any experiment, by which the server is asked whether it answers.
+        deployed_alias: of the version of a registered model that serves.
+    """
+
+    uri: str
+    experiment: str
+    deployed_alias: str = "champion"
+
+    def versions(self) -> list[ModelVersion]:
+        """All that the registry has.
+
+        Raises:
+            TrackingError: the server does not answer, or refuses.
+        """
+        client, _ = open_store(self.uri, self.experiment, None)
+        with tracking_errors(self.uri):
+            # Versions that are listed do not say which aliases they have.
+            known = {model.name: model.aliases for model in _all(client.search_registered_models)}
+            listed = list(_all(client.search_model_versions))
+        found = []
+        for each in listed:
+            aliases = known.get(each.name, {}).items()
+            mine = tuple(sorted(alias for alias, number in aliases if str(number) == str(each.version)))
+            found.append(ModelVersion(f"models:/{each.name}/{each.version}", mine, each.run_id or None))
+        return found
+
+    def run_of(self, version: str) -> str | None:
+        """The MLflow run that logged what a version, ``models:/name/version``, is of; None where nobody knows it.
+
+        Raises:
+            TrackingError: the server does not answer, or refuses.
+        """
+        client, _ = open_store(self.uri, self.experiment, None)
+        with tracking_errors(self.uri):
+            found = _unless_missing(lambda: client.get_model_version(model_name(version), version.rpartition("/")[2]))
+        return found.run_id or None if found is not None else None
+
+    def version(self, name: str, alias: str) -> str:
+        """The version that carries an alias now, as ``models:/name/version``.
+
+        Raises:
+            UnknownReference: there is no such model, or it has no such alias.
+            TrackingError: the server does not answer, or refuses.
+        """
+        client, _ = open_store(self.uri, self.experiment, None)
+        with tracking_errors(self.uri):
+            model = _unless_missing(lambda: client.get_registered_model(name))
+        if model is None:
+            raise UnknownReference(f"MLflow knows no registered model {name!r}", next_step="check its spelling")
+        found: dict[str, str] = model.aliases
+        if alias not in found:
+            known = ", ".join(f"models:/{name}@{other}" for other in sorted(found)) or "it has none"
+            raise UnknownReference(
+                f"no version of the registered model {name} has the alias {alias!r}",
+                next_step=f"take one of its aliases ({known}), or a version: models:/{name}/VERSION",
+            )
+        return f"models:/{name}/{found[alias]}"
+
+
+def model_name(model_version: str) -> str:
+    """The name in ``models:/name/version``."""
+    return model_version.removeprefix("models:/").rpartition("/")[0]
+
+
+def _unless_missing(ask: Callable[[], Any]) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def _all(search: Callable[..., Any]) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

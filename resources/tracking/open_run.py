@@ -1,0 +1,225 @@
+"""What a step records in its MLflow run."""
+
+import io
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ml_assets.resources.errors import TrackingError
+from ml_assets.resources.identity import AssetPartition, Digest
+from ml_assets.resources.models.flavors import SavedModel, log_model
+from ml_assets.resources.provenance import InputVersion, MlflowRun
+from ml_assets.resources.tracking.store import tracking_errors
+
+__all__ = ["DESCRIPTION_TAG", "PROVENANCE_FILE", "TrackedRun"]
+
+DESCRIPTION_TAG = "mlflow.note.content"
+"""MLflow's own tag of a run's description."""
+
+# Limits of MLflow's stores (mlflow.utils.validation).
+_PARAMETERS_PER_BATCH = 100
+_PARAMETER_NAME_LENGTH = 250
+_PARAMETER_LENGTH = 6000
+_BATCH_CHARACTERS = 500_000
+_METRICS_PER_BATCH = 1000
+_INPUTS_PER_BATCH = 500
+_DATASET_DIGEST_LENGTH = 36
+_DATASET_NAME_LENGTH = 500
+
+PROVENANCE_FILE = "provenance.json"
+_PARAMETERS_FILE = "parameters.json"
+_TAG_PREFIX = "ml_assets."
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """An open MLflow run. Every method raises `TrackingError` if the store does not take what it is given."""
+
+    client: Any
+    """MLflow's client of the store."""
+    identity: MlflowRun
+    tags: dict[str, str]
+    """What the run has been tagged with, which its models are tagged with too."""
+    uri: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Add tags, or replace those of the same name."""
+        from mlflow.entities import RunTag
+
+        with tracking_errors(self.uri):
+            for batch in _slices([RunTag(name, value) for name, value in tags.items()], _PARAMETERS_PER_BATCH):
+                self.client.log_batch(self.identity.run_id, tags=batch)
+        self.tags.update(tags)
+
+    def describe(self, text: str) -> None:
+        """Give the run a description, in Markdown, which its models' registered versions get too."""
+        self.set_tags({DESCRIPTION_TAG: text})
+
+    def log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Record parameters; nested mappings become dotted names. May be called again with more.
+
+        What MLflow cannot hold (long values, odd names, another value for a name that has one, be it from MLflow's own
+        functions) is whole in the artifact ``parameters.json``, with all others, and never an error.
+        """
+        from mlflow.entities import Param
+
+        self.parameters.update(parameters)
+        written = {name: _text(value) for name, value in _flattened(parameters)}
+        fitting = {_parameter_name(name): _cut(value) for name, value in written.items()}
+        with tracking_errors(self.uri):
+            recorded = self.client.get_run(self.identity.run_id).data.params
+            kept = {name: value for name, value in fitting.items() if recorded.get(name, value) == value}
+            if kept != written:
+                whole = json.dumps(self.parameters, default=str, indent=1)
+                self.client.log_text(self.identity.run_id, whole, _PARAMETERS_FILE)
+            for batch in _parameter_batches(kept):
+                self.client.log_batch(self.identity.run_id, params=[Param(*pair) for pair in batch])
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Record the values of metrics."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        entries = [Metric(name, float(value), now, 0) for name, value in metrics.items()]
+        with tracking_errors(self.uri):
+            for batch in _slices(entries, _METRICS_PER_BATCH):
+                self.client.log_batch(self.identity.run_id, metrics=batch)
+
+    def log_inputs(self, inputs: Sequence[InputVersion]) -> None:
+        """Record the versions that were read as MLflow datasets named ``asset@partition``.
+
+        MLflow's digest is the data version as far as it fits; the whole of it is in the dataset's source and tags.
+        """
+        entries = {(item.asset, item.partition, item.data_version): item for item in inputs}
+        with tracking_errors(self.uri):
+            for batch in _slices([_dataset_input(item) for item in entries.values()], _INPUTS_PER_BATCH):
+                self.client.log_inputs(self.identity.run_id, datasets=batch)
+
+    def log_provenance(self, statement: Mapping[str, Any]) -> None:
+        """Record what made the artifact, an in-toto statement, as the artifact ``provenance.json``."""
+        with tracking_errors(self.uri):
+            self.client.log_text(self.identity.run_id, json.dumps(statement, default=str, indent=1), PROVENANCE_FILE)
+
+    def log_figures(self, figures: Mapping[str, Any]) -> None:
+        """Record pictures, each a Matplotlib figure or the bytes of a PNG, as artifacts ``figures/NAME.png``."""
+        with TemporaryDirectory() as folder:
+            for name, figure in figures.items():
+                (Path(folder) / f"{name}.png").write_bytes(_png(figure))
+            with tracking_errors(self.uri):
+                self.client.log_artifacts(self.identity.run_id, folder, "figures")
+
+    def log_model(self, saved: SavedModel, registered_name: str | None) -> tuple[str | None, str | None]:
+        """Record the model, and register a version of it that bears this run's tags.
+
+        Tag the run with the data version first, so that the version bears it.
+
+        Args:
+            saved: what `ml_assets.resources.models.flavors.save_model` wrote.
+            registered_name: name in the model registry; None registers nothing.
+
+        Returns:
+            Registered name and version, or two times None.
+        """
+        import mlflow
+
+        tags = {name: value for name, value in self.tags.items() if name.startswith(_TAG_PREFIX)}
+        with tracking_errors(self.uri):
+            model_id = log_model(saved, run_id=self.identity.run_id, name="model", tags=tags)
+            if registered_name is None:
+                return None, None
+            version = mlflow.register_model(f"models:/{model_id}", registered_name, tags=tags)
+            if text := self.tags.get(DESCRIPTION_TAG):
+                self.client.update_model_version(registered_name, version.version, text)
+        return registered_name, str(version.version)
+
+
+def _slices(entries: list[Any], size: int) -> Iterator[list[Any]]:
+    return (entries[start : start + size] for start in range(0, len(entries), size))
+
+
+def _flattened(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in parameters.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, default=str) if isinstance(value, list | tuple | Mapping) else str(value)
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= _PARAMETER_LENGTH else value[: _PARAMETER_LENGTH - 1] + "…"
+
+
+def _parameter_name(name: str) -> str:
+    """The name with only the characters and the length that MLflow takes; a changed one ends in a digest of it."""
+    plain = "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
+    if plain == name and len(name) <= _PARAMETER_NAME_LENGTH:
+        return name
+    return f"{plain[: _PARAMETER_NAME_LENGTH - 9]}-{sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _parameter_batches(parameters: dict[str, str]) -> Iterator[list[tuple[str, str]]]:
+    batch: list[tuple[str, str]] = []
+    size = 0
+    for pair in parameters.items():
+        length = len(json.dumps(pair))
+        if batch and (len(batch) == _PARAMETERS_PER_BATCH or size + length > _BATCH_CHARACTERS):
+            yield batch
+            batch, size = [], 0
+        batch.append(pair)
+        size += length
+    if batch:
+        yield batch
+
+
+def _dataset_input(item: InputVersion) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+    # MLflow keeps the first source it sees of a name and digest, so that names the version alone; what differs from
+    # one use to the next is in the tags.
+    source = {"asset": item.asset, "partition": item.partition, "data_version": item.data_version}
+    tags = {
+        MLFLOW_DATASET_CONTEXT: "input" if item.loaded else "dependency",
+        "ml_assets.data_version": item.data_version,
+        "ml_assets.storage_id": item.storage_id,
+        "ml_assets.dagster_run": item.run_id,
+    }
+    dataset = Dataset(
+        name=str(AssetPartition(item.asset, item.partition))[:_DATASET_NAME_LENGTH],
+        digest=_dataset_digest(item.data_version),
+        source_type="dagster",
+        source=json.dumps(source),
+    )
+    return DatasetInput(dataset, [InputTag(name, str(value)) for name, value in tags.items() if value is not None])
+
+
+def _dataset_digest(data_version: str) -> str:
+    try:
+        return Digest.parse(data_version).hex[:_DATASET_DIGEST_LENGTH]
+    except ValueError:
+        if 0 < len(data_version) <= _DATASET_DIGEST_LENGTH:
+            return data_version
+        return sha256(data_version.encode()).hexdigest()[:_DATASET_DIGEST_LENGTH]
+
+
+def _png(figure: Any) -> bytes:
+    if isinstance(figure, bytes):
+        return figure
+    if not hasattr(figure, "savefig"):
+        raise TrackingError(
+            f"a figure must be a Matplotlib figure or the bytes of a PNG, not {type(figure).__name__}",
+            next_step="return one of these",
+        )
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()

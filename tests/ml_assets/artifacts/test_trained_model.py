@@ -1,0 +1,70 @@
+"""What a trained model takes as metrics and figures."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from ml_assets.artifacts.trained_model import TrainedModel
+from ml_assets.resources.errors import SchemaError
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("name", ["R2 (%)", "", ".", "../auc", "/auc", "a//b", "auc/", "auc\n", "a" * 251, 5])
+def test_metric_name_that_mlflow_refuses_is_refused(name: Any) -> None:
+    with pytest.raises(SchemaError) as refused:
+        TrainedModel(object(), metrics={name: 0.9})
+    assert refused.value.what.startswith(f"{name!r} cannot be the name of a metric: ")
+    assert "letters, digits" in refused.value.next_step
+
+
+@pytest.mark.parametrize("name", ["R2", "test/auc", "mean-error: 90.5 per cent", "größe_2", ".hidden", "a" * 250])
+def test_metric_name_that_mlflow_takes_is_kept(name: str) -> None:
+    from mlflow.utils.validation import _validate_metric
+
+    _validate_metric(name, 0.9, 0, 0)
+    assert TrainedModel(object(), metrics={name: 0.9}).metrics == {name: 0.9}
+
+
+@pytest.mark.parametrize("value", [None, "0.9", [0.9], 1j, float("inf"), float("-inf"), float("nan"), 10**400])
+def test_metric_that_is_no_finite_number_is_refused(value: Any) -> None:
+    with pytest.raises(SchemaError, match=r"^the metric 'auc' is .*, and MLflow keeps finite numbers\. Next: "):
+        TrainedModel(object(), metrics={"auc": value})
+
+
+def test_numbers_of_every_library_are_metrics() -> None:
+    metrics = {"a": 1, "b": 0.5, "c": np.float32(0.5), "d": np.int64(3), "e": np.array(0.5), "f": np.bool_(True)}
+    assert TrainedModel(object(), metrics=metrics).metrics == metrics
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "a\\b", "", ".hidden", "..", "50%", "what?", "a#b", "a\0b", "a\nb", "é" * 130, 5]
+)
+def test_figure_name_that_is_no_plain_file_name_is_refused(name: Any) -> None:
+    with pytest.raises(SchemaError) as refused:
+        TrainedModel(object(), figures={name: PNG})
+    assert refused.value.what.startswith(f"{name!r} cannot be the name of a figure: ")
+
+
+@pytest.mark.parametrize("figure", [None, "residuals.png", [PNG], object()])
+def test_what_is_no_figure_is_refused(figure: Any) -> None:
+    with pytest.raises(SchemaError, match=rf"^the figure 'residuals' is a {type(figure).__name__}, and .* Next: "):
+        TrainedModel(object(), figures={"residuals": figure})
+
+
+def test_figures_and_their_bytes_are_kept() -> None:
+    figures = {"by hour (late)": Figure(), "importance.v2": PNG}
+    assert TrainedModel(object(), figures=figures).figures == figures
+
+
+@pytest.mark.parametrize("given", [{"metrics": [0.9]}, {"figures": PNG}, {"metrics": None}])
+def test_metrics_and_figures_without_names_are_refused(given: dict[str, Any]) -> None:
+    (kind,) = given
+    with pytest.raises(SchemaError, match=rf"^{kind} must be a mapping by name, not "):
+        TrainedModel(object(), **given)
+
+
+def test_loaded_model_needs_no_more_than_its_estimator() -> None:
+    assert TrainedModel(object()).input_example is None

@@ -1,0 +1,391 @@
+"""What pods say, in the words of Kubernetes 1.20 (as the test cluster answered) and of current clusters."""
+
+from typing import Any
+
+import pytest
+
+from ml_assets.executors.engine import Observation, State
+from ml_assets.executors.failures import Cause
+from ml_assets.executors.kubernetes.pods import (
+    event_lines,
+    observe_job,
+    observe_pod,
+    on_lost_node,
+    pull_seconds,
+    refused_mount,
+    refused_pod,
+    seconds_of,
+    why_deleted,
+    why_ended,
+)
+
+IMAGE_ID = "10.0.0.1:5000/train@sha256:" + "b" * 64
+READY = [{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}]
+
+
+def pod(status: dict[str, Any], state: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """A pod as the API server answers it; ``state`` is that of the step's container, beside which others stand."""
+    sidecar = {"name": "sidecar", "state": {"running": {"startedAt": "2026-01-02T03:04:00Z"}}, "imageID": "other"}
+    step = {"name": "step", "state": state, "imageID": IMAGE_ID, "lastState": {}, "restartCount": 0}
+    return {
+        "metadata": {"name": "step-0-abcde", "uid": "5c8a", **more},
+        "spec": {
+            "nodeName": "cpu-0",
+            "containers": [{"name": "sidecar"}, {"name": "step", "resources": {"limits": {"memory": "512Mi"}}}],
+        },
+        "status": status | ({"containerStatuses": [sidecar, step]} if state is not None else {}),
+    }
+
+
+def terminated(**said: Any) -> dict[str, Any]:
+    ended = {"startedAt": "2026-01-02T03:04:05Z", "finishedAt": "2026-01-02T03:04:09Z", "containerID": "containerd://1"}
+    return {"terminated": ended | said}
+
+
+ENDED = {
+    "out of memory": (
+        {"phase": "Failed"},
+        terminated(exitCode=137, reason="OOMKilled"),
+        Cause.OUT_OF_MEMORY,
+        "it reached its limit of 512Mi",
+    ),
+    "out of memory, whole group killed": (
+        {"phase": "Failed"},
+        terminated(exitCode=1, reason="OOMKilled"),
+        Cause.OUT_OF_MEMORY,
+        "it reached its limit of 512Mi",
+    ),
+    "crash": ({"phase": "Failed"}, terminated(exitCode=139, reason="Error"), Cause.CRASHED, "139 (SIGSEGV)"),
+    "ordinary failure": ({"phase": "Failed"}, terminated(exitCode=1, reason="Error"), Cause.CRASHED, "exit status 1"),
+    "signal in its own field": (
+        {"phase": "Failed"},
+        terminated(exitCode=0, signal=9, reason="Error"),
+        Cause.CRASHED,
+        "137 (SIGKILL)",
+    ),
+    "asked to end": ({"phase": "Failed"}, terminated(exitCode=143, reason="Error"), Cause.DELETED, "asked to end"),
+    "replaced": ({"phase": "Failed"}, terminated(exitCode=75, reason="Error"), Cause.DELETED, "replaced"),
+    "program missing, docker": (
+        {"phase": "Failed"},
+        terminated(exitCode=127, reason="ContainerCannotRun", message='exec: "python": not found'),
+        Cause.CONFIGURATION,
+        'exec: "python": not found',
+    ),
+    "program missing, containerd": (
+        {"phase": "Failed"},
+        terminated(exitCode=128, reason="StartError", message="failed to create containerd task"),
+        Cause.CONFIGURATION,
+        "failed to create containerd task",
+    ),
+    "evicted by the kubelet": (
+        {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage. "},
+        None,
+        Cause.EVICTED,
+        "The node was low on resource: ephemeral-storage. ",
+    ),
+    "evicted with its container killed": (
+        {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."},
+        terminated(exitCode=137, reason="ContainerStatusUnknown"),
+        Cause.EVICTED,
+        "The node was low on resource: memory.",
+    ),
+    "preempted by the kubelet": (
+        {"phase": "Failed", "reason": "Preempting", "message": "Preempted in order to admit critical pod"},
+        None,
+        Cause.PREEMPTED,
+        "Preempted in order to admit critical pod",
+    ),
+    "node shut down, 1.20": (
+        {"phase": "Failed", "reason": "Shutdown", "message": "Node is shutting, evicting pods"},
+        None,
+        Cause.NODE_LOST,
+        "Node is shutting, evicting pods",
+    ),
+    "node shut down": (
+        {
+            "phase": "Failed",
+            "reason": "Terminated",
+            "message": "Pod was terminated in response to imminent node shutdown.",
+        },
+        terminated(exitCode=143, reason="Error"),
+        Cause.NODE_LOST,
+        "Pod was terminated in response to imminent node shutdown.",
+    ),
+    "container lost by the kubelet": (
+        {"phase": "Failed"},
+        terminated(
+            exitCode=137,
+            reason="ContainerStatusUnknown",
+            message="The container could not be located when the pod was terminated",
+        ),
+        Cause.NODE_LOST,
+        "The container could not be located when the pod was terminated",
+    ),
+    "container lost by containerd": (
+        {"phase": "Failed"},
+        terminated(exitCode=255, reason="Unknown"),
+        Cause.NODE_LOST,
+        "the node lost sight of its container",
+    ),
+    "no room after all": (
+        {"phase": "Failed", "reason": "OutOfnvidia.com/gpu", "message": "Node didn't have enough resource"},
+        None,
+        Cause.EVICTED,
+        "the node could not take it: Node didn't have enough resource",
+    ),
+    "devices gone": (
+        {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "Allocate failed"},
+        None,
+        Cause.EVICTED,
+        "the node could not take it: Allocate failed",
+    ),
+    "deadline of the pod": (
+        {"phase": "Failed", "reason": "DeadlineExceeded", "message": "Pod was active on the node longer"},
+        None,
+        Cause.DEADLINE,
+        "Pod was active on the node longer",
+    ),
+    "end unknown": ({"phase": "Failed"}, None, Cause.NODE_LOST, "its container's end is unknown"),
+}
+
+
+@pytest.mark.parametrize(("status", "state", "cause", "detail"), ENDED.values(), ids=ENDED)
+def test_end_of_a_pod_has_a_cause(
+    status: dict[str, Any], state: dict[str, Any] | None, cause: Cause, detail: str
+) -> None:
+    ended = pod(status, state)
+    seen, failure = observe_pod(ended), why_ended(ended)
+    assert seen.state is State.FAILED
+    assert seen.failure == failure
+    assert failure is not None
+    assert failure.cause is cause
+    assert detail in failure.detail
+
+
+def test_end_that_went_well_has_no_failure() -> None:
+    seen = observe_pod(pod({"phase": "Succeeded"}, terminated(exitCode=0, reason="Completed")))
+    assert (seen.state, seen.failure) == (State.SUCCEEDED, None)
+
+
+def test_step_has_ended_though_another_container_goes_on() -> None:
+    assert observe_pod(pod({"phase": "Running"}, terminated(exitCode=0, reason="Completed"))).state is State.SUCCEEDED
+    assert observe_pod(pod({"phase": "Running"}, terminated(exitCode=1, reason="Error"))).state is State.FAILED
+
+
+def test_running_pod_says_which_image_where_and_since_when() -> None:
+    state = {"running": {"startedAt": "2026-01-02T03:04:05Z"}}
+    assert observe_pod(pod({"phase": "Running", "conditions": READY}, state)) == Observation(
+        State.RUNNING,
+        identity="5c8a",
+        node="cpu-0",
+        started_at=seconds_of("2026-01-02T03:04:05Z"),
+        image_id=IMAGE_ID,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "waiting", "cause"),
+    [
+        ({}, {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x"'}, Cause.IMAGE_PULL),
+        ({}, {"reason": "InvalidImageName", "message": "couldn't parse image"}, Cause.IMAGE_PULL),
+        ({}, {"reason": "ErrImagePull", "message": "rpc error: code = NotFound: x: not found"}, Cause.IMAGE_PULL),
+        ({}, {"reason": "ErrImagePull", "message": "manifest unknown: manifest unknown"}, Cause.IMAGE_PULL),
+        ({}, {"reason": "ErrImagePull", "message": "pull access denied"}, Cause.IMAGE_PULL),
+        ({}, {"reason": "ErrImagePull", "message": "401 Unauthorized"}, Cause.IMAGE_PULL),
+        ({}, {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}, Cause.CONFIGURATION),
+        ({}, {"reason": "CreateContainerError", "message": "no command"}, Cause.CONFIGURATION),
+        ({}, {"reason": "CreateContainerError", "message": "context deadline exceeded"}, None),
+        ({}, {"reason": "RunContainerError", "message": "no such device"}, Cause.CONFIGURATION),
+        ({}, {"reason": "ErrImagePull", "message": "dial tcp: i/o timeout"}, None),
+        ({}, {"reason": "ContainerCreating"}, None),
+        ({}, {"reason": "PodInitializing"}, None),
+    ],
+)
+def test_pending_pod_is_hopeless_or_not(status: dict[str, Any], waiting: dict[str, str], cause: Cause | None) -> None:
+    seen = observe_pod(pod({"phase": "Pending", **status}, {"waiting": waiting}))
+    assert seen.state is State.PENDING
+    assert (seen.failure.cause if seen.failure else None) is cause
+    if seen.failure is not None:
+        assert seen.failure.detail == f"{waiting['reason']}: {waiting['message']}"
+
+
+def test_pod_without_room_says_so_and_may_still_find_some() -> None:
+    message = "0/3 nodes are available: 1 Insufficient nvidia.com/gpu,\n 2 node(s) didn't match"
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    seen = observe_pod(pod({"phase": "Pending", "conditions": [condition]}))
+    assert (seen.state, seen.failure, seen.unschedulable) == (State.PENDING, None, True)
+    assert seen.waiting == (
+        "Unschedulable: 0/3 nodes are available: 1 Insufficient nvidia.com/gpu, 2 node(s) didn't match"
+    )
+
+
+def test_pod_that_was_just_made_has_no_status() -> None:
+    fresh = pod({})
+    del fresh["status"]
+    assert observe_pod(fresh) == Observation(State.PENDING, identity="5c8a", node="cpu-0")
+
+
+def test_pod_on_a_lost_node_still_runs_and_says_so() -> None:
+    conditions = [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]
+    lost = pod({"phase": "Running", "conditions": conditions}, {"running": {"startedAt": "2026-01-02T03:04:05Z"}})
+    assert on_lost_node(lost)
+    seen = observe_pod(lost)
+    assert (seen.state, seen.waiting) == (State.RUNNING, "its node cpu-0 is not ready")
+    assert not on_lost_node(pod({"phase": "Running", "conditions": READY}))
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        ("PreemptionByScheduler", Cause.PREEMPTED),
+        ("DeletionByTaintManager", Cause.NODE_LOST),
+        ("DeletionByPodGC", Cause.NODE_LOST),
+        ("EvictionByEvictionAPI", Cause.EVICTED),
+        ("TerminationByKubelet", Cause.EVICTED),
+    ],
+)
+def test_current_clusters_say_in_a_condition_who_had_a_pod_deleted(reason: str, cause: Cause) -> None:
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "as was decided"}
+    failure = why_deleted(pod({"phase": "Running", "conditions": [*READY, condition]}), [], lost_node=False)
+    assert (failure.cause, failure.detail) == (cause, "as was decided")
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "cause"),
+    [
+        ("Preempted", "Preempted by default/urgent on node cpu-0", Cause.PREEMPTED),
+        ("TaintManagerEviction", "Marking for deletion Pod default/step-0-abcde", Cause.NODE_LOST),
+        ("NodeNotReady", "Node is not ready", Cause.NODE_LOST),
+        ("Evicted", "The node was low on resource: memory.", Cause.EVICTED),
+    ],
+)
+def test_older_clusters_say_it_in_an_event(reason: str, message: str, cause: Cause) -> None:
+    killing = event("Killing", "Stopping container step")
+    failure = why_deleted(None, [event("Started", "x"), event(reason, message), killing], lost_node=False)
+    assert (failure.cause, failure.detail) == (cause, message)
+
+
+def test_deletion_without_a_word_is_somebodys() -> None:
+    events = [event("Started", "Started container step"), event("Killing", "Stopping container step")]
+    assert why_deleted(pod({"phase": "Running"}), events, lost_node=False).cause is Cause.DELETED
+    assert why_deleted(pod({"phase": "Running"}), events, lost_node=True).cause is Cause.NODE_LOST
+
+
+def event(reason: str, message: str, **more: Any) -> dict[str, Any]:
+    times = {"firstTimestamp": "2026-01-02T03:04:05Z", "lastTimestamp": "2026-01-02T03:04:05Z", "eventTime": None}
+    return {"metadata": {"creationTimestamp": "2026-01-02T03:04:05Z"}, "reason": reason, "message": message} | {
+        **times,
+        "count": 1,
+        **more,
+    }
+
+
+def test_events_are_shown_oldest_first_in_one_line_each() -> None:
+    scheduled = event("Scheduled", "Successfully\nassigned", lastTimestamp=None, count=None, eventTime=None)
+    scheduled["metadata"]["creationTimestamp"] = "2026-01-02T03:04:01Z"
+    newer = event("Preempted", "by x", lastTimestamp=None, eventTime="2026-01-02T03:04:09.123456Z", count=None)
+    again = event("BackOff", "Back-off", count=3)
+    assert event_lines([newer, again, scheduled]) == [
+        "03:04:01 Scheduled: Successfully assigned",
+        "03:04:05 BackOff: Back-off (3 times)",
+        "03:04:09 Preempted: by x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "text"),
+    [
+        ({}, State.PENDING, "no pod has been made of its Job yet"),
+        ({"conditions": None}, State.PENDING, "no pod has been made of its Job yet"),
+        (
+            {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "m"}]},
+            State.FAILED,
+            "its pod is gone: m",
+        ),
+        (
+            {
+                "conditions": [
+                    {"type": "SuccessCriteriaMet", "status": "True"},
+                    {"type": "Complete", "status": "True"},
+                ]
+            },
+            State.SUCCEEDED,
+            None,
+        ),
+        ({"conditions": [{"type": "Suspended", "status": "True"}]}, State.PENDING, "no pod has been made"),
+    ],
+)
+def test_job_without_a_pod(status: dict[str, Any], state: State, text: str | None) -> None:
+    seen = observe_job({"status": status})
+    assert seen.state is state
+    said = seen.waiting or (seen.failure.detail if seen.failure else None)
+    assert (said is None) == (text is None)
+    assert (text or "") in (said or "")
+
+
+WAITING = Observation(State.PENDING, waiting="no pod has been made of its Job yet")
+
+
+@pytest.mark.parametrize(
+    ("message", "is_hopeless"),
+    [
+        ('pods "step-a-" is forbidden: error looking up service account ml/x: serviceaccount "x" not found', True),
+        ('pods "step-a-" is forbidden: no PriorityClass with name x was found', True),
+        ('pods "step-a-" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true', True),
+        ('pods "step-a-" is forbidden: exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2', False),
+        ('No API token found for service account "x", retry after the token is automatically created', False),
+        ("Internal error occurred: failed calling webhook: context deadline exceeded", False),
+    ],
+)
+def test_job_whose_pods_are_refused_is_hopeless_or_not(message: str, is_hopeless: bool) -> None:
+    seen = refused_pod(WAITING, [event("FailedCreate", "another"), event("FailedCreate", f"Error creating: {message}")])
+    assert (seen.failure.cause if seen.failure else None) is (Cause.CONFIGURATION if is_hopeless else None)
+    assert message in (seen.failure.detail if seen.failure else seen.waiting or "")
+
+
+def test_job_that_nobody_refuses_goes_on_waiting() -> None:
+    assert refused_pod(WAITING, [event("SuccessfulCreate", "Created pod: a")]) is WAITING
+
+
+@pytest.mark.parametrize(
+    ("message", "is_hopeless"),
+    [
+        ('MountVolume.SetUp failed for volume "keys" : secret "keys" not found', True),
+        ("Unable to attach or mount volumes: timed out waiting for the condition", False),
+    ],
+)
+def test_pod_whose_volumes_cannot_be_mounted_is_hopeless_or_not(message: str, is_hopeless: bool) -> None:
+    creating = observe_pod(pod({"phase": "Pending"}, {"waiting": {"reason": "ContainerCreating"}}))
+    seen = refused_mount(creating, [event("FailedMount", message)])
+    assert (seen.failure.cause if seen.failure else None) is (Cause.CONFIGURATION if is_hopeless else None)
+    assert message in (seen.failure.detail if seen.failure else seen.waiting or "")
+    running = observe_pod(pod({"phase": "Running"}, {"running": {"startedAt": "2026-01-02T03:04:05Z"}}))
+    assert refused_mount(running, [event("FailedMount", message)]) is running
+
+
+def test_times_are_read_as_utc() -> None:
+    assert seconds_of("1970-01-01T00:01:00Z") == 60
+    assert seconds_of("1970-01-01T00:01:00.500000Z") == 60.5
+    assert seconds_of(None) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ('Successfully pulled image "registry:5000/x@sha256:aa" in 1m2.5s', 62.5),
+        ('Successfully pulled image "x" in 812.5ms (3.2s including waiting). Image size: 5 bytes.', 0.8125),
+        ('Container image "x" already present on machine', 0.0),
+    ],
+)
+def test_how_long_an_image_was_pulled_is_in_the_kubelets_event(message: str, seconds: float) -> None:
+    assert pull_seconds([{"reason": "Pulling"}, {"reason": "Pulled", "message": message}]) == seconds
+
+
+def test_without_the_kubelets_event_nobody_can_say_how_long_an_image_was_pulled() -> None:
+    assert pull_seconds([{"reason": "Scheduled", "message": "x"}]) is None
+
+
+def test_a_pod_says_when_it_had_a_node() -> None:
+    condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:05Z"}
+    pod = {"metadata": {"uid": "u"}, "spec": {}, "status": {"phase": "Pending", "conditions": [condition]}}
+    assert observe_pod(pod).scheduled_at == 1767225605.0

@@ -1,0 +1,61 @@
+import re
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.instance.ref import InstanceRef
+from dagster._grpc.types import ExecuteStepArgs
+from dagster_shared.serdes import deserialize_value
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_assets.executors import container_request
+from ml_assets.executors.container_request import container_name, packed, unpacked
+from ml_assets.executors.engine import RUN_LABEL
+from tests.ml_assets.executors import process_jobs
+from tests.ml_assets.executors.orders_at_hand import RUN
+
+DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@given(st.text(max_size=300), st.integers(min_value=0, max_value=99_999))
+def test_name_is_one_that_engines_take(step: str, number: int) -> None:
+    assert DNS_LABEL.fullmatch(container_name(RUN, step, number))
+
+
+def test_name_is_readable_and_of_one_run_step_and_launch() -> None:
+    name = container_name(RUN, "reports__delay_model[2013]", 3)
+    assert re.fullmatch(r"step-reports-delay-model-2013-[0-9a-f]{12}-3", name)
+    assert name == container_name(RUN, "reports__delay_model[2013]", 3)
+    others = [("other", "reports__delay_model[2013]"), (RUN, "reports__delay_model_2013")]
+    assert all(container_name(run, step, 3) != name for run, step in others)
+
+
+def test_arguments_come_through_a_command_line_as_they_were() -> None:
+    arguments = ExecuteStepArgs(
+        job_origin=dg.reconstructable(process_jobs.everything).get_python_origin(),
+        run_id=RUN,
+        step_keys_to_execute=["step with 'quotes' and\nlines"],
+    )
+    text = packed(arguments)
+    assert re.fullmatch(r"[A-Za-z0-9+/=]+", text)
+    assert deserialize_value(unpacked(text), ExecuteStepArgs) == arguments
+
+
+def test_steps_open_the_instance_without_what_costs_them_time(tmp_path: Path) -> None:
+    storage = "{postgres: {postgres_url: 'postgresql://ml:assets@nowhere/dagster'}}"
+    (tmp_path / "dagster.yaml").write_text(f"storage: {storage}\nrun_monitoring: {{enabled: true}}\n")
+    whole = InstanceRef.from_dir(str(tmp_path))
+    lean = container_request._for_steps(whole)
+    assert "run_monitoring" in whole.settings
+    assert "run_monitoring" not in lean.settings
+    assert lean.storage_data
+    assert lean.storage_data.config_dict["should_autocreate_tables"] is False
+    (tmp_path / "dagster.yaml").write_text("")
+    local = InstanceRef.from_dir(str(tmp_path))
+    assert container_request._for_steps(local) == local
+
+
+@pytest.mark.parametrize("key", [RUN_LABEL, "ml-assets/asset"])
+def test_labels_are_qualified_names_of_kubernetes(key: str) -> None:
+    assert re.fullmatch(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", key)

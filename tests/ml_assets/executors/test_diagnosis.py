@@ -1,0 +1,124 @@
+"""Whether there is hope for a container. What is written of it, and everything around it, is in `test_launch`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from ml_assets.executors import diagnosis
+from ml_assets.executors.diagnosis import Launched, judge
+from ml_assets.executors.engine import ContainerEngine, Observation, Order, State
+from ml_assets.executors.failures import Cause, Failure
+from ml_assets.executors.launch import ContainerExecutor
+from ml_assets.executors.placement import Placement, PlacementRules
+from ml_assets.resources.pools import Pool
+from ml_assets.resources.settings import ContainerSettings
+from tests.ml_assets.executors.orders_at_hand import IMAGE
+
+ORDERED = 1000.0
+NONE: Any = None
+"""Context of a step: nothing is reported here."""
+
+
+class GoneEngine(ContainerEngine):
+    """A fake: it only remembers why a container is gone."""
+
+    name, noun = "Memory", "container"
+    reason: Failure | None = None
+
+    def pull_seconds(self, name: str) -> float | None:
+        raise NotImplementedError
+
+    def why_gone(self, name: str) -> Failure | None:
+        return self.reason
+
+    def start(self, order: Order) -> None:
+        raise NotImplementedError
+
+    def observe(self, run_id: str) -> Mapping[str, Observation]:
+        raise NotImplementedError
+
+    def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
+        raise NotImplementedError
+
+    def stop(self, name: str) -> bool:
+        raise NotImplementedError
+
+    def remove(self, name: str, *, succeeded: bool) -> None:
+        raise NotImplementedError
+
+    def all_runs(self) -> Mapping[str, Sequence[str]]:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def executor() -> ContainerExecutor:
+    rules = PlacementRules(ContainerSettings(), {"cpu": Pool(pending_seconds=60)})
+    return ContainerExecutor(GoneEngine(), rules, image_ran=lambda image_id, placement: None, variables={})
+
+
+def launched(**said: Any) -> Launched:
+    placement = Placement(step="s", image=IMAGE, pool="cpu", cpus=1, memory="1Gi", run_seconds=said.pop("limit", None))
+    return Launched(NONE, placement, "step-s-0", ORDERED, **said)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [ORDERED]
+    monkeypatch.setattr(diagnosis.time, "time", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize(("unschedulable", "cause"), [(True, Cause.UNSCHEDULABLE), (False, Cause.NOT_STARTED)])
+def test_pending_container_has_a_deadline(
+    executor: ContainerExecutor, clock: list[float], unschedulable: bool, cause: Cause
+) -> None:
+    seen, one = Observation(State.PENDING, unschedulable=unschedulable), launched()
+    clock[0] += 60
+    assert judge(one, seen, executor, NONE) is None
+    clock[0] += 1
+    assert judge(one, seen, executor, NONE) == Failure(cause, "not started within 60 seconds")
+
+
+def test_run_time_counts_from_the_start_of_the_process(executor: ContainerExecutor, clock: list[float]) -> None:
+    seen, one = Observation(State.RUNNING, started_at=ORDERED + 500), launched(limit=100)
+    clock[0] += 600
+    assert judge(one, seen, executor, NONE) is None
+    clock[0] += 1
+    assert judge(one, seen, executor, NONE) == Failure(Cause.DEADLINE, "still running after 100 seconds")
+
+
+def test_running_container_without_a_limit_may_go_on(executor: ContainerExecutor, clock: list[float]) -> None:
+    clock[0] += 10**7
+    assert judge(launched(), Observation(State.RUNNING), executor, NONE) is None
+
+
+def test_end_without_an_event_is_silent(executor: ContainerExecutor, clock: list[float]) -> None:
+    found = judge(launched(), Observation(State.SUCCEEDED), executor, NONE)
+    assert found is not None
+    assert found.cause is Cause.SILENT
+
+
+def test_what_the_engine_says_is_taken_over(executor: ContainerExecutor, clock: list[float]) -> None:
+    failure = Failure(Cause.EVICTED, "the node was low on memory")
+    assert judge(launched(), Observation(State.FAILED, failure=failure), executor, NONE) is failure
+    hopeless = Failure(Cause.IMAGE_PULL, "not found")
+    assert judge(launched(), Observation(State.PENDING, failure=hopeless), executor, NONE) is hopeless
+
+
+def test_container_that_is_gone_is_asked_after(
+    executor: ContainerExecutor, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert judge(launched(accepted=True), None, executor, NONE) is None
+    preempted = Failure(Cause.PREEMPTED, "for another")
+    monkeypatch.setattr(executor.engine, "reason", preempted)
+    assert judge(launched(accepted=True), None, executor, NONE) is preempted
+
+
+def test_another_process_under_the_same_name_is_not_ours(executor: ContainerExecutor, clock: list[float]) -> None:
+    one = launched()
+    assert judge(one, Observation(State.RUNNING, identity="first"), executor, NONE) is None
+    assert judge(one, Observation(State.RUNNING), executor, NONE) is None
+    assert judge(one, Observation(State.RUNNING, identity="first"), executor, NONE) is None
+    found = judge(one, Observation(State.RUNNING, identity="second"), executor, NONE)
+    assert found == Failure(Cause.DELETED, "another took its place")
