@@ -18,6 +18,7 @@ from tests.conftest import unavailable
 from tests.containers.fixtures import OpenKubernetes
 from tests.contracts.container_executor import (
     ANOTHER_DIGEST,
+    FOR_EVER,
     GONE_SECONDS,
     STEPS,
     Story,
@@ -79,7 +80,7 @@ def test_step_that_finds_no_node_goes_on_on_the_fallback_pool(deployment: Kubern
 
 
 def test_preempted_step_goes_on_on_the_fallback_pool(deployment: KubernetesDeployment) -> None:
-    run_id = deployment.launch("on_spot", run_config=sleeping(20, "on_spot"))
+    run_id = deployment.launch("on_spot", run_config=sleeping(FOR_EVER, "on_spot"))
     story = Story(deployment, run_id)
     deployment.wait_until(lambda: "second 2" in story.log("on_spot"), run_id)
     (before,) = deployment.step_pods(run_id)
@@ -87,6 +88,7 @@ def test_preempted_step_goes_on_on_the_fallback_pool(deployment: KubernetesDeplo
     with preempting(deployment):
         deployment.wait_until(lambda: len(story.placements()) == 2, run_id)
         (after,) = [pod for pod in deployment.step_pods(run_id) if pod["metadata"]["uid"] != before["metadata"]["uid"]]
+        deployment.release(run_id)
         deployment.wait(run_id)
     assert [placement["pool"] for placement in story.placements()] == ["gpu-spot", "gpu"]
     assert after["spec"]["nodeSelector"] == {"pool": "gpu"}
@@ -95,13 +97,15 @@ def test_preempted_step_goes_on_on_the_fallback_pool(deployment: KubernetesDeplo
 
 
 def test_step_on_a_node_that_does_not_answer_goes_on_elsewhere(deployment: KubernetesDeployment) -> None:
-    run_id = deployment.launch("on_spot", run_config=sleeping(100, "on_spot"))
+    run_id = deployment.launch("on_spot", run_config=sleeping(FOR_EVER, "on_spot"))
     story = Story(deployment, run_id)
     deployment.wait_until(lambda: "second 2" in story.log("on_spot"), run_id)
     with without_kubelet("spot-0"):
         deployment.wait_until(lambda: "its node spot-0 is not ready" in story.said(), run_id)
         deployment.wait_until(lambda: len(story.placements()) == 2, run_id)
-        # The first process goes on where nobody can end it; what it says does not count any more.
+        # The first process goes on where nobody can end it, and succeeds while the second one starts; what it says does
+        # not count any more.
+        deployment.release(run_id)
         deployment.wait(run_id)
     assert [placement["pool"] for placement in story.placements()] == ["gpu-spot", "gpu"]
     assert Cause.NODE_LOST.value in story.said()

@@ -171,6 +171,14 @@ class Deployment:
         pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
+    def release(self, run_id: str) -> None:
+        """Let the steps of a run that count the seconds end now; see ``tests.containers.steps``."""
+        import boto3
+
+        from tests.containers.steps import released_key
+
+        boto3.client("s3").put_object(Bucket=BUCKET, Key=released_key(run_id))
+
     @contextmanager
     def daemon(self) -> Iterator[None]:
         """Dagster's own daemon, as a process: queue, run monitoring, backfills, schedules, sensors."""

@@ -20,6 +20,8 @@ from tests.containers.deployment import Deployment
 STEPS = "tests.containers.steps"
 ANOTHER_DIGEST = f"sha256:{'f' * 64}"
 """One that no image has. containerd reports the first of an image's digests, and this one sorts last."""
+FOR_EVER = 900
+"""Seconds of a step that goes on until the test lets it end."""
 GONE_SECONDS = 150
 """How long what has ended may still be listed: a kubelet that misses a container's end tidies up once a minute."""
 
@@ -159,9 +161,11 @@ class ContainerExecutorContract(ABC):
         assert "gpu-spot" in failure["message"]
 
     def test_step_whose_container_is_removed_is_run_again_at_once(self, deployment: Deployment) -> None:
-        run_id = deployment.launch("sleeper", run_config=sleeping(15))
+        run_id = deployment.launch("sleeper", run_config=sleeping(FOR_EVER))
         deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log("sleeper"), run_id)
         self.delete_container(deployment, run_id)
+        deployment.wait_until(lambda: len(Story(deployment, run_id).placements()) == 2, run_id)
+        deployment.release(run_id)
         deployment.wait(run_id)
         assert [placement["number"] for placement in Story(deployment, run_id).placements()] == [0, 1]
         assert "1. interruption on pool cpu" in Story(deployment, run_id).said()
@@ -169,12 +173,13 @@ class ContainerExecutorContract(ABC):
 
     def test_same_container_goes_on_under_the_run_workers_successor(self, deployment: Deployment) -> None:
         with deployment.daemon():
-            run_id = deployment.launch("sleeper", "after_sleeper", run_config=sleeping(75))
+            run_id = deployment.launch("sleeper", "after_sleeper", run_config=sleeping(FOR_EVER))
             deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log("sleeper"), run_id)
             (before,) = self.containers(deployment, run_id)
             self.delete_run_worker(deployment, run_id)
             deployment.wait_until(lambda: "Took over" in Story(deployment, run_id).said(), run_id)
             (after,) = [each for each in self.containers(deployment, run_id) if each["running"]]
+            deployment.release(run_id)
             deployment.wait(run_id)
         assert after["id"] == before["id"]
         assert [placement["step"] for placement in Story(deployment, run_id).placements()] == [
@@ -187,7 +192,7 @@ class ContainerExecutorContract(ABC):
     def test_successor_takes_over_after_a_delayed_retry_and_beyond_a_page_of_events(
         self, deployment: Deployment, asset: str
     ) -> None:
-        config = sleeping(75, asset) if asset == "talkative" else {}
+        config = sleeping(FOR_EVER, asset) if asset == "talkative" else {}
         with deployment.daemon():
             run_id = deployment.launch(asset, run_config=config)
             deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log(asset), run_id)
@@ -195,6 +200,7 @@ class ContainerExecutorContract(ABC):
             self.delete_run_worker(deployment, run_id)
             deployment.wait_until(lambda: "Took over" in Story(deployment, run_id).said(), run_id)
             (after,) = [each for each in self.containers(deployment, run_id) if each["running"]]
+            deployment.release(run_id)
             deployment.wait(run_id)
         assert after["id"] == before["id"]
 
