@@ -22,7 +22,7 @@ def kubernetes_deployment(
 
 
 class TestKubernetesExecutor(ContainerExecutorContract):
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def deployment(self, kubernetes_deployment: KubernetesDeployment) -> KubernetesDeployment:  # type: ignore[override]
         return kubernetes_deployment
 

@@ -25,7 +25,6 @@ def released_key(run_id: str) -> str:
     return f"released/{run_id}"
 
 
-
 @dataset(pool="cpu", partitions_def=days)
 def numbers(context: dg.AssetExecutionContext) -> pd.DataFrame:
     """The day's number."""
@@ -93,6 +92,12 @@ def raises_once(context: dg.AssetExecutionContext) -> None:
     """Fails, and is retried by its own policy."""
     if context.retry_number == 0:
         raise ValueError("the first attempt fails")
+
+
+@runs_in(pool="cpu")
+@dg.asset(retry_policy=dg.RetryPolicy(max_retries=1, delay=1))
+def in_no_image() -> None:
+    """Is retried by its own policy, if it ever runs."""
 
 
 @runs_in(pool="cpu")

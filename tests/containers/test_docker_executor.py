@@ -33,7 +33,7 @@ def docker_deployment(open_docker: OpenDocker, image_with: Callable[..., str]) -
 
 
 class TestDockerExecutor(ContainerExecutorContract):
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def deployment(self, docker_deployment: DockerDeployment) -> DockerDeployment:  # type: ignore[override]
         return docker_deployment
 
