@@ -83,24 +83,29 @@ class ContainerExecutorContract(ABC):
     """The suite; the engine's class says how to look at it from outside."""
 
     @pytest.fixture(scope="class")
+    @classmethod
     @abstractmethod
-    def deployment(self) -> Iterator[Deployment]:
+    def deployment(cls) -> Iterator[Deployment]:
         """The target at work with `STEPS`."""
 
+    @classmethod
     @abstractmethod
-    def containers(self, deployment: Deployment, run_id: str) -> list[Mapping[str, Any]]:
+    def containers(cls, deployment: Deployment, run_id: str) -> list[Mapping[str, Any]]:
         """What is there of a run's steps: name, labels, image, memory limit (bytes), running."""
 
+    @classmethod
     @abstractmethod
-    def delete_container(self, deployment: Deployment, run_id: str) -> None:
+    def delete_container(cls, deployment: Deployment, run_id: str) -> None:
         """Have the run's only step container removed from outside."""
 
+    @classmethod
     @abstractmethod
-    def delete_run_worker(self, deployment: Deployment, run_id: str) -> None:
+    def delete_run_worker(cls, deployment: Deployment, run_id: str) -> None:
         """Have the run's worker removed from outside."""
 
     @pytest.fixture(scope="class")
-    def launched(self, deployment: Deployment) -> Launched:
+    @classmethod
+    def launched(cls, deployment: Deployment) -> Launched:
         """What needs no hand while it runs."""
         absent = f"{deployment.image.partition('@')[0]}@{ANOTHER_DIGEST}"
         overrides = {"sleeper": {"pool": "small", "memory": "400Mi"}}
@@ -113,25 +118,28 @@ class ContainerExecutorContract(ABC):
         )
 
     @pytest.fixture(scope="class")
-    def harmed(self, deployment: Deployment, launched: Launched) -> "Story":
+    @classmethod
+    def harmed(cls, deployment: Deployment, launched: Launched) -> "Story":
         """The run of `HARMED`, which has ended."""
         deployment.wait(launched.harmed, status="FAILURE")
         return Story(deployment, launched.harmed)
 
     @pytest.fixture(scope="class")
-    def canceled(self, deployment: Deployment) -> Canceled:
+    @classmethod
+    def canceled(cls, deployment: Deployment) -> Canceled:
         """A step that lets itself be ended, and one that does not."""
         sleeper = deployment.launch("sleeper", run_config=sleeping(FOR_EVER), tags={"team": "tests"})
         deaf = deployment.launch("deaf")
-        self._wait_for_second(3, deployment, sleeper, "sleeper")
-        (container,) = self.containers(deployment, sleeper)
-        self._wait_for_second(1, deployment, deaf, "deaf")
+        cls._wait_for_second(3, deployment, sleeper, "sleeper")
+        (container,) = cls.containers(deployment, sleeper)
+        cls._wait_for_second(1, deployment, deaf, "deaf")
         for run_id in (sleeper, deaf):
             deployment.terminate(run_id)
         return Canceled(sleeper, container, deaf)
 
     @pytest.fixture(scope="class")
-    def taken_over(self, deployment: Deployment) -> Mapping[str, TakenOver]:
+    @classmethod
+    def taken_over(cls, deployment: Deployment) -> Mapping[str, TakenOver]:
         """Runs of steps that went on under their workers' successors, by asset."""
         with deployment.daemon():
             runs = {
@@ -141,13 +149,13 @@ class ContainerExecutorContract(ABC):
             }
             before, after = {}, {}
             for asset, run_id in runs.items():
-                self._wait_for_second(2, deployment, run_id, asset)
-                (before[asset],) = [each for each in self.containers(deployment, run_id) if each["running"]]
+                cls._wait_for_second(2, deployment, run_id, asset)
+                (before[asset],) = [each for each in cls.containers(deployment, run_id) if each["running"]]
             for run_id in runs.values():
-                self.delete_run_worker(deployment, run_id)
+                cls.delete_run_worker(deployment, run_id)
             for asset, run_id in runs.items():
                 deployment.wait_until(lambda run=run_id: "Took over" in Story(deployment, run).said(), run_id)
-                (after[asset],) = [each for each in self.containers(deployment, run_id) if each["running"]]
+                (after[asset],) = [each for each in cls.containers(deployment, run_id) if each["running"]]
                 deployment.release(run_id)
             for run_id in runs.values():
                 deployment.wait(run_id)
@@ -282,13 +290,15 @@ class ContainerExecutorContract(ABC):
     ) -> None:
         assert taken_over[asset].after == taken_over[asset].before
 
-    def _wait_for_second(self, number: int, deployment: Deployment, run_id: str, asset: str) -> None:
+    @classmethod
+    def _wait_for_second(cls, number: int, deployment: Deployment, run_id: str, asset: str) -> None:
         """Wait until a counting step has printed that it is in a second."""
         deployment.wait_until(lambda: f"second {number}" in Story(deployment, run_id).log(asset), run_id)
 
-    def _wait_until_gone(self, deployment: Deployment, run_id: str) -> None:
+    @classmethod
+    def _wait_until_gone(cls, deployment: Deployment, run_id: str) -> None:
         """Wait until nothing is left of a run's steps."""
-        deployment.wait_until(lambda: not self.containers(deployment, run_id), run_id, seconds=GONE_SECONDS)
+        deployment.wait_until(lambda: not cls.containers(deployment, run_id), run_id, seconds=GONE_SECONDS)
 
 
 @dataclass(frozen=True)
