@@ -45,8 +45,19 @@ def deployment(open_kubernetes: OpenKubernetes, image_with: Callable[..., str]) 
         yield opened
 
 
-def test_impossible_request_is_told_at_once_and_fails_at_the_pools_deadline(deployment: KubernetesDeployment) -> None:
-    run = deployment.run("sleeper", run_config={**sleeping(0), **overriding("*", pool="impatient")}, status="FAILURE")
+@pytest.fixture(scope="module")
+def on_pools(deployment: KubernetesDeployment) -> Mapping[str, str]:
+    """Runs by the pool that their step was sent to, side by side."""
+    pools = ("impatient", "unknown", "nowhere")
+    return {
+        pool: deployment.launch("sleeper", run_config={**sleeping(0), **overriding("*", pool=pool)}) for pool in pools
+    }
+
+
+def test_impossible_request_is_told_at_once_and_fails_at_the_pools_deadline(
+    deployment: KubernetesDeployment, on_pools: Mapping[str, str]
+) -> None:
+    run = deployment.wait(on_pools["impatient"], status="FAILURE")
     story = Story(deployment, run.run_id)
     failure = story.failure()
     assert failure["cls_name"] == Cause.UNSCHEDULABLE.name
@@ -61,8 +72,10 @@ def test_impossible_request_is_told_at_once_and_fails_at_the_pools_deadline(depl
     assert deployment.step_pods(run.run_id) == []
 
 
-def test_step_whose_pod_is_refused_fails_soon_and_is_not_tried_elsewhere(deployment: KubernetesDeployment) -> None:
-    run = deployment.run("sleeper", run_config={**sleeping(0), **overriding("*", pool="unknown")}, status="FAILURE")
+def test_step_whose_pod_is_refused_fails_soon_and_is_not_tried_elsewhere(
+    deployment: KubernetesDeployment, on_pools: Mapping[str, str]
+) -> None:
+    run = deployment.wait(on_pools["unknown"], status="FAILURE")
     story = Story(deployment, run.run_id)
     failure = story.failure()
     assert failure["cls_name"] == Cause.CONFIGURATION.name
@@ -72,8 +85,10 @@ def test_step_whose_pod_is_refused_fails_soon_and_is_not_tried_elsewhere(deploym
     assert story.time_of(dg.DagsterEventType.STEP_FAILURE) - ordered < 10, "the cause is promised within ten seconds"
 
 
-def test_step_that_finds_no_node_goes_on_on_the_fallback_pool(deployment: KubernetesDeployment) -> None:
-    run = deployment.run("sleeper", run_config={**sleeping(0), **overriding("*", pool="nowhere")})
+def test_step_that_finds_no_node_goes_on_on_the_fallback_pool(
+    deployment: KubernetesDeployment, on_pools: Mapping[str, str]
+) -> None:
+    run = deployment.wait(on_pools["nowhere"])
     story = Story(deployment, run.run_id)
     assert [placement["pool"] for placement in story.placements()] == ["nowhere", "cpu"]
     assert "Going on on pool cpu" in story.said()

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ LOCATION = "tests"
 _LOOPBACK = "127.0.0.1"
 _DEADLINE_SECONDS = 600
 """No promise to anyone: only then does a test give up, since a busy machine may pull an image for minutes."""
-_POLL_SECONDS = 0.3
+_POLL_SECONDS = 0.4
 
 
 @dataclass
@@ -293,18 +294,23 @@ class DockerDeployment(Deployment):
 
     def containers(self, label: str) -> list[dict[str, Any]]:
         """What the engine says of containers with a label (``name`` or ``name=value``), those that ended included."""
-        listed = subprocess.run(
-            ["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={label}"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        names = listed.stdout.split()
-        if not names:
-            return []
-        # One that goes away in between leaves the others.
-        found = subprocess.run(["docker", "inspect", *names], capture_output=True, text=True, check=False)
-        return list(json.loads(found.stdout))
+        from docker.errors import NotFound
+
+        found = []
+        for listed in self._engine.containers(all=True, filters={"label": label}):
+            with suppress(NotFound):  # one that goes away in between leaves the others
+                found.append(self._engine.inspect_container(listed["Id"]))
+        return found
+
+    def close(self) -> None:
+        """Leave the engine."""
+        self._engine.close()
+
+    @cached_property
+    def _engine(self) -> Any:
+        import docker
+
+        return docker.APIClient(**docker.utils.kwargs_from_env())
 
     def step_containers(self, run_id: str) -> list[dict[str, Any]]:
         """The containers of a run's steps."""
@@ -352,6 +358,7 @@ def docker_deployment(
             yield deployment
         finally:
             _remove_containers(deployment)
+            deployment.close()
 
 
 def _remove_containers(deployment: DockerDeployment) -> None:
