@@ -134,10 +134,11 @@ $(TORCH)/.torch: uv.lock pyproject.toml
 		|| { rm -f $(TORCH)/.installed && $(MAKE) --no-print-directory setup VENV=$(TORCH) EXTRAS="$(EXTRAS) --extra torch"; }
 	@touch $@
 
+# More workers than the two cores that this is meant for: a third of the time goes by waiting for containers to come and go.
 # PYTEST_OPTIONS names fewer tests, as in PYTEST_OPTIONS="-n 0 -k docker".
 test-containers: setup  ## Run those too, on an engine and a cluster made here (Debian, root), or on KUBECONFIG's
 	@if [ -z "$$KUBECONFIG" ]; then exports="$$(tests/cluster/kube up)" || exit $$?; eval "$$exports"; fi; \
-		$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --timeout 900 tests/cluster tests/containers $(PYTEST_OPTIONS)
+		$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --timeout 1800 tests/cluster tests/containers $(PYTEST_OPTIONS)
 
 check: setup  ## Check format, lint and types, and that the lock is current
 	@$(BIN)/ruff format --check .

@@ -11,7 +11,7 @@ import pytest
 from tests.oci_registry import OciRegistry
 
 # Here, because pytest takes plug-ins from the topmost conftest alone, and both folders share one set of servers.
-pytest_plugins = ["tests.containers.fixtures"]
+pytest_plugins = ["tests.containers.fixtures", "tests.containers.longest_first"]
 
 COMPLETE_VARIABLE = "ML_ASSETS_TESTS_COMPLETE"
 

@@ -122,7 +122,7 @@ def kubectl(*arguments: str, given: str | None = None) -> str:
         AssertionError: it fails.
     """
     done = subprocess.run(
-        ["kubectl", *arguments], input=given, capture_output=True, text=True, timeout=400, check=False
+        ["kubectl", *arguments], input=given, capture_output=True, text=True, timeout=1000, check=False
     )
     assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
     return done.stdout

@@ -81,7 +81,7 @@ class Kustomized:
         """
         for name in deployments:
             try:
-                self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
+                self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=900s")
             except AssertionError:
                 raise AssertionError(
                     self.kubectl("get", "pods", "--output=wide")
@@ -102,7 +102,7 @@ class Kustomized:
         """
         command = [str(_TARGET / "jobs" / "run"), what, self.namespace]
         environment = {**os.environ, "POSTGRES_IMAGE": self.postgres_image}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500, check=False)
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
         return done.stdout
 

@@ -176,7 +176,7 @@ def without_kubelet(node: str) -> Iterator[None]:
         yield
     finally:
         os.kill(process, signal.SIGCONT)
-        kubectl("wait", "--for=condition=Ready", f"node/{node}", "--timeout=90s")
+        kubectl("wait", "--for=condition=Ready", f"node/{node}", "--timeout=600s")
 
 
 def _idle(name: str, image: str) -> Mapping[str, Any]:

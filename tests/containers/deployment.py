@@ -30,7 +30,7 @@ from tests.ports import accepts, free_port
 PROJECT = Path(__file__).parents[2]
 LOCATION = "tests"
 _LOOPBACK = "127.0.0.1"
-_DEADLINE_SECONDS = 600
+_DEADLINE_SECONDS = 900
 """No promise to anyone: only then does a test give up, since a busy machine may pull an image for minutes."""
 _POLL_SECONDS = 0.4
 

@@ -21,7 +21,7 @@ from tests.containers.ground import Ground
 from tests.containers.train_image import pinned
 from tests.contracts.container_executor import STEPS, ContainerExecutorContract, Story, overriding, variables
 
-SECONDS = 60
+SECONDS = 600
 
 
 @pytest.fixture(scope="module")

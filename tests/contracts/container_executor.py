@@ -32,7 +32,7 @@ ANOTHER_DIGEST = f"sha256:{'f' * 64}"
 """One that no image has. containerd reports the first of an image's digests, and this one sorts last."""
 FOR_EVER = 900
 """Seconds of a step that goes on until the test lets it end."""
-GONE_SECONDS = 150
+GONE_SECONDS = 600
 """How long what has ended may still be listed: a kubelet that misses a container's end tidies up once a minute."""
 
 
