@@ -178,7 +178,7 @@ class Deployment:
 
         from tests.containers.steps import released_key
 
-        boto3.client("s3").put_object(Bucket=BUCKET, Key=released_key(run_id))
+        boto3.client("s3").put_object(Bucket=BUCKET, Key=released_key(run_id), ACL="public-read")
 
     @contextmanager
     def daemon(self) -> Iterator[None]:
