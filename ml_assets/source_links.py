@@ -7,7 +7,6 @@ from pathlib import Path
 import dagster as dg
 
 from ml_assets.artifacts.io_manager import KIND_METADATA
-from ml_assets.artifacts.metadata import repository_page
 from ml_assets.resources.errors import SourceError
 from ml_assets.resources.git.source import BAKED_SOURCE, read_source
 from ml_assets.resources.provenance import ArtifactKind
@@ -52,7 +51,7 @@ def _file_pages(root: Path) -> str | None:
     except SourceError:
         # The next materialization says what is wrong; until then people may still look at what there is.
         return None
-    page = repository_page(source.repository)
+    page = source.repository_page
     if page is None or source.commit is None or source.dirty:
         return None
     host = page.split("/")[2]

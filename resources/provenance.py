@@ -4,6 +4,7 @@ The writer (the factories) and the readers (lineage, the CLI, the sensors) share
 variable name from here, and from nowhere else.
 """
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -84,6 +85,8 @@ REPRODUCTION_METADATA = "ml_assets/reproduction"
 
 TRACKED_METADATA = "ml_assets/tracked"
 """Metadata entry of an observation: where people track a dataset with DVC in git, as JSON."""
+
+_SSH = re.compile(r"(?:ssh://)?[^@/]+@(?P<host>[^:/]+)(?::\d+/|[:/])(?P<path>.+)")
 
 
 class ImageLabels:
@@ -169,6 +172,16 @@ class Source(_Part):
     diff_digest: str | None = None
     """Digest of every difference from the commit, untracked files included; None when clean."""
     repository: str | None = None
+    """Address of the remote."""
+
+    @property
+    def repository_page(self) -> str | None:
+        """Return the web page of the repository, or None where its address does not tell."""
+        if self.repository is None:
+            return None
+        ssh = _SSH.fullmatch(self.repository)
+        page = f"https://{ssh['host']}/{ssh['path']}" if ssh else self.repository
+        return page.removesuffix("/").removesuffix(".git") if page.startswith("https://") else None
 
 
 class Launch(_Part):

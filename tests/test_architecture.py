@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -117,14 +118,33 @@ def test_every_exception_is_exported_and_every_one_of_ours_is_in_the_tree() -> N
     assert strays == []
 
 
-def test_heavy_libraries_are_not_loaded_with_the_code_location() -> None:
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """What an interpreter has loaded after the factories' imports, and after the code location's."""
     code = (
-        "import sys; from ml_assets.definitions import defs; defs();"
-        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+        "import json, sys; import ml_assets.artifacts.factory; "
+        "from ml_assets import datasets, features, images, models, tracked; factories = list(sys.modules);"
+        "from ml_assets.definitions import defs; defs();"
+        "print(json.dumps({'factories': factories, 'code location': list(sys.modules)}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    return {after: set(names) for after, names in json.loads(done.stdout).items()}
+
+
+def test_heavy_libraries_are_not_loaded_with_the_code_location(loaded: dict[str, set[str]]) -> None:
+    assert sorted(loaded["code location"].intersection(HEAVY)) == []
+
+
+def test_no_step_loads_lineage_or_what_renders_it(loaded: dict[str, set[str]]) -> None:
+    assert sorted(loaded["code location"] & {"rich", "ml_assets.lineage"}) == []
+
+
+def test_artifacts_stand_below_executors(loaded: dict[str, set[str]]) -> None:
+    assert "ml_assets.executors" not in loaded["factories"]
+    above = {path: set(_imported(path)) for path in MODULES if path.parts[:2] == ("ml_assets", "artifacts")}
+    rooms = ("ml_assets.executors", "ml_assets.lineage")
+    assert {str(path): name for path, names in above.items() for name in names if name.startswith(rooms)} == {}
 
 
 def test_no_tracked_file_names_the_host_of_a_registry() -> None:

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import numbers
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,6 @@ __all__ = [
     "frame_metadata",
     "model_metadata",
     "png",
-    "repository_page",
     "shown",
 ]
 
@@ -32,7 +30,6 @@ NOT_CONTAINERIZED = "not containerized"
 _PREVIEW_ROWS = 5
 _MOST_INPUTS = 100
 _SIGNIFICANT_DIGITS = 6
-_SSH = re.compile(r"(?:ssh://)?[^@/]+@(?P<host>[^:/]+)(?::\d+/|[:/])(?P<path>.+)")
 
 
 def shown(
@@ -122,15 +119,6 @@ def describe_commit(commit: str | None, dirty: bool | None) -> str:
     return f"{commit[:12]}{'+dirty' if dirty else ''}" if commit else "no commit"
 
 
-def repository_page(repository: str | None) -> str | None:
-    """Page of a repository, from its remote's address; None where there is none to be known."""
-    if repository is None:
-        return None
-    ssh = _SSH.fullmatch(repository)
-    page = f"https://{ssh['host']}/{ssh['path']}" if ssh else repository
-    return page.removesuffix("/").removesuffix(".git") if page.startswith("https://") else None
-
-
 def frame_metadata(frame: "pd.DataFrame") -> dict[str, Any]:
     """Row count, column schema (with the columns that miss values as nullable) and the first rows of a frame."""
     return {
@@ -168,7 +156,7 @@ def png(figure: "Figure | bytes") -> bytes:
 
 
 def _commit(source: Source) -> dg.MetadataValue[Any]:
-    page = repository_page(source.repository)
+    page = source.repository_page
     if page and source.commit and not source.dirty:
         return dg.MetadataValue.url(f"{page}/commit/{source.commit}")
     return dg.MetadataValue.text(f"{source.commit}{'+dirty' if source.dirty else ''}" if source.commit else "no commit")

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from dagster._core.execution.context.system import StepExecutionContext
 
-from ml_assets.executors.placement import Placement, current_placement
+from ml_assets.placement import Placement, current_placement
 from ml_assets.resources.machine.hardware import hardware
 from ml_assets.resources.machine.usage import GpuSampler, Used, process_started_at, sampling_gpus, used
 from ml_assets.resources.pools import parse_memory

@@ -23,7 +23,7 @@ from dagster._core.storage.tags import (
 )
 
 from ml_assets.containers import ContainerSpec
-from ml_assets.executors.placement import current_placement
+from ml_assets.placement import current_placement
 from ml_assets.resources.image_builders.interface import ImageBuilder
 from ml_assets.resources.provenance import Launch, LaunchKind, RunEnvironment, Source
 from ml_assets.resources.settings import operating_system_user

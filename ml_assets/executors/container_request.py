@@ -12,7 +12,7 @@ from dagster._grpc.types import ExecuteStepArgs
 from dagster_shared.serdes import serialize_value
 
 from ml_assets.executors.engine import Order, container_labels
-from ml_assets.executors.placement import Placement
+from ml_assets.placement import Placement
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext

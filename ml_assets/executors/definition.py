@@ -9,7 +9,8 @@ from dagster._core.execution.retries import RetryMode, get_retries_config
 from dagster._core.execution.tags import get_tag_concurrency_limits_config
 
 from ml_assets.executors.launch import ContainerExecutor
-from ml_assets.executors.placement import EVERY_STEP, Placement, PlacementRules, parse_overrides
+from ml_assets.executors.placement import EVERY_STEP, PlacementRules, parse_overrides
+from ml_assets.placement import Placement
 from ml_assets.resources.settings import ContainerSettings
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from ml_assets.executors import run_events
 from ml_assets.executors.engine import Observation, State
 from ml_assets.executors.failures import Cause, Failure, Reaction
-from ml_assets.executors.placement import Placement, PlacementRules
+from ml_assets.executors.placement import PlacementRules
+from ml_assets.placement import Placement
 from ml_assets.resources.provenance import LaunchTimes
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ml_assets.executors.failures import Failure
-from ml_assets.executors.placement import Placement
+from ml_assets.placement import Placement
 from ml_assets.resources.pools import Pool
 
 __all__ = ["RUN_LABEL", "ContainerEngine", "Observation", "Order", "State", "container_labels"]

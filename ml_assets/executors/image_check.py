@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ml_assets.executors.placement import Placement
+from ml_assets.placement import Placement
 from ml_assets.resources.errors import RegistryError
 from ml_assets.resources.identity import ImageReference
 

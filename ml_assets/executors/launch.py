@@ -26,9 +26,10 @@ from ml_assets.executors.diagnosis import Launched, Waiting, compare_image, judg
 from ml_assets.executors.engine import ContainerEngine, Observation
 from ml_assets.executors.event_tail import EventTail, launch_of_event
 from ml_assets.executors.failures import REPLACED_EXIT, Cause, Failure
-from ml_assets.executors.placement import Placement, PlacementRules, RunPlacements
+from ml_assets.executors.placement import PlacementRules, RunPlacements
 from ml_assets.executors.pool_slots import PoolSlots, priority_of
 from ml_assets.executors.resume import KnownLaunch, forget_outputs, replay
+from ml_assets.placement import Placement
 from ml_assets.resources.errors import EngineRefused, EngineUnreachable, MlAssetsError
 from ml_assets.resources.pools import Override
 

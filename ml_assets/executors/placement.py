@@ -1,21 +1,20 @@
-"""Where one step runs: what its definition says, over it what settings say, over that what the run says."""
+"""The rules that place a step: its definition, over it settings, over those the run's overrides."""
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ml_assets.containers import IMAGES_GROUP, ContainerSpec, placed_image
 from ml_assets.executors.run_images import image_record
+from ml_assets.placement import Placement, pool_resources
 from ml_assets.resources.errors import PlacementError
 from ml_assets.resources.identity import ImageReference
-from ml_assets.resources.pools import Override, Pool, parse_memory, print_memory
+from ml_assets.resources.pools import Override, Pool
 from ml_assets.resources.provenance import OVERRIDES_TAG
 from ml_assets.resources.settings import ContainerSettings
 
@@ -26,82 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVERY_STEP",
-    "Placement",
     "PlacementRules",
     "RunPlacements",
-    "current_placement",
     "parse_overrides",
-    "placed",
     "step_names",
     "suggestion",
 ]
 
 EVERY_STEP = "*"
 """Key of an override that holds for all steps of the run."""
-
-
-class Placement(BaseModel):
-    """Where one launch of a step runs. It is told to the step, and written to the event log with the launch."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    step: str
-    number: int = 0
-    """How many containers this step had in this run before this one."""
-    image: str
-    """Image reference by digest."""
-    image_asset: str | None = None
-    """Image asset that the reference is of; None where it was pinned by digest."""
-    index_digest: str | None = None
-    environment_digest: str | None = None
-    pool: str
-    cpus: float
-    memory: str
-    accelerators: int = 0
-    check_accelerators: bool = True
-    price_per_hour: float | None = None
-    """The pool's."""
-    run_seconds: int | None = None
-    builds: bool = False
-    """Whether the step makes an image, and so has to reach BuildKit."""
-    code_versions: dict[str, str] = {}
-    """Code version that the code location expects of each asset that the step makes; empty where it is pinned."""
-    interruptions: int = 0
-    """How often the step was interrupted on this pool."""
-    override: Override = Override()
-    """What was said of this step's resources, whatever its pool."""
-
-    def again(self, **changes: Any) -> "Placement":
-        """The next launch of the same step."""
-        return self.model_copy(update={"number": self.number + 1, **changes})
-
-    def with_more_memory(self, pool: Pool) -> "Placement | None":
-        """The next launch with twice the memory, up to the pool's cap; None where there is no more to give."""
-        now = parse_memory(self.memory)
-        cap = parse_memory(pool.memory_cap) if pool.memory_cap else now
-        return self.again(memory=print_memory(min(2 * now, cap))) if cap > now else None
-
-    def on(self, name: str, pool: Pool) -> "Placement":
-        """The next launch on another pool, with that pool's resources."""
-        return self.again(pool=name, interruptions=0, **_resources(pool, self.override))
-
-
-_current: ContextVar[Placement | None] = ContextVar("ml_assets_placement", default=None)
-
-
-def current_placement() -> Placement | None:
-    """Where the running step runs; None where it is a plain process."""
-    return _current.get()
-
-
-@contextmanager
-def placed(placement: Placement) -> Iterator[None]:
-    """Let a step's code know where it runs."""
-    token = _current.set(placement)
-    try:
-        yield
-    finally:
-        _current.reset(token)
 
 
 @dataclass(frozen=True)
@@ -176,7 +108,7 @@ class RunPlacements:
             **image,
             run_seconds=self.rules.containers.check_seconds if subject.is_check else pool.run_seconds,
             override=over,
-            **_resources(pool, over),
+            **pool_resources(pool, over),
         )
 
     def unmatched(self, plan: "ExecutionPlan") -> dict[str, str]:
@@ -316,16 +248,6 @@ def _image_of(key: dg.AssetKey, job: "JobDefinition") -> str | None:
     spec = ContainerSpec.from_tags(assets.op.tags)
     image = placed_image(spec, assets)
     return image.to_user_string() if image else None
-
-
-def _resources(pool: Pool, over: Override) -> dict[str, Any]:
-    return {
-        "cpus": over.cpus or pool.cpus,
-        "memory": over.memory or pool.memory,
-        "accelerators": pool.accelerators if over.accelerators is None else over.accelerators,
-        "check_accelerators": pool.check_accelerators,
-        "price_per_hour": pool.price_per_hour,
-    }
 
 
 def parse_overrides(tree: Any) -> dict[str, Override]:

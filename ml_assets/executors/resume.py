@@ -9,7 +9,7 @@ from dagster._core.event_api import EventLogRecord
 from dagster._core.events import DagsterEvent, DagsterEventType
 
 from ml_assets.executors.event_tail import launch_of_event
-from ml_assets.executors.placement import Placement
+from ml_assets.placement import Placement
 from ml_assets.resources.provenance import PLACEMENT_METADATA
 
 if TYPE_CHECKING:

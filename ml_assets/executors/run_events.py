@@ -10,7 +10,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from ml_assets.executors.engine import ContainerEngine
 from ml_assets.executors.failures import Failure, Reaction
-from ml_assets.executors.placement import Placement
+from ml_assets.placement import Placement
 from ml_assets.resources.errors import MlAssetsError
 from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, PLACEMENT_METADATA, LaunchTimes
 

@@ -31,8 +31,8 @@ from ml_assets.executors.container_request import unpacked
 from ml_assets.executors.database_retry import answered, ride_out_outages
 from ml_assets.executors.event_tail import launch_of_event
 from ml_assets.executors.failures import INTERRUPTED_EXIT, REPLACED_EXIT
-from ml_assets.executors.placement import Placement, placed
 from ml_assets.executors.resume import placement_of
+from ml_assets.placement import Placement, placed
 from ml_assets.resources.errors import AcceleratorUnavailable, CodeMismatch, PlacementError
 from ml_assets.resources.machine.hardware import hardware
 from ml_assets.resources.provenance import LAUNCH_EVENT_TAG

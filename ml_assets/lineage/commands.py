@@ -243,9 +243,9 @@ def _provenance(
     from. The statement is not signed. The MLflow run of a model holds the
     same, of what it read alone, as the artifact provenance.json.
     """
-    from ml_assets.artifacts.statement import render_statement
     from ml_assets.definitions import model_registry, open_instance, settings
     from ml_assets.lineage.service import Lineage
+    from ml_assets.lineage.statement import render_statement
 
     chosen = settings()
     with open_instance(chosen) as instance:

@@ -11,7 +11,6 @@ from string import Template
 from typing import Any, Final
 
 from ml_assets.addresses import Addresses
-from ml_assets.artifacts.metadata import repository_page
 from ml_assets.lineage.graph import LineageGraph, Node, Trace
 from ml_assets.lineage.layout import NODE_SIZE, lay_out
 from ml_assets.lineage.rendering import facts
@@ -142,7 +141,7 @@ def _node(node: Node, record: ProvenanceRecord | None, addresses: Addresses) -> 
 
 
 def _links(node: Node, record: ProvenanceRecord | None, addresses: Addresses) -> dict[str, Any]:
-    repository = repository_page(record.source.repository) if record else None
+    repository = record.source.repository_page if record else None
     return {
         "asset in Dagster": addresses.asset(AssetPartition(node.asset, node.partition)),
         "run in Dagster": node.dagster_run and addresses.run(node.dagster_run),

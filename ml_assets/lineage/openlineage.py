@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from ml_assets.artifacts.metadata import repository_page
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
 from ml_assets.resources.errors import LineageError
 from ml_assets.resources.identity import AssetPartition
@@ -183,7 +182,7 @@ class _Telling:
         facets: dict[str, Any] = {
             "jobType": job_type_job.JobTypeJobFacet("BATCH", "DAGSTER", "ASSET", producer=_PRODUCER)
         }
-        page = repository_page(record.source.repository) if record else None
+        page = record.source.repository_page if record else None
         if page and node.commit:
             facets["sourceCodeLocation"] = source_code_location_job.SourceCodeLocationJobFacet(
                 "git", f"{page}/tree/{node.commit}", repoUrl=page, version=node.commit, producer=_PRODUCER

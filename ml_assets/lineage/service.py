@@ -9,7 +9,6 @@ from typing import Any, Final, TypeVar
 
 import dagster as dg
 
-from ml_assets.artifacts.statement import provenance_statement
 from ml_assets.lineage.code_location import CodeLocation
 from ml_assets.lineage.deletion_log import Ledger
 from ml_assets.lineage.difference import Difference, Origin, differences
@@ -19,6 +18,7 @@ from ml_assets.lineage.index.index import open_index
 from ml_assets.lineage.model_aliases import Registered
 from ml_assets.lineage.questions import NODE_LIMIT, Question
 from ml_assets.lineage.staleness import Staleness
+from ml_assets.lineage.statement import origin_statement
 from ml_assets.lineage.why import Summary, Why, explain, summarize
 from ml_assets.resources.errors import LineageError, TrackingError, UnknownReference
 from ml_assets.resources.provenance import ArtifactKind, ProvenanceRecord
@@ -128,7 +128,7 @@ class Lineage:
                 next_step=f"see what it came from: ml-assets trace '{origin.node.id}' --up",
             )
         upstream = [node for node in origin.upstream.nodes.values() if node.id != origin.node.id]
-        return provenance_statement(origin.record, upstream)
+        return origin_statement(origin.record, upstream)
 
     def diff(self, first: str, second: str, *, limit: int = NODE_LIMIT) -> tuple[Difference, ...]:
         """What differs between the origins of two artifacts, the most likely cause first; raises as `origin`."""

@@ -13,8 +13,8 @@ from dagster._core.storage.tags import MAX_RETRIES_TAG, REPOSITORY_LABEL_TAG
 
 from ml_assets.executors.database_retry import ride_out_outages
 from ml_assets.executors.event_tail import EventTail
-from ml_assets.executors.placement import Placement
 from ml_assets.executors.resume import placement_of
+from ml_assets.placement import Placement
 from ml_assets.reproduction.job import JOB_NAME, OP_NAME, REFUSAL_METADATA, reproduction_job
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.verdict import Verdict

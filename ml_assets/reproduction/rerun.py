@@ -15,7 +15,7 @@ from dagster._core.definitions.partitions.context import partition_loading_conte
 from dagster._loggers import default_loggers
 
 from ml_assets.artifacts.io_manager import KIND_METADATA, STORAGE_KEY, ArtifactStorage
-from ml_assets.executors.placement import current_placement
+from ml_assets.placement import current_placement
 from ml_assets.reproduction.pinning import fetch_inputs, past_inputs, seed
 from ml_assets.resources.errors import MlAssetsError, ReproductionRefused
 from ml_assets.resources.git.source import read_source

@@ -12,7 +12,7 @@ import pytest
 from ml_assets.executors.docker import DockerEngine
 from ml_assets.executors.engine import Observation, Order, State, container_labels
 from ml_assets.executors.failures import Cause
-from ml_assets.executors.placement import Placement
+from ml_assets.placement import Placement
 from ml_assets.resources.pools import Pool
 from ml_assets.resources.settings import ContainerSettings
 from tests.containers.deployment import Deployment, DockerDeployment

@@ -82,3 +82,20 @@ def test_tags_and_labels_are_distinct_and_acceptable_to_mlflow_and_oci() -> None
         values = [value for name, value in vars(names).items() if name.isupper()]
         assert len(set(values)) == len(values)
         assert all(re.fullmatch(r"ml_assets\.[a-z_]+", value) for value in values)
+
+
+@pytest.mark.parametrize(
+    ("repository", "page"),
+    [
+        ("git@github.com:owner/project.git", "https://github.com/owner/project"),
+        ("ssh://git@gitlab.example:2222/group/project.git", "https://gitlab.example/group/project"),
+        ("ssh://git@gitlab.example/group/project", "https://gitlab.example/group/project"),
+        ("https://github.com/owner/project.git", "https://github.com/owner/project"),
+        ("https://github.com/owner/project/", "https://github.com/owner/project"),
+        ("/srv/git/project.git", None),
+        ("file:///srv/git/project.git", None),
+        (None, None),
+    ],
+)
+def test_page_of_a_repository_follows_from_its_remote(repository: str | None, page: str | None) -> None:
+    assert Source(repository=repository).repository_page == page

@@ -13,7 +13,6 @@ from ml_assets.artifacts.metadata import (
     describe_commit,
     frame_metadata,
     model_metadata,
-    repository_page,
     shown,
 )
 from ml_assets.resources.provenance import (
@@ -194,23 +193,6 @@ def test_a_commit_is_described_in_short() -> None:
     assert describe_commit(COMMIT, False) == "0123456789ab"
     assert describe_commit(COMMIT, True) == "0123456789ab+dirty"
     assert describe_commit(None, None) == "no commit"
-
-
-@pytest.mark.parametrize(
-    ("repository", "page"),
-    [
-        ("git@github.com:owner/project.git", "https://github.com/owner/project"),
-        ("ssh://git@gitlab.example:2222/group/project.git", "https://gitlab.example/group/project"),
-        ("ssh://git@gitlab.example/group/project", "https://gitlab.example/group/project"),
-        ("https://github.com/owner/project.git", "https://github.com/owner/project"),
-        ("https://github.com/owner/project/", "https://github.com/owner/project"),
-        ("/srv/git/project.git", None),
-        ("file:///srv/git/project.git", None),
-        (None, None),
-    ],
-)
-def test_page_of_a_repository_follows_from_its_remote(repository: str | None, page: str | None) -> None:
-    assert repository_page(repository) == page
 
 
 def test_what_it_took_can_be_plotted_and_read() -> None:

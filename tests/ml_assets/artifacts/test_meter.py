@@ -7,8 +7,8 @@ import dagster as dg
 import pandas as pd
 
 from ml_assets.datasets import dataset
-from ml_assets.executors.placement import Placement, placed
 from ml_assets.features import feature_set
+from ml_assets.placement import Placement, placed
 from ml_assets.resources.provenance import RECORD_METADATA, Asked, ProvenanceRecord, Usage
 
 PLACEMENT = Placement(

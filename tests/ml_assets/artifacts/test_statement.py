@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from ml_assets.artifacts.statement import provenance_statement
-from ml_assets.lineage.graph import Node, NodeKind
 from ml_assets.resources.provenance import (
     ArtifactKind,
     InputVersion,
@@ -16,7 +15,7 @@ from ml_assets.resources.provenance import (
 )
 from tests.ml_assets.artifacts.test_metadata import record
 
-MD5, OTHER, DIRECTORY = f"md5:{'3' * 32}", f"md5:{'5' * 32}", f"md5:{'4' * 32}.dir"
+MD5, DIRECTORY = f"md5:{'3' * 32}", f"md5:{'4' * 32}.dir"
 COMMIT = "c" * 40
 TRAIN = f"registry.example:5000/ml-assets/train@sha256:{'7' * 64}"
 INSIDE = RunEnvironment(
@@ -92,8 +91,8 @@ class Statement(Form):
     predicate: Predicate
 
 
-def stated(made: ProvenanceRecord, *upstream: Node) -> Statement:
-    return Statement.model_validate(provenance_statement(made, upstream))
+def stated(made: ProvenanceRecord) -> Statement:
+    return Statement.model_validate(provenance_statement(made))
 
 
 def dependencies(statement: Statement) -> dict[str, ResourceDescriptor]:
@@ -139,27 +138,6 @@ def test_parameters_builder_and_invocation_are_named() -> None:
     assert predicate.runDetails.metadata.invocationId == "run/model/0"
     assert predicate.runDetails.metadata.startedOn == trained().started_at
     assert [each.annotations for each in predicate.runDetails.byproducts] == [{"runId": "9f3c"}]
-
-
-def test_what_lies_further_up_is_named_once_and_told_apart() -> None:
-    read = Node("departures", ArtifactKind.FEATURE_SET, "2013-05-01", MD5, 7, image=TRAIN, commit=COMMIT, dirty=False)
-    older = Node("flights", ArtifactKind.DATASET, data_version=OTHER, storage_id=3, commit="d" * 40, dirty=True)
-    gone = Node("weather", NodeKind.MISSING, data_version="3 degrees")
-    statement = stated(trained(), read, older, gone)
-    assert [each.name for each in statement.predicate.buildDefinition.resolvedDependencies] == [
-        "departures@2013-05-01",
-        TRAIN,
-        "source",
-        "flights",
-        "weather",
-        "source",
-    ]
-    direct = {
-        name: each.annotations and each.annotations.get("direct") for name, each in dependencies(statement).items()
-    }
-    assert direct == {"departures@2013-05-01": True, TRAIN: None, "flights": False, "weather": False, "source": False}
-    assert dependencies(statement)["source"].annotations == {"direct": False, "dirty": True}
-    assert dependencies(statement)["weather"].digest == {"dataVersion": "3 degrees"}
 
 
 def test_what_is_not_containerized_or_committed_says_so() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ml_assets.executors.engine import Order, container_labels
-from ml_assets.executors.placement import Placement
+from ml_assets.placement import Placement
 from ml_assets.resources.pools import Pool
 
 RUN = "0b0fbe4c-8c3c-4d1e-9d0e-0e3c1a5f3d11"

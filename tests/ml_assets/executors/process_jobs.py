@@ -14,7 +14,8 @@ from ml_assets.containers import runs_in
 from ml_assets.executors.container_request import container_name
 from ml_assets.executors.definition import container_executor
 from ml_assets.executors.failures import Cause
-from ml_assets.executors.placement import Placement, PlacementRules, current_placement
+from ml_assets.executors.placement import PlacementRules
+from ml_assets.placement import Placement, current_placement
 from ml_assets.resources.pools import Override, Pool
 from ml_assets.resources.settings import ContainerSettings
 from tests.ml_assets.executors.process_engine import delete_container, end_container

@@ -14,8 +14,8 @@ from dagster._core.event_api import EventLogRecord
 from dagster._core.events import DagsterEvent
 from dagster._core.execution.api import execute_run_iterator
 
-from ml_assets.executors.placement import Placement
 from ml_assets.executors.resume import placement_of
+from ml_assets.placement import Placement
 from tests.ml_assets.executors import process_jobs
 from tests.ml_assets.executors.process_engine import PROJECT, ProcessEngine, processes
 

@@ -10,7 +10,8 @@ from ml_assets.executors.diagnosis import Launched, judge
 from ml_assets.executors.engine import ContainerEngine, Observation, Order, State
 from ml_assets.executors.failures import Cause, Failure
 from ml_assets.executors.launch import ContainerExecutor
-from ml_assets.executors.placement import Placement, PlacementRules
+from ml_assets.executors.placement import PlacementRules
+from ml_assets.placement import Placement
 from ml_assets.resources.pools import Pool
 from ml_assets.resources.settings import ContainerSettings
 from tests.ml_assets.executors.orders_at_hand import IMAGE

@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from ml_assets.executors.image_check import image_check
-from ml_assets.executors.placement import Placement
+from ml_assets.placement import Placement
 from ml_assets.resources.registry.client import RegistryClient
 from tests.oci_registry import OciRegistry
 

@@ -10,16 +10,9 @@ from dagster._core.execution.plan.step import UnresolvedMappedExecutionStep
 
 from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.containers import runs_in
-from ml_assets.executors.placement import (
-    EVERY_STEP,
-    Placement,
-    PlacementRules,
-    RunPlacements,
-    current_placement,
-    parse_overrides,
-    placed,
-)
+from ml_assets.executors.placement import EVERY_STEP, PlacementRules, RunPlacements, parse_overrides
 from ml_assets.images import container_image
+from ml_assets.placement import Placement
 from ml_assets.resources.errors import PlacementError
 from ml_assets.resources.pools import Override, Pool
 from ml_assets.resources.provenance import OVERRIDES_TAG, RECORD_METADATA, ArtifactKind
@@ -271,38 +264,6 @@ def test_overrides_that_cannot_be_read_are_told(instance: dg.DagsterInstance, ta
 def test_overrides_of_a_run_are_read() -> None:
     assert parse_overrides({}) == {}
     assert parse_overrides({"a": {"pool": "gpu"}}) == {"a": Override(pool="gpu")}
-
-
-# --- further launches ---
-
-FIRST = Placement(step="s", image=PINNED, pool="gpu", cpus=4, memory="16Gi", accelerators=1, interruptions=2)
-
-
-def test_memory_doubles_up_to_the_cap() -> None:
-    second = FIRST.with_more_memory(POOLS["gpu"])
-    assert second is not None
-    assert (second.number, second.memory) == (1, "32Gi")
-    third = second.with_more_memory(POOLS["gpu"])
-    assert third is not None
-    assert (third.number, third.memory) == (2, "40Gi")
-    assert third.with_more_memory(POOLS["gpu"]) is None
-    assert FIRST.with_more_memory(POOLS["cpu"]) is None
-
-
-def test_other_pool_gives_its_own_resources_and_forgets_interruptions() -> None:
-    other = FIRST.on("cpu", POOLS["cpu"])
-    assert (other.number, other.pool, other.memory, other.accelerators, other.interruptions) == (1, "cpu", "2Gi", 0, 0)
-
-
-def test_placement_survives_json_and_fields_of_later_versions() -> None:
-    assert Placement.model_validate(json.loads(FIRST.model_dump_json()) | {"later": 1}) == FIRST
-
-
-def test_steps_code_knows_its_placement() -> None:
-    assert current_placement() is None
-    with placed(FIRST):
-        assert current_placement() == FIRST
-    assert current_placement() is None
 
 
 def test_op_is_named_within_its_graph_and_its_mapped_steps_have_its_placement(instance: dg.DagsterInstance) -> None:

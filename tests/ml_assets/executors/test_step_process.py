@@ -13,7 +13,7 @@ from ml_assets.executors import step_process
 from ml_assets.executors.container_request import packed
 from ml_assets.executors.event_tail import launch_of_event
 from ml_assets.executors.failures import REPLACED_EXIT
-from ml_assets.executors.placement import Placement
+from ml_assets.placement import Placement
 from ml_assets.resources.machine.hardware import hardware
 from ml_assets.resources.provenance import PLACEMENT_METADATA
 from tests.ml_assets.executors.process_jobs import IMAGE, once

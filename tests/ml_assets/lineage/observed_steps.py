@@ -34,7 +34,7 @@ from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.backfill import execute_backfill_iteration
 
 from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
-from ml_assets.executors.placement import Placement, placed
+from ml_assets.placement import Placement, placed
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.identity import Digest, ImageReference
 from ml_assets.resources.image_builders.interface import BuiltImage, ImageBuilder, ImageSpec

@@ -20,9 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ml_assets.datasets import dataset
 from ml_assets.executors.failures import Cause
-from ml_assets.executors.placement import placed
 from ml_assets.monitoring.prometheus import Metrics, serve
 from ml_assets.monitoring.steps import Steps
+from ml_assets.placement import placed
 from ml_assets.resources.errors import SettingsError
 from tests.ml_assets.artifacts.test_meter import PLACEMENT
 from tests.ml_assets.test_sensors import schedule_state

@@ -10,7 +10,7 @@ import pytest
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 
 from ml_assets.datasets import dataset
-from ml_assets.executors.placement import placed
+from ml_assets.placement import placed
 from ml_assets.resources.errors import UnknownReference
 from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, LaunchTimes
 from ml_assets.usage.history import Taken, read_history
