@@ -102,7 +102,7 @@ def _sweep(
     status is 1 where one takes long to end: run the command again.
     """
     from ml_assets.definitions import engine, open_instance, settings
-    from ml_assets.executors.sweep import Outcome, find_leftovers, sweep
+    from ml_assets.executors.sweep import SweepOutcome, find_leftovers, sweep
 
     chosen = settings()
     containers = engine(chosen)
@@ -122,7 +122,7 @@ def _sweep(
         typer.echo(json.dumps({"dry_run": dry_run, "containers": rows}, indent=2))
     else:
         typer.echo("\n".join(map(_swept, found)) or "no container is left over")
-    if any(each.outcome is Outcome.ENDING for each in found):
+    if any(each.outcome is SweepOutcome.ENDING for each in found):
         raise typer.Exit(1)
 
 
@@ -280,14 +280,14 @@ def _payload(found: "StoredArtifact", path: Path) -> dict[str, Any]:
 
 
 def _swept(leftover: "Leftover") -> str:
-    from ml_assets.executors.sweep import Outcome
+    from ml_assets.executors.sweep import SweepOutcome
 
     said = {
         None: "would be ended" if leftover.was_running else "has ended, would be removed",
-        Outcome.ENDED: "ended",
-        Outcome.ENDING: "asked to end, and not gone yet",
-        Outcome.REMOVED: "had ended, removed",
-        Outcome.KEPT: "had ended, kept for a while by its engine",
+        SweepOutcome.ENDED: "ended",
+        SweepOutcome.ENDING: "asked to end, and not gone yet",
+        SweepOutcome.REMOVED: "had ended, removed",
+        SweepOutcome.KEPT: "had ended, kept for a while by its engine",
     }
     return f"{leftover.name} (run {leftover.run_id}, {leftover.run_status.value.lower()}): {said[leftover.outcome]}"
 

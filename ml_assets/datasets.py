@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.artifacts.factory import define_artifact
-from ml_assets.artifacts.frames import keep_data
+from ml_assets.artifacts.frames import write_data
 from ml_assets.containers import ImageAsset
 from ml_assets.resources.provenance import ArtifactKind
 
@@ -37,12 +37,12 @@ def dataset(
         options: every keyword of `dagster.asset`.
 
     Raises:
-        DefinitionError: the function or an option cannot be kept.
+        DefinitionError: the function or an option is not accepted.
     """
     return functools.partial(
         define_artifact,
         kind=ArtifactKind.DATASET,
-        keep=keep_data,
+        write=write_data,
         image=image,
         pool=pool,
         window=window,

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.artifacts.factory import define_artifact
-from ml_assets.artifacts.frames import keep_frame
+from ml_assets.artifacts.frames import write_frame
 from ml_assets.containers import ImageAsset
 from ml_assets.resources.provenance import ArtifactKind
 
@@ -36,12 +36,12 @@ def feature_set(
         options: every keyword of `dagster.asset`.
 
     Raises:
-        DefinitionError: the function or an option cannot be kept.
+        DefinitionError: the function or an option is not accepted.
     """
     return functools.partial(
         define_artifact,
         kind=ArtifactKind.FEATURE_SET,
-        keep=keep_frame,
+        write=write_frame,
         image=image,
         pool=pool,
         window=window,

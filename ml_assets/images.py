@@ -6,9 +6,10 @@ from typing import Any
 import dagster as dg
 from dagster._core.utils import make_new_run_id
 
-from ml_assets.artifacts.factory import Kept, Step, define_artifact
+from ml_assets.artifacts.factory import define_artifact
 from ml_assets.artifacts.io_manager import KIND_METADATA
 from ml_assets.artifacts.metadata import NOT_CONTAINERIZED
+from ml_assets.artifacts.writer import Stored, WriteContext
 from ml_assets.code_version.version import STORAGE_FORMAT
 from ml_assets.containers import IMAGES_GROUP
 from ml_assets.resources.errors import ImageError, SchemaError, UnknownReference
@@ -46,7 +47,7 @@ def container_image(
         options: every keyword of `dagster.asset` except name and group.
 
     Raises:
-        DefinitionError: a path leaves the project's folder, or an option cannot be kept.
+        DefinitionError: a path leaves the project's folder, or an option is not accepted.
     """
     spec = ImageSpec(
         name=name,
@@ -64,7 +65,7 @@ def container_image(
     return define_artifact(
         image,
         kind=ArtifactKind.IMAGE,
-        keep=_keep_image,
+        write=_write_image,
         **{
             "name": name,
             "key_prefix": [IMAGES_GROUP],
@@ -150,10 +151,10 @@ def make_images(
     return [ProvenanceRecord.model_validate(each.metadata[RECORD_METADATA].value) for each in materializations]
 
 
-def _keep_image(value: Any, step: Step) -> Kept:
+def _write_image(value: Any, context: WriteContext) -> Stored:
     if not isinstance(value, ImageSpec):
         raise SchemaError(f"an image is declared by an ImageSpec, not {value!r}", next_step="use container_image")
-    built = step.storage.image_builder.build(value, step.log)
+    built = context.storage.image_builder.build(value, context.log)
     metadata = {
         "image": dg.MetadataValue.text(str(built.image) if built.image else NOT_CONTAINERIZED),
         **({"index digest": dg.MetadataValue.text(str(built.index_digest))} if built.index_digest else {}),
@@ -161,7 +162,7 @@ def _keep_image(value: Any, step: Step) -> Kept:
         "built": dg.MetadataValue.bool(built.built),
         "explanation": dg.MetadataValue.text(built.explanation),
     }
-    return Kept(
+    return Stored(
         built.environment_digest,
         metadata=metadata,
         image=str(built.image) if built.image else None,

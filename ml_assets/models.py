@@ -8,9 +8,10 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.artifacts.factory import Kept, Step, define_artifact
+from ml_assets.artifacts.factory import define_artifact
 from ml_assets.artifacts.metadata import model_metadata
 from ml_assets.artifacts.trained_model import TrainedModel
+from ml_assets.artifacts.writer import Stored, WriteContext
 from ml_assets.containers import ImageAsset
 from ml_assets.resources.errors import SchemaError
 from ml_assets.resources.identity import Digest
@@ -45,12 +46,12 @@ def model(
         options: every keyword of `dagster.asset`.
 
     Raises:
-        DefinitionError: the function or an option cannot be kept.
+        DefinitionError: the function or an option is not accepted.
     """
     return functools.partial(
         define_artifact,
         kind=ArtifactKind.MODEL,
-        keep=functools.partial(_keep_model, registered_name=registered_name, served=served),
+        write=functools.partial(_write_model, registered_name=registered_name, served=served),
         image=image,
         pool=pool,
         window=window,
@@ -60,7 +61,7 @@ def model(
     )
 
 
-def _keep_model(value: Any, step: Step, registered_name: str | None, served: bool) -> Kept:
+def _write_model(value: Any, context: WriteContext, registered_name: str | None, served: bool) -> Stored:
     from ml_assets.resources.models.flavors import save_model
 
     if not isinstance(value, TrainedModel):
@@ -73,12 +74,12 @@ def _keep_model(value: Any, step: Step, registered_name: str | None, served: boo
             "the TrainedModel has no input example, so it would have no signature",
             next_step="pass a few rows of the training frame as input_example",
         )
-    run = step.tracked
+    run = context.tracked
     if run is None:
         raise RuntimeError("a model is always tracked")
     with tempfile.TemporaryDirectory(prefix="ml-assets-model-") as scratch:
         saved = save_model(value.estimator, Path(scratch) / "model", input_example=value.input_example, served=served)
-        content = step.storage.store.put(saved.directory).model_copy(update={"format": "model"})
+        content = context.storage.store.put(saved.directory).model_copy(update={"format": "model"})
         run.set_tags({RunTags.DATA_VERSION: content.version})
         details: dict[str, Any] = {}
         if saved.largest_difference is not None:
@@ -89,7 +90,7 @@ def _keep_model(value: Any, step: Step, registered_name: str | None, served: boo
         run.log_parameters(value.parameters)
         run.log_figures(value.figures)
         name, version = run.log_model(saved, registered_name)
-    return Kept(
+    return Stored(
         Digest.parse(content.version),
         content,
         {**model_metadata(value.metrics, value.figures), **details},

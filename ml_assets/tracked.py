@@ -52,15 +52,15 @@ def tracked_dataset(
             next_step="start it from a known place, such as Path(__file__).parent",
             asset=name,
         )
-    place = {"repository": str(repository), "dvc_file": dvc_file, "revision": revision, "remote": remote}
+    pointer = {"repository": str(repository), "dvc_file": dvc_file, "revision": revision, "remote": remote}
     prefix = [key_prefix] if isinstance(key_prefix, str) else key_prefix
     key = dg.AssetKey([*prefix, name])
-    metadata = {_DEFINITION_METADATA: dg.MetadataValue.json(place), **(options.pop("metadata", None) or {})}
+    metadata = {_DEFINITION_METADATA: dg.MetadataValue.json(pointer), **(options.pop("metadata", None) or {})}
     kinds = {"dataset", "dvc", *(options.pop("kinds", None) or ())}
     spec = dg.AssetSpec(key, metadata=metadata, kinds=kinds, **options).with_io_manager_key(STORAGE_KEY)
 
     def observe() -> dg.ObserveResult:
-        version, observed = _observe(key, place)
+        version, observed = _observe(key, pointer)
         return dg.ObserveResult(asset_key=key, data_version=dg.DataVersion(version), metadata=observed)
 
     with warnings.catch_warnings():
@@ -84,7 +84,7 @@ def tracked_dataset_sensor(
         name: name of the sensor.
         interval_seconds: how often to look.
     """
-    places = {
+    pointers = {
         key: dict(asset.specs_by_key[key].metadata[_DEFINITION_METADATA].value)
         for asset in assets
         for key in asset.keys
@@ -94,9 +94,9 @@ def tracked_dataset_sensor(
     def report_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         seen: dict[str, str] = json.loads(context.cursor or "{}")
         events, failures = [], []
-        for key, place in places.items():
+        for key, pointer in pointers.items():
             try:
-                version, metadata = _observe(key, place)
+                version, metadata = _observe(key, pointer)
             except MlAssetsError as error:
                 failures.append(error)
                 continue
@@ -112,13 +112,13 @@ def tracked_dataset_sensor(
     return report_changes
 
 
-def _observe(key: dg.AssetKey, place: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _observe(key: dg.AssetKey, pointer: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     try:
-        found = tracked_version(Path(place["repository"]), place["dvc_file"], place["revision"])
+        found = tracked_version(Path(pointer["repository"]), pointer["dvc_file"], pointer["revision"])
     except MlAssetsError as error:
         raise error.for_asset(key.to_user_string()) from error.__cause__
     version = str(found.version)
-    seen = {**place, "version": version, "commit": found.commit, "path": found.path}
+    seen = {**pointer, "version": version, "commit": found.commit, "path": found.path}
     return version, {
         TRACKED_METADATA: dg.MetadataValue.json({**seen, "size": found.size, "files": found.files}),
         "data version": dg.MetadataValue.text(version),

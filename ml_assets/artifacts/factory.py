@@ -4,9 +4,9 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import get_input_data_version_tag
@@ -14,10 +14,9 @@ from dagster._core.execution.context.compute import current_execution_context
 from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.execution.plan.outputs import StepOutputHandle
 
-from ml_assets.artifacts.inputs import input_tags, resolve_inputs, windowed_ins
+from ml_assets.artifacts.inputs import input_tags, windowed_ins
 from ml_assets.artifacts.io_manager import KIND_METADATA, STORAGE_KEY, ArtifactStorage
-from ml_assets.artifacts.metadata import shown
-from ml_assets.artifacts.meter import StepMeter, meter_of
+from ml_assets.artifacts.metadata import metadata_of
 from ml_assets.artifacts.record import (
     launch_of,
     parameters_of,
@@ -28,64 +27,28 @@ from ml_assets.artifacts.record import (
     without_secrets,
 )
 from ml_assets.artifacts.statement import provenance_statement
+from ml_assets.artifacts.step import RunningStep, running_step
+from ml_assets.artifacts.writer import Stored, WriteContext, Writer
 from ml_assets.automation import ignoring_images, on_new_data
 from ml_assets.code_version.version import Code, code_of
 from ml_assets.containers import ContainerSpec, ImageAsset, image_key, placed_image
 from ml_assets.resources.errors import DefinitionError, MlAssetsError
 from ml_assets.resources.git.source import read_source
-from ml_assets.resources.identity import AssetPartition, Digest
+from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.machine.hardware import threads
-from ml_assets.resources.provenance import ArtifactKind, Content, MlflowRun, ProvenanceRecord, RunTags, Source
+from ml_assets.resources.provenance import ArtifactKind, MlflowRun, ProvenanceRecord, RunTags, Source
 from ml_assets.resources.tracking.open_run import TrackedRun
 
-__all__ = ["Keep", "Kept", "Step", "define_artifact"]
-
+__all__ = ["define_artifact"]
 
 _BY_DEFAULT = object()
-
-
-@dataclass(frozen=True)
-class Step:
-    """The running step, as a kind of artifact sees it when it keeps a value."""
-
-    artifact: AssetPartition
-    storage: ArtifactStorage
-    tracked: TrackedRun | None
-    log: Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What became of a value: its data version, and what is worth showing of it."""
-
-    data_version: Digest
-    content: Content | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    registered: tuple[str, str] | None = None
-    """Name and version in the model registry."""
-    image: str | None = None
-    """Image reference that was made, and the digest of the index above it, if any."""
-    index_digest: str | None = None
-
-
-class Keep(Protocol):
-    """Stores the value that a function returned; one for each kind of artifact."""
-
-    def __call__(self, value: Any, step: Step) -> Kept:
-        """Store it and say what it is.
-
-        Raises:
-            SchemaError: the value is not of a type that this kind keeps.
-            StoreError: it could not be stored.
-        """
-        ...
 
 
 def define_artifact(
     function: Callable[..., Any],
     *,
     kind: ArtifactKind,
-    keep: Keep,
+    write: Writer,
     image: ImageAsset | None = None,
     pool: str | None = None,
     window: Mapping[str, int] | None = None,
@@ -98,7 +61,7 @@ def define_artifact(
     Args:
         function: computes the artifact's value; called directly it still returns just that.
         kind: which of the four kinds the artifact is.
-        keep: stores the value.
+        write: stores the value.
         image: image asset that the asset runs in; becomes a dependency.
         pool: pool that the asset runs on, and Dagster's own concurrency pool of that name.
         window: for a parameter that is a time-partitioned upstream, how many of its partitions to give: those before
@@ -108,7 +71,7 @@ def define_artifact(
         options: every keyword of `dagster.asset`.
 
     Raises:
-        DefinitionError: the function or an option cannot be kept.
+        DefinitionError: the function or an option is not accepted.
     """
     _refuse(function, options)
     spec = ContainerSpec(image_key(image).to_user_string() if image is not None else None, pool)
@@ -116,7 +79,7 @@ def define_artifact(
     code = Code(given, {}) if given else code_of(function)
     condition = options.pop("automation_condition", _BY_DEFAULT)
     own_kinds = {options.pop("compute_kind", None), *(options.get("kinds") or ())} - {None}
-    wrapper = _recording(function, _Recipe(kind, keep, spec, code, seed, tracked))
+    wrapper = _recording(function, _Recipe(kind, write, spec, code, seed, tracked))
     options |= {
         # Of an image asset it is the build key, which is added later, and which an op that has one would not give up.
         "code_version": None if kind is ArtifactKind.IMAGE else code.version,
@@ -139,7 +102,7 @@ def define_artifact(
 @dataclass(frozen=True)
 class _Recipe:
     kind: ArtifactKind
-    keep: Keep
+    write: Writer
     container: ContainerSpec
     code: Code
     seed: int | None
@@ -219,19 +182,19 @@ def _materialize(
     step: StepExecutionContext,
     artifact: AssetPartition,
 ) -> dg.MaterializeResult[Any]:
-    meter = meter_of(step)
+    running = running_step(step)
     parameters = parameters_of(inspect.signature(function).bind(*args, **kwargs).arguments, step)
-    attempt = _Attempt(recipe, step, artifact, parameters, read_source(source_file(function)))
+    attempt = _Attempt(recipe, step, running, artifact, parameters, read_source(source_file(function)))
     with attempt.tracking() as tracked:
         if tracked is not None:
             if pages := attempt.storage.addresses.about(artifact, step.run_id, tracked.identity.run_id):
                 tracked.describe(pages)
             tracked.log_inputs([version for version in attempt.inputs if version.loaded])
-        with meter.computing():
+        with running.meter.computing():
             result = function(*args, **kwargs)
         returned = _returned(result)
-        kept = recipe.keep(returned.value, Step(artifact, attempt.storage, tracked, step.log.info))
-        record = attempt.record(kept, tracked.identity if tracked is not None else None, meter)
+        stored = recipe.write(returned.value, WriteContext(artifact, attempt.storage, tracked, step.log.info))
+        record = attempt.record(stored, tracked.identity if tracked is not None else None)
         if tracked is not None:
             tracked.set_tags({RunTags.DATA_VERSION: record.data_version})
             tracked.log_provenance(provenance_statement(record))
@@ -239,7 +202,7 @@ def _materialize(
     return dg.MaterializeResult(
         check_results=returned.check_results,
         data_version=dg.DataVersion(record.data_version),
-        metadata=shown(record, {**kept.metadata, **(returned.metadata or {})}, attempt.storage.addresses),
+        metadata=metadata_of(record, {**stored.metadata, **(returned.metadata or {})}, attempt.storage.addresses),
         tags={**attempt.input_tags(), **(returned.tags or {})},
         # A function annotated to return MaterializeResult has an output that takes no value.
         **({} if output.dagster_type.is_nothing else {"value": returned.value}),
@@ -269,16 +232,16 @@ class _Attempt:
         self,
         recipe: _Recipe,
         step: StepExecutionContext,
+        running: RunningStep,
         artifact: AssetPartition,
         parameters: dict[str, Any],
         source: Source,
     ) -> None:
         self.started_at = datetime.now(UTC)
-        self.recipe, self.step, self.artifact = recipe, step, artifact
+        self.recipe, self.step, self.running, self.artifact = recipe, step, running, artifact
         self.parameters, self.source = without_secrets(parameters, step), source
         self.storage = _storage_of(step)
-        self.resolved = resolve_inputs(step)
-        entries = [entry.to_version() for resolved in self.resolved.values() for entry in resolved]
+        entries = [entry.to_version() for resolved in running.inputs.values() for entry in resolved]
         self.inputs = tuple(version for version in entries if version is not None)
         self.image = placed_image(recipe.container, step.assets_def) if step.assets_def else None
         self.launch = launch_of(step.dagster_run.tags)
@@ -295,29 +258,29 @@ class _Attempt:
 
     def input_tags(self) -> dict[str, str]:
         """Dagster's tags for the versions read; the image's is that of the environment that the step really ran in."""
-        tags = input_tags(self.resolved, self.step.instance)
+        tags = input_tags(self.running.inputs, self.step.instance)
         if self.image is not None:
             tag = get_input_data_version_tag(self.image)
             if tag in tags:
                 tags[tag] = self.environment.environment_digest
         return tags
 
-    def record(self, kept: Kept, mlflow: MlflowRun | None, meter: StepMeter) -> ProvenanceRecord:
+    def record(self, stored: Stored, mlflow: MlflowRun | None) -> ProvenanceRecord:
         """The whole provenance record."""
-        if mlflow is not None and kept.registered is not None:
-            name, version = kept.registered
+        if mlflow is not None and stored.registered is not None:
+            name, version = stored.registered
             mlflow = mlflow.model_copy(update={"registered_model": name, "model_version": version})
         reasons = why_not_reproducible(self.source)
         return ProvenanceRecord(
             kind=self.recipe.kind,
             asset=self.artifact.asset,
             partition=self.artifact.partition,
-            data_version=str(kept.data_version),
-            content=kept.content,
+            data_version=str(stored.data_version),
+            content=stored.content,
             inputs=self.inputs,
             environment=self.environment,
-            made_image=kept.image,
-            made_index_digest=kept.index_digest,
+            made_image=stored.image,
+            made_index_digest=stored.index_digest,
             source=self.source,
             code_version=self.recipe.code.version,
             code=self.recipe.code.parts,
@@ -329,8 +292,8 @@ class _Attempt:
             parameters=self.parameters,
             seeds=self.seeds,
             threads=threads(self.storage.thread_variables),
-            hardware=meter.hardware,
-            usage=meter.usage(),
+            hardware=self.running.meter.hardware,
+            usage=self.running.meter.usage(),
             mlflow=mlflow,
             started_at=self.started_at,
             ended_at=datetime.now(UTC),

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Self
-from weakref import WeakKeyDictionary
 
 import dagster as dg
 from dagster._core.definitions.data_version import (
@@ -67,22 +66,17 @@ class ResolvedInput:
         )
 
 
-_resolved: WeakKeyDictionary[StepExecutionContext, dict[dg.AssetKey, list[ResolvedInput]]] = WeakKeyDictionary()
-
-
 def resolve_inputs(step: StepExecutionContext) -> dict[dg.AssetKey, list[ResolvedInput]]:
-    """Every input of a step by upstream key, one entry a partition, in the order of the partitions.
+    """Return every input of a step by upstream key, one entry a partition, in the order of the partitions.
 
     An input is what this run materialized if the upstream ran in it, else the latest there is. All are read as of one
-    moment, and asked for only once per step, so that what is loaded and what is recorded cannot differ.
+    moment.
     """
-    if step not in _resolved:
-        own_run = _OwnRun.of(step)
-        _resolved[step] = {
-            key: _resolve_key(step.instance, key, partitions, loaded, own_run)
-            for key, partitions, loaded in _dependencies(step)
-        }
-    return _resolved[step]
+    own_run = _OwnRun.of(step)
+    return {
+        key: _resolve_key(step.instance, key, partitions, loaded, own_run)
+        for key, partitions, loaded in _dependencies(step)
+    }
 
 
 def resolve(
@@ -105,7 +99,7 @@ def events_by_id(
     return found
 
 
-def input_tags(inputs: dict[dg.AssetKey, list[ResolvedInput]], instance: dg.DagsterInstance) -> dict[str, str]:
+def input_tags(inputs: Mapping[dg.AssetKey, Sequence[ResolvedInput]], instance: dg.DagsterInstance) -> dict[str, str]:
     """Dagster's own tags for input versions, filled with what was really read.
 
     Dagster looks its versions up at another moment. The value for several partitions is formed as Dagster forms it:
@@ -263,7 +257,7 @@ def _latest(
     return instance.get_latest_data_version_record(key, partition_key=partition, before_cursor=before)
 
 
-def _cursor(entries: list[ResolvedInput], instance: dg.DagsterInstance) -> int:
+def _cursor(entries: Sequence[ResolvedInput], instance: dg.DagsterInstance) -> int:
     """The event up to which Dagster may take the partitions as read.
 
     That is the latest event read, unless another partition had a newer version before it that was passed over (this

@@ -5,16 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
-from weakref import WeakSet
 
 import dagster as dg
 import pandas as pd
 from dagster._core.execution.context.system import StepExecutionContext
 
 from ml_assets.addresses import Addresses
-from ml_assets.artifacts.inputs import ResolvedInput, resolve, resolve_inputs
-from ml_assets.artifacts.meter import meter_of
+from ml_assets.artifacts.inputs import ResolvedInput, resolve
 from ml_assets.artifacts.record import run_environment, source_file
+from ml_assets.artifacts.step import running_step
 from ml_assets.artifacts.trained_model import TrainedModel
 from ml_assets.containers import ContainerSpec, placed_image
 from ml_assets.resources.dvc.git import store_of
@@ -107,12 +106,11 @@ class ArtifactStorage(dg.IOManager):
         if not context.has_input_name:
             return resolve(context.instance, context.asset_key, partitions)
         step = context.step_context
-        meter_of(step)  # begins with the first input
-        resolved = resolve_inputs(step)
-        if step not in _recorded:
-            _recorded.add(step)
-            self._record_on_foreign_assets(step, resolved)
-        return resolved.get(context.asset_key) or resolve(step.instance, context.asset_key, partitions)
+        running = running_step(step)
+        if not running.has_foreign_record:
+            running.has_foreign_record = True
+            self._record_on_foreign_assets(step, running.inputs)
+        return running.inputs.get(context.asset_key) or resolve(step.instance, context.asset_key, partitions)
 
     def _record_on_foreign_assets(
         self, step: StepExecutionContext, resolved: Mapping[dg.AssetKey, Sequence[ResolvedInput]]
@@ -148,9 +146,9 @@ class ArtifactStorage(dg.IOManager):
             )
         metadata = entry.metadata
         if TRACKED_METADATA in metadata:
-            place = metadata[TRACKED_METADATA]
-            store = store_of(Path(place["repository"]), place["remote"], self.store.cache)
-            return _read_file(store.fetch(Digest.parse(place["version"])), Path(place["path"]).suffix, wanted)
+            pointer = metadata[TRACKED_METADATA]
+            store = store_of(Path(pointer["repository"]), pointer["remote"], self.store.cache)
+            return _read_file(store.fetch(Digest.parse(pointer["version"])), Path(pointer["path"]).suffix, wanted)
         if RECORD_METADATA not in metadata and not entry.event.event_log_entry.run_id:
             raise InputError(
                 "its latest materialization was reported by hand, so there is no content to load",
@@ -211,7 +209,3 @@ def _joined(values: list[Any], entries: Sequence[ResolvedInput]) -> Any:
         next_step="annotate the parameter as dict[str, ...] to get them by partition",
         asset=entries[0].artifact.asset if entries else None,
     )
-
-
-_recorded: WeakSet[StepExecutionContext] = WeakSet()
-"""Steps of which it is written down what they read."""

@@ -21,9 +21,9 @@ __all__ = [
     "NOT_CONTAINERIZED",
     "describe_commit",
     "frame_metadata",
+    "metadata_of",
     "model_metadata",
     "png",
-    "shown",
 ]
 
 NOT_CONTAINERIZED = "not containerized"
@@ -32,7 +32,7 @@ _MOST_INPUTS = 100
 _SIGNIFICANT_DIGITS = 6
 
 
-def shown(
+def metadata_of(
     record: ProvenanceRecord, details: Mapping[str, Any] | None = None, addresses: Addresses | None = None
 ) -> dict[str, Any]:
     """The record, and those of its fields that people look for, each where it can be seen.

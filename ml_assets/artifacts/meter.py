@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
-from weakref import WeakKeyDictionary
-
-from dagster._core.execution.context.system import StepExecutionContext
 
 from ml_assets.placement import Placement, current_placement
 from ml_assets.resources.machine.hardware import hardware
@@ -16,7 +13,7 @@ from ml_assets.resources.machine.usage import GpuSampler, Used, process_started_
 from ml_assets.resources.pools import parse_memory
 from ml_assets.resources.provenance import Asked, Hardware, PhaseSeconds, Usage
 
-__all__ = ["StepMeter", "meter_of"]
+__all__ = ["StepMeter"]
 
 _HOUR_SECONDS = 3600
 
@@ -82,16 +79,6 @@ class StepMeter:
 
     def _used(self) -> Used:
         return used(in_container=self._placement is not None)
-
-
-_meters: WeakKeyDictionary[StepExecutionContext, StepMeter] = WeakKeyDictionary()
-
-
-def meter_of(step: StepExecutionContext) -> StepMeter:
-    """The meter of a step, which begins when it is first asked for."""
-    if step not in _meters:
-        _meters[step] = StepMeter()
-    return _meters[step]
 
 
 def _asked(placement: Placement | None) -> Asked | None:

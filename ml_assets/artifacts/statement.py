@@ -100,11 +100,11 @@ def _ran_in(environment: RunEnvironment) -> Iterator[dict[str, Any]]:
 def image_descriptor(text: str) -> dict[str, Any]:
     """Return the resource descriptor of an image, whose URI is a package URL (type ``oci``)."""
     image = ImageReference.parse(text)
-    place = f"{image.registry}/{image.repository}"
+    repository = f"{image.registry}/{image.repository}"
     name, digest = image.repository.rpartition("/")[2], quote(str(image.digest), safe="")
     return {
         "name": text,
-        "uri": f"pkg:oci/{name}@{digest}?repository_url={quote(place, safe='/')}",
+        "uri": f"pkg:oci/{name}@{digest}?repository_url={quote(repository, safe='/')}",
         "digest": {"sha256": image.digest.value},
     }
 

@@ -1,10 +1,15 @@
 """Steps as containers, one at a time in its asset's image: on a Docker engine, or as Jobs of a Kubernetes cluster.
 
-- `placement`: where one step runs: image by digest, pool, resources.
-- `engine`: what an engine must be able to do; `kubernetes` and `docker` are the two there are.
-- `failures`: why a container ended, and what follows from it.
-- `launch`: the loop that launches a run's steps and looks after them; `events` reads the event log for it.
-- `outages`: waits where Dagster's database is away for a while, in the loop and in steps.
-- `step`: what runs inside the container; `step_process`: the step itself.
-- `sweep`: removes what no run owns any more.
+- `launch`: the executor, and the loop that launches a run's steps and looks after their containers.
+- `placement`: the rules for where a step runs; `run_images`: the image that a run has of an image asset; `validation`:
+  checks of pools, images and overrides as the code location loads.
+- `engine`: the interface of container engines; `docker` and `kubernetes` implement it.
+- `container_request`: the container that an engine is asked for; `image_check`: whether it runs the image asked for.
+- `diagnosis`: whether a container has to be given up; `failures`: the causes, and what follows from each.
+- `pool_slots`: slots of Dagster's concurrency pools.
+- `run_events`: events that the loop writes; `event_tail`: events that it reads; `resume`: what a successor
+  learns from them.
+- `database_retry`: operations that wait while Dagster's database is away, in the loop and in steps.
+- `step`: the entry of a step's container; `step_process`: the step itself.
+- `sweep`: removes containers whose run has ended.
 """

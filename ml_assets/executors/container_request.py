@@ -1,4 +1,4 @@
-"""What is ordered from an engine for one launch of a step."""
+"""The container that an engine is asked to start for one launch of a step."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._grpc.types import ExecuteStepArgs
 from dagster_shared.serdes import serialize_value
 
-from ml_assets.executors.engine import Order, container_labels
+from ml_assets.executors.engine import ContainerRequest, container_labels
 from ml_assets.placement import Placement
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ml_assets.executors.launch import ContainerExecutor
 
-__all__ = ["BUILDS_LABEL", "container_name", "order_of", "packed", "unpacked"]
+__all__ = ["BUILDS_LABEL", "container_name", "packed", "request_of", "unpacked"]
 
 BUILDS_LABEL = "ml-assets/builds"
 """On containers that make images, and so have to reach BuildKit."""
@@ -37,15 +37,15 @@ def container_name(run_id: str, step_key: str, number: int) -> str:
     return f"step-{readable}-{digest}-{number}"
 
 
-def order_of(
+def request_of(
     executor: "ContainerExecutor",
     context: "PlanOrchestrationContext",
     step: "ExecutionStep",
     placement: Placement,
     known_state: "KnownExecutionState",
     name: str,
-) -> Order:
-    """The container that one launch of a step needs."""
+) -> ContainerRequest:
+    """Return the request for the container of one launch of a step."""
     run = context.dagster_run
     arguments = ExecuteStepArgs(
         job_origin=context.reconstructable_job.get_python_origin(),
@@ -67,7 +67,7 @@ def order_of(
         "ml-assets/attempt": str(known_state.get_retry_state().get_attempt_count(step.key)),
         BUILDS_LABEL: "true" if placement.builds else "",
     }
-    return Order(
+    return ContainerRequest(
         name=name,
         image=placement.image,
         command=("python", "-m", "ml_assets.executors.step", packed(arguments), placement.model_dump_json()),

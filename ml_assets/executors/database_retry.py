@@ -23,7 +23,7 @@ from sqlalchemy.event import listen
 
 from ml_assets.resources.errors import DatabaseUnreachable
 
-__all__ = ["answered", "ride_out_outages"]
+__all__ = ["call_with_retries", "retry_database_operations"]
 
 OUTAGE_SECONDS = 600.0
 """How long an operation waits for the database."""
@@ -43,13 +43,13 @@ _REPEATABLE = frozenset(
 """Writing operations that leave the same behind when they are done twice."""
 _LATEST = 1000
 """Among how many events of a run, the latest of their type, one is looked for that may have been written."""
-_MARK = "_ml_assets_rides_out_outages"
+_MARK = "_ml_assets_retries"
 
 _Result = TypeVar("_Result")
 _is_repeated: ContextVar[bool] = ContextVar("ml_assets_operation_is_repeated", default=False)
 
 
-def ride_out_outages(instance: dg.DagsterInstance) -> None:
+def retry_database_operations(instance: dg.DagsterInstance) -> None:
     """Have this process wait, from now on, where the database of a Dagster instance does not answer.
 
     It says so on standard error, once for each outage. An operation that has waited for `OUTAGE_SECONDS` raises
@@ -69,7 +69,7 @@ def ride_out_outages(instance: dg.DagsterInstance) -> None:
             _store_with(patience, storage)
 
 
-def answered(operation: Callable[[], _Result], seconds: float) -> _Result:
+def call_with_retries(operation: Callable[[], _Result], seconds: float) -> _Result:
     """What an operation gives, once the database answers.
 
     Args:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ml_assets.executors import run_events
-from ml_assets.executors.engine import Observation, State
-from ml_assets.executors.failures import Cause, Failure, Reaction
+from ml_assets.executors.engine import ContainerState, ContainerStatus
+from ml_assets.executors.failures import Failure, FailureCause, Reaction
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.placement import Placement
 from ml_assets.resources.provenance import LaunchTimes
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ml_assets.executors.launch import ContainerExecutor
 
-__all__ = ["Launched", "Waiting", "compare_image", "judge", "placed_again"]
+__all__ = ["Launched", "Waiting", "compare_image", "diagnose", "placed_again"]
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Launched:
     since: float
     """When it was ordered, in seconds of the epoch."""
     accepted: bool = False
-    """Whether the engine has taken the order."""
+    """Whether the engine has taken the request."""
     identity: str | None = None
     verified: bool = False
     said: str | None = None
@@ -58,18 +58,18 @@ class Launched:
     @property
     def is_disowned(self) -> bool:
         """Whether nothing counts that it says: it ran in another image than was asked for."""
-        return self.given_up is not None and self.given_up.cause is Cause.WRONG_IMAGE
+        return self.given_up is not None and self.given_up.cause is FailureCause.WRONG_IMAGE
 
 
-def judge(
-    launched: Launched, seen: Observation | None, executor: "ContainerExecutor", step: "IStepContext"
+def diagnose(
+    launched: Launched, seen: ContainerStatus | None, executor: "ContainerExecutor", step: "IStepContext"
 ) -> Failure | None:
     """Why a container has to be given up; None as long as there is hope."""
     if seen is None:
         return executor.engine.why_gone(launched.name)
     launched.accepted = True
     if launched.identity is not None and seen.identity not in (None, launched.identity):
-        return executor.engine.why_gone(launched.name) or Failure(Cause.DELETED, "another took its place")
+        return executor.engine.why_gone(launched.name) or Failure(FailureCause.DELETED, "another took its place")
     launched.identity = seen.identity or launched.identity
     mismatch = compare_image(launched, seen, executor, step)
     if mismatch is not None or seen.failure is not None:
@@ -77,16 +77,16 @@ def judge(
     limit = executor.rules.pool(launched.placement.pool).pending_seconds
     if seen.waiting is not None and seen.waiting != launched.said:
         launched.said = seen.waiting
-        run_events.waiting(step, launched.name, seen.waiting, limit if seen.state is State.PENDING else None)
-    if seen.state is State.SUCCEEDED:
+        run_events.waiting(step, launched.name, seen.waiting, limit if seen.state is ContainerState.PENDING else None)
+    if seen.state is ContainerState.SUCCEEDED:
         return Failure.of_exit(0)
-    if seen.state is State.PENDING:
+    if seen.state is ContainerState.PENDING:
         return _pending(launched, seen, limit)
     return _running(launched, seen)
 
 
 def compare_image(
-    launched: Launched, seen: Observation, executor: "ContainerExecutor", step: "IStepContext"
+    launched: Launched, seen: ContainerStatus, executor: "ContainerExecutor", step: "IStepContext"
 ) -> Failure | None:
     """Compare the image that runs, once it is known, with the one that was asked for; a failure if it is another."""
     if seen.image_id is None or launched.verified:
@@ -97,7 +97,9 @@ def compare_image(
     run_events.image_ran(step, seen.image_id, ran, times)
     if ran is not False:
         return None
-    return Failure(Cause.WRONG_IMAGE, f"asked for {launched.placement.image}, and the runtime runs {seen.image_id}")
+    return Failure(
+        FailureCause.WRONG_IMAGE, f"asked for {launched.placement.image}, and the runtime runs {seen.image_id}"
+    )
 
 
 def placed_again(placement: Placement, failure: Failure, rules: PlacementRules) -> Placement | None:
@@ -112,7 +114,7 @@ def placed_again(placement: Placement, failure: Failure, rules: PlacementRules) 
     return None
 
 
-def _times(launched: Launched, seen: Observation, executor: "ContainerExecutor") -> LaunchTimes:
+def _times(launched: Launched, seen: ContainerStatus, executor: "ContainerExecutor") -> LaunchTimes:
     return LaunchTimes(
         number=launched.placement.number,
         ordered_at=launched.since,
@@ -122,15 +124,15 @@ def _times(launched: Launched, seen: Observation, executor: "ContainerExecutor")
     )
 
 
-def _pending(launched: Launched, seen: Observation, limit: int) -> Failure | None:
+def _pending(launched: Launched, seen: ContainerStatus, limit: int) -> Failure | None:
     if time.time() - launched.since <= limit:
         return None
-    cause = Cause.UNSCHEDULABLE if seen.unschedulable else Cause.NOT_STARTED
+    cause = FailureCause.UNSCHEDULABLE if seen.unschedulable else FailureCause.NOT_STARTED
     return Failure(cause, f"not started within {limit} seconds" + (f": {seen.waiting}" if seen.waiting else ""))
 
 
-def _running(launched: Launched, seen: Observation) -> Failure | None:
+def _running(launched: Launched, seen: ContainerStatus) -> Failure | None:
     limit = launched.placement.run_seconds
     if limit is None or time.time() - (seen.started_at or launched.since) <= limit:
         return None
-    return Failure(Cause.DEADLINE, f"still running after {limit} seconds")
+    return Failure(FailureCause.DEADLINE, f"still running after {limit} seconds")

@@ -8,8 +8,16 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ml_assets.executors.engine import MANAGED_BY, MANAGER, RUN_LABEL, ContainerEngine, Observation, Order, State
-from ml_assets.executors.failures import Cause, Failure
+from ml_assets.executors.engine import (
+    MANAGED_BY,
+    MANAGER,
+    RUN_LABEL,
+    ContainerEngine,
+    ContainerRequest,
+    ContainerState,
+    ContainerStatus,
+)
+from ml_assets.executors.failures import Failure, FailureCause
 from ml_assets.resources.errors import EngineUnreachable
 from ml_assets.resources.pools import parse_memory
 from ml_assets.resources.settings import ContainerSettings
@@ -54,13 +62,13 @@ class DockerEngine(ContainerEngine):
         self._runs: dict[str, str] = {}
         self._pulled: dict[str, float] = {}
 
-    def start(self, order: Order) -> None:
+    def start(self, request: ContainerRequest) -> None:
         """Pull the image, if need be, and start the container, in the background."""
-        if order.name not in self._starting:
-            self._runs[order.name] = order.labels[RUN_LABEL]
-            self._starting[order.name] = self._pool.submit(self._start, order)
+        if request.name not in self._starting:
+            self._runs[request.name] = request.labels[RUN_LABEL]
+            self._starting[request.name] = self._pool.submit(self._start, request)
 
-    def observe(self, run_id: str) -> dict[str, Observation]:
+    def observe(self, run_id: str) -> dict[str, ContainerStatus]:
         """Every container of a run, by name."""
         found = {name: observation for name, observation in self._begun(run_id) if observation is not None}
         with reaching():
@@ -69,7 +77,7 @@ class DockerEngine(ContainerEngine):
                 name = each["Names"][0].lstrip("/")
                 attributes = self._inspect(name)
                 if attributes is not None and (name not in found or attributes["State"]["Status"] != "created"):
-                    found[name] = _observation(attributes)
+                    found[name] = _status(attributes)
         return found
 
     def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
@@ -93,7 +101,7 @@ class DockerEngine(ContainerEngine):
             begun = self._starting.get(name)
             if (begun is not None and not begun.done()) or self._inspect(name) is not None:
                 return None
-            return Failure(Cause.DELETED, "its container was removed", events=tuple(self._events(name)))
+            return Failure(FailureCause.DELETED, "its container was removed", events=tuple(self._events(name)))
 
     def stop(self, name: str) -> bool:
         """Have a container end within ten seconds, and remove it; whether it is gone."""
@@ -124,43 +132,43 @@ class DockerEngine(ContainerEngine):
                 runs.setdefault(each["Labels"].get(RUN_LABEL, ""), []).append(each["Names"][0].lstrip("/"))
         return runs
 
-    def _begun(self, run_id: str) -> Iterator[tuple[str, Observation | None]]:
+    def _begun(self, run_id: str) -> Iterator[tuple[str, ContainerStatus | None]]:
         for name, begun in self._starting.items():
             if self._runs[name] != run_id:
                 continue
             if not begun.done():
-                yield name, Observation(State.PENDING, waiting="its image is being pulled")
+                yield name, ContainerStatus(ContainerState.PENDING, waiting="its image is being pulled")
             elif begun.exception() is None and (failure := begun.result()) is not None:
-                yield name, Observation(State.PENDING, failure=failure)
+                yield name, ContainerStatus(ContainerState.PENDING, failure=failure)
 
-    def _start(self, order: Order) -> Failure | None:
+    def _start(self, request: ContainerRequest) -> Failure | None:
         from docker.errors import APIError, ImageNotFound, NotFound
 
-        self._pulled[order.name] = 0.0
+        self._pulled[request.name] = 0.0
         try:
-            self._client.images.get(order.image)
+            self._client.images.get(request.image)
         except ImageNotFound:
             began = time.monotonic()
             try:
-                repository, _, digest = order.image.partition("@")
+                repository, _, digest = request.image.partition("@")
                 self._client.images.pull(repository, tag=digest)
             except (APIError, NotFound) as error:
-                return Failure(Cause.IMAGE_PULL, _said(error))
-            self._pulled[order.name] = time.monotonic() - began
+                return Failure(FailureCause.IMAGE_PULL, _said(error))
+            self._pulled[request.name] = time.monotonic() - began
         try:
-            container = self._client.api.create_container_from_config(self._configuration(order), order.name)
+            container = self._client.api.create_container_from_config(self._configuration(request), request.name)
             self._client.api.start(container["Id"])
         except APIError as error:
             if error.status_code == 409:  # a predecessor has created it
                 return None
             said = _said(error)
-            return Failure(Cause.CONFIGURATION, f"{said}. {_GPU_HINT}" if _NO_GPU in said else said)
+            return Failure(FailureCause.CONFIGURATION, f"{said}. {_GPU_HINT}" if _NO_GPU in said else said)
         return None
 
-    def _configuration(self, order: Order) -> dict[str, Any]:
+    def _configuration(self, request: ContainerRequest) -> dict[str, Any]:
         from docker.types import DeviceRequest
 
-        placement, pool = order.placement, order.pool
+        placement, pool = request.placement, request.pool
         memory = parse_memory(placement.memory)
         devices = (
             [DeviceRequest(count=placement.accelerators, capabilities=[["gpu"]])] if placement.accelerators else None
@@ -179,10 +187,10 @@ class DockerEngine(ContainerEngine):
         )
         return dict(
             self._client.api.create_container_config(
-                image=order.image,
-                command=list(order.command),
-                environment={**self._variables, **order.variables},
-                labels={**order.labels, **order.annotations},  # a label may be as long as an annotation
+                image=request.image,
+                command=list(request.command),
+                environment={**self._variables, **request.variables},
+                labels={**request.labels, **request.annotations},  # a label may be as long as an annotation
                 host_config=host,
             )
         )
@@ -255,22 +263,22 @@ def _said(error: Any) -> str:
     return " ".join(str(error.explanation or error).split())
 
 
-def _observation(attributes: Mapping[str, Any]) -> Observation:
+def _status(attributes: Mapping[str, Any]) -> ContainerStatus:
     state = attributes["State"]
     seen = {"identity": attributes["Id"], "image_id": attributes["Image"], "started_at": _seconds(state["StartedAt"])}
     if state["Status"] in ("created", "restarting"):
-        return Observation(State.PENDING, **seen)
+        return ContainerStatus(ContainerState.PENDING, **seen)
     if state["Status"] in ("running", "paused"):
-        return Observation(State.RUNNING, **seen)
+        return ContainerStatus(ContainerState.RUNNING, **seen)
     code = int(state["ExitCode"])
     if code == 0:
-        return Observation(State.SUCCEEDED, **seen)
+        return ContainerStatus(ContainerState.SUCCEEDED, **seen)
     limit = attributes["HostConfig"]["Memory"]
     if state["OOMKilled"]:
-        failure = Failure(Cause.OUT_OF_MEMORY, f"it reached its limit of {limit // 2**20} MiB", code)
+        failure = Failure(FailureCause.OUT_OF_MEMORY, f"it reached its limit of {limit // 2**20} MiB", code)
     else:
         failure = Failure.of_exit(code, detail=state["Error"])
-    return Observation(State.FAILED, failure=failure, **seen)
+    return ContainerStatus(ContainerState.FAILED, failure=failure, **seen)
 
 
 def _seconds(text: str) -> float | None:

@@ -10,7 +10,7 @@ from ml_assets.executors.failures import Failure
 from ml_assets.placement import Placement
 from ml_assets.resources.pools import Pool
 
-__all__ = ["RUN_LABEL", "ContainerEngine", "Observation", "Order", "State", "container_labels"]
+__all__ = ["RUN_LABEL", "ContainerEngine", "ContainerRequest", "ContainerState", "ContainerStatus", "container_labels"]
 
 RUN_LABEL = "ml-assets/run"
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -18,8 +18,8 @@ MANAGER = "ml-assets"
 _STOPPING_SECONDS = 0.5
 
 
-class State(StrEnum):
-    """Where a step's container is in its life."""
+class ContainerState(StrEnum):
+    """A phase in the life of a step's container, as engines report it."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -28,8 +28,8 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Order:
-    """One container to start."""
+class ContainerRequest:
+    """A container to start: what an engine is given for one launch of a step."""
 
     name: str
     """Unique for the run, the step and the launch: at most 63 characters of ``[a-z0-9-]``."""
@@ -46,10 +46,10 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Observation:
-    """What the engine says of one container at this moment."""
+class ContainerStatus:
+    """What an engine reports of a container at this moment."""
 
-    state: State
+    state: ContainerState
     identity: str | None = None
     """Pod's uid or container's id: another one under the same name is another process."""
     node: str | None = None
@@ -68,7 +68,7 @@ class Observation:
     @property
     def has_ended(self) -> bool:
         """Whether its process has ended."""
-        return self.state in (State.SUCCEEDED, State.FAILED)
+        return self.state in (ContainerState.SUCCEEDED, ContainerState.FAILED)
 
 
 class ContainerEngine(ABC):
@@ -80,7 +80,7 @@ class ContainerEngine(ABC):
     """What it calls a step's container, such as ``Job``."""
 
     @abstractmethod
-    def start(self, order: Order) -> None:
+    def start(self, request: ContainerRequest) -> None:
         """Start a container, unless one of this name exists already.
 
         Raises:
@@ -88,7 +88,7 @@ class ContainerEngine(ABC):
         """
 
     @abstractmethod
-    def observe(self, run_id: str) -> Mapping[str, Observation]:
+    def observe(self, run_id: str) -> Mapping[str, ContainerStatus]:
         """Every container of a run, by name."""
 
     @abstractmethod

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from typing import Self
 
-__all__ = ["INTERRUPTED_EXIT", "REPLACED_EXIT", "Cause", "Failure", "Reaction"]
+__all__ = ["INTERRUPTED_EXIT", "REPLACED_EXIT", "Failure", "FailureCause", "Reaction"]
 
 REPLACED_EXIT = 75
 """Exit status of a container that finds another one of the same launch (``EX_TEMPFAIL`` of sysexits.h)."""
@@ -25,7 +25,7 @@ class Reaction(Enum):
     FAIL = "fail; running it again would not help"
 
 
-class Cause(StrEnum):
+class FailureCause(StrEnum):
     """Everything that can end a step's container, or keep it from starting."""
 
     OUT_OF_MEMORY = "out of memory"
@@ -54,35 +54,43 @@ class Cause(StrEnum):
 
 
 _REACTIONS = {
-    Cause.OUT_OF_MEMORY: Reaction.MORE_MEMORY,
-    Cause.PREEMPTED: Reaction.RUN_AGAIN,
-    Cause.EVICTED: Reaction.RUN_AGAIN,
-    Cause.NODE_LOST: Reaction.RUN_AGAIN,
-    Cause.DELETED: Reaction.RUN_AGAIN,
-    Cause.UNSCHEDULABLE: Reaction.FALL_BACK,
-    Cause.NOT_STARTED: Reaction.FALL_BACK,
-    Cause.IMAGE_PULL: Reaction.FAIL,
-    Cause.CONFIGURATION: Reaction.FAIL,
-    Cause.WRONG_IMAGE: Reaction.FAIL,
-    Cause.DEADLINE: Reaction.AUTHOR,
-    Cause.CRASHED: Reaction.AUTHOR,
-    Cause.SILENT: Reaction.AUTHOR,
+    FailureCause.OUT_OF_MEMORY: Reaction.MORE_MEMORY,
+    FailureCause.PREEMPTED: Reaction.RUN_AGAIN,
+    FailureCause.EVICTED: Reaction.RUN_AGAIN,
+    FailureCause.NODE_LOST: Reaction.RUN_AGAIN,
+    FailureCause.DELETED: Reaction.RUN_AGAIN,
+    FailureCause.UNSCHEDULABLE: Reaction.FALL_BACK,
+    FailureCause.NOT_STARTED: Reaction.FALL_BACK,
+    FailureCause.IMAGE_PULL: Reaction.FAIL,
+    FailureCause.CONFIGURATION: Reaction.FAIL,
+    FailureCause.WRONG_IMAGE: Reaction.FAIL,
+    FailureCause.DEADLINE: Reaction.AUTHOR,
+    FailureCause.CRASHED: Reaction.AUTHOR,
+    FailureCause.SILENT: Reaction.AUTHOR,
 }
 
 _HINTS = {
-    Cause.OUT_OF_MEMORY: "raise memory or memory_cap of the pool, or give this asset more in [placement] or at launch",
-    Cause.PREEMPTED: "name a fallback pool for work that must end, or raise the pool's interruptions",
-    Cause.EVICTED: "see the events for what the node was short of; ask for what the step uses",
-    Cause.NODE_LOST: "look at the node; name a fallback pool for work that must end",
-    Cause.DELETED: "somebody or something deleted it; cancel runs in the Dagster UI instead",
-    Cause.UNSCHEDULABLE: "compare the pool's resources, node_selector and tolerations with the nodes there are",
-    Cause.NOT_STARTED: "see what it waited for in the events; raise pending_seconds of the pool if that is usual",
-    Cause.IMAGE_PULL: "check that nodes reach the registry, and that it holds this digest and takes the credentials",
-    Cause.CONFIGURATION: "check what the settings refer to: secrets, volumes, service account, runtime class, quota",
-    Cause.WRONG_IMAGE: "find out what stands between registry and runtime; materialize the image again",
-    Cause.DEADLINE: "raise run_seconds of the pool, or make the step faster",
-    Cause.CRASHED: "read the last lines of the log; a native library or a signal ended the process",
-    Cause.SILENT: "read the last lines of the log; the process may have lost its way to Dagster's database",
+    FailureCause.OUT_OF_MEMORY: (
+        "raise memory or memory_cap of the pool, or give this asset more in [placement] or at launch"
+    ),
+    FailureCause.PREEMPTED: "name a fallback pool for work that must end, or raise the pool's interruptions",
+    FailureCause.EVICTED: "see the events for what the node was short of; ask for what the step uses",
+    FailureCause.NODE_LOST: "look at the node; name a fallback pool for work that must end",
+    FailureCause.DELETED: "somebody or something deleted it; cancel runs in the Dagster UI instead",
+    FailureCause.UNSCHEDULABLE: "compare the pool's resources, node_selector and tolerations with the nodes there are",
+    FailureCause.NOT_STARTED: (
+        "see what it waited for in the events; raise pending_seconds of the pool if that is usual"
+    ),
+    FailureCause.IMAGE_PULL: (
+        "check that nodes reach the registry, and that it holds this digest and takes the credentials"
+    ),
+    FailureCause.CONFIGURATION: (
+        "check what the settings refer to: secrets, volumes, service account, runtime class, quota"
+    ),
+    FailureCause.WRONG_IMAGE: "find out what stands between registry and runtime; materialize the image again",
+    FailureCause.DEADLINE: "raise run_seconds of the pool, or make the step faster",
+    FailureCause.CRASHED: "read the last lines of the log; a native library or a signal ended the process",
+    FailureCause.SILENT: "read the last lines of the log; the process may have lost its way to Dagster's database",
 }
 
 
@@ -90,7 +98,7 @@ _HINTS = {
 class Failure:
     """One container's end (or its not starting), as the engine tells it."""
 
-    cause: Cause
+    cause: FailureCause
     detail: str
     """What the engine said, in one line."""
     exit_code: int | None = None
@@ -103,12 +111,14 @@ class Failure:
     def of_exit(cls, exit_code: int, *, detail: str = "") -> Self:
         """The end of a process that nobody else ended."""
         if exit_code == 0:
-            return cls(Cause.SILENT, detail or "it exited with status 0, and no event of success or failure came", 0)
+            return cls(
+                FailureCause.SILENT, detail or "it exited with status 0, and no event of success or failure came", 0
+            )
         if exit_code == REPLACED_EXIT:
-            return cls(Cause.DELETED, "it was replaced by another container of the same launch", exit_code)
+            return cls(FailureCause.DELETED, "it was replaced by another container of the same launch", exit_code)
         if exit_code == INTERRUPTED_EXIT:
-            return cls(Cause.DELETED, "it was asked to end, and not by its run", exit_code)
-        return cls(Cause.CRASHED, "; ".join(part for part in (_exit(exit_code), detail) if part), exit_code)
+            return cls(FailureCause.DELETED, "it was asked to end, and not by its run", exit_code)
+        return cls(FailureCause.CRASHED, "; ".join(part for part in (_exit(exit_code), detail) if part), exit_code)
 
     def with_evidence(self, log: Sequence[str], events: Sequence[str]) -> Self:
         """The same failure with what the container printed and the engine reported."""

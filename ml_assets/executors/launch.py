@@ -20,12 +20,12 @@ from dagster._core.executor.base import Executor
 from dagster._utils.tags import TagConcurrencyLimitsCounter
 
 from ml_assets.executors import run_events
-from ml_assets.executors.container_request import container_name, order_of
-from ml_assets.executors.database_retry import ride_out_outages
-from ml_assets.executors.diagnosis import Launched, Waiting, compare_image, judge, placed_again
-from ml_assets.executors.engine import ContainerEngine, Observation
+from ml_assets.executors.container_request import container_name, request_of
+from ml_assets.executors.database_retry import retry_database_operations
+from ml_assets.executors.diagnosis import Launched, Waiting, compare_image, diagnose, placed_again
+from ml_assets.executors.engine import ContainerEngine, ContainerStatus
 from ml_assets.executors.event_tail import EventTail, launch_of_event
-from ml_assets.executors.failures import REPLACED_EXIT, Cause, Failure
+from ml_assets.executors.failures import REPLACED_EXIT, Failure, FailureCause
 from ml_assets.executors.placement import PlacementRules, RunPlacements
 from ml_assets.executors.pool_slots import PoolSlots, priority_of
 from ml_assets.executors.resume import KnownLaunch, forget_outputs, replay
@@ -91,7 +91,7 @@ class ContainerExecutor(Executor):
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
     ) -> Iterator[DagsterEvent]:
         """Run the plan's steps; yields every event that belongs to it."""
-        ride_out_outages(plan_context.instance)
+        retry_database_operations(plan_context.instance)
         with ActiveExecution(execution_plan, retry_mode=self._retries) as active:
             yield from _Loop(self, plan_context, active).run()
 
@@ -244,14 +244,14 @@ class _Loop:
                 run_events.unreachable(self.context, error)
             self.unreachable = str(error)
 
-    def _look_at(self, launched: Launched, seen: Observation | None) -> Iterator[DagsterEvent]:
+    def _look_at(self, launched: Launched, seen: ContainerStatus | None) -> Iterator[DagsterEvent]:
         failure = launched.given_up
         if failure is None and launched.success is not None:
             failure = self._accept(launched, launched.success, seen)
         elif failure is None and seen is None and not launched.accepted:
-            failure = self._order(launched)
+            failure = self._request(launched)
         elif failure is None:
-            failure = judge(launched, seen, self.executor, self.context.for_step(launched.step))
+            failure = diagnose(launched, seen, self.executor, self.context.for_step(launched.step))
         if failure is None:
             return
         if launched.given_up is None and not failure.log and not failure.events:
@@ -262,7 +262,7 @@ class _Loop:
             if self.launched.get(launched.step.key) is launched:
                 self._react(launched, failure)
 
-    def _accept(self, launched: Launched, success: DagsterEvent, seen: Observation | None) -> Failure | None:
+    def _accept(self, launched: Launched, success: DagsterEvent, seen: ContainerStatus | None) -> Failure | None:
         """A step has succeeded: that counts unless its container ran another image. Where nobody can say, it counts."""
         failure = None
         if seen is not None:
@@ -272,20 +272,20 @@ class _Loop:
             self._close(success, launched.step.key)
         return failure
 
-    def _is_over(self, launched: Launched, seen: Observation | None) -> bool:
+    def _is_over(self, launched: Launched, seen: ContainerStatus | None) -> bool:
         if seen is None or not seen.has_ended:
             return self.engine.stop(launched.name)
         self.engine.remove(launched.name, succeeded=False)
         return True
 
-    def _order(self, launched: Launched) -> Failure | None:
-        order = order_of(
+    def _request(self, launched: Launched) -> Failure | None:
+        request = request_of(
             self.executor, self.context, launched.step, launched.placement, self.active.get_known_state(), launched.name
         )
         try:
-            self.engine.start(order)
+            self.engine.start(request)
         except EngineRefused as error:
-            return Failure(Cause.CONFIGURATION, error.what)
+            return Failure(FailureCause.CONFIGURATION, error.what)
         launched.accepted = True
         return None
 
@@ -306,7 +306,7 @@ class _Loop:
             self.slots.free(key)
         self.waiting[key] = Waiting(launched.step, again)
 
-    def _wind_up(self, launched: Launched, seen: Observation | None) -> None:
+    def _wind_up(self, launched: Launched, seen: ContainerStatus | None) -> None:
         """Free what a step held once its container, which may be sending the last of its log, has ended."""
         if seen is not None and not seen.has_ended:
             is_patient = time.monotonic() - launched.ended_at < _WIND_UP_SECONDS
@@ -317,7 +317,7 @@ class _Loop:
         self.slots.free(launched.step.key)
         del self.ending[launched.step.key]
 
-    def _end_strays(self, observed: Mapping[str, Observation]) -> None:
+    def _end_strays(self, observed: Mapping[str, ContainerStatus]) -> None:
         """End what a predecessor left: containers of steps that have ended, or of launches that were given up."""
         current = {launched.name for launched in (*self.launched.values(), *self.ending.values())}
         for name in observed.keys() - current - self.names:
@@ -365,7 +365,7 @@ class _Loop:
         launched = self.launched[key] = Launched(step, placement, name, time.time())
         self.names.add(name)
         try:
-            failure = self._order(launched)
+            failure = self._request(launched)
         except EngineUnreachable as error:  # asked again with the next look
             run_events.unreachable(self.context, error)
             return True

@@ -28,7 +28,7 @@ from dagster_shared.serdes import deserialize_value
 
 from ml_assets.containers import IMAGES_GROUP
 from ml_assets.executors.container_request import unpacked
-from ml_assets.executors.database_retry import answered, ride_out_outages
+from ml_assets.executors.database_retry import call_with_retries, retry_database_operations
 from ml_assets.executors.event_tail import launch_of_event
 from ml_assets.executors.failures import INTERRUPTED_EXIT, REPLACED_EXIT
 from ml_assets.executors.resume import placement_of
@@ -65,16 +65,16 @@ def run(arguments: Sequence[str]) -> None:
     execution = deserialize_value(unpacked(arguments[0]), ExecuteStepArgs)
     placement = Placement.model_validate_json(arguments[1])
     with capture_interrupts(), ExitStack() as stack:
-        instance = answered(
+        instance = call_with_retries(
             lambda: stack.enter_context(get_instance_for_cli(instance_ref=execution.instance_ref)), _OPENING_SECONDS
         )
-        dagster_run = answered(lambda: instance.get_run_by_id(execution.run_id), _OPENING_SECONDS)
+        dagster_run = call_with_retries(lambda: instance.get_run_by_id(execution.run_id), _OPENING_SECONDS)
         if dagster_run is None:
             sys.exit(f"run {execution.run_id} is not in Dagster's database any more")
         launch = _Launch(instance, dagster_run, placement)
         launch.stamp_events()
         # After the stamping, which is then done again when the database is back: the launch may have been given up.
-        ride_out_outages(instance)
+        retry_database_operations(instance)
         if launch.has_started():
             print("another container of this launch has started before; leaving the step to the executor")
             sys.exit(REPLACED_EXIT)

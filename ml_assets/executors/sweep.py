@@ -8,12 +8,12 @@ import dagster as dg
 
 from ml_assets.executors.engine import ContainerEngine
 
-__all__ = ["Leftover", "Outcome", "find_leftovers", "sweep"]
+__all__ = ["Leftover", "SweepOutcome", "find_leftovers", "sweep"]
 
 _PATIENCE_SECONDS = 30
 
 
-class Outcome(StrEnum):
+class SweepOutcome(StrEnum):
     """What became of a leftover."""
 
     ENDED = "ended"
@@ -34,7 +34,7 @@ class Leftover:
     run_id: str
     run_status: dg.DagsterRunStatus
     was_running: bool
-    outcome: Outcome | None = None
+    outcome: SweepOutcome | None = None
     """None as long as nothing was done."""
 
 
@@ -74,10 +74,10 @@ def sweep(engine: ContainerEngine, instance: dg.DagsterInstance) -> Sequence[Lef
     return [replace(each, outcome=_outcome(each, ending, kept)) for each in found]
 
 
-def _outcome(leftover: Leftover, ending: set[str], kept: set[str]) -> Outcome:
+def _outcome(leftover: Leftover, ending: set[str], kept: set[str]) -> SweepOutcome:
     if leftover.was_running:
-        return Outcome.ENDING if leftover.name in ending else Outcome.ENDED
-    return Outcome.KEPT if leftover.name in kept and not _succeeded(leftover) else Outcome.REMOVED
+        return SweepOutcome.ENDING if leftover.name in ending else SweepOutcome.ENDED
+    return SweepOutcome.KEPT if leftover.name in kept and not _succeeded(leftover) else SweepOutcome.REMOVED
 
 
 def _succeeded(leftover: Leftover) -> bool:

@@ -9,7 +9,7 @@ import dagster as dg
 from dagster._core.event_api import EventLogRecord
 from dagster._core.events import DagsterEvent, DagsterEventType
 
-from ml_assets.executors.failures import Cause
+from ml_assets.executors.failures import FailureCause
 from ml_assets.executors.resume import placement_of
 from ml_assets.resources.provenance import RECORD_METADATA, SCHEMA_VERSION, ProvenanceRecord
 
@@ -31,7 +31,7 @@ _TYPES = {
 }
 _OPEN = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 _NO_CAUSE = "error"
-_CAUSES = {cause.value for cause in Cause}
+_CAUSES = {cause.value for cause in FailureCause}
 _OUTCOMES = ("success", "failure", "retry")
 
 
@@ -153,4 +153,4 @@ def _cause_of(event: DagsterEvent) -> str:
     else:
         error = event.step_retry_data.error
     name = error.cls_name if error is not None else None
-    return Cause[name].value if name is not None and name in Cause.__members__ else _NO_CAUSE
+    return FailureCause[name].value if name is not None and name in FailureCause.__members__ else _NO_CAUSE

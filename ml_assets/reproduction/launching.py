@@ -11,7 +11,7 @@ from dagster._core.origin import JobPythonOrigin
 from dagster._core.remote_origin import RemoteJobOrigin
 from dagster._core.storage.tags import MAX_RETRIES_TAG, REPOSITORY_LABEL_TAG
 
-from ml_assets.executors.database_retry import ride_out_outages
+from ml_assets.executors.database_retry import retry_database_operations
 from ml_assets.executors.event_tail import EventTail
 from ml_assets.executors.resume import placement_of
 from ml_assets.placement import Placement
@@ -63,7 +63,7 @@ def reproduce_in_image(
     Raises:
         ReproductionRefused: the pool is gone, no code location is known, or the run gives no verdict.
     """
-    ride_out_outages(instance)
+    retry_database_operations(instance)
     launch = Launch.of(request, record, instance, pools, pool)
     run = launch.create(instance)
     say(f"run {run.run_id} of job {JOB_NAME} is launched in {record.environment.image}")

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from ml_assets.executors.failures import Cause
+from ml_assets.executors.failures import FailureCause
 from tests.cluster.deployment import KubernetesDeployment, kubectl
 from tests.conftest import unavailable
 from tests.containers.fixtures import OpenKubernetes
@@ -60,7 +60,7 @@ def test_impossible_request_is_told_at_once_and_fails_at_the_pools_deadline(
     run = deployment.wait(on_pools["impatient"], status="FAILURE")
     story = Story(deployment, run.run_id)
     failure = story.failure()
-    assert failure["cls_name"] == Cause.UNSCHEDULABLE.name
+    assert failure["cls_name"] == FailureCause.UNSCHEDULABLE.name
     assert "Insufficient memory" in failure["message"]
     ordered, told, failed = (
         story.time_of(dg.DagsterEventType.STEP_WORKER_STARTING),
@@ -78,7 +78,7 @@ def test_step_whose_pod_is_refused_fails_soon_and_is_not_tried_elsewhere(
     run = deployment.wait(on_pools["unknown"], status="FAILURE")
     story = Story(deployment, run.run_id)
     failure = story.failure()
-    assert failure["cls_name"] == Cause.CONFIGURATION.name
+    assert failure["cls_name"] == FailureCause.CONFIGURATION.name
     assert 'serviceaccount "nobody" not found' in failure["message"]
     assert [placement["pool"] for placement in story.placements()] == ["unknown"]
     ordered = story.time_of(dg.DagsterEventType.STEP_WORKER_STARTING)
@@ -123,7 +123,7 @@ def test_step_on_a_node_that_does_not_answer_goes_on_elsewhere(deployment: Kuber
         deployment.release(run_id)
         deployment.wait(run_id)
     assert [placement["pool"] for placement in story.placements()] == ["gpu-spot", "gpu"]
-    assert Cause.NODE_LOST.value in story.said()
+    assert FailureCause.NODE_LOST.value in story.said()
     assert len(story.events(dg.DagsterEventType.ASSET_MATERIALIZATION)) == 1
     assert len(story.events(dg.DagsterEventType.STEP_SUCCESS)) == 1
     deployment.wait_until(lambda: not deployment.step_pods(run_id), run_id, seconds=GONE_SECONDS)
@@ -141,7 +141,7 @@ def test_runtime_that_runs_another_image_fails_the_step(deployment: KubernetesDe
     finally:
         subprocess.run([*store, "rm", asked], check=True, capture_output=True)
     failure = Story(deployment, run.run_id).failure()
-    assert failure["cls_name"] == Cause.WRONG_IMAGE.name
+    assert failure["cls_name"] == FailureCause.WRONG_IMAGE.name
     assert deployment.image.partition("@")[2] in failure["message"] or "sha256:" in failure["message"]
 
 

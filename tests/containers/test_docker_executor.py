@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 
 from ml_assets.executors.docker import DockerEngine
-from ml_assets.executors.engine import Observation, Order, State, container_labels
-from ml_assets.executors.failures import Cause
+from ml_assets.executors.engine import ContainerRequest, ContainerState, ContainerStatus, container_labels
+from ml_assets.executors.failures import FailureCause
 from ml_assets.placement import Placement
 from ml_assets.resources.pools import Pool
 from ml_assets.resources.settings import ContainerSettings
@@ -70,7 +70,7 @@ class TestDockerExecutor(ContainerExecutorContract):
         run = deployment.run("raises_once", run_config=overriding("raises_once", pool="with-gpus"), status="FAILURE")
         story = Story(deployment, run.run_id)
         failure = story.failure()
-        assert failure["cls_name"] == Cause.CONFIGURATION.name
+        assert failure["cls_name"] == FailureCause.CONFIGURATION.name
         assert "could not select device driver" in failure["message"]
         assert "NVIDIA Container Toolkit" in failure["message"], "what to do about it"
         assert len(story.placements()) == 1, "another try would not help"
@@ -83,7 +83,7 @@ def test_engine_is_asked_for_the_gpus_of_the_pool_whether_or_not_a_step_looks_fo
 ) -> None:
     run_id, name = str(uuid4()), f"step-gpus-{uuid4().hex[:12]}"
     image = pinned(ground.base_image)
-    order = Order(
+    request = ContainerRequest(
         name=name,
         image=image,
         command=("true",),
@@ -93,18 +93,18 @@ def test_engine_is_asked_for_the_gpus_of_the_pool_whether_or_not_a_step_looks_fo
         annotations={},
     )
     engine = DockerEngine(ContainerSettings(), {})
-    engine.start(order)
+    engine.start(request)
     try:
         _wait_until(lambda: _is_decided(engine.observe(run_id).get(name)))
         (container,) = json.loads(_docker("inspect", name))
-        (request,) = container["HostConfig"]["DeviceRequests"]
-        assert (request["Count"], request["Capabilities"]) == (2, [["gpu"]])
+        (devices,) = container["HostConfig"]["DeviceRequests"]
+        assert (devices["Count"], devices["Capabilities"]) == (2, [["gpu"]])
     finally:
         _wait_until(lambda: engine.stop(name))
 
 
-def _is_decided(seen: Observation | None) -> bool:
-    return seen is not None and (seen.state is not State.PENDING or seen.failure is not None)
+def _is_decided(seen: ContainerStatus | None) -> bool:
+    return seen is not None and (seen.state is not ContainerState.PENDING or seen.failure is not None)
 
 
 def _wait_until(holds: Callable[[], bool]) -> None:

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from dagster._core.events import DagsterEvent
 
-from ml_assets.executors.failures import Cause
+from ml_assets.executors.failures import FailureCause
 from ml_assets.resources.provenance import OVERRIDES_TAG, PLACEMENT_METADATA, RECORD_METADATA, ProvenanceRecord
 from tests.containers.deployment import Deployment
 
@@ -214,7 +214,7 @@ class ContainerExecutorContract(ABC):
 
     def test_step_out_of_memory_at_the_cap_fails_as_that(self, harmed: "Story") -> None:
         failure = harmed.failure("insatiable")
-        assert failure["cls_name"] == Cause.OUT_OF_MEMORY.name
+        assert failure["cls_name"] == FailureCause.OUT_OF_MEMORY.name
         assert "limit of 600" in failure["message"]
         assert "0 MiB" in failure["message"], "the last lines of its log are shown"
 
@@ -227,14 +227,14 @@ class ContainerExecutorContract(ABC):
     @pytest.mark.parametrize(
         ("asset", "cause", "words"),
         [
-            ("segfaults", Cause.CRASHED, ["139 (SIGSEGV)", "about to read address zero"]),
-            ("exits_with_three", Cause.CRASHED, ["exit status 3"]),
-            ("exits_silently", Cause.SILENT, ["no event of success or failure came", "nobody will hear of me"]),
-            ("too_slow", Cause.DEADLINE, ["still running after 8 seconds"]),
+            ("segfaults", FailureCause.CRASHED, ["139 (SIGSEGV)", "about to read address zero"]),
+            ("exits_with_three", FailureCause.CRASHED, ["exit status 3"]),
+            ("exits_silently", FailureCause.SILENT, ["no event of success or failure came", "nobody will hear of me"]),
+            ("too_slow", FailureCause.DEADLINE, ["still running after 8 seconds"]),
         ],
     )
     def test_end_has_a_cause(
-        self, deployment: Deployment, harmed: "Story", asset: str, cause: Cause, words: list[str]
+        self, deployment: Deployment, harmed: "Story", asset: str, cause: FailureCause, words: list[str]
     ) -> None:
         failure = harmed.failure(asset)
         assert failure["cls_name"] == cause.name
@@ -245,7 +245,7 @@ class ContainerExecutorContract(ABC):
 
     def test_image_that_does_not_exist_fails_at_once_and_is_not_retried(self, harmed: "Story") -> None:
         failure = harmed.failure("in_no_image")
-        assert failure["cls_name"] == Cause.IMAGE_PULL.name
+        assert failure["cls_name"] == FailureCause.IMAGE_PULL.name
         assert "not found" in failure["message"] or "unknown" in failure["message"]
         assert len(harmed.placements("in_no_image")) == 1
 

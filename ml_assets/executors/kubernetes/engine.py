@@ -11,14 +11,22 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ml_assets.executors.engine import MANAGED_BY, MANAGER, RUN_LABEL, ContainerEngine, Observation, Order, State
+from ml_assets.executors.engine import (
+    MANAGED_BY,
+    MANAGER,
+    RUN_LABEL,
+    ContainerEngine,
+    ContainerRequest,
+    ContainerState,
+    ContainerStatus,
+)
 from ml_assets.executors.failures import Failure
 from ml_assets.executors.kubernetes.manifest import job_manifest
 from ml_assets.executors.kubernetes.pods import (
     event_lines,
-    observe_job,
-    observe_pod,
+    job_status,
     on_lost_node,
+    pod_status,
     pull_seconds,
     refused_mount,
     refused_pod,
@@ -69,14 +77,14 @@ class KubernetesEngine(ContainerEngine):
         client = api_client(settings.kubeconfig)
         self._core, self._batch = kubernetes.client.CoreV1Api(client), kubernetes.client.BatchV1Api(client)
 
-    def start(self, order: Order) -> None:
+    def start(self, request: ContainerRequest) -> None:
         """Create the Job, unless it is there."""
         from kubernetes.client.exceptions import ApiException
 
         with reaching():
             try:
                 self._batch.create_namespaced_job(
-                    self._namespace, job_manifest(order, self._settings), _request_timeout=_TIMEOUT
+                    self._namespace, job_manifest(request, self._settings), _request_timeout=_TIMEOUT
                 )
             except ApiException as error:
                 if error.status == 409:
@@ -87,16 +95,16 @@ class KubernetesEngine(ContainerEngine):
                     ) from error
                 raise
 
-    def observe(self, run_id: str) -> Mapping[str, Observation]:
+    def observe(self, run_id: str) -> Mapping[str, ContainerStatus]:
         """Every step's Job of a run, by name; one that was replaced shows the newest of its pods."""
         selector = f"{RUN_LABEL}={run_id}"
         jobs = self._list(self._batch.list_namespaced_job, selector, resource_version=_FROM_CACHE)
         pods = self._list(self._core.list_namespaced_pod, selector, resource_version=_FROM_CACHE)
         newest = {each["metadata"]["labels"].get(_JOB, ""): each for each in sorted(pods, key=_made_at)}
-        found: dict[str, Observation] = {}
+        found: dict[str, ContainerStatus] = {}
         for job in jobs:
             name = job["metadata"]["name"]
-            found[name] = self._observe_pod(newest[name]) if name in newest else self._observe_job(job)
+            found[name] = self._pod_status(newest[name]) if name in newest else self._job_status(job)
         return found
 
     def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
@@ -151,7 +159,7 @@ class KubernetesEngine(ContainerEngine):
                 self._delete(self._core.delete_namespaced_pod, metadata["name"])
             elif on_lost_node(pod) or _is_overdue(metadata["deletionTimestamp"]):
                 self._delete(self._core.delete_namespaced_pod, metadata["name"], grace_period_seconds=0)
-        return all(observe_pod(pod).has_ended for pod in pods)
+        return all(pod_status(pod).has_ended for pod in pods)
 
     def remove(self, name: str, *, succeeded: bool) -> None:
         """Delete the Job of a step that succeeded; one that failed goes when its time to live is over."""
@@ -166,15 +174,15 @@ class KubernetesEngine(ContainerEngine):
             runs.setdefault(metadata["labels"].get(RUN_LABEL, ""), []).append(metadata["name"])
         return runs
 
-    def _observe_job(self, job: Mapping[str, Any]) -> Observation:
-        seen = observe_job(job)
-        if seen.state is State.PENDING and _is_late(_made_at(job)):
+    def _job_status(self, job: Mapping[str, Any]) -> ContainerStatus:
+        seen = job_status(job)
+        if seen.state is ContainerState.PENDING and _is_late(_made_at(job)):
             seen = refused_pod(seen, self._events_of(job["metadata"]["name"], "FailedCreate"))
         return seen
 
-    def _observe_pod(self, pod: Mapping[str, Any]) -> Observation:
-        seen = observe_pod(pod)
-        if seen.state is State.PENDING and seen.scheduled_at is not None and _is_late(_made_at(pod)):
+    def _pod_status(self, pod: Mapping[str, Any]) -> ContainerStatus:
+        seen = pod_status(pod)
+        if seen.state is ContainerState.PENDING and seen.scheduled_at is not None and _is_late(_made_at(pod)):
             seen = refused_mount(seen, self._events_of(pod["metadata"]["name"], "FailedMount"))
         if "deletionTimestamp" not in pod["metadata"] or (seen.has_ended and why_ended(pod) is None):
             return seen

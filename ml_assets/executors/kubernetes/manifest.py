@@ -5,7 +5,7 @@ Its pod keeps to the "restricted" PodSecurity standard. https://kubernetes.io/do
 
 from typing import Any
 
-from ml_assets.executors.engine import Order
+from ml_assets.executors.engine import ContainerRequest
 from ml_assets.resources.settings import ContainerSettings
 
 __all__ = ["CONTAINER", "STOP_SECONDS", "job_manifest"]
@@ -23,26 +23,26 @@ _UNDISTURBED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karp
 """Keeps those who drain nodes to save money from a step that works."""
 
 
-def job_manifest(order: Order, settings: ContainerSettings) -> dict[str, Any]:
+def job_manifest(request: ContainerRequest, settings: ContainerSettings) -> dict[str, Any]:
     """The Job of one launch. Nothing owns it: it outlives the run worker that ordered it."""
-    metadata = {"labels": dict(order.labels), "annotations": dict(order.annotations)}
-    pod_metadata = {**metadata, "annotations": {**order.annotations, **_UNDISTURBED}}
+    metadata = {"labels": dict(request.labels), "annotations": dict(request.annotations)}
+    pod_metadata = {**metadata, "annotations": {**request.annotations, **_UNDISTURBED}}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": order.name, **metadata},
+        "metadata": {"name": request.name, **metadata},
         "spec": {
             "backoffLimit": 0,
             "completions": 1,
             "parallelism": 1,
             "ttlSecondsAfterFinished": settings.finished_seconds,
-            "template": {"metadata": pod_metadata, "spec": _pod(order, settings)},
+            "template": {"metadata": pod_metadata, "spec": _pod(request, settings)},
         },
     }
 
 
-def _pod(order: Order, settings: ContainerSettings) -> dict[str, Any]:
-    pool = order.pool
+def _pod(request: ContainerRequest, settings: ContainerSettings) -> dict[str, Any]:
+    pool = request.pool
     account = pool.service_account or settings.service_account
     volumes = list(settings.volumes)
     if pool.shared_memory:
@@ -59,33 +59,33 @@ def _pod(order: Order, settings: ContainerSettings) -> dict[str, Any]:
         "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
         "volumes": volumes,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [_container(order, settings)],
+        "containers": [_container(request, settings)],
     }
     return {key: value for key, value in pod.items() if value not in (None, [], {})}
 
 
-def _container(order: Order, settings: ContainerSettings) -> dict[str, Any]:
+def _container(request: ContainerRequest, settings: ContainerSettings) -> dict[str, Any]:
     mounts = list(settings.volume_mounts)
-    if order.pool.shared_memory:
+    if request.pool.shared_memory:
         mounts.append({"name": _SHARED_MEMORY, "mountPath": "/dev/shm"})  # noqa: S108  # where libraries look for it
     sources = [{"secretRef": {"name": name}} for name in settings.secrets]
     sources += [{"configMapRef": {"name": name}} for name in settings.config_maps]
     return {
         "name": CONTAINER,
-        "image": order.image,
+        "image": request.image,
         "imagePullPolicy": "IfNotPresent",  # by digest, so what is present is what is asked for
-        "command": list(order.command),
-        "env": [{"name": name, "value": value} for name, value in sorted(order.variables.items())],
+        "command": list(request.command),
+        "env": [{"name": name, "value": value} for name, value in sorted(request.variables.items())],
         "envFrom": sources,
-        "resources": _resources(order),
+        "resources": _resources(request),
         "volumeMounts": mounts,
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
 
-def _resources(order: Order) -> dict[str, dict[str, str]]:
-    placement, pool = order.placement, order.pool
+def _resources(request: ContainerRequest) -> dict[str, dict[str, str]]:
+    placement, pool = request.placement, request.pool
     devices = {pool.accelerator_resource: str(placement.accelerators)} if placement.accelerators else {}
     limits = {"memory": placement.memory, **devices}
     if pool.cpu_limit:

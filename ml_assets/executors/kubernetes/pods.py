@@ -6,15 +6,15 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from ml_assets.executors.engine import Observation, State
-from ml_assets.executors.failures import Cause, Failure
+from ml_assets.executors.engine import ContainerState, ContainerStatus
+from ml_assets.executors.failures import Failure, FailureCause
 from ml_assets.executors.kubernetes.manifest import CONTAINER
 
 __all__ = [
     "event_lines",
-    "observe_job",
-    "observe_pod",
+    "job_status",
     "on_lost_node",
+    "pod_status",
     "pull_seconds",
     "refused_mount",
     "refused_pod",
@@ -37,11 +37,11 @@ _UNSEEN = frozenset({"ContainerStatusUnknown", "Unknown"})
 """Reasons of an end that nobody saw; the exit status beside them is made up."""
 _LOST = frozenset({"NodeLost", "NodeShutdown", "Shutdown", "Terminated", "NodeAffinity"})
 _DISRUPTIONS = {
-    "PreemptionByScheduler": Cause.PREEMPTED,
-    "DeletionByTaintManager": Cause.NODE_LOST,
-    "DeletionByPodGC": Cause.NODE_LOST,
-    "EvictionByEvictionAPI": Cause.EVICTED,
-    "TerminationByKubelet": Cause.EVICTED,
+    "PreemptionByScheduler": FailureCause.PREEMPTED,
+    "DeletionByTaintManager": FailureCause.NODE_LOST,
+    "DeletionByPodGC": FailureCause.NODE_LOST,
+    "EvictionByEvictionAPI": FailureCause.EVICTED,
+    "TerminationByKubelet": FailureCause.EVICTED,
 }
 """Reasons of the condition ``DisruptionTarget``, which clusters since 1.26 set."""
 _DURATION = re.compile(r"Successfully pulled image .* in ([0-9.a-zµ]+)")
@@ -49,17 +49,17 @@ _DURATION = re.compile(r"Successfully pulled image .* in ([0-9.a-zµ]+)")
 _DURATION_PART = re.compile(r"([0-9.]+)(ms|µs|us|ns|h|m|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9}
 _EVENTS = {
-    "Preempted": Cause.PREEMPTED,
-    "Preempting": Cause.PREEMPTED,
-    "TaintManagerEviction": Cause.NODE_LOST,
-    "NodeNotReady": Cause.NODE_LOST,
-    "NodeControllerEviction": Cause.NODE_LOST,
-    "Evicted": Cause.EVICTED,
+    "Preempted": FailureCause.PREEMPTED,
+    "Preempting": FailureCause.PREEMPTED,
+    "TaintManagerEviction": FailureCause.NODE_LOST,
+    "NodeNotReady": FailureCause.NODE_LOST,
+    "NodeControllerEviction": FailureCause.NODE_LOST,
+    "Evicted": FailureCause.EVICTED,
 }
 """Events that say on any cluster who had a pod deleted."""
 
 
-def observe_pod(pod: _Json) -> Observation:
+def pod_status(pod: _Json) -> ContainerStatus:
     """One pod, as an engine's observation. A pod that is being deleted fails at once; its events say why."""
     status = pod.get("status", {})
     container = _container(status)
@@ -74,10 +74,10 @@ def observe_pod(pod: _Json) -> Observation:
     ended = state.get("terminated")
     if ended is not None or status.get("phase") in ("Failed", "Succeeded"):
         failure = why_ended(pod)
-        return Observation(State.FAILED if failure else State.SUCCEEDED, failure=failure, **seen)
+        return ContainerStatus(ContainerState.FAILED if failure else ContainerState.SUCCEEDED, failure=failure, **seen)
     if "running" in state:
         lost = f"its node {seen['node']} is not ready" if on_lost_node(pod) else None
-        return Observation(State.RUNNING, waiting=lost, **seen)
+        return ContainerStatus(ContainerState.RUNNING, waiting=lost, **seen)
     return _pending(status, state.get("waiting", {}), seen)
 
 
@@ -87,26 +87,30 @@ def why_ended(pod: _Json) -> Failure | None:
     reason, message = status.get("reason", ""), status.get("message", "")
     ended = _container(status).get("state", {}).get("terminated") or {}
     if reason == "Evicted":
-        return Failure(Cause.EVICTED, message or "the node was short of something")
+        return Failure(FailureCause.EVICTED, message or "the node was short of something")
     if reason in ("Preempting", "Preempted"):
-        return Failure(Cause.PREEMPTED, message or "a pod of higher priority needed the room")
+        return Failure(FailureCause.PREEMPTED, message or "a pod of higher priority needed the room")
     if reason in _LOST:
-        return Failure(Cause.NODE_LOST, message or "the node went away")
+        return Failure(FailureCause.NODE_LOST, message or "the node went away")
     if reason == "DeadlineExceeded":
-        return Failure(Cause.DEADLINE, message or "its run time limit passed")
+        return Failure(FailureCause.DEADLINE, message or "its run time limit passed")
     if reason.startswith(("OutOf", "UnexpectedAdmissionError")):
-        return Failure(Cause.EVICTED, f"the node could not take it: {message or reason}")
+        return Failure(FailureCause.EVICTED, f"the node could not take it: {message or reason}")
     if ended.get("reason") == "OOMKilled":
-        return Failure(Cause.OUT_OF_MEMORY, f"it reached its limit of {_memory_limit(pod)}", ended.get("exitCode"))
+        return Failure(
+            FailureCause.OUT_OF_MEMORY, f"it reached its limit of {_memory_limit(pod)}", ended.get("exitCode")
+        )
     if ended.get("reason") in _CANNOT_RUN:
-        return Failure(Cause.CONFIGURATION, ended.get("message") or ended["reason"], ended.get("exitCode"))
+        return Failure(FailureCause.CONFIGURATION, ended.get("message") or ended["reason"], ended.get("exitCode"))
     if ended.get("reason") in _UNSEEN:
-        return Failure(Cause.NODE_LOST, ended.get("message") or "the node lost sight of its container")
+        return Failure(FailureCause.NODE_LOST, ended.get("message") or "the node lost sight of its container")
     if "exitCode" in ended:
         code = int(ended["exitCode"]) or (128 + int(ended["signal"]) if ended.get("signal") else 0)
         return Failure.of_exit(code) if code else None
     if status.get("phase") == "Failed":
-        return Failure(Cause.NODE_LOST, message or reason or "the pod failed, and its container's end is unknown")
+        return Failure(
+            FailureCause.NODE_LOST, message or reason or "the pod failed, and its container's end is unknown"
+        )
     return None
 
 
@@ -125,48 +129,50 @@ def why_deleted(pod: _Json | None, events: Sequence[_Json], lost_node: bool) -> 
         if event.get("reason") in _EVENTS:
             return Failure(_EVENTS[event["reason"]], _one_line(event.get("message", "")))
     if lost_node:
-        return Failure(Cause.NODE_LOST, "its node does not answer")
-    return Failure(Cause.DELETED, "its pod was deleted")
+        return Failure(FailureCause.NODE_LOST, "its node does not answer")
+    return Failure(FailureCause.DELETED, "its pod was deleted")
 
 
-def observe_job(job: _Json) -> Observation:
+def job_status(job: _Json) -> ContainerStatus:
     """A Job that has no pod."""
     for condition in job.get("status", {}).get("conditions") or ():
         if condition["type"] == "Failed" and condition["status"] == "True":
             detail = condition.get("message") or condition.get("reason") or "its Job failed"
-            return Observation(State.FAILED, failure=Failure(Cause.DELETED, f"its pod is gone: {detail}"))
+            return ContainerStatus(
+                ContainerState.FAILED, failure=Failure(FailureCause.DELETED, f"its pod is gone: {detail}")
+            )
         if condition["type"] == "Complete" and condition["status"] == "True":
-            return Observation(State.SUCCEEDED)
-    return Observation(State.PENDING, waiting="no pod has been made of its Job yet")
+            return ContainerStatus(ContainerState.SUCCEEDED)
+    return ContainerStatus(ContainerState.PENDING, waiting="no pod has been made of its Job yet")
 
 
-def refused_pod(job: Observation, events: Sequence[_Json]) -> Observation:
+def refused_pod(job: ContainerStatus, events: Sequence[_Json]) -> ContainerStatus:
     """A Job that has no pod, by its events: one that admission refuses is hopeless, one that meets a quota waits.
 
     Args:
-        job: the Job, as `observe_job` sees it.
+        job: the Job, as `job_status` sees it.
         events: its events, oldest first.
     """
     said = _last_said(events, "FailedCreate")
     if said is None or job.has_ended:
         return job
     if "forbidden" in said and not any(word in said for word in _PODS_WAIT):
-        return replace(job, failure=Failure(Cause.CONFIGURATION, said))
+        return replace(job, failure=Failure(FailureCause.CONFIGURATION, said))
     return replace(job, waiting=said)
 
 
-def refused_mount(pod: Observation, events: Sequence[_Json]) -> Observation:
+def refused_mount(pod: ContainerStatus, events: Sequence[_Json]) -> ContainerStatus:
     """A pod whose container is being made, by its events: a volume of what does not exist is hopeless, others wait.
 
     Args:
-        pod: the pod, as `observe_pod` sees it.
+        pod: the pod, as `pod_status` sees it.
         events: its events, oldest first.
     """
     said = _last_said(events, "FailedMount")
-    if said is None or pod.state is not State.PENDING or pod.failure is not None:
+    if said is None or pod.state is not ContainerState.PENDING or pod.failure is not None:
         return pod
     if "not found" in said:
-        return replace(pod, failure=Failure(Cause.CONFIGURATION, said))
+        return replace(pod, failure=Failure(FailureCause.CONFIGURATION, said))
     return replace(pod, waiting=said)
 
 
@@ -192,19 +198,23 @@ def seconds_of(text: str | None) -> float | None:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else None
 
 
-def _pending(status: _Json, waiting: _Json, seen: dict[str, Any]) -> Observation:
+def _pending(status: _Json, waiting: _Json, seen: dict[str, Any]) -> ContainerStatus:
     reason, message = waiting.get("reason", ""), _one_line(waiting.get("message", ""))
     if reason in _PULL or (reason == "ErrImagePull" and any(word in message.lower() for word in _PULL_FINAL)):
-        return Observation(State.PENDING, failure=Failure(Cause.IMAGE_PULL, f"{reason}: {message}"), **seen)
+        return ContainerStatus(
+            ContainerState.PENDING, failure=Failure(FailureCause.IMAGE_PULL, f"{reason}: {message}"), **seen
+        )
     if reason in _CONFIGURATION and _PASSING not in message:
-        return Observation(State.PENDING, failure=Failure(Cause.CONFIGURATION, f"{reason}: {message}"), **seen)
+        return ContainerStatus(
+            ContainerState.PENDING, failure=Failure(FailureCause.CONFIGURATION, f"{reason}: {message}"), **seen
+        )
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             text = f"{condition.get('reason', 'not scheduled')}: {_one_line(condition.get('message', ''))}"
-            return Observation(State.PENDING, waiting=text, unschedulable=True, **seen)
+            return ContainerStatus(ContainerState.PENDING, waiting=text, unschedulable=True, **seen)
     if reason and reason != "ContainerCreating":
-        return Observation(State.PENDING, waiting=f"{reason}: {message}", **seen)
-    return Observation(State.PENDING, **seen)
+        return ContainerStatus(ContainerState.PENDING, waiting=f"{reason}: {message}", **seen)
+    return ContainerStatus(ContainerState.PENDING, **seen)
 
 
 def _container(status: _Json) -> _Json:

@@ -12,8 +12,8 @@ from ml_assets.artifacts.metadata import (
     NOT_CONTAINERIZED,
     describe_commit,
     frame_metadata,
+    metadata_of,
     model_metadata,
-    shown,
 )
 from ml_assets.resources.provenance import (
     RECORD_METADATA,
@@ -67,13 +67,15 @@ def rows(value: dg.TableMetadataValue) -> list[dict[str, Any]]:
 
 def test_the_whole_record_is_the_last_entry() -> None:
     made = record()
-    entries = shown(made)
+    entries = metadata_of(made)
     assert list(entries)[-1] == RECORD_METADATA
     assert ProvenanceRecord.model_validate(entries[RECORD_METADATA].value) == made
 
 
 def test_details_stand_between_identity_and_making_and_win() -> None:
-    entries = shown(record(parameters={"depth": 6}), {"mae": 1.5, "image": "mine", "parameters": "mine", "commit": "x"})
+    entries = metadata_of(
+        record(parameters={"depth": 6}), {"mae": 1.5, "image": "mine", "parameters": "mine", "commit": "x"}
+    )
     assert list(entries) == [
         "data version",
         "image",
@@ -90,19 +92,19 @@ def test_details_stand_between_identity_and_making_and_win() -> None:
 
 
 def test_no_detail_replaces_the_record() -> None:
-    entries = shown(record(), {RECORD_METADATA: "mine"})
+    entries = metadata_of(record(), {RECORD_METADATA: "mine"})
     assert entries[RECORD_METADATA].value["asset"] == "model"
 
 
 def test_the_image_that_ran_is_shown_or_that_there_was_none() -> None:
-    assert shown(record())["image"].value == NOT_CONTAINERIZED
+    assert metadata_of(record())["image"].value == NOT_CONTAINERIZED
     inside = record().environment.model_copy(update={"image": IMAGE})
-    assert shown(record(environment=inside))["image"].value == IMAGE
-    assert shown(record(made_image="made", environment=inside))["image"].value == "made"
+    assert metadata_of(record(environment=inside))["image"].value == IMAGE
+    assert metadata_of(record(made_image="made", environment=inside))["image"].value == "made"
 
 
 def test_a_clean_commit_links_to_its_page() -> None:
-    assert shown(record())["commit"] == dg.MetadataValue.url(f"https://github.com/owner/project/commit/{COMMIT}")
+    assert metadata_of(record())["commit"] == dg.MetadataValue.url(f"https://github.com/owner/project/commit/{COMMIT}")
 
 
 @pytest.mark.parametrize(
@@ -114,20 +116,20 @@ def test_a_clean_commit_links_to_its_page() -> None:
     ],
 )
 def test_any_other_commit_is_text(source: Source, text: str) -> None:
-    assert shown(record(source=source))["commit"] == dg.MetadataValue.text(text)
+    assert metadata_of(record(source=source))["commit"] == dg.MetadataValue.text(text)
 
 
 def test_a_run_in_mlflow_is_a_link_where_its_page_is_known() -> None:
     run = MlflowRun(run_id="r1", experiment_id="1", tracking_uri="sqlite:///x", registered_model="m", model_version="3")
-    entries = shown(record(mlflow=run))
+    entries = metadata_of(record(mlflow=run))
     assert entries["MLflow run"] == dg.MetadataValue.text("r1")
     assert entries["registered model"].value == "models:/m/3"
     linked = run.model_copy(update={"url": "http://mlflow.example/#/runs/r1"})
-    assert shown(record(mlflow=linked))["MLflow run"] == dg.MetadataValue.url("http://mlflow.example/#/runs/r1")
+    assert metadata_of(record(mlflow=linked))["MLflow run"] == dg.MetadataValue.url("http://mlflow.example/#/runs/r1")
 
 
 def test_parameters_of_any_type_are_a_table() -> None:
-    entries = shown(record(parameters={"depth": 6, "device": "cpu", "layers": [1, 2], "early": None}))
+    entries = metadata_of(record(parameters={"depth": 6, "device": "cpu", "layers": [1, 2], "early": None}))
     assert rows(entries["parameters"]) == [
         {"parameter": "depth", "value": "6"},
         {"parameter": "device", "value": "cpu"},
@@ -141,7 +143,7 @@ def test_inputs_are_a_table_of_versions() -> None:
         InputVersion(asset="frame", partition="2013-01-01", data_version="md5:1"),
         InputVersion(asset="images/train", data_version="sha256:2", loaded=False),
     )
-    assert rows(shown(record(inputs=inputs))["inputs"]) == [
+    assert rows(metadata_of(record(inputs=inputs))["inputs"]) == [
         {"input": "frame@2013-01-01", "data version": "md5:1"},
         {"input": "images/train", "data version": "sha256:2"},
     ]
@@ -149,21 +151,21 @@ def test_inputs_are_a_table_of_versions() -> None:
 
 def test_of_very_many_inputs_the_rest_is_counted() -> None:
     inputs = tuple(InputVersion(asset="frame", partition=str(day), data_version=f"md5:{day}") for day in range(365))
-    table = rows(shown(record(inputs=inputs))["inputs"])
+    table = rows(metadata_of(record(inputs=inputs))["inputs"])
     assert len(table) == 101
     assert table[-1]["input"].startswith("and 265 more")
 
 
 def test_who_launched_it_and_why_it_cannot_be_repeated_are_told() -> None:
-    entries = shown(record(reproducible=False, not_reproducible_because=("one", "two")))
+    entries = metadata_of(record(reproducible=False, not_reproducible_because=("one", "two")))
     assert entries["launched by"].value == "schedule nightly 2026-06-01T03:15:00-04:00"
     assert entries["not reproducible because"].value == "one; two"
-    assert "not reproducible because" not in shown(record())
+    assert "not reproducible because" not in metadata_of(record())
 
 
 def test_size_is_shown_where_there_is_content() -> None:
     content = Content(format="model", version="md5:0", size=12, files=2)
-    assert shown(record(content=content))["size in bytes"].value == 12
+    assert metadata_of(record(content=content))["size in bytes"].value == 12
 
 
 def test_metrics_have_six_significant_digits() -> None:
@@ -207,7 +209,7 @@ def test_what_it_took_can_be_plotted_and_read() -> None:
         gpus=(gpu,),
         cost=0.0123456789,
     )
-    entries = shown(record(usage=usage))
+    entries = metadata_of(record(usage=usage))
     floats = {name: entry.value for name, entry in entries.items() if isinstance(entry, dg.FloatMetadataValue)}
     assert floats == {
         "compute seconds": 8.25,
@@ -218,4 +220,4 @@ def test_what_it_took_can_be_plotted_and_read() -> None:
         "GPU memory in MiB": 1024.0,
     }
     assert rows(entries["time spent"])[2] == {"phase": "compute", "seconds": "8.250"}
-    assert "cost" not in shown(record(usage=usage.model_copy(update={"cost": None, "gpus": ()})))
+    assert "cost" not in metadata_of(record(usage=usage.model_copy(update={"cost": None, "gpus": ()})))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ml_assets.executors.engine import ContainerEngine, Observation, Order, State
+from ml_assets.executors.engine import ContainerEngine, ContainerRequest, ContainerState, ContainerStatus
 from ml_assets.executors.failures import Failure
 
 __all__ = ["LeftoverEngine"]
@@ -13,7 +13,7 @@ __all__ = ["LeftoverEngine"]
 class LeftoverEngine(ContainerEngine):
     """A fake: real engines cannot be asked to keep leftovers. It forgets its own when they are stopped or removed."""
 
-    containers: dict[str, tuple[str, State]]
+    containers: dict[str, tuple[str, ContainerState]]
     stops: int = 1
     """How often each has to be stopped until it is gone."""
     keeps_failed: bool = False
@@ -23,11 +23,11 @@ class LeftoverEngine(ContainerEngine):
 
     name, noun = "Leftovers", "leftover"
 
-    def start(self, order: Order) -> None:
+    def start(self, request: ContainerRequest) -> None:
         raise NotImplementedError
 
-    def observe(self, run_id: str) -> Mapping[str, Observation]:
-        return {name: Observation(state) for name, (run, state) in self.containers.items() if run == run_id}
+    def observe(self, run_id: str) -> Mapping[str, ContainerStatus]:
+        return {name: ContainerStatus(state) for name, (run, state) in self.containers.items() if run == run_id}
 
     def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
         raise NotImplementedError

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from ml_assets.executors import definition, image_check, launch
-from ml_assets.executors.engine import RUN_LABEL, ContainerEngine, Observation, Order, State
-from ml_assets.executors.failures import Cause, Failure
+from ml_assets.executors.engine import RUN_LABEL, ContainerEngine, ContainerRequest, ContainerState, ContainerStatus
+from ml_assets.executors.failures import Failure, FailureCause
 from ml_assets.resources.errors import EngineRefused, EngineUnreachable
 
 __all__ = ["UNREACHABLE", "ProcessEngine", "delete_container", "end_container", "processes", "used"]
@@ -31,7 +31,7 @@ _PATIENCE_SECONDS = 10
 
 
 class ProcessEngine(ContainerEngine):
-    """A fake: a container is a plain process of `process_server`, which runs exactly the command that was ordered.
+    """A fake: a container is a plain process of `process_server`, which runs exactly the command that was requested.
 
     Real engines (tests/containers, tests/cluster) take seconds for each container, need a machine that has them, and
     cannot be made to fail at a chosen moment. This one can, and everything but the engine is real: the loop, the
@@ -50,27 +50,27 @@ class ProcessEngine(ContainerEngine):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def start(self, order: Order) -> None:
+    def start(self, request: ContainerRequest) -> None:
         self._reach()
-        if "/forbidden@" in order.image:
+        if "/forbidden@" in request.image:
             raise EngineRefused("it will not have this image", next_step="name another one")
-        place, new = self.folder / order.name, self.folder / f".{uuid.uuid4()}"
+        place, new = self.folder / request.name, self.folder / f".{uuid.uuid4()}"
         if place.exists():
             return
         new.mkdir()
         facts = {
-            "run": order.labels[RUN_LABEL],
-            "image": order.image,
-            "command": list(order.command),
-            "variables": dict(order.variables),
-            "fits": not order.pool.node_selector,
+            "run": request.labels[RUN_LABEL],
+            "image": request.image,
+            "command": list(request.command),
+            "variables": dict(request.variables),
+            "fits": not request.pool.node_selector,
         }
-        (new / "order.json").write_text(json.dumps(facts))
+        (new / "request.json").write_text(json.dumps(facts))
         new.rename(place)
 
-    def observe(self, run_id: str) -> Mapping[str, Observation]:
+    def observe(self, run_id: str) -> Mapping[str, ContainerStatus]:
         self._reach()
-        return {place.name: self._see(place) for place in self._places() if _order(place)["run"] == run_id}
+        return {place.name: self._see(place) for place in self._places() if _request(place)["run"] == run_id}
 
     def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
         self._reach()
@@ -82,30 +82,30 @@ class ProcessEngine(ContainerEngine):
 
     def why_gone(self, name: str) -> Failure | None:
         self._reach()
-        return None if (self.folder / name).exists() else Failure(Cause.DELETED, "its process was removed")
+        return None if (self.folder / name).exists() else Failure(FailureCause.DELETED, "its process was removed")
 
     def stop(self, name: str) -> bool:
         self._reach()
         place = self.folder / name
-        if place.exists() and _order(place)["fits"] and not (place / "status").exists():
+        if place.exists() and _request(place)["fits"] and not (place / "status").exists():
             asked = place / "asked"
             is_overdue = asked.exists() and time.time() - asked.stat().st_mtime > _PATIENCE_SECONDS
             if is_overdue or not asked.exists():
                 _signal(place, signal.SIGKILL if is_overdue else signal.SIGTERM)
                 asked.touch()
             return False
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place)
         return True
 
     def remove(self, name: str, *, succeeded: bool) -> None:
         self._reach()
-        shutil.rmtree(self.folder / name, ignore_errors=True)
+        _remove(self.folder / name)
 
     def all_runs(self) -> Mapping[str, Sequence[str]]:
         self._reach()
         runs: dict[str, list[str]] = {}
         for place in self._places():
-            runs.setdefault(_order(place)["run"], []).append(place.name)
+            runs.setdefault(_request(place)["run"], []).append(place.name)
         return runs
 
     def _reach(self) -> None:
@@ -113,28 +113,30 @@ class ProcessEngine(ContainerEngine):
             raise EngineUnreachable("the engine does not answer", next_step="wait")
 
     def _places(self) -> Iterator[Path]:
-        return (place for place in sorted(self.folder.iterdir()) if (place / "order.json").exists())
+        return (place for place in sorted(self.folder.glob("[!.]*")) if (place / "request.json").exists())
 
-    def _see(self, place: Path) -> Observation:
-        order, pid, cause = _order(place), place / "pid", place / "cause"
-        image = OTHER_IMAGE if "/moved@" in order["image"] else order["image"]
+    def _see(self, place: Path) -> ContainerStatus:
+        request, pid, cause = _request(place), place / "pid", place / "cause"
+        image = OTHER_IMAGE if "/moved@" in request["image"] else request["image"]
         if cause.exists():
-            return Observation(State.FAILED, image_id=image, failure=Failure(Cause(cause.read_text()), "as was said"))
+            return ContainerStatus(
+                ContainerState.FAILED, image_id=image, failure=Failure(FailureCause(cause.read_text()), "as was said")
+            )
         if (place / "status").exists():
             code = int((place / "status").read_text())
             if code == 0:
-                return Observation(State.SUCCEEDED, image_id=image)
-            killed = Failure(Cause.OUT_OF_MEMORY, "it was killed", code)
+                return ContainerStatus(ContainerState.SUCCEEDED, image_id=image)
+            killed = Failure(FailureCause.OUT_OF_MEMORY, "it was killed", code)
             failure = killed if code == _OUT_OF_MEMORY else Failure.of_exit(code)
-            return Observation(State.FAILED, image_id=image, failure=failure)
+            return ContainerStatus(ContainerState.FAILED, image_id=image, failure=failure)
         if pid.exists() and pid.stat().st_size:
-            return Observation(State.RUNNING, started_at=pid.stat().st_mtime, image_id=image)
-        if order["fits"]:
-            return Observation(State.PENDING)
-        return Observation(State.PENDING, waiting="no node has its labels", unschedulable=True)
+            return ContainerStatus(ContainerState.RUNNING, started_at=pid.stat().st_mtime, image_id=image)
+        if request["fits"]:
+            return ContainerStatus(ContainerState.PENDING)
+        return ContainerStatus(ContainerState.PENDING, waiting="no node has its labels", unschedulable=True)
 
 
-def end_container(folder: Path, name: str, cause: Cause) -> None:
+def end_container(folder: Path, name: str, cause: FailureCause) -> None:
     """Play the engine that ends a container for a cause."""
     (folder / name / "cause").write_text(cause.value)
     _signal(folder / name, signal.SIGKILL)
@@ -143,7 +145,7 @@ def end_container(folder: Path, name: str, cause: Cause) -> None:
 def delete_container(folder: Path, name: str) -> None:
     """Play somebody who removes a running container behind everybody's back."""
     pid = int((folder / name / "pid").read_text())
-    shutil.rmtree(folder / name)
+    _remove(folder / name)
     os.killpg(pid, signal.SIGKILL)
 
 
@@ -170,8 +172,16 @@ def used(engine: ContainerEngine) -> Iterator[None]:
         yield
 
 
-def _order(place: Path) -> dict[str, Any]:
-    return dict(json.loads((place / "order.json").read_text()))
+def _remove(place: Path) -> None:
+    """Remove a container's folder at once: while its files go one by one, the server would take it for a new one."""
+    removed = place.with_name(f".{uuid.uuid4()}")
+    with suppress(FileNotFoundError):
+        place.rename(removed)
+        shutil.rmtree(removed)
+
+
+def _request(place: Path) -> dict[str, Any]:
+    return dict(json.loads((place / "request.json").read_text()))
 
 
 def _signal(place: Path, number: int) -> None:

@@ -13,7 +13,7 @@ import dagster as dg
 from ml_assets.containers import runs_in
 from ml_assets.executors.container_request import container_name
 from ml_assets.executors.definition import container_executor
-from ml_assets.executors.failures import Cause
+from ml_assets.executors.failures import FailureCause
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.placement import Placement, current_placement
 from ml_assets.resources.pools import Override, Pool
@@ -100,7 +100,7 @@ def eats_all_memory() -> None:
 @dg.op
 def preempted(context: dg.OpExecutionContext) -> int:
     if here().pool == "spot":
-        end_container(engine_folder(context), own_name(context), Cause.PREEMPTED)
+        end_container(engine_folder(context), own_name(context), FailureCause.PREEMPTED)
         wait_for_ever()
     return context.retry_number
 

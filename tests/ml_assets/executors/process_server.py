@@ -15,12 +15,12 @@ _POLL_SECONDS = 0.02
 
 
 def serve(folder: Path) -> Path | None:
-    """Start what is ordered and note how it ends; gives the order in each process that is started."""
+    """Start the requested processes and note how they end; return the folder of its request in each of them."""
     running: dict[int, Path] = {}
     while True:
-        for order in folder.glob("[!.]*/order.json"):
-            place = order.parent
-            if not (place / "pid").exists() and json.loads(order.read_text())["fits"]:
+        for request in folder.glob("[!.]*/request.json"):
+            place = request.parent
+            if not (place / "pid").exists() and json.loads(request.read_text())["fits"]:
                 (place / "pid").touch()
                 pid = os.fork()
                 if pid == 0:
@@ -49,9 +49,9 @@ def _become(place: Path) -> None:
     os.dup2(log, 2)
     (place / "pid.new").write_text(str(os.getpid()))
     (place / "pid.new").rename(place / "pid")
-    order = json.loads((place / "order.json").read_text())
-    os.environ.update(order["variables"])
-    program, flag, module, *arguments = order["command"]
+    request = json.loads((place / "request.json").read_text())
+    os.environ.update(request["variables"])
+    program, flag, module, *arguments = request["command"]
     assert (program, flag) == ("python", "-m")
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

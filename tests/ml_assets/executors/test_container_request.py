@@ -13,7 +13,7 @@ from ml_assets.executors import container_request
 from ml_assets.executors.container_request import container_name, packed, unpacked
 from ml_assets.executors.engine import RUN_LABEL
 from tests.ml_assets.executors import process_jobs
-from tests.ml_assets.executors.orders_at_hand import RUN
+from tests.ml_assets.executors.sample_requests import RUN
 
 DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 

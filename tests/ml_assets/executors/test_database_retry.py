@@ -14,7 +14,7 @@ from dagster._core.execution.api import execute_run_iterator
 from sqlalchemy import create_engine, event, text
 
 from ml_assets.executors import database_retry, step_process
-from ml_assets.executors.database_retry import answered, ride_out_outages
+from ml_assets.executors.database_retry import call_with_retries, retry_database_operations
 from ml_assets.executors.failures import REPLACED_EXIT
 from ml_assets.executors.pool_slots import PoolSlots
 from ml_assets.resources.errors import DatabaseUnreachable
@@ -38,15 +38,15 @@ def server() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module")
 def stage(server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with scene(tmp_path_factory.mktemp("outages"), storage(server)) as found:
+    with scene(tmp_path_factory.mktemp("database"), storage(server)) as found:
         yield found
 
 
 @pytest.fixture
 def instance(stage: Scene) -> Iterator[dg.DagsterInstance]:
-    """One that rides out outages; that of the stage is the test's own."""
+    """An instance whose operations are retried; that of the stage is the test's own."""
     with dg.DagsterInstance.from_config(str(stage.home)) as found:
-        ride_out_outages(found)
+        retry_database_operations(found)
         yield found
 
 
@@ -238,13 +238,13 @@ def test_launch_that_was_given_up_in_the_outage_records_nothing_final(
         raise SystemExit(status)
 
     monkeypatch.setattr(step_process.os, "_exit", leave)  # this process is pytest's
-    opened = step_process.ride_out_outages
+    opened = step_process.retry_database_operations
 
-    def ride_out(instance: dg.DagsterInstance) -> None:
+    def retry(instance: dg.DagsterInstance) -> None:
         opened(instance)
         cut_at_materialization(instance, launch_again)
 
-    monkeypatch.setattr(step_process, "ride_out_outages", ride_out)
+    monkeypatch.setattr(step_process, "retry_database_operations", retry)
     with pytest.raises(SystemExit) as ended:
         execute(run, number=0)
     assert ended.value.code == REPLACED_EXIT
@@ -272,10 +272,10 @@ def test_what_is_no_outage_is_raised_at_once(instance: dg.DagsterInstance) -> No
 def test_database_that_never_answers_is_named_with_what_to_do() -> None:
     engine = create_engine("postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(DatabaseUnreachable, match=r"has not answered for 0 seconds: .*[Cc]onnection .*refused"):
-        answered(engine.connect, 0)
+        call_with_retries(engine.connect, 0)
 
 
 def test_database_in_a_file_is_left_alone(tmp_path: Path) -> None:
     with dg.DagsterInstance.local_temp(str(tmp_path)) as found:
-        ride_out_outages(found)
+        retry_database_operations(found)
         assert not [name for name in vars(found.event_log_storage) if re.match("store|get|fetch", name)]

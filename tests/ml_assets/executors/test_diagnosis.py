@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from ml_assets.executors import diagnosis
-from ml_assets.executors.diagnosis import Launched, judge
-from ml_assets.executors.engine import ContainerEngine, Observation, Order, State
-from ml_assets.executors.failures import Cause, Failure
+from ml_assets.executors.diagnosis import Launched, diagnose
+from ml_assets.executors.engine import ContainerEngine, ContainerRequest, ContainerState, ContainerStatus
+from ml_assets.executors.failures import Failure, FailureCause
 from ml_assets.executors.launch import ContainerExecutor
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.placement import Placement
 from ml_assets.resources.pools import Pool
 from ml_assets.resources.settings import ContainerSettings
-from tests.ml_assets.executors.orders_at_hand import IMAGE
+from tests.ml_assets.executors.sample_requests import IMAGE
 
 ORDERED = 1000.0
 NONE: Any = None
@@ -33,10 +33,10 @@ class GoneEngine(ContainerEngine):
     def why_gone(self, name: str) -> Failure | None:
         return self.reason
 
-    def start(self, order: Order) -> None:
+    def start(self, request: ContainerRequest) -> None:
         raise NotImplementedError
 
-    def observe(self, run_id: str) -> Mapping[str, Observation]:
+    def observe(self, run_id: str) -> Mapping[str, ContainerStatus]:
         raise NotImplementedError
 
     def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
@@ -70,56 +70,58 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-@pytest.mark.parametrize(("unschedulable", "cause"), [(True, Cause.UNSCHEDULABLE), (False, Cause.NOT_STARTED)])
+@pytest.mark.parametrize(
+    ("unschedulable", "cause"), [(True, FailureCause.UNSCHEDULABLE), (False, FailureCause.NOT_STARTED)]
+)
 def test_pending_container_has_a_deadline(
-    executor: ContainerExecutor, clock: list[float], unschedulable: bool, cause: Cause
+    executor: ContainerExecutor, clock: list[float], unschedulable: bool, cause: FailureCause
 ) -> None:
-    seen, one = Observation(State.PENDING, unschedulable=unschedulable), launched()
+    seen, one = ContainerStatus(ContainerState.PENDING, unschedulable=unschedulable), launched()
     clock[0] += 60
-    assert judge(one, seen, executor, NONE) is None
+    assert diagnose(one, seen, executor, NONE) is None
     clock[0] += 1
-    assert judge(one, seen, executor, NONE) == Failure(cause, "not started within 60 seconds")
+    assert diagnose(one, seen, executor, NONE) == Failure(cause, "not started within 60 seconds")
 
 
 def test_run_time_counts_from_the_start_of_the_process(executor: ContainerExecutor, clock: list[float]) -> None:
-    seen, one = Observation(State.RUNNING, started_at=ORDERED + 500), launched(limit=100)
+    seen, one = ContainerStatus(ContainerState.RUNNING, started_at=ORDERED + 500), launched(limit=100)
     clock[0] += 600
-    assert judge(one, seen, executor, NONE) is None
+    assert diagnose(one, seen, executor, NONE) is None
     clock[0] += 1
-    assert judge(one, seen, executor, NONE) == Failure(Cause.DEADLINE, "still running after 100 seconds")
+    assert diagnose(one, seen, executor, NONE) == Failure(FailureCause.DEADLINE, "still running after 100 seconds")
 
 
 def test_running_container_without_a_limit_may_go_on(executor: ContainerExecutor, clock: list[float]) -> None:
     clock[0] += 10**7
-    assert judge(launched(), Observation(State.RUNNING), executor, NONE) is None
+    assert diagnose(launched(), ContainerStatus(ContainerState.RUNNING), executor, NONE) is None
 
 
 def test_end_without_an_event_is_silent(executor: ContainerExecutor, clock: list[float]) -> None:
-    found = judge(launched(), Observation(State.SUCCEEDED), executor, NONE)
+    found = diagnose(launched(), ContainerStatus(ContainerState.SUCCEEDED), executor, NONE)
     assert found is not None
-    assert found.cause is Cause.SILENT
+    assert found.cause is FailureCause.SILENT
 
 
 def test_what_the_engine_says_is_taken_over(executor: ContainerExecutor, clock: list[float]) -> None:
-    failure = Failure(Cause.EVICTED, "the node was low on memory")
-    assert judge(launched(), Observation(State.FAILED, failure=failure), executor, NONE) is failure
-    hopeless = Failure(Cause.IMAGE_PULL, "not found")
-    assert judge(launched(), Observation(State.PENDING, failure=hopeless), executor, NONE) is hopeless
+    failure = Failure(FailureCause.EVICTED, "the node was low on memory")
+    assert diagnose(launched(), ContainerStatus(ContainerState.FAILED, failure=failure), executor, NONE) is failure
+    hopeless = Failure(FailureCause.IMAGE_PULL, "not found")
+    assert diagnose(launched(), ContainerStatus(ContainerState.PENDING, failure=hopeless), executor, NONE) is hopeless
 
 
 def test_container_that_is_gone_is_asked_after(
     executor: ContainerExecutor, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert judge(launched(accepted=True), None, executor, NONE) is None
-    preempted = Failure(Cause.PREEMPTED, "for another")
+    assert diagnose(launched(accepted=True), None, executor, NONE) is None
+    preempted = Failure(FailureCause.PREEMPTED, "for another")
     monkeypatch.setattr(executor.engine, "reason", preempted)
-    assert judge(launched(accepted=True), None, executor, NONE) is preempted
+    assert diagnose(launched(accepted=True), None, executor, NONE) is preempted
 
 
 def test_another_process_under_the_same_name_is_not_ours(executor: ContainerExecutor, clock: list[float]) -> None:
     one = launched()
-    assert judge(one, Observation(State.RUNNING, identity="first"), executor, NONE) is None
-    assert judge(one, Observation(State.RUNNING), executor, NONE) is None
-    assert judge(one, Observation(State.RUNNING, identity="first"), executor, NONE) is None
-    found = judge(one, Observation(State.RUNNING, identity="second"), executor, NONE)
-    assert found == Failure(Cause.DELETED, "another took its place")
+    assert diagnose(one, ContainerStatus(ContainerState.RUNNING, identity="first"), executor, NONE) is None
+    assert diagnose(one, ContainerStatus(ContainerState.RUNNING), executor, NONE) is None
+    assert diagnose(one, ContainerStatus(ContainerState.RUNNING, identity="first"), executor, NONE) is None
+    found = diagnose(one, ContainerStatus(ContainerState.RUNNING, identity="second"), executor, NONE)
+    assert found == Failure(FailureCause.DELETED, "another took its place")

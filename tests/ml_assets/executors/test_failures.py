@@ -1,10 +1,10 @@
 import pytest
 
-from ml_assets.executors.failures import INTERRUPTED_EXIT, REPLACED_EXIT, Cause, Failure, Reaction
+from ml_assets.executors.failures import INTERRUPTED_EXIT, REPLACED_EXIT, Failure, FailureCause, Reaction
 
 
-@pytest.mark.parametrize("cause", list(Cause))
-def test_every_cause_has_a_reaction_and_a_hint(cause: Cause) -> None:
+@pytest.mark.parametrize("cause", list(FailureCause))
+def test_every_cause_has_a_reaction_and_a_hint(cause: FailureCause) -> None:
     assert cause.reaction in Reaction
     assert cause.hint
     assert not cause.hint.endswith(".")
@@ -13,16 +13,16 @@ def test_every_cause_has_a_reaction_and_a_hint(cause: Cause) -> None:
 @pytest.mark.parametrize(
     ("code", "cause", "detail"),
     [
-        (0, Cause.SILENT, "it exited with status 0, and no event of success or failure came"),
-        (1, Cause.CRASHED, "exit status 1"),
-        (139, Cause.CRASHED, "exit status 139 (SIGSEGV)"),
-        (137, Cause.CRASHED, "exit status 137 (SIGKILL)"),
-        (255, Cause.CRASHED, "exit status 255"),
-        (REPLACED_EXIT, Cause.DELETED, "it was replaced by another container of the same launch"),
-        (INTERRUPTED_EXIT, Cause.DELETED, "it was asked to end, and not by its run"),
+        (0, FailureCause.SILENT, "it exited with status 0, and no event of success or failure came"),
+        (1, FailureCause.CRASHED, "exit status 1"),
+        (139, FailureCause.CRASHED, "exit status 139 (SIGSEGV)"),
+        (137, FailureCause.CRASHED, "exit status 137 (SIGKILL)"),
+        (255, FailureCause.CRASHED, "exit status 255"),
+        (REPLACED_EXIT, FailureCause.DELETED, "it was replaced by another container of the same launch"),
+        (INTERRUPTED_EXIT, FailureCause.DELETED, "it was asked to end, and not by its run"),
     ],
 )
-def test_exit_status_tells_the_cause(code: int, cause: Cause, detail: str) -> None:
+def test_exit_status_tells_the_cause(code: int, cause: FailureCause, detail: str) -> None:
     failure = Failure.of_exit(code)
     assert (failure.cause, failure.detail, failure.exit_code) == (cause, detail, code)
 
@@ -32,7 +32,7 @@ def test_detail_of_the_engine_stands_beside_the_exit_status() -> None:
 
 
 def test_description_has_cause_hint_events_and_log() -> None:
-    failure = Failure(Cause.EVICTED, "The node was low on memory.").with_evidence(["line"], ["12:00:00 Evicted"])
+    failure = Failure(FailureCause.EVICTED, "The node was low on memory.").with_evidence(["line"], ["12:00:00 Evicted"])
     assert failure.described() == (
         "evicted: The node was low on memory. Next: see the events for what the node was short of; ask for what the "
         "step uses.\nWhat the engine reported:\n  12:00:00 Evicted\nLast lines of its log:\n  line"

@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 
 from ml_assets import cli, definitions
-from ml_assets.executors.engine import State
-from ml_assets.executors.sweep import Outcome, find_leftovers, sweep
+from ml_assets.executors.engine import ContainerState
+from ml_assets.executors.sweep import SweepOutcome, find_leftovers, sweep
 from tests.ml_assets.executors.leftover_engine import LeftoverEngine
 
 CANCELED, FAILURE, SUCCESS = dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
@@ -31,12 +31,12 @@ def engine(instance: dg.DagsterInstance) -> LeftoverEngine:
     failed, succeeded = a_run(instance, FAILURE), a_run(instance, SUCCESS)
     return LeftoverEngine(
         {
-            "running": (failed, State.RUNNING),
-            "pending": (failed, State.PENDING),
-            "failed": (failed, State.FAILED),
-            "well": (succeeded, State.SUCCEEDED),
-            "at-work": (a_run(instance, dg.DagsterRunStatus.STARTED), State.RUNNING),
-            "of-another-instance": ("a2fb6c1e-0000-4000-8000-000000000000", State.RUNNING),
+            "running": (failed, ContainerState.RUNNING),
+            "pending": (failed, ContainerState.PENDING),
+            "failed": (failed, ContainerState.FAILED),
+            "well": (succeeded, ContainerState.SUCCEEDED),
+            "at-work": (a_run(instance, dg.DagsterRunStatus.STARTED), ContainerState.RUNNING),
+            "of-another-instance": ("a2fb6c1e-0000-4000-8000-000000000000", ContainerState.RUNNING),
         }
     )
 
@@ -71,16 +71,16 @@ def a_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> str:
     return run.run_id
 
 
-def outcomes(engine: LeftoverEngine, instance: dg.DagsterInstance) -> dict[str, Outcome | None]:
+def outcomes(engine: LeftoverEngine, instance: dg.DagsterInstance) -> dict[str, SweepOutcome | None]:
     return {leftover.name: leftover.outcome for leftover in sweep(engine, instance)}
 
 
 def test_containers_of_ended_runs_go_and_all_others_stay(instance: dg.DagsterInstance, engine: LeftoverEngine) -> None:
     assert outcomes(engine, instance) == {
-        "running": Outcome.ENDED,
-        "pending": Outcome.ENDED,
-        "failed": Outcome.REMOVED,
-        "well": Outcome.REMOVED,
+        "running": SweepOutcome.ENDED,
+        "pending": SweepOutcome.ENDED,
+        "failed": SweepOutcome.REMOVED,
+        "well": SweepOutcome.REMOVED,
     }
     assert sorted(engine.asked) == ["pending", "running"]
     assert sorted(engine.removed) == [("failed", False), ("well", True)]
@@ -91,14 +91,14 @@ def test_container_that_failed_is_kept_by_an_engine_that_keeps_it(
     instance: dg.DagsterInstance, engine: LeftoverEngine
 ) -> None:
     engine.keeps_failed = True
-    assert outcomes(engine, instance)["failed"] is Outcome.KEPT
-    assert outcomes(engine, instance) == {"failed": Outcome.KEPT}
+    assert outcomes(engine, instance)["failed"] is SweepOutcome.KEPT
+    assert outcomes(engine, instance) == {"failed": SweepOutcome.KEPT}
 
 
 def test_container_is_stopped_until_it_is_gone(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ml_assets.executors.engine.time.sleep", lambda seconds: None)
-    engine = LeftoverEngine({"slow": (a_run(instance, CANCELED), State.RUNNING)}, stops=3)
-    assert outcomes(engine, instance) == {"slow": Outcome.ENDED}
+    engine = LeftoverEngine({"slow": (a_run(instance, CANCELED), ContainerState.RUNNING)}, stops=3)
+    assert outcomes(engine, instance) == {"slow": SweepOutcome.ENDED}
     assert engine.asked == ["slow"] * 3
 
 

@@ -19,7 +19,7 @@ from dagster_shared.error import SerializableErrorInfo
 from prometheus_client.parser import text_string_to_metric_families
 
 from ml_assets.datasets import dataset
-from ml_assets.executors.failures import Cause
+from ml_assets.executors.failures import FailureCause
 from ml_assets.monitoring.prometheus import Metrics, serve
 from ml_assets.monitoring.steps import Steps
 from ml_assets.placement import placed
@@ -100,12 +100,12 @@ def test_causes_are_told_apart_and_begin_at_zero(instance: dg.DagsterInstance) -
     metrics = Metrics(instance)
     before = scraped(metrics)
     for name in ("step_failures_total", "step_restarts_total"):
-        assert {before[(name, cause.value)] for cause in Cause} == {0}
+        assert {before[(name, cause.value)] for cause in FailureCause} == {0}
     run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
-    cause = {"cause": dg.MetadataValue.text(Cause.PREEMPTED.value)}
+    cause = {"cause": dg.MetadataValue.text(FailureCause.PREEMPTED.value)}
     report(instance, run, DagsterEventType.ENGINE_EVENT, EngineEventData(metadata=cause))
-    error = SerializableErrorInfo("it was killed", [], Cause.OUT_OF_MEMORY.name)
-    label = UserFailureData(Cause.OUT_OF_MEMORY.value, None, {})
+    error = SerializableErrorInfo("it was killed", [], FailureCause.OUT_OF_MEMORY.name)
+    label = UserFailureData(FailureCause.OUT_OF_MEMORY.value, None, {})
     report(instance, run, DagsterEventType.STEP_FAILURE, StepFailureData(error, label))
     found = scraped(metrics)
     assert found[("step_restarts_total", "preempted")] == 1

@@ -10,7 +10,7 @@ import pytest
 from ml_assets.executors.kubernetes.manifest import CONTAINER, STOP_SECONDS, job_manifest
 from ml_assets.resources.pools import Pool, Toleration
 from ml_assets.resources.settings import ContainerSettings
-from tests.ml_assets.executors.orders_at_hand import IMAGE, RUN, an_order
+from tests.ml_assets.executors.sample_requests import IMAGE, RUN, a_request
 
 OLDEST_SCHEMA, NEWEST_SCHEMA = "1.25", kubernetes_validate.latest_version()
 """The newest that the package has; the cluster that tests run on is older than the oldest, and tests itself."""
@@ -53,7 +53,7 @@ CASES = [(PLAIN, ContainerSettings()), (WHOLE, SETTINGS), (PLAIN, SETTINGS), (WH
 
 
 def job(pool: Pool = PLAIN, settings: ContainerSettings | None = None, **placement: Any) -> dict[str, Any]:
-    return job_manifest(an_order(pool, **placement), settings or ContainerSettings())
+    return job_manifest(a_request(pool, **placement), settings or ContainerSettings())
 
 
 def pod(pool: Pool = PLAIN, settings: ContainerSettings | None = None, **placement: Any) -> dict[str, Any]:

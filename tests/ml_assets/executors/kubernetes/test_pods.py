@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from ml_assets.executors.engine import Observation, State
-from ml_assets.executors.failures import Cause
+from ml_assets.executors.engine import ContainerState, ContainerStatus
+from ml_assets.executors.failures import FailureCause
 from ml_assets.executors.kubernetes.pods import (
     event_lines,
-    observe_job,
-    observe_pod,
+    job_status,
     on_lost_node,
+    pod_status,
     pull_seconds,
     refused_mount,
     refused_pod,
@@ -46,59 +46,69 @@ ENDED = {
     "out of memory": (
         {"phase": "Failed"},
         terminated(exitCode=137, reason="OOMKilled"),
-        Cause.OUT_OF_MEMORY,
+        FailureCause.OUT_OF_MEMORY,
         "it reached its limit of 512Mi",
     ),
     "out of memory, whole group killed": (
         {"phase": "Failed"},
         terminated(exitCode=1, reason="OOMKilled"),
-        Cause.OUT_OF_MEMORY,
+        FailureCause.OUT_OF_MEMORY,
         "it reached its limit of 512Mi",
     ),
-    "crash": ({"phase": "Failed"}, terminated(exitCode=139, reason="Error"), Cause.CRASHED, "139 (SIGSEGV)"),
-    "ordinary failure": ({"phase": "Failed"}, terminated(exitCode=1, reason="Error"), Cause.CRASHED, "exit status 1"),
+    "crash": ({"phase": "Failed"}, terminated(exitCode=139, reason="Error"), FailureCause.CRASHED, "139 (SIGSEGV)"),
+    "ordinary failure": (
+        {"phase": "Failed"},
+        terminated(exitCode=1, reason="Error"),
+        FailureCause.CRASHED,
+        "exit status 1",
+    ),
     "signal in its own field": (
         {"phase": "Failed"},
         terminated(exitCode=0, signal=9, reason="Error"),
-        Cause.CRASHED,
+        FailureCause.CRASHED,
         "137 (SIGKILL)",
     ),
-    "asked to end": ({"phase": "Failed"}, terminated(exitCode=143, reason="Error"), Cause.DELETED, "asked to end"),
-    "replaced": ({"phase": "Failed"}, terminated(exitCode=75, reason="Error"), Cause.DELETED, "replaced"),
+    "asked to end": (
+        {"phase": "Failed"},
+        terminated(exitCode=143, reason="Error"),
+        FailureCause.DELETED,
+        "asked to end",
+    ),
+    "replaced": ({"phase": "Failed"}, terminated(exitCode=75, reason="Error"), FailureCause.DELETED, "replaced"),
     "program missing, docker": (
         {"phase": "Failed"},
         terminated(exitCode=127, reason="ContainerCannotRun", message='exec: "python": not found'),
-        Cause.CONFIGURATION,
+        FailureCause.CONFIGURATION,
         'exec: "python": not found',
     ),
     "program missing, containerd": (
         {"phase": "Failed"},
         terminated(exitCode=128, reason="StartError", message="failed to create containerd task"),
-        Cause.CONFIGURATION,
+        FailureCause.CONFIGURATION,
         "failed to create containerd task",
     ),
     "evicted by the kubelet": (
         {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage. "},
         None,
-        Cause.EVICTED,
+        FailureCause.EVICTED,
         "The node was low on resource: ephemeral-storage. ",
     ),
     "evicted with its container killed": (
         {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."},
         terminated(exitCode=137, reason="ContainerStatusUnknown"),
-        Cause.EVICTED,
+        FailureCause.EVICTED,
         "The node was low on resource: memory.",
     ),
     "preempted by the kubelet": (
         {"phase": "Failed", "reason": "Preempting", "message": "Preempted in order to admit critical pod"},
         None,
-        Cause.PREEMPTED,
+        FailureCause.PREEMPTED,
         "Preempted in order to admit critical pod",
     ),
     "node shut down, 1.20": (
         {"phase": "Failed", "reason": "Shutdown", "message": "Node is shutting, evicting pods"},
         None,
-        Cause.NODE_LOST,
+        FailureCause.NODE_LOST,
         "Node is shutting, evicting pods",
     ),
     "node shut down": (
@@ -108,7 +118,7 @@ ENDED = {
             "message": "Pod was terminated in response to imminent node shutdown.",
         },
         terminated(exitCode=143, reason="Error"),
-        Cause.NODE_LOST,
+        FailureCause.NODE_LOST,
         "Pod was terminated in response to imminent node shutdown.",
     ),
     "container lost by the kubelet": (
@@ -118,44 +128,44 @@ ENDED = {
             reason="ContainerStatusUnknown",
             message="The container could not be located when the pod was terminated",
         ),
-        Cause.NODE_LOST,
+        FailureCause.NODE_LOST,
         "The container could not be located when the pod was terminated",
     ),
     "container lost by containerd": (
         {"phase": "Failed"},
         terminated(exitCode=255, reason="Unknown"),
-        Cause.NODE_LOST,
+        FailureCause.NODE_LOST,
         "the node lost sight of its container",
     ),
     "no room after all": (
         {"phase": "Failed", "reason": "OutOfnvidia.com/gpu", "message": "Node didn't have enough resource"},
         None,
-        Cause.EVICTED,
+        FailureCause.EVICTED,
         "the node could not take it: Node didn't have enough resource",
     ),
     "devices gone": (
         {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "Allocate failed"},
         None,
-        Cause.EVICTED,
+        FailureCause.EVICTED,
         "the node could not take it: Allocate failed",
     ),
     "deadline of the pod": (
         {"phase": "Failed", "reason": "DeadlineExceeded", "message": "Pod was active on the node longer"},
         None,
-        Cause.DEADLINE,
+        FailureCause.DEADLINE,
         "Pod was active on the node longer",
     ),
-    "end unknown": ({"phase": "Failed"}, None, Cause.NODE_LOST, "its container's end is unknown"),
+    "end unknown": ({"phase": "Failed"}, None, FailureCause.NODE_LOST, "its container's end is unknown"),
 }
 
 
 @pytest.mark.parametrize(("status", "state", "cause", "detail"), ENDED.values(), ids=ENDED)
 def test_end_of_a_pod_has_a_cause(
-    status: dict[str, Any], state: dict[str, Any] | None, cause: Cause, detail: str
+    status: dict[str, Any], state: dict[str, Any] | None, cause: FailureCause, detail: str
 ) -> None:
     ended = pod(status, state)
-    seen, failure = observe_pod(ended), why_ended(ended)
-    assert seen.state is State.FAILED
+    seen, failure = pod_status(ended), why_ended(ended)
+    assert seen.state is ContainerState.FAILED
     assert seen.failure == failure
     assert failure is not None
     assert failure.cause is cause
@@ -163,19 +173,22 @@ def test_end_of_a_pod_has_a_cause(
 
 
 def test_end_that_went_well_has_no_failure() -> None:
-    seen = observe_pod(pod({"phase": "Succeeded"}, terminated(exitCode=0, reason="Completed")))
-    assert (seen.state, seen.failure) == (State.SUCCEEDED, None)
+    seen = pod_status(pod({"phase": "Succeeded"}, terminated(exitCode=0, reason="Completed")))
+    assert (seen.state, seen.failure) == (ContainerState.SUCCEEDED, None)
 
 
 def test_step_has_ended_though_another_container_goes_on() -> None:
-    assert observe_pod(pod({"phase": "Running"}, terminated(exitCode=0, reason="Completed"))).state is State.SUCCEEDED
-    assert observe_pod(pod({"phase": "Running"}, terminated(exitCode=1, reason="Error"))).state is State.FAILED
+    assert (
+        pod_status(pod({"phase": "Running"}, terminated(exitCode=0, reason="Completed"))).state
+        is ContainerState.SUCCEEDED
+    )
+    assert pod_status(pod({"phase": "Running"}, terminated(exitCode=1, reason="Error"))).state is ContainerState.FAILED
 
 
 def test_running_pod_says_which_image_where_and_since_when() -> None:
     state = {"running": {"startedAt": "2026-01-02T03:04:05Z"}}
-    assert observe_pod(pod({"phase": "Running", "conditions": READY}, state)) == Observation(
-        State.RUNNING,
+    assert pod_status(pod({"phase": "Running", "conditions": READY}, state)) == ContainerStatus(
+        ContainerState.RUNNING,
         identity="5c8a",
         node="cpu-0",
         started_at=seconds_of("2026-01-02T03:04:05Z"),
@@ -186,24 +199,30 @@ def test_running_pod_says_which_image_where_and_since_when() -> None:
 @pytest.mark.parametrize(
     ("status", "waiting", "cause"),
     [
-        ({}, {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x"'}, Cause.IMAGE_PULL),
-        ({}, {"reason": "InvalidImageName", "message": "couldn't parse image"}, Cause.IMAGE_PULL),
-        ({}, {"reason": "ErrImagePull", "message": "rpc error: code = NotFound: x: not found"}, Cause.IMAGE_PULL),
-        ({}, {"reason": "ErrImagePull", "message": "manifest unknown: manifest unknown"}, Cause.IMAGE_PULL),
-        ({}, {"reason": "ErrImagePull", "message": "pull access denied"}, Cause.IMAGE_PULL),
-        ({}, {"reason": "ErrImagePull", "message": "401 Unauthorized"}, Cause.IMAGE_PULL),
-        ({}, {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}, Cause.CONFIGURATION),
-        ({}, {"reason": "CreateContainerError", "message": "no command"}, Cause.CONFIGURATION),
+        ({}, {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x"'}, FailureCause.IMAGE_PULL),
+        ({}, {"reason": "InvalidImageName", "message": "couldn't parse image"}, FailureCause.IMAGE_PULL),
+        (
+            {},
+            {"reason": "ErrImagePull", "message": "rpc error: code = NotFound: x: not found"},
+            FailureCause.IMAGE_PULL,
+        ),
+        ({}, {"reason": "ErrImagePull", "message": "manifest unknown: manifest unknown"}, FailureCause.IMAGE_PULL),
+        ({}, {"reason": "ErrImagePull", "message": "pull access denied"}, FailureCause.IMAGE_PULL),
+        ({}, {"reason": "ErrImagePull", "message": "401 Unauthorized"}, FailureCause.IMAGE_PULL),
+        ({}, {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}, FailureCause.CONFIGURATION),
+        ({}, {"reason": "CreateContainerError", "message": "no command"}, FailureCause.CONFIGURATION),
         ({}, {"reason": "CreateContainerError", "message": "context deadline exceeded"}, None),
-        ({}, {"reason": "RunContainerError", "message": "no such device"}, Cause.CONFIGURATION),
+        ({}, {"reason": "RunContainerError", "message": "no such device"}, FailureCause.CONFIGURATION),
         ({}, {"reason": "ErrImagePull", "message": "dial tcp: i/o timeout"}, None),
         ({}, {"reason": "ContainerCreating"}, None),
         ({}, {"reason": "PodInitializing"}, None),
     ],
 )
-def test_pending_pod_is_hopeless_or_not(status: dict[str, Any], waiting: dict[str, str], cause: Cause | None) -> None:
-    seen = observe_pod(pod({"phase": "Pending", **status}, {"waiting": waiting}))
-    assert seen.state is State.PENDING
+def test_pending_pod_is_hopeless_or_not(
+    status: dict[str, Any], waiting: dict[str, str], cause: FailureCause | None
+) -> None:
+    seen = pod_status(pod({"phase": "Pending", **status}, {"waiting": waiting}))
+    assert seen.state is ContainerState.PENDING
     assert (seen.failure.cause if seen.failure else None) is cause
     if seen.failure is not None:
         assert seen.failure.detail == f"{waiting['reason']}: {waiting['message']}"
@@ -212,8 +231,8 @@ def test_pending_pod_is_hopeless_or_not(status: dict[str, Any], waiting: dict[st
 def test_pod_without_room_says_so_and_may_still_find_some() -> None:
     message = "0/3 nodes are available: 1 Insufficient nvidia.com/gpu,\n 2 node(s) didn't match"
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
-    seen = observe_pod(pod({"phase": "Pending", "conditions": [condition]}))
-    assert (seen.state, seen.failure, seen.unschedulable) == (State.PENDING, None, True)
+    seen = pod_status(pod({"phase": "Pending", "conditions": [condition]}))
+    assert (seen.state, seen.failure, seen.unschedulable) == (ContainerState.PENDING, None, True)
     assert seen.waiting == (
         "Unschedulable: 0/3 nodes are available: 1 Insufficient nvidia.com/gpu, 2 node(s) didn't match"
     )
@@ -222,29 +241,29 @@ def test_pod_without_room_says_so_and_may_still_find_some() -> None:
 def test_pod_that_was_just_made_has_no_status() -> None:
     fresh = pod({})
     del fresh["status"]
-    assert observe_pod(fresh) == Observation(State.PENDING, identity="5c8a", node="cpu-0")
+    assert pod_status(fresh) == ContainerStatus(ContainerState.PENDING, identity="5c8a", node="cpu-0")
 
 
 def test_pod_on_a_lost_node_still_runs_and_says_so() -> None:
     conditions = [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]
     lost = pod({"phase": "Running", "conditions": conditions}, {"running": {"startedAt": "2026-01-02T03:04:05Z"}})
     assert on_lost_node(lost)
-    seen = observe_pod(lost)
-    assert (seen.state, seen.waiting) == (State.RUNNING, "its node cpu-0 is not ready")
+    seen = pod_status(lost)
+    assert (seen.state, seen.waiting) == (ContainerState.RUNNING, "its node cpu-0 is not ready")
     assert not on_lost_node(pod({"phase": "Running", "conditions": READY}))
 
 
 @pytest.mark.parametrize(
     ("reason", "cause"),
     [
-        ("PreemptionByScheduler", Cause.PREEMPTED),
-        ("DeletionByTaintManager", Cause.NODE_LOST),
-        ("DeletionByPodGC", Cause.NODE_LOST),
-        ("EvictionByEvictionAPI", Cause.EVICTED),
-        ("TerminationByKubelet", Cause.EVICTED),
+        ("PreemptionByScheduler", FailureCause.PREEMPTED),
+        ("DeletionByTaintManager", FailureCause.NODE_LOST),
+        ("DeletionByPodGC", FailureCause.NODE_LOST),
+        ("EvictionByEvictionAPI", FailureCause.EVICTED),
+        ("TerminationByKubelet", FailureCause.EVICTED),
     ],
 )
-def test_current_clusters_say_in_a_condition_who_had_a_pod_deleted(reason: str, cause: Cause) -> None:
+def test_current_clusters_say_in_a_condition_who_had_a_pod_deleted(reason: str, cause: FailureCause) -> None:
     condition = {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "as was decided"}
     failure = why_deleted(pod({"phase": "Running", "conditions": [*READY, condition]}), [], lost_node=False)
     assert (failure.cause, failure.detail) == (cause, "as was decided")
@@ -253,13 +272,13 @@ def test_current_clusters_say_in_a_condition_who_had_a_pod_deleted(reason: str, 
 @pytest.mark.parametrize(
     ("reason", "message", "cause"),
     [
-        ("Preempted", "Preempted by default/urgent on node cpu-0", Cause.PREEMPTED),
-        ("TaintManagerEviction", "Marking for deletion Pod default/step-0-abcde", Cause.NODE_LOST),
-        ("NodeNotReady", "Node is not ready", Cause.NODE_LOST),
-        ("Evicted", "The node was low on resource: memory.", Cause.EVICTED),
+        ("Preempted", "Preempted by default/urgent on node cpu-0", FailureCause.PREEMPTED),
+        ("TaintManagerEviction", "Marking for deletion Pod default/step-0-abcde", FailureCause.NODE_LOST),
+        ("NodeNotReady", "Node is not ready", FailureCause.NODE_LOST),
+        ("Evicted", "The node was low on resource: memory.", FailureCause.EVICTED),
     ],
 )
-def test_older_clusters_say_it_in_an_event(reason: str, message: str, cause: Cause) -> None:
+def test_older_clusters_say_it_in_an_event(reason: str, message: str, cause: FailureCause) -> None:
     killing = event("Killing", "Stopping container step")
     failure = why_deleted(None, [event("Started", "x"), event(reason, message), killing], lost_node=False)
     assert (failure.cause, failure.detail) == (cause, message)
@@ -267,8 +286,8 @@ def test_older_clusters_say_it_in_an_event(reason: str, message: str, cause: Cau
 
 def test_deletion_without_a_word_is_somebodys() -> None:
     events = [event("Started", "Started container step"), event("Killing", "Stopping container step")]
-    assert why_deleted(pod({"phase": "Running"}), events, lost_node=False).cause is Cause.DELETED
-    assert why_deleted(pod({"phase": "Running"}), events, lost_node=True).cause is Cause.NODE_LOST
+    assert why_deleted(pod({"phase": "Running"}), events, lost_node=False).cause is FailureCause.DELETED
+    assert why_deleted(pod({"phase": "Running"}), events, lost_node=True).cause is FailureCause.NODE_LOST
 
 
 def event(reason: str, message: str, **more: Any) -> dict[str, Any]:
@@ -295,11 +314,11 @@ def test_events_are_shown_oldest_first_in_one_line_each() -> None:
 @pytest.mark.parametrize(
     ("status", "state", "text"),
     [
-        ({}, State.PENDING, "no pod has been made of its Job yet"),
-        ({"conditions": None}, State.PENDING, "no pod has been made of its Job yet"),
+        ({}, ContainerState.PENDING, "no pod has been made of its Job yet"),
+        ({"conditions": None}, ContainerState.PENDING, "no pod has been made of its Job yet"),
         (
             {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "m"}]},
-            State.FAILED,
+            ContainerState.FAILED,
             "its pod is gone: m",
         ),
         (
@@ -309,21 +328,21 @@ def test_events_are_shown_oldest_first_in_one_line_each() -> None:
                     {"type": "Complete", "status": "True"},
                 ]
             },
-            State.SUCCEEDED,
+            ContainerState.SUCCEEDED,
             None,
         ),
-        ({"conditions": [{"type": "Suspended", "status": "True"}]}, State.PENDING, "no pod has been made"),
+        ({"conditions": [{"type": "Suspended", "status": "True"}]}, ContainerState.PENDING, "no pod has been made"),
     ],
 )
-def test_job_without_a_pod(status: dict[str, Any], state: State, text: str | None) -> None:
-    seen = observe_job({"status": status})
+def test_job_without_a_pod(status: dict[str, Any], state: ContainerState, text: str | None) -> None:
+    seen = job_status({"status": status})
     assert seen.state is state
     said = seen.waiting or (seen.failure.detail if seen.failure else None)
     assert (said is None) == (text is None)
     assert (text or "") in (said or "")
 
 
-WAITING = Observation(State.PENDING, waiting="no pod has been made of its Job yet")
+WAITING = ContainerStatus(ContainerState.PENDING, waiting="no pod has been made of its Job yet")
 
 
 @pytest.mark.parametrize(
@@ -339,7 +358,7 @@ WAITING = Observation(State.PENDING, waiting="no pod has been made of its Job ye
 )
 def test_job_whose_pods_are_refused_is_hopeless_or_not(message: str, is_hopeless: bool) -> None:
     seen = refused_pod(WAITING, [event("FailedCreate", "another"), event("FailedCreate", f"Error creating: {message}")])
-    assert (seen.failure.cause if seen.failure else None) is (Cause.CONFIGURATION if is_hopeless else None)
+    assert (seen.failure.cause if seen.failure else None) is (FailureCause.CONFIGURATION if is_hopeless else None)
     assert message in (seen.failure.detail if seen.failure else seen.waiting or "")
 
 
@@ -355,11 +374,11 @@ def test_job_that_nobody_refuses_goes_on_waiting() -> None:
     ],
 )
 def test_pod_whose_volumes_cannot_be_mounted_is_hopeless_or_not(message: str, is_hopeless: bool) -> None:
-    creating = observe_pod(pod({"phase": "Pending"}, {"waiting": {"reason": "ContainerCreating"}}))
+    creating = pod_status(pod({"phase": "Pending"}, {"waiting": {"reason": "ContainerCreating"}}))
     seen = refused_mount(creating, [event("FailedMount", message)])
-    assert (seen.failure.cause if seen.failure else None) is (Cause.CONFIGURATION if is_hopeless else None)
+    assert (seen.failure.cause if seen.failure else None) is (FailureCause.CONFIGURATION if is_hopeless else None)
     assert message in (seen.failure.detail if seen.failure else seen.waiting or "")
-    running = observe_pod(pod({"phase": "Running"}, {"running": {"startedAt": "2026-01-02T03:04:05Z"}}))
+    running = pod_status(pod({"phase": "Running"}, {"running": {"startedAt": "2026-01-02T03:04:05Z"}}))
     assert refused_mount(running, [event("FailedMount", message)]) is running
 
 
@@ -388,4 +407,4 @@ def test_without_the_kubelets_event_nobody_can_say_how_long_an_image_was_pulled(
 def test_a_pod_says_when_it_had_a_node() -> None:
     condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:05Z"}
     pod = {"metadata": {"uid": "u"}, "spec": {}, "status": {"phase": "Pending", "conditions": [condition]}}
-    assert observe_pod(pod).scheduled_at == 1767225605.0
+    assert pod_status(pod).scheduled_at == 1767225605.0

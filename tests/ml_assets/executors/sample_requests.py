@@ -1,8 +1,8 @@
-"""An order, as the pure tests of engines need it."""
+"""A request for a container, for the pure tests of engines."""
 
 from typing import Any
 
-from ml_assets.executors.engine import Order, container_labels
+from ml_assets.executors.engine import ContainerRequest, container_labels
 from ml_assets.placement import Placement
 from ml_assets.resources.pools import Pool
 
@@ -10,10 +10,10 @@ RUN = "0b0fbe4c-8c3c-4d1e-9d0e-0e3c1a5f3d11"
 IMAGE = "registry.example:5000/ml/train@sha256:" + "a" * 64
 
 
-def an_order(pool: Pool, **placement: Any) -> Order:
-    """The order of a step on a pool."""
+def a_request(pool: Pool, **placement: Any) -> ContainerRequest:
+    """Return the request for a step's container on a pool."""
     given = {"memory": pool.memory, "cpus": pool.cpus, "accelerators": pool.accelerators} | placement
-    return Order(
+    return ContainerRequest(
         name="step-delay-model-0123456789ab-0",
         image=IMAGE,
         command=("python", "-m", "ml_assets.executors.step", "arguments", "{}"),
