@@ -20,6 +20,7 @@ from tests.containers.webserver import Webserver
 from tests.ports import accepts, free_port
 
 _TARGET = Path(__file__).parents[2] / "deployments" / "kubernetes"
+_PROBED = ("code-location", "lineage", "metrics", "mlflow", "webserver", "webserver-read-only")
 COMMIT = "c0" * 20
 
 
@@ -69,7 +70,10 @@ class Kustomized:
             "generatorOptions": {"disableNameSuffixHash": True},
             "configMapGenerator": [{"name": "ml-assets", "behavior": "merge", "literals": literals}],
             "images": images,
+            "patchesStrategicMerge": [f"{name}.yaml" for name in _PROBED],
         }
+        for name in _PROBED:
+            (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(_patient(name)))
         (self.folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
         kubectl("apply", "--kustomize", str(self.folder))
 
@@ -152,3 +156,18 @@ def kustomized(ground: Ground, folder: Path, buildkitd: str) -> Iterator[Kustomi
     finally:
         command = ["kubectl", "delete", "namespace", target.namespace, "--wait=false"]
         subprocess.run(command, capture_output=True, check=False)
+
+
+def _patient(deployment: str) -> dict[str, Any]:
+    """A patch that lets a service take its time to start on a busy machine, and notices soon that it has."""
+    probes = {
+        "startupProbe": {"failureThreshold": 900, "timeoutSeconds": 10},
+        "readinessProbe": {"periodSeconds": 2, "timeoutSeconds": 10},
+        "livenessProbe": {"timeoutSeconds": 60},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": deployment},
+        "spec": {"template": {"spec": {"containers": [{"name": deployment, **probes}]}}},
+    }
