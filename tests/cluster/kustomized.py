@@ -85,7 +85,7 @@ class Kustomized:
         """
         for name in deployments:
             try:
-                self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=900s")
+                self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=1500s")
             except AssertionError:
                 raise AssertionError(
                     self.kubectl("get", "pods", "--output=wide")
@@ -165,9 +165,12 @@ def _patient(deployment: str) -> dict[str, Any]:
         "readinessProbe": {"periodSeconds": 2, "timeoutSeconds": 10},
         "livenessProbe": {"timeoutSeconds": 60},
     }
+    # MLflow's server begins anew with its workers where they have not started within five seconds.
+    variable = {"name": "UVICORN_TIMEOUT_WORKER_HEALTHCHECK", "value": "600"}
+    own = {"env": [variable]} if deployment == "mlflow" else {}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": deployment},
-        "spec": {"template": {"spec": {"containers": [{"name": deployment, **probes}]}}},
+        "spec": {"template": {"spec": {"containers": [{"name": deployment, **probes, **own}]}}},
     }
