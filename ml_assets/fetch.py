@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from ml_assets.dagster_internals import DATA_VERSION_TAG
 from ml_assets.lineage.references import DIRTY_MARK
 from ml_assets.resources.dvc.git import store_of
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import AmbiguousReference, InputError, UnknownReference
 from ml_assets.resources.identity import AssetPartition, Digest
-from ml_assets.resources.provenance import RECORD_METADATA, TRACKED_METADATA, Content, ProvenanceRecord
+from ml_assets.resources.provenance import TRACKED_METADATA, Content, ProvenanceRecord, find_record
 
 __all__ = ["StoredArtifact", "find_artifact"]
 
@@ -170,8 +170,8 @@ def _artifact(event: dg.EventLogRecord) -> StoredArtifact | None:
     if recorded is None:
         return None
     metadata: dict[str, Any] = {name: value.value for name, value in recorded.metadata.items()}
-    if RECORD_METADATA in metadata:
-        record = ProvenanceRecord.model_validate(metadata[RECORD_METADATA])
+    record = find_record(metadata)
+    if record is not None:
         artifact = AssetPartition(record.asset, record.partition)
         return StoredArtifact(
             artifact, record.data_version, record.dagster_run, record.content, event.storage_id, record

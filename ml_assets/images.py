@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
-from dagster._core.utils import make_new_run_id
 
 from ml_assets.artifacts.factory import define_artifact
 from ml_assets.artifacts.io_manager import KIND_METADATA
@@ -15,7 +15,7 @@ from ml_assets.containers import IMAGES_GROUP
 from ml_assets.resources.errors import ImageError, SchemaError, UnknownReference
 from ml_assets.resources.identity import Digest
 from ml_assets.resources.image_builders.interface import ImageBuilder, ImageSpec
-from ml_assets.resources.provenance import RECORD_METADATA, ArtifactKind, ProvenanceRecord
+from ml_assets.resources.provenance import ArtifactKind, ProvenanceRecord, record_of
 
 __all__ = ["container_image", "image_specs", "make_images", "with_build_keys"]
 
@@ -139,7 +139,7 @@ def make_images(
         if entry.dagster_event is None:
             say(entry.user_message)
 
-    run_id = make_new_run_id()
+    run_id = str(uuid4())
     instance.add_event_listener(run_id, report)
     result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
         run_config=_QUIET,
@@ -148,7 +148,7 @@ def make_images(
         run_id=run_id,
     )
     materializations = [event.materialization for event in result.get_asset_materialization_events()]
-    return [ProvenanceRecord.model_validate(each.metadata[RECORD_METADATA].value) for each in materializations]
+    return [record_of(each.metadata) for each in materializations]
 
 
 def _write_image(value: Any, context: WriteContext) -> Stored:

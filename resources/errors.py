@@ -23,6 +23,8 @@
     ├── DatabaseUnreachable       Dagster's database did not answer for longer than a short outage
     ├── AlertError                an alert could not be delivered
     ├── SourceError               the commit that the code is at could not be read
+    ├── RecordError               a materialization has no provenance record, or a malformed one
+    │   └── RecordTooNew          its provenance record has a later form than this version reads
     ├── RetentionError            something cannot be collected now
     ├── BackupError               a backup cannot be made, or is not whole
     ├── ReproductionRefused       a past materialization cannot be run again as it was
@@ -75,6 +77,8 @@ __all__ = [
     "Overloaded",
     "PlacementError",
     "PredictionFailed",
+    "RecordError",
+    "RecordTooNew",
     "RegistryError",
     "RemoteUnreachable",
     "ReproductionRefused",
@@ -199,6 +203,14 @@ class AlertError(MlAssetsError):
 
 class SourceError(MlAssetsError):
     """The commit that the code is at could not be read."""
+
+
+class RecordError(MlAssetsError):
+    """A materialization has no provenance record, or a malformed one."""
+
+
+class RecordTooNew(RecordError):
+    """A provenance record has a later form than this version reads."""
 
 
 class RetentionError(MlAssetsError):

@@ -5,13 +5,17 @@ variable name from here, and from nowhere else.
 """
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ml_assets.resources.errors import RecordError, RecordTooNew
+from ml_assets.resources.identity import ModelUri
 from ml_assets.resources.tracking.tags import RunTags
+from ml_assets.resources.usage import Usage
 
 __all__ = [
     "CONTAINER_TAG",
@@ -28,23 +32,20 @@ __all__ = [
     "SOURCE_METADATA",
     "TRACKED_METADATA",
     "ArtifactKind",
-    "Asked",
     "Content",
-    "GpuUsage",
     "Hardware",
     "ImageLabels",
     "InputVersion",
     "Launch",
     "LaunchKind",
-    "LaunchTimes",
     "MlflowRun",
-    "PhaseSeconds",
     "ProvenanceRecord",
     "RunEnvironment",
     "RunTags",
     "Source",
     "Threads",
-    "Usage",
+    "find_record",
+    "record_of",
 ]
 
 SCHEMA_VERSION = 1
@@ -118,11 +119,11 @@ class LaunchKind(StrEnum):
     BACKFILL = "backfill"
 
 
-class _Part(BaseModel):
+class _RecordPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class InputVersion(_Part):
+class InputVersion(_RecordPart):
     """One version of one partition of an upstream asset, as it was read."""
 
     asset: str
@@ -136,7 +137,7 @@ class InputVersion(_Part):
     """False for a dependency that only had to exist, such as the image."""
 
 
-class Content(_Part):
+class Content(_RecordPart):
     """What was stored: its form, and how much of it there is."""
 
     format: str
@@ -149,7 +150,7 @@ class Content(_Part):
     rows: int | None = None
 
 
-class RunEnvironment(_Part):
+class RunEnvironment(_RecordPart):
     """What the step ran in."""
 
     target: str
@@ -163,7 +164,7 @@ class RunEnvironment(_Part):
     dagster: str
 
 
-class Source(_Part):
+class Source(_RecordPart):
     """The commit that the code came from."""
 
     commit: str | None = None
@@ -184,7 +185,7 @@ class Source(_Part):
         return page.removesuffix("/").removesuffix(".git") if page.startswith("https://") else None
 
 
-class Launch(_Part):
+class Launch(_RecordPart):
     """Who or what launched the run."""
 
     kind: LaunchKind
@@ -201,7 +202,7 @@ class Launch(_Part):
         return " ".join(part for part in (self.kind.value, self.name, self.tick, again) if part)
 
 
-class Hardware(_Part):
+class Hardware(_RecordPart):
     """The machine."""
 
     architecture: str
@@ -220,7 +221,7 @@ class Hardware(_Part):
     """Whether the devices that the pool promises were found before user code ran; False means "unchecked"."""
 
 
-class Threads(_Part):
+class Threads(_RecordPart):
     """What bounds the threads of numerical libraries, and so the order of their sums."""
 
     variables: dict[str, str] = {}
@@ -229,79 +230,7 @@ class Threads(_Part):
     """Threads of each loaded numerical library, by its file's stem."""
 
 
-class Asked(_Part):
-    """What a step's container was given; its memory is also its limit."""
-
-    cpus: float
-    memory_bytes: int
-    accelerators: int = 0
-
-
-class PhaseSeconds(_Part):
-    """How a step spent its time, in seconds. What passed before its process began is in `LaunchTimes`."""
-
-    importing: float | None = None
-    """From the start of its process until it asked for its inputs; None where the process was there before the step."""
-    input: float
-    """Inputs looked up and loaded, and the MLflow run opened."""
-    compute: float
-    """The asset's function."""
-    output: float
-    """What it returned stored."""
-
-
-class GpuUsage(_Part):
-    """What was used of one GPU while the function ran, by samples."""
-
-    name: str
-    utilization_mean: float
-    """Percent of the time in which something ran on it."""
-    utilization_max: float
-    memory_peak_bytes: int
-    memory_bytes: int
-    """What it has."""
-    samples: int
-
-
-class Usage(_Part):
-    """What a materialization took, measured by its step until the record was made."""
-
-    whole_container: bool = False
-    """Whether memory and CPU are the container's; else they are the process's and its children's."""
-    memory_peak_bytes: int | None = None
-    """The most memory at once. A container's includes the cache of files, which it could have given back."""
-    memory_needed_bytes: int
-    """The least memory that would have done, as far as the kernel can tell: without what could be given back."""
-    cpu_seconds: float
-    seconds: PhaseSeconds
-    gpus: tuple[GpuUsage, ...] = ()
-    process_started_at: datetime | None = None
-    """None where the process was there before the step."""
-    asked: Asked | None = None
-    """None for a plain process."""
-    launch_number: int | None = None
-    """How many containers the step had in this run before this one; None for a plain process."""
-    price_per_hour: float | None = None
-    """The pool's, as its settings had it; None without one."""
-    cost: float | None = None
-    """The price of the time of the process; what passed before it is added by whoever reads `LaunchTimes`."""
-
-
-class LaunchTimes(_Part):
-    """When the container of one launch of a step came up, as its engine tells; seconds of the epoch."""
-
-    number: int
-    """How many containers the step had in this run before this one."""
-    ordered_at: float
-    scheduled_at: float | None = None
-    """When it had a machine; None where the engine schedules nothing."""
-    pull_seconds: float | None = None
-    """How long its image was pulled, 0 where it was there; None where nobody can say."""
-    started_at: float | None = None
-    """When its process began, as precisely as the engine says it."""
-
-
-class MlflowRun(_Part):
+class MlflowRun(_RecordPart):
     """The MLflow run of the attempt."""
 
     run_id: str
@@ -315,11 +244,12 @@ class MlflowRun(_Part):
     @property
     def registered_version(self) -> str | None:
         """``models:/name/version``, where the model was registered."""
-        is_registered = self.registered_model and self.model_version
-        return f"models:/{self.registered_model}/{self.model_version}" if is_registered else None
+        if not self.registered_model or not self.model_version:
+            return None
+        return str(ModelUri(self.registered_model, self.model_version))
 
 
-class ProvenanceRecord(_Part):
+class ProvenanceRecord(_RecordPart):
     """Everything about one materialization that cannot be found out later."""
 
     schema_version: int = SCHEMA_VERSION
@@ -357,3 +287,43 @@ class ProvenanceRecord(_Part):
     ended_at: datetime
     reproducible: bool
     not_reproducible_because: tuple[str, ...] = ()
+
+
+def find_record(metadata: Mapping[str, Any]) -> ProvenanceRecord | None:
+    """Return the provenance record in a materialization's metadata, or None where there is none.
+
+    Args:
+        metadata: by name; each value may be wrapped in a `dagster.MetadataValue`.
+
+    Raises:
+        RecordTooNew: the record has a later form than this version reads.
+        RecordError: it is malformed.
+    """
+    entry = metadata.get(RECORD_METADATA)
+    if entry is None:
+        return None
+    payload = getattr(entry, "value", entry)
+    version = payload.get("schema_version") if isinstance(payload, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise RecordTooNew(
+            f"its provenance record has form {version}, and this version reads up to {SCHEMA_VERSION}",
+            next_step="upgrade ml-assets to the version that wrote it, or a later one",
+        )
+    try:
+        return ProvenanceRecord.model_validate(payload)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, each['loc'])) or 'value'}: {each['msg']}"
+            for each in error.errors(include_url=False)[:3]
+        )
+        raise RecordError(
+            f"its provenance record is malformed: {problems}", next_step="materialize it again"
+        ) from error
+
+
+def record_of(metadata: Mapping[str, Any]) -> ProvenanceRecord:
+    """Return the provenance record in a materialization's metadata; raise `RecordError` where there is none."""
+    record = find_record(metadata)
+    if record is None:
+        raise RecordError("it has no provenance record", next_step="declare it with a factory of ml_assets")
+    return record

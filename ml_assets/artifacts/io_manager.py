@@ -8,7 +8,6 @@ from typing import Any, Union, get_args, get_origin
 
 import dagster as dg
 import pandas as pd
-from dagster._core.execution.context.system import StepExecutionContext
 
 from ml_assets.addresses import Addresses
 from ml_assets.artifacts.inputs import ResolvedInput, resolve
@@ -25,10 +24,9 @@ from ml_assets.resources.image_builders.interface import ImageBuilder
 from ml_assets.resources.provenance import (
     ENVIRONMENT_METADATA,
     INPUTS_METADATA,
-    RECORD_METADATA,
     SOURCE_METADATA,
     TRACKED_METADATA,
-    ProvenanceRecord,
+    find_record,
 )
 from ml_assets.resources.tracking.runs import MlflowTracking
 
@@ -113,7 +111,7 @@ class ArtifactStorage(dg.IOManager):
         return running.inputs.get(context.asset_key) or resolve(step.instance, context.asset_key, partitions)
 
     def _record_on_foreign_assets(
-        self, step: StepExecutionContext, resolved: Mapping[dg.AssetKey, Sequence[ResolvedInput]]
+        self, step: dg.StepExecutionContext, resolved: Mapping[dg.AssetKey, Sequence[ResolvedInput]]
     ) -> None:
         """An asset that no factory made has no record.
 
@@ -149,17 +147,18 @@ class ArtifactStorage(dg.IOManager):
             pointer = metadata[TRACKED_METADATA]
             store = store_of(Path(pointer["repository"]), pointer["remote"], self.store.cache)
             return _read_file(store.fetch(Digest.parse(pointer["version"])), Path(pointer["path"]).suffix, wanted)
-        if RECORD_METADATA not in metadata and not entry.event.event_log_entry.run_id:
+        record = find_record(metadata)
+        if record is None and not entry.event.event_log_entry.run_id:
             raise InputError(
                 "its latest materialization was reported by hand, so there is no content to load",
                 next_step=f"materialize it: dagster asset materialize --select {entry.artifact.asset}",
             )
-        if RECORD_METADATA not in metadata:
+        if record is None:
             raise InputError(
                 "its latest materialization carries no provenance record",
                 next_step="declare it with a factory of ml_assets, or give the input its own input_manager_key",
             )
-        content = ProvenanceRecord.model_validate(metadata[RECORD_METADATA]).content
+        content = record.content
         if content is None:
             raise InputError("it has no content to load", next_step="depend on it by deps= instead of a parameter")
         version = Digest.parse(content.version)

@@ -11,7 +11,13 @@ import dagster as dg
 
 from ml_assets.addresses import Addresses
 from ml_assets.resources.identity import AssetPartition
-from ml_assets.resources.provenance import RECORD_METADATA, InputVersion, ProvenanceRecord, Source, Usage
+from ml_assets.resources.provenance import (
+    RECORD_METADATA,
+    InputVersion,
+    ProvenanceRecord,
+    Source,
+)
+from ml_assets.resources.usage import Usage
 
 if TYPE_CHECKING:
     import pandas as pd

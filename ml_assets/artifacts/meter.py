@@ -11,7 +11,8 @@ from ml_assets.placement import Placement, current_placement
 from ml_assets.resources.machine.hardware import hardware
 from ml_assets.resources.machine.usage import GpuSampler, Used, process_started_at, sampling_gpus, used
 from ml_assets.resources.pools import parse_memory
-from ml_assets.resources.provenance import Asked, Hardware, PhaseSeconds, Usage
+from ml_assets.resources.provenance import Hardware
+from ml_assets.resources.usage import Asked, PhaseSeconds, Usage
 
 __all__ = ["StepMeter"]
 

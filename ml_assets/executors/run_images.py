@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord
+from ml_assets.resources.provenance import ProvenanceRecord, find_record
 
 __all__ = ["image_record"]
 
@@ -55,5 +55,5 @@ def _materializations(
 
 
 def _record(materialization: dg.EventLogRecord) -> ProvenanceRecord | None:
-    entry = (materialization.asset_materialization or dg.AssetMaterialization("")).metadata.get(RECORD_METADATA)
-    return ProvenanceRecord.model_validate(entry.value) if entry else None
+    event = materialization.asset_materialization
+    return find_record(event.metadata) if event else None

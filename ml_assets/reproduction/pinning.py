@@ -13,7 +13,13 @@ from ml_assets.resources.dvc.git import store_of
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import MlAssetsError, ReproductionRefused
 from ml_assets.resources.identity import AssetPartition, Digest
-from ml_assets.resources.provenance import RECORD_METADATA, TRACKED_METADATA, InputVersion, ProvenanceRecord
+from ml_assets.resources.provenance import (
+    RECORD_METADATA,
+    TRACKED_METADATA,
+    InputVersion,
+    ProvenanceRecord,
+    find_record,
+)
 
 __all__ = ["fetch_inputs", "past_inputs", "seed"]
 
@@ -80,13 +86,12 @@ def seed(instance: dg.DagsterInstance, events: Iterable[dg.EventLogRecord]) -> N
 
 
 def _fetch(metadata: Mapping[str, Any], store: DvcStore) -> None:
-    if RECORD_METADATA not in metadata:
-        place = metadata[TRACKED_METADATA]
-        store_of(Path(place["repository"]), place["remote"], store.cache).fetch(Digest.parse(place["version"]))
-        return
-    content = ProvenanceRecord.model_validate(metadata[RECORD_METADATA]).content
-    if content is not None:
-        store.fetch(Digest.parse(content.version))
+    record = find_record(metadata)
+    if record is None:
+        pointer = metadata[TRACKED_METADATA]
+        store_of(Path(pointer["repository"]), pointer["remote"], store.cache).fetch(Digest.parse(pointer["version"]))
+    elif record.content is not None:
+        store.fetch(Digest.parse(record.content.version))
 
 
 def _metadata(event: dg.EventLogRecord) -> dict[str, Any]:

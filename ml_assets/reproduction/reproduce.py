@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
-from pydantic import ValidationError
 
 from ml_assets.artifacts.io_manager import ArtifactStorage
 from ml_assets.lineage.difference import Aspect, recorded_differences
@@ -14,8 +13,8 @@ from ml_assets.reproduction.comparison import compare
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.rerun import Workplace, rerun, what_is_other
 from ml_assets.reproduction.verdict import Verdict
-from ml_assets.resources.errors import MlAssetsError, ReproductionRefused, TrackingError
-from ml_assets.resources.provenance import RECORD_METADATA, ArtifactKind, ProvenanceRecord
+from ml_assets.resources.errors import MlAssetsError, RecordError, ReproductionRefused, TrackingError
+from ml_assets.resources.provenance import ArtifactKind, ProvenanceRecord, find_record
 
 __all__ = ["past_record", "reproduce"]
 
@@ -86,15 +85,10 @@ def past_record(instance: dg.DagsterInstance, request: ReproductionRequest) -> P
     wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=[request.storage_id])
     for event in instance.fetch_materializations(wanted, limit=1).records:
         materialization = event.asset_materialization
-        entry = materialization.metadata.get(RECORD_METADATA) if materialization else None
         try:
-            record = ProvenanceRecord.model_validate(entry.value) if entry else None
-        except ValidationError as error:
-            raise ReproductionRefused(
-                f"its provenance record cannot be read here: {error.errors()[0]['msg']}",
-                next_step="use the version of ml-assets that wrote it, or a later one",
-                asset=str(request.artifact),
-            ) from error
+            record = find_record(materialization.metadata) if materialization else None
+        except RecordError as error:
+            raise ReproductionRefused(error.what, next_step=error.next_step, asset=str(request.artifact)) from error
         if record is not None and record.data_version == request.data_version:
             return _reproducible_kind(record)
     raise ReproductionRefused(

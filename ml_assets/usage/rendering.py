@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ml_assets.resources.pools import print_memory
-from ml_assets.resources.provenance import Asked
+from ml_assets.resources.usage import Asked
 from ml_assets.usage.summary import AssetUsage, Spread
 
 __all__ = ["describe_memory", "render_usage", "usage_metadata", "usage_to_json"]

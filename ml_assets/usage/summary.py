@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import Final
 
-from ml_assets.resources.provenance import Asked
+from ml_assets.resources.usage import Asked
 from ml_assets.usage.history import AssetHistory, Taken
 
 __all__ = ["Advice", "AssetUsage", "Spread", "summarize"]

@@ -17,7 +17,7 @@ from typing import Final
 
 from ml_assets.resources.machine.cgroups import ControlGroups
 from ml_assets.resources.machine.limits import read_kernel_file
-from ml_assets.resources.provenance import GpuUsage
+from ml_assets.resources.usage import GpuUsage
 
 __all__ = ["GpuSampler", "Used", "process_started_at", "sampling_gpus", "used"]
 

@@ -14,7 +14,7 @@ import pytest
 from dagster._core.events import DagsterEvent
 
 from ml_assets.executors.failures import FailureCause
-from ml_assets.resources.provenance import OVERRIDES_TAG, PLACEMENT_METADATA, RECORD_METADATA, ProvenanceRecord
+from ml_assets.resources.provenance import OVERRIDES_TAG, PLACEMENT_METADATA, ProvenanceRecord, record_of
 from tests.containers.deployment import Deployment
 
 STEPS = "tests.containers.steps"
@@ -326,8 +326,7 @@ class Story:
         """The provenance records that it wrote, by asset."""
         found = {}
         for event in self.events(dg.DagsterEventType.ASSET_MATERIALIZATION):
-            entry = event.step_materialization_data.materialization.metadata[RECORD_METADATA]
-            record = ProvenanceRecord.model_validate(entry.value)
+            record = record_of(event.step_materialization_data.materialization.metadata)
             found[record.asset] = record
         return found
 

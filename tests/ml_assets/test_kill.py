@@ -11,10 +11,10 @@ import pytest
 from dagster._core.workspace.load_target import ModuleTarget
 
 from ml_assets.artifacts.io_manager import STORAGE_KEY
-from ml_assets.definitions import settings
 from ml_assets.resources.identity import Digest
 from ml_assets.resources.machine.process_identity import ProcessIdentity
-from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord, RunTags
+from ml_assets.resources.provenance import ProvenanceRecord, RunTags, record_of
+from ml_assets.target import Target
 from tests.dagster_daemon import PROJECT, Daemons, daemons, own_settings
 from tests.graphql import LAUNCH, TERMINATE
 from tests.ml_assets.waiting_assets import FIRST_ATTEMPT_FAILS, defs, retried_model, waiting_model
@@ -64,9 +64,9 @@ def mlflow_runs(run: str) -> list[Any]:
     """MLflow's runs of a Dagster run, by attempt."""
     from mlflow import MlflowClient
 
-    chosen = settings()
-    client = MlflowClient(tracking_uri=chosen.location(chosen.mlflow.tracking_uri))
-    experiment = client.get_experiment_by_name(chosen.mlflow.experiment)
+    settings = Target.from_environment().settings
+    client = MlflowClient(tracking_uri=settings.location(settings.mlflow.tracking_uri))
+    experiment = client.get_experiment_by_name(settings.mlflow.experiment)
     found = client.search_runs([experiment.experiment_id], f"tags.`{RunTags.DAGSTER_RUN}` = '{run}'")
     return sorted(found, key=lambda one: int(one.data.tags[RunTags.ATTEMPT]))
 
@@ -77,15 +77,15 @@ def mlflow_statuses(run: str) -> list[str]:
 
 def stored() -> set[Path]:
     """Every file of the remote."""
-    chosen = settings()
-    return {file for file in Path(chosen.location(chosen.dvc.remote)).rglob("*") if file.is_file()}
+    settings = Target.from_environment().settings
+    return {file for file in Path(settings.location(settings.dvc.remote)).rglob("*") if file.is_file()}
 
 
-def record_of(started: Daemons, run: str) -> ProvenanceRecord:
+def recorded(started: Daemons, run: str) -> ProvenanceRecord:
     events = started.instance.get_records_for_run(run, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
     (found,) = [record.asset_materialization for record in events]
     assert found is not None
-    return ProvenanceRecord.model_validate(found.metadata[RECORD_METADATA].value)
+    return record_of(found.metadata)
 
 
 def assert_intact(record: ProvenanceRecord) -> None:
@@ -116,7 +116,7 @@ def test_the_mlflow_run_of_a_killed_step_is_closed_by_the_sensor(started: Daemon
     started.run_queue()
     assert status(started, again) == dg.DagsterRunStatus.SUCCESS
     assert (mlflow_statuses(run), mlflow_statuses(again)) == (["KILLED"], ["FINISHED"])
-    assert_intact(record_of(started, again))
+    assert_intact(recorded(started, again))
 
 
 def test_a_running_step_is_left_alone_and_a_cancelled_one_ends_as_killed(started: Daemons, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_retry_names_the_attempt_that_it_repeats(started: Daemons) -> None:
     assert (first.info.status, second.info.status) == ("FAILED", "FINISHED")
     assert FIRST_ATTEMPT_FAILS in first.data.tags["mlflow.note.content"]
     assert second.data.tags[RunTags.REPEATS] == first.info.run_id
-    record = record_of(started, run)
+    record = recorded(started, run)
     assert record.attempt == 1
     assert record.mlflow is not None
     assert record.mlflow.run_id == second.info.run_id
@@ -152,7 +152,7 @@ def test_two_materializations_at_once_both_succeed(started: Daemons, tmp_path: P
     started.run_queue()
     assert [status(started, run) for run in runs] == [dg.DagsterRunStatus.SUCCESS] * 2
     assert [mlflow_statuses(run) for run in runs] == [["FINISHED"]] * 2
-    first, second = (record_of(started, run) for run in runs)
+    first, second = (recorded(started, run) for run in runs)
     assert first.data_version == second.data_version
     assert_intact(first)
     versions = {record.mlflow.model_version for record in (first, second) if record.mlflow}

@@ -23,7 +23,7 @@ from ml_assets.resources.errors import DefinitionError, InvalidInput, MlAssetsEr
 from ml_assets.resources.identity import Digest
 from ml_assets.resources.image_builders.environment import InterpreterEnvironment
 from ml_assets.resources.models.flavors import load_model, save_model
-from ml_assets.resources.provenance import RECORD_METADATA, ArtifactKind, ProvenanceRecord, RunTags
+from ml_assets.resources.provenance import ArtifactKind, ProvenanceRecord, RunTags, record_of
 from ml_assets.resources.tracking.runs import MlflowTracking
 from ml_assets.serving.servable import open_servable
 
@@ -74,7 +74,7 @@ class Made:
     results: list[dg.ExecuteInProcessResult]
 
     def record(self, run: int, asset: str = "delay_model") -> ProvenanceRecord:
-        return ProvenanceRecord.model_validate(self.metadata(run, asset)[RECORD_METADATA].value)
+        return record_of(self.metadata(run, asset))
 
     def metadata(self, run: int, asset: str = "delay_model") -> dict[str, dg.MetadataValue[Any]]:
         (event,) = self.results[run].asset_materializations_for_node(asset)
@@ -276,7 +276,7 @@ def test_unregistered_model_is_in_its_run_alone(made: Made, instance: dg.Dagster
 
     result = dg.materialize([unregistered], instance=instance, resources={STORAGE_KEY: made.storage})
     (event,) = result.asset_materializations_for_node("unregistered")
-    record = ProvenanceRecord.model_validate(event.metadata[RECORD_METADATA].value)
+    record = record_of(event.metadata)
     assert record.mlflow is not None
     assert record.mlflow.registered_model is None
     assert "registered model" not in event.metadata

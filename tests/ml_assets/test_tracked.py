@@ -17,7 +17,7 @@ from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
 from ml_assets.features import feature_set
 from ml_assets.resources.dvc.git import tracked_version
 from ml_assets.resources.errors import DefinitionError, InputError
-from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord
+from ml_assets.resources.provenance import record_of
 from ml_assets.tracked import tracked_dataset, tracked_dataset_sensor
 from tests.ml_assets.lineage.indexed import load_graph
 
@@ -117,7 +117,7 @@ def test_asset_downstream_loads_the_version_that_was_observed(
     result = dg.materialize([labels, late], selection=[late], instance=instance, resources=resources)
     (event,) = result.asset_materializations_for_node("late")
     assert event.metadata["dagster/row_count"].value == 0
-    record = ProvenanceRecord.model_validate(event.metadata[RECORD_METADATA].value)
+    record = record_of(event.metadata)
     assert [(read.asset, read.data_version) for read in record.inputs] == [
         ("labels", observed.tags["dagster/data_version"])
     ]

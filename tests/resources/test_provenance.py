@@ -1,12 +1,17 @@
 import json
 import re
 from datetime import UTC, datetime
+from typing import Any
 
+import dagster as dg
 import pytest
 from pydantic import ValidationError
 
 from ml_assets.resources import provenance
+from ml_assets.resources.errors import RecordError, RecordTooNew
 from ml_assets.resources.provenance import (
+    RECORD_METADATA,
+    SCHEMA_VERSION,
     ArtifactKind,
     Content,
     Hardware,
@@ -20,6 +25,8 @@ from ml_assets.resources.provenance import (
     RunTags,
     Source,
     Threads,
+    find_record,
+    record_of,
 )
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -99,3 +106,26 @@ def test_tags_and_labels_are_distinct_and_acceptable_to_mlflow_and_oci() -> None
 )
 def test_page_of_a_repository_follows_from_its_remote(repository: str | None, page: str | None) -> None:
     assert Source(repository=repository).repository_page == page
+
+
+def test_record_is_found_in_metadata_wrapped_or_plain() -> None:
+    payload = RECORD.model_dump(mode="json")
+    assert find_record({RECORD_METADATA: dg.MetadataValue.json(payload)}) == RECORD
+    assert record_of({RECORD_METADATA: payload, "rows": 3}) == RECORD
+
+
+def test_missing_record_is_none_or_refused() -> None:
+    assert find_record({"rows": 3}) is None
+    with pytest.raises(RecordError, match=r"it has no provenance record\. Next: declare it with a factory"):
+        record_of({"rows": 3})
+
+
+@pytest.mark.parametrize("payload", [{}, [], "{", {"schema_version": SCHEMA_VERSION, "kind": "cake"}])
+def test_malformed_record_is_refused(payload: Any) -> None:
+    with pytest.raises(RecordError, match=r"its provenance record is malformed: .*Next: materialize it again"):
+        find_record({RECORD_METADATA: payload})
+
+
+def test_record_of_a_later_form_is_refused() -> None:
+    with pytest.raises(RecordTooNew, match=rf"has form {SCHEMA_VERSION + 1}.*Next: upgrade ml-assets"):
+        find_record({RECORD_METADATA: {"schema_version": SCHEMA_VERSION + 1}})

@@ -18,7 +18,7 @@ from ml_assets.models import TrainedModel, model
 from ml_assets.resources.errors import DefinitionError
 from ml_assets.resources.models.flavors import load_model, predict, save_model
 from ml_assets.resources.models.torch import WEIGHTS_FILE
-from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord
+from ml_assets.resources.provenance import record_of
 from ml_assets.serving.servable import open_servable
 from tests.ml_assets.test_models import storage_in
 
@@ -145,7 +145,7 @@ def test_model_asset_of_a_module_is_logged_and_used_downstream(instance: dg.Dags
     storage = storage_in(tmp_path, f"sqlite:///{tmp_path}/mlflow/mlflow.db")
     result = dg.materialize([rows, net, scores], instance=instance, resources={STORAGE_KEY: storage})
     (made,) = result.asset_materializations_for_node("net")
-    record = ProvenanceRecord.model_validate(made.metadata[RECORD_METADATA].value)
+    record = record_of(made.metadata)
     assert record.mlflow is not None
     try:
         mlflow.set_tracking_uri(storage.tracking.tracking_uri)

@@ -17,7 +17,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord
+from ml_assets.resources.provenance import ProvenanceRecord, record_of
 from tests.conftest import require_program
 
 PROJECT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ class Deployment:
 
     def record(self, asset: str, partition: str) -> ProvenanceRecord:
         """The provenance record of the latest materialization."""
-        return ProvenanceRecord.model_validate(self.materialization(asset, partition).metadata[RECORD_METADATA].value)
+        return record_of(self.materialization(asset, partition).metadata)
 
     def metrics(self, asset: str, partition: str) -> dict[str, float]:
         """Those of the MLflow run, as the tracking server tells them."""

@@ -11,26 +11,24 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import dagster as dg
-from dagster._core.events.log import EventLogEntry
-from dagster._serdes import deserialize_value
-from dagster_shared.serdes.errors import DeserializationError
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from ml_assets.dagster_internals import DeserializationError
 from ml_assets.lineage.graph import Node, NodeKind, image_digest
 from ml_assets.lineage.index.dagster_inputs import Pointer
-from ml_assets.resources.errors import LineageError
+from ml_assets.resources.errors import LineageError, RecordError, RecordTooNew
 from ml_assets.resources.provenance import (
     ENVIRONMENT_METADATA,
     INPUTS_METADATA,
     RECORD_METADATA,
-    SCHEMA_VERSION,
     SOURCE_METADATA,
     TRACKED_METADATA,
     InputVersion,
     ProvenanceRecord,
     RunEnvironment,
     Source,
+    record_of,
 )
 
 __all__ = ["RanImage", "Recorded", "read_event", "read_record"]
@@ -164,7 +162,7 @@ class _Event:
     def of_dagster(cls, storage_id: int, serialized: str) -> "_Event | None":
         """Reads any form that Dagster reads; None if it is no event of an asset."""
         try:
-            record = dg.EventLogRecord(storage_id, deserialize_value(serialized, EventLogEntry))
+            record = dg.EventLogRecord(storage_id, dg.deserialize_value(serialized, dg.EventLogEntry))
         except (DeserializationError, dg.DagsterError, ValueError):
             return None
         event, key = record.asset_event, record.asset_key
@@ -222,17 +220,12 @@ def _ran_in(environment: RunEnvironment) -> RanImage | None:
 
 
 def _provenance(record: _Event, payload: Any) -> ProvenanceRecord:
-    version = payload.get("schema_version") if isinstance(payload, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise LineageError(
-            f"{record.name} carries a provenance record of form {version}, and this version reads up to"
-            f" {SCHEMA_VERSION}",
-            next_step="upgrade ml-assets to the version that wrote it, or a later one",
-        )
     try:
-        provenance = ProvenanceRecord.model_validate(payload)
-    except ValidationError as error:
-        raise _malformed(record, "provenance record", _explain(error)) from error
+        provenance = record_of({RECORD_METADATA: payload})
+    except RecordTooNew as error:
+        raise LineageError(f"{record.name}: {error.what}", next_step=error.next_step) from error
+    except RecordError as error:
+        raise LineageError(f"{record.name}: {error.what}", next_step=_repair(record)) from error
     if (provenance.asset, provenance.partition) != (record.asset, record.partition):
         raise _malformed(record, "provenance record", f"it is of {provenance.asset}@{provenance.partition}")
     _require_references(record, RECORD_METADATA, provenance.made_image, provenance.environment.image)
@@ -374,8 +367,14 @@ def _timestamp(record: _Event) -> datetime:
 def _malformed(record: _Event, what: str, why: str) -> LineageError:
     return LineageError(
         f"the {what} of {record.name} is malformed: {why}",
-        next_step=f"materialize {record.asset} again, and then what was made of it; or forget all of its events, for a"
-        f" single one cannot be wiped: dagster asset wipe {record.asset}",
+        next_step=_repair(record),
+    )
+
+
+def _repair(record: _Event) -> str:
+    return (
+        f"materialize {record.asset} again, and then what was made of it; or forget all of its events, for a single one"
+        f" cannot be wiped: dagster asset wipe {record.asset}"
     )
 
 

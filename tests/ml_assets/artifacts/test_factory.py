@@ -14,7 +14,7 @@ from ml_assets.features import feature_set
 from ml_assets.images import container_image
 from ml_assets.resources.errors import DefinitionError, SchemaError
 from ml_assets.resources.identity import Digest
-from ml_assets.resources.provenance import RECORD_METADATA, ArtifactKind, LaunchKind, ProvenanceRecord
+from ml_assets.resources.provenance import ArtifactKind, LaunchKind, ProvenanceRecord, record_of
 
 FRAME = pd.DataFrame({"carrier": ["UA", "DL"], "delay": [1.5, -3.0]})
 
@@ -36,10 +36,9 @@ def scaled(context: dg.AssetExecutionContext, flights: pd.DataFrame, config: Sca
     return flights.assign(delay=flights["delay"] * config.factor)
 
 
-def record_of(result: dg.ExecuteInProcessResult, key: str) -> ProvenanceRecord:
+def recorded(result: dg.ExecuteInProcessResult, key: str) -> ProvenanceRecord:
     (event,) = result.asset_materializations_for_node(key.replace("/", "__"))
-    value = event.metadata[RECORD_METADATA].value
-    return ProvenanceRecord.model_validate(value)
+    return record_of(event.metadata)
 
 
 def test_calling_the_function_returns_its_plain_value() -> None:
@@ -56,7 +55,7 @@ def test_an_asset_called_inside_another_returns_its_plain_value(
         return flights().head(1)
 
     result = dg.materialize([outer], instance=instance, resources=resources)
-    assert record_of(result, "outer").content.rows == 1
+    assert recorded(result, "outer").content.rows == 1
 
 
 def test_the_data_version_is_the_dvc_hash_of_the_content(
@@ -77,7 +76,7 @@ def test_the_record_is_whole(resources: dict[str, Any], instance: dg.DagsterInst
         run_config={"ops": {"scaled": {"config": {"factor": 3.0}}}},
         tags={"user": "ada"},
     )
-    upstream, record = record_of(result, "flights"), record_of(result, "scaled")
+    upstream, record = recorded(result, "flights"), recorded(result, "scaled")
     assert record.kind is ArtifactKind.FEATURE_SET
     assert record.parameters == {"factor": 3.0, "seed": 7}
     assert record.seeds["seed"] == record.seeds["numpy"] == 7
@@ -123,8 +122,8 @@ def test_files_and_directories_are_kept(
         return pd.DataFrame({"name": sorted(file.name for file in pictures.iterdir())})
 
     result = dg.materialize([pictures, names], instance=instance, resources=resources)
-    assert record_of(result, "pictures").data_version.endswith(".dir")
-    assert record_of(result, "names").content.rows == 1
+    assert recorded(result, "pictures").data_version.endswith(".dir")
+    assert recorded(result, "names").content.rows == 1
 
 
 KEYWORDS: dict[str, Any] = {
@@ -205,7 +204,7 @@ def test_the_image_becomes_a_dependency(resources: dict[str, Any], instance: dg.
         return FRAME
 
     result = dg.materialize([train, numbers], instance=instance, resources=resources)
-    image, record = record_of(result, "images/train"), record_of(result, "numbers")
+    image, record = recorded(result, "images/train"), recorded(result, "numbers")
     assert record.environment.image_asset == "images/train"
     assert record.environment.pool == "cpu"
     assert [(read.asset, read.loaded) for read in record.inputs] == [("images/train", False)]
@@ -224,7 +223,7 @@ def test_a_check_inside_the_asset_works(resources: dict[str, Any], instance: dg.
     assert [check.passed for check in result.get_asset_check_evaluations()] == [True]
     (event,) = result.asset_materializations_for_node("checked")
     assert event.metadata["source"].value == "paper"
-    assert record_of(result, "checked").content.rows == 2
+    assert recorded(result, "checked").content.rows == 2
 
 
 class Source(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -249,7 +248,7 @@ def test_a_resource_is_no_parameter(resources: dict[str, Any], instance: dg.Dags
         resources={**resources, "source": Source(password="open sesame")},
         run_config={"ops": {"tuned": {"config": {"rounds": 9, "seed": 77}}}},
     )
-    record = record_of(result, "tuned")
+    record = recorded(result, "tuned")
     assert record.parameters == {"token": "none", "rounds": 9, "seed": 77}
     assert record.seeds == {"seed": 77, "random": 77, "numpy": 77}
     assert "sesame" not in record.model_dump_json()
@@ -266,7 +265,7 @@ def test_a_parameter_from_the_environment_is_recorded_by_its_name(
         run_config={"ops": {"tuned": {"config": {"token": {"env": "SECRET_TOKEN"}}}}},
     )
     assert result.output_for_node("tuned")["value"].tolist() == [0, 4, 3]
-    assert record_of(result, "tuned").parameters["token"] == "env:SECRET_TOKEN"
+    assert recorded(result, "tuned").parameters["token"] == "env:SECRET_TOKEN"
 
 
 def test_an_output_with_metadata_is_kept(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
@@ -276,7 +275,7 @@ def test_an_output_with_metadata_is_kept(resources: dict[str, Any], instance: dg
 
     result = dg.materialize([wrapped], instance=instance, resources=resources)
     assert result.asset_materializations_for_node("wrapped")[0].metadata["source"].value == "paper"
-    assert record_of(result, "wrapped").content.rows == 2
+    assert recorded(result, "wrapped").content.rows == 2
 
 
 def test_a_data_version_of_ones_own_is_refused(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
@@ -300,7 +299,7 @@ def test_a_prefix_given_at_loading_reaches_the_image(resources: dict[str, Any], 
     assets = dg.load_assets_from_modules([module], key_prefix="prod")
     result = dg.materialize(assets, instance=instance, resources=resources)
     (event,) = [made for made in result.get_asset_materialization_events() if made.asset_key.path[-1] == "numbers"]
-    record = ProvenanceRecord.model_validate(event.materialization.metadata[RECORD_METADATA].value)
+    record = record_of(event.materialization.metadata)
     assert record.environment.image_asset == "prod/images/train"
     assert event.materialization.tags["dagster/input_data_version/prod/images/train"]
     assert [read.asset for read in record.inputs] == ["prod/images/train"]
@@ -317,7 +316,7 @@ def test_each_attempt_is_numbered(resources: dict[str, Any], instance: dg.Dagste
         return FRAME
 
     result = dg.materialize([flaky], instance=instance, resources=resources)
-    assert record_of(result, "flaky").attempt == 1
+    assert recorded(result, "flaky").attempt == 1
 
 
 def test_a_generator_is_refused() -> None:
@@ -375,5 +374,5 @@ def test_an_io_manager_of_ones_own_gets_the_value_too(resources: dict[str, Any],
         return FRAME
 
     result = dg.materialize([numbers], instance=instance, resources={**resources, "own_io": own})
-    assert record_of(result, "numbers").content.rows == 2
+    assert recorded(result, "numbers").content.rows == 2
     assert len(own.values) == 1

@@ -12,7 +12,7 @@ from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.datasets import dataset
 from ml_assets.features import feature_set
 from ml_assets.resources.errors import ContentCorrupt, InputError
-from ml_assets.resources.provenance import INPUTS_METADATA, RECORD_METADATA, InputVersion, ProvenanceRecord
+from ml_assets.resources.provenance import INPUTS_METADATA, InputVersion, record_of
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2013-01-01", end_date="2013-07-01")
 CONTENT = {"value": 1}
@@ -44,7 +44,7 @@ def read_by(instance: dg.DagsterInstance, key: str, partition: str | None = None
     event = instance.get_latest_data_version_record(dg.AssetKey(key), partition_key=partition)
     assert event is not None
     assert event.asset_materialization is not None
-    return ProvenanceRecord.model_validate(event.asset_materialization.metadata[RECORD_METADATA].value).inputs
+    return record_of(event.asset_materialization.metadata).inputs
 
 
 def record(instance: dg.DagsterInstance, event: type[dg.AssetMaterialization | dg.AssetObservation], name: str) -> None:

@@ -9,7 +9,8 @@ import pandas as pd
 from ml_assets.datasets import dataset
 from ml_assets.features import feature_set
 from ml_assets.placement import Placement, placed
-from ml_assets.resources.provenance import RECORD_METADATA, Asked, ProvenanceRecord, Usage
+from ml_assets.resources.provenance import RECORD_METADATA, ProvenanceRecord, record_of
+from ml_assets.resources.usage import Asked, Usage
 
 PLACEMENT = Placement(
     step="fed",
@@ -37,7 +38,7 @@ def fed(source: pd.DataFrame) -> pd.DataFrame:
 
 def usage_of(result: dg.ExecuteInProcessResult, name: str) -> Usage:
     (event,) = result.asset_materializations_for_node(name)
-    found = ProvenanceRecord.model_validate(event.metadata[RECORD_METADATA].value).usage
+    found = record_of(event.metadata).usage
     assert found is not None
     return found
 

@@ -17,7 +17,7 @@ from dagster._core.storage.tags import (
 from ml_assets.artifacts import record
 from ml_assets.artifacts.record import _interpreter, launch_of, plant_seeds, why_not_reproducible
 from ml_assets.datasets import dataset
-from ml_assets.resources.provenance import RECORD_METADATA, Launch, LaunchKind, ProvenanceRecord, Source
+from ml_assets.resources.provenance import Launch, LaunchKind, Source, record_of
 
 NIGHT = "2026-03-08T03:15:00-04:00"
 
@@ -175,4 +175,4 @@ def test_parameters_are_the_run_config_with_defaults(
     run_config = {"ops": {name: {"config": config}}} if config else None
     result = dg.materialize([asset], instance=instance, resources=resources, run_config=run_config)
     (event,) = result.asset_materializations_for_node(name)
-    assert ProvenanceRecord.model_validate(event.metadata[RECORD_METADATA].value).parameters == expected
+    assert record_of(event.metadata).parameters == expected

@@ -9,7 +9,8 @@ import dagster as dg
 import pytest
 from dagster._core.events import DagsterEvent
 
-from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, OVERRIDES_TAG, LaunchTimes
+from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, OVERRIDES_TAG
+from ml_assets.resources.usage import LaunchTimes
 from tests.ml_assets.executors import process_jobs
 from tests.ml_assets.executors.runs import Run, Scene, scene, until
 

@@ -20,7 +20,7 @@ from ml_assets.reproduction.reproduce import reproduce
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.verdict import Outcome, Verdict
 from ml_assets.resources.errors import ReproductionRefused
-from ml_assets.resources.provenance import RECORD_METADATA, REPRODUCTION_METADATA, ProvenanceRecord, RunTags
+from ml_assets.resources.provenance import RECORD_METADATA, REPRODUCTION_METADATA, RunTags, record_of
 
 regions = dg.DynamicPartitionsDefinition(name="regions")
 days = dg.DailyPartitionsDefinition(start_date="2026-01-01")
@@ -101,7 +101,7 @@ class Scene:
         event = self.instance.get_latest_materialization_event(dg.AssetKey(name))
         assert event
         assert event.asset_materialization
-        record = ProvenanceRecord.model_validate(event.asset_materialization.metadata[RECORD_METADATA].value)
+        record = record_of(event.asset_materialization.metadata)
         ((found),) = self.instance.fetch_materializations(dg.AssetKey(name), limit=1).records
         return ReproductionRequest(
             asset=name,

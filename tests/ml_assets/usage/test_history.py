@@ -12,7 +12,8 @@ from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 from ml_assets.datasets import dataset
 from ml_assets.placement import placed
 from ml_assets.resources.errors import UnknownReference
-from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, LaunchTimes
+from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA
+from ml_assets.resources.usage import LaunchTimes
 from ml_assets.usage.history import Taken, read_history
 from tests.ml_assets.artifacts.test_meter import PLACEMENT
 from tests.postgres import postgres

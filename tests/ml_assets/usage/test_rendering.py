@@ -4,7 +4,7 @@ import json
 import dagster as dg
 from rich.console import Console, RenderableType
 
-from ml_assets.resources.provenance import Asked
+from ml_assets.resources.usage import Asked
 from ml_assets.usage.history import AssetHistory
 from ml_assets.usage.rendering import render_usage, usage_metadata, usage_to_json
 from ml_assets.usage.summary import summarize

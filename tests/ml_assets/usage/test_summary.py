@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ml_assets.resources.provenance import Asked, GpuUsage, PhaseSeconds, Usage
+from ml_assets.resources.usage import Asked, GpuUsage, PhaseSeconds, Usage
 from ml_assets.usage.history import AssetHistory, Taken
 from ml_assets.usage.summary import FEW, AssetUsage, Spread, summarize
 from tests.resources.test_provenance import RECORD
