@@ -13,7 +13,7 @@ from tests.migrated import Migrated
 from tests.oci_registry import OciRegistry
 
 # Here, because pytest takes plug-ins from the topmost conftest alone, and both folders share one set of servers.
-pytest_plugins = ["tests.containers.fixtures"]
+pytest_plugins = ["tests.containers.fixtures", "tests.containers.longest_first"]
 
 # Machines that build images often forbid bytecode. Compiling Dagster or MLflow anew takes two thirds of the time that
 # each of the many interpreters needs for its imports.
