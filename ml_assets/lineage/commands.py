@@ -264,7 +264,7 @@ def _rebuild(as_json: Json = False) -> None:
     from ml_assets.lineage.index.index import open_index
 
     with open_instance(settings()) as instance, open_index(instance) as index:
-        nodes, place = index.rebuild(), index.place
+        nodes, place = index.rebuild(), index.location
     say(as_json, f"{place}: {nodes} nodes", {"place": place, "nodes": nodes})
 
 
