@@ -3,9 +3,9 @@
 from typing import Any
 
 import dagster as dg
-from dagster_shared.record import copy
 
 from ml_assets.containers import IMAGES_GROUP
+from ml_assets.dagster_internals import record_with
 
 __all__ = ["ignoring_images", "on_new_data"]
 
@@ -42,4 +42,4 @@ def ignoring_images(condition: _Condition) -> _Condition:
     }
     if hasattr(condition, "operands"):
         inner["operands"] = [ignoring_images(part) for part in condition.operands]
-    return copy(condition, **inner) if inner else condition
+    return record_with(condition, **inner) if inner else condition

@@ -1,14 +1,13 @@
 """The container spec: what an asset says of where it runs, and its encoding in op tags."""
 
-import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self, TypeVar, cast
 
 import dagster as dg
-from dagster._core.definitions.assets.definition.assets_definition import stringify_asset_key_to_input_name
 
+from ml_assets.dagster_internals import asset_with, op_with, stringify_asset_key_to_input_name
 from ml_assets.resources.errors import DefinitionError
 from ml_assets.resources.provenance import CONTAINER_TAG
 
@@ -95,16 +94,16 @@ def runs_in(image: ImageAsset | None = None, pool: str | None = None) -> Callabl
 
     def place(definition: _Definition) -> _Definition:
         if isinstance(definition, dg.OpDefinition):
-            return cast("_Definition", _placed_op(definition, spec))
+            return cast("_Definition", op_with(definition, spec.to_tags(), spec.pool))
         if not isinstance(definition, dg.AssetsDefinition) or not isinstance(definition.node_def, dg.OpDefinition):
             raise DefinitionError(
                 f"{definition!r} has no step of its own",
                 next_step="put runs_in above @asset, @multi_asset, @asset_check or @op; in a graph, on each of its ops",
             )
-        attributes = definition.get_attributes_dict() | {"node_def": _placed_op(definition.node_def, spec)}
+        attributes: dict[str, Any] = {"node_def": op_with(definition.node_def, spec.to_tags(), spec.pool)}
         if key is not None and definition.keys:
             attributes |= _depending_on(key, definition, attributes["node_def"])
-        return cast("_Definition", type(definition).dagster_internal_init(**attributes))
+        return cast("_Definition", asset_with(definition, attributes))
 
     return place
 
@@ -121,11 +120,3 @@ def _depending_on(image: dg.AssetKey, definition: dg.AssetsDefinition, op: dg.Op
         "keys_by_input_name": {**definition.node_keys_by_input_name, name: image},
         "specs": [spec.replace_attributes(deps=[*spec.deps, image]) for spec in definition.specs],
     }
-
-
-def _placed_op(op: dg.OpDefinition, spec: ContainerSpec) -> dg.OpDefinition:
-    # An op has no public way to be given tags once it is made.
-    placed = copy.copy(op)
-    placed._tags = {**op.tags, **spec.to_tags()}
-    placed._pool = spec.pool or op.pool
-    return placed

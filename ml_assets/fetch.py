@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from ml_assets.dagster_internals import DATA_VERSION_TAG
 from ml_assets.lineage.references import DIRTY_MARK
 from ml_assets.resources.dvc.git import store_of
 from ml_assets.resources.dvc.store import DvcStore

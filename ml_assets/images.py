@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
-from dagster._core.utils import make_new_run_id
 
 from ml_assets.artifacts.factory import define_artifact
 from ml_assets.artifacts.io_manager import KIND_METADATA
@@ -139,7 +139,7 @@ def make_images(
         if entry.dagster_event is None:
             say(entry.user_message)
 
-    run_id = make_new_run_id()
+    run_id = str(uuid4())
     instance.add_event_listener(run_id, report)
     result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
         run_config=_QUIET,

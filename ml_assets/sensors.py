@@ -6,12 +6,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.execution.stats import StepEventStatus
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, InstigatorType, TickStatus
-from dagster_shared.error import SerializableErrorInfo
 
 from ml_assets.artifacts.io_manager import ArtifactStorage
 from ml_assets.artifacts.record import launch_of
+from ml_assets.dagster_internals import (
+    InstigatorState,
+    InstigatorTick,
+    InstigatorType,
+    SerializableErrorInfo,
+    StepEventStatus,
+    TickStatus,
+)
 from ml_assets.resources.alerts import Alerts
 from ml_assets.resources.provenance import RunTags
 

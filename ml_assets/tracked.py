@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from ml_assets.artifacts.io_manager import STORAGE_KEY
+from ml_assets.dagster_internals import DATA_VERSION_TAG
 from ml_assets.resources.dvc.git import tracked_version
 from ml_assets.resources.errors import DefinitionError, MlAssetsError
 from ml_assets.resources.provenance import TRACKED_METADATA

@@ -9,10 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import get_input_data_version_tag
-from dagster._core.execution.context.compute import current_execution_context
-from dagster._core.execution.context.system import StepExecutionContext
-from dagster._core.execution.plan.outputs import StepOutputHandle
 
 from ml_assets.artifacts.inputs import input_tags, windowed_ins
 from ml_assets.artifacts.io_manager import KIND_METADATA, STORAGE_KEY, ArtifactStorage
@@ -32,6 +28,7 @@ from ml_assets.artifacts.writer import Stored, WriteContext, Writer
 from ml_assets.automation import ignoring_images, on_new_data
 from ml_assets.code_version.version import Code, code_of
 from ml_assets.containers import ContainerSpec, ImageAsset, image_key, placed_image
+from ml_assets.dagster_internals import StepOutputHandle, current_execution_context, get_input_data_version_tag
 from ml_assets.resources.errors import DefinitionError, MlAssetsError
 from ml_assets.resources.git.source import read_source
 from ml_assets.resources.identity import AssetPartition
@@ -146,7 +143,7 @@ def _recording(function: Callable[..., Any], recipe: _Recipe) -> Callable[..., A
     return wrapper
 
 
-def _artifact_of(step: StepExecutionContext) -> AssetPartition:
+def _artifact_of(step: dg.StepExecutionContext) -> AssetPartition:
     (key,) = step.get_output_asset_keys()
     name = key.to_user_string()
     if step.entity_partitions_def is None:
@@ -161,7 +158,7 @@ def _artifact_of(step: StepExecutionContext) -> AssetPartition:
     return AssetPartition(name, step.partition_key)
 
 
-def _storage_of(step: StepExecutionContext) -> ArtifactStorage:
+def _storage_of(step: dg.StepExecutionContext) -> ArtifactStorage:
     (output,) = (output for output in step.step.step_outputs if not output.properties.asset_check_key)
     storage: object = step.get_io_manager(StepOutputHandle(step.step.key, output.name))
     if not isinstance(storage, ArtifactStorage):
@@ -169,7 +166,7 @@ def _storage_of(step: StepExecutionContext) -> ArtifactStorage:
     if not isinstance(storage, ArtifactStorage):
         raise DefinitionError(
             f"the resource {STORAGE_KEY!r} is a {type(storage).__name__}, not an ArtifactStorage",
-            next_step="take resources from ml_assets.definitions.resources_for(settings)",
+            next_step="complete the definitions with ml_assets.target.on_target",
         )
     return storage
 
@@ -179,7 +176,7 @@ def _materialize(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     recipe: _Recipe,
-    step: StepExecutionContext,
+    step: dg.StepExecutionContext,
     artifact: AssetPartition,
 ) -> dg.MaterializeResult[Any]:
     running = running_step(step)
@@ -231,7 +228,7 @@ class _Attempt:
     def __init__(
         self,
         recipe: _Recipe,
-        step: StepExecutionContext,
+        step: dg.StepExecutionContext,
         running: RunningStep,
         artifact: AssetPartition,
         parameters: dict[str, Any],

@@ -7,13 +7,12 @@ from hashlib import sha256
 from typing import Any, Final, Self
 
 import dagster as dg
-from dagster._core.definitions.data_version import (
+
+from ml_assets.dagster_internals import (
     extract_data_version_from_entry,
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
-from dagster._core.execution.context.system import StepExecutionContext
-
 from ml_assets.resources.errors import DefinitionError
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import InputVersion
@@ -66,7 +65,7 @@ class ResolvedInput:
         )
 
 
-def resolve_inputs(step: StepExecutionContext) -> dict[dg.AssetKey, list[ResolvedInput]]:
+def resolve_inputs(step: dg.StepExecutionContext) -> dict[dg.AssetKey, list[ResolvedInput]]:
     """Return every input of a step by upstream key, one entry a partition, in the order of the partitions.
 
     An input is what this run materialized if the upstream ran in it, else the latest there is. All are read as of one
@@ -148,7 +147,7 @@ def windowed_ins(ins: Mapping[str, dg.AssetIn], window: Mapping[str, int]) -> di
     return result
 
 
-def _dependencies(step: StepExecutionContext) -> list[tuple[dg.AssetKey, list[str | None], bool]]:
+def _dependencies(step: dg.StepExecutionContext) -> list[tuple[dg.AssetKey, list[str | None], bool]]:
     layer = step.job_def.asset_layer
     found = []
     for step_input in step.step.step_inputs:
@@ -160,7 +159,7 @@ def _dependencies(step: StepExecutionContext) -> list[tuple[dg.AssetKey, list[st
     return found
 
 
-def _partitions(step: StepExecutionContext, input_name: str) -> list[str | None]:
+def _partitions(step: dg.StepExecutionContext, input_name: str) -> list[str | None]:
     if not step.has_asset_partitions_for_input(input_name):
         return [None]
     subset = step.asset_partitions_subset_for_input(input_name, require_valid_partitions=False)
@@ -176,7 +175,7 @@ class _OwnRun:
     materialized: frozenset[tuple[dg.AssetKey | None, str | None]]
 
     @classmethod
-    def of(cls, step: StepExecutionContext) -> Self:
+    def of(cls, step: dg.StepExecutionContext) -> Self:
         records = step.instance.get_records_for_run(step.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
         events = [record.event_log_entry.get_dagster_event() for record in records.records]
         return cls(step.instance, step.run_id, frozenset((event.asset_key, event.partition) for event in events))

@@ -8,7 +8,6 @@ from typing import Any, Union, get_args, get_origin
 
 import dagster as dg
 import pandas as pd
-from dagster._core.execution.context.system import StepExecutionContext
 
 from ml_assets.addresses import Addresses
 from ml_assets.artifacts.inputs import ResolvedInput, resolve
@@ -112,7 +111,7 @@ class ArtifactStorage(dg.IOManager):
         return running.inputs.get(context.asset_key) or resolve(step.instance, context.asset_key, partitions)
 
     def _record_on_foreign_assets(
-        self, step: StepExecutionContext, resolved: Mapping[dg.AssetKey, Sequence[ResolvedInput]]
+        self, step: dg.StepExecutionContext, resolved: Mapping[dg.AssetKey, Sequence[ResolvedInput]]
     ) -> None:
         """An asset that no factory made has no record.
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.execution.context.system import StepExecutionContext
-from dagster._core.storage.tags import (
+
+from ml_assets.containers import ContainerSpec
+from ml_assets.dagster_internals import (
     AUTOMATION_CONDITION_TAG,
     BACKFILL_ID_TAG,
     PARENT_RUN_ID_TAG,
@@ -21,8 +22,6 @@ from dagster._core.storage.tags import (
     TICK_ID_TAG,
     USER_TAG,
 )
-
-from ml_assets.containers import ContainerSpec
 from ml_assets.placement import current_placement
 from ml_assets.resources.image_builders.interface import ImageBuilder
 from ml_assets.resources.provenance import Launch, LaunchKind, RunEnvironment, Source
@@ -64,7 +63,7 @@ def launch_of(tags: Mapping[str, str]) -> Launch:
     return user
 
 
-def parameters_of(arguments: Mapping[str, Any], step: StepExecutionContext) -> dict[str, Any]:
+def parameters_of(arguments: Mapping[str, Any], step: dg.StepExecutionContext) -> dict[str, Any]:
     """The step's run config as plain values, defaults filled in."""
     value = arguments.get("config")
     if isinstance(value, dg.Config):
@@ -73,7 +72,7 @@ def parameters_of(arguments: Mapping[str, Any], step: StepExecutionContext) -> d
     return dict(config) if isinstance(config, Mapping) else {}
 
 
-def without_secrets(parameters: Mapping[str, Any], step: StepExecutionContext) -> dict[str, Any]:
+def without_secrets(parameters: Mapping[str, Any], step: dg.StepExecutionContext) -> dict[str, Any]:
     """The parameters as they may be recorded: one that was given as an environment variable is only named."""
     config: Any = step.dagster_run.run_config or step.job_def.run_config or {}
     for name in step.node_handle.path:

@@ -5,7 +5,6 @@ from functools import cached_property
 from weakref import WeakKeyDictionary, ref
 
 import dagster as dg
-from dagster._core.execution.context.system import StepExecutionContext
 
 from ml_assets.artifacts.inputs import ResolvedInput, resolve_inputs
 from ml_assets.artifacts.meter import StepMeter
@@ -21,7 +20,7 @@ class RunningStep:
         has_foreign_record: True once its inputs are in the materializations of assets that no factory made.
     """
 
-    def __init__(self, context: StepExecutionContext) -> None:
+    def __init__(self, context: dg.StepExecutionContext) -> None:
         self.meter = StepMeter()
         self.has_foreign_record = False
         # A strong reference to the key of a weak map would keep it for ever.
@@ -39,10 +38,10 @@ class RunningStep:
         return resolve_inputs(context)
 
 
-_running: WeakKeyDictionary[StepExecutionContext, RunningStep] = WeakKeyDictionary()
+_running: WeakKeyDictionary[dg.StepExecutionContext, RunningStep] = WeakKeyDictionary()
 
 
-def running_step(context: StepExecutionContext) -> RunningStep:
+def running_step(context: dg.StepExecutionContext) -> RunningStep:
     """Return the state of a step; its meter starts at the first call."""
     if context not in _running:
         _running[context] = RunningStep(context)

@@ -7,18 +7,14 @@ import re
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from dagster._core.instance.ref import InstanceRef
-from dagster._grpc.types import ExecuteStepArgs
-from dagster_shared.serdes import serialize_value
+import dagster as dg
 
+from ml_assets.dagster_internals import ExecuteStepArgs, InstanceRef
 from ml_assets.executors.engine import ContainerRequest, container_labels
 from ml_assets.placement import Placement
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import PlanOrchestrationContext
-    from dagster._core.execution.plan.state import KnownExecutionState
-    from dagster._core.execution.plan.step import ExecutionStep
-
+    from ml_assets.dagster_internals import ExecutionStep, KnownExecutionState, PlanOrchestrationContext
     from ml_assets.executors.launch import ContainerExecutor
 
 __all__ = ["BUILDS_LABEL", "container_name", "packed", "request_of", "unpacked"]
@@ -95,7 +91,7 @@ def _for_steps(instance: InstanceRef) -> InstanceRef:
 
 def packed(arguments: ExecuteStepArgs) -> str:
     """Arguments of a step's process, for its command line."""
-    return base64.b64encode(zlib.compress(serialize_value(arguments).encode())).decode()
+    return base64.b64encode(zlib.compress(dg.serialize_value(arguments).encode())).decode()
 
 
 def unpacked(text: str) -> str:

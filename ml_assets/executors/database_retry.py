@@ -12,15 +12,17 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
-from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.event_log import SqlEventLogStorage
-from dagster._core.storage.runs import SqlRunStorage
-from dagster._utils.interrupts import check_captured_interrupt
 from sqlalchemy import Engine, exc
 from sqlalchemy.event import listen
 
+from ml_assets.dagster_internals import (
+    ASSET_CHECK_EVENTS,
+    ASSET_EVENTS,
+    SqlEventLogStorage,
+    SqlRunStorage,
+    check_captured_interrupt,
+    database_of,
+)
 from ml_assets.resources.errors import DatabaseUnreachable
 
 __all__ = ["call_with_retries", "retry_database_operations"]
@@ -116,7 +118,7 @@ class _Patience:
         seconds = OUTAGE_SECONDS if self._seconds is None else self._seconds
         cause = str(error.__cause__ or error).strip().partition("\n")[0]
         if check_captured_interrupt():
-            raise DagsterExecutionInterruptedError(f"asked to end while Dagster's database does not answer: {cause}")
+            raise dg.DagsterExecutionInterruptedError(f"asked to end while Dagster's database does not answer: {cause}")
         # After one operation has waited in vain, the others, such as telling of it, do not wait as well.
         if self._is_spent or time.monotonic() - since >= seconds:
             self._is_spent = True
@@ -138,21 +140,21 @@ class _Patience:
 def _store_with(patience: _Patience, storage: SqlEventLogStorage) -> None:
     store = storage.store_event
 
-    def store_unless_stored(entry: EventLogEntry) -> None:
+    def store_unless_stored(entry: dg.EventLogEntry) -> None:
         if not _is_stored(storage, entry):
             store(entry)
 
-    def store_event(entry: EventLogEntry) -> None:
+    def store_event(entry: dg.EventLogEntry) -> None:
         patience.call(lambda: store(entry), again=lambda: store_unless_stored(entry))
 
-    def store_event_batch(entries: Sequence[EventLogEntry]) -> None:
+    def store_event_batch(entries: Sequence[dg.EventLogEntry]) -> None:
         for entry in entries:
             store_event(entry)
 
     vars(storage).update(store_event=store_event, store_event_batch=store_event_batch)
 
 
-def _is_stored(storage: SqlEventLogStorage, entry: EventLogEntry) -> bool:
+def _is_stored(storage: SqlEventLogStorage, entry: dg.EventLogEntry) -> bool:
     """Whether an event got into the log; what Dagster keeps beside the log is made up for."""
     latest = storage.get_records_for_run(
         entry.run_id, of_type=entry.dagster_event_type, limit=_LATEST, ascending=False
@@ -170,7 +172,7 @@ def _is_stored(storage: SqlEventLogStorage, entry: EventLogEntry) -> bool:
     return True
 
 
-def _identity(entry: EventLogEntry) -> Sequence[object]:
+def _identity(entry: dg.EventLogEntry) -> Sequence[object]:
     # The time that an event was made at is written as it is, to the microsecond.
     return entry.timestamp, entry.dagster_event_type, entry.step_key, entry.user_message
 
@@ -193,7 +195,7 @@ def _connect(dialect: Any, _: object, arguments: Sequence[Any], options: dict[st
 
 
 def _server_of(storage: object) -> Engine | None:
-    engine = getattr(storage, "_engine", None) if isinstance(storage, SqlEventLogStorage | SqlRunStorage) else None
+    engine = database_of(storage) if isinstance(storage, SqlEventLogStorage | SqlRunStorage) else None
     return engine if isinstance(engine, Engine) and engine.dialect.name != "sqlite" else None
 
 

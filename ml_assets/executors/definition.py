@@ -4,10 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
-from dagster._core.execution.retries import RetryMode, get_retries_config
-from dagster._core.execution.tags import get_tag_concurrency_limits_config
 
+from ml_assets.dagster_internals import RetryMode, get_retries_config, get_tag_concurrency_limits_config
 from ml_assets.executors.launch import ContainerExecutor
 from ml_assets.executors.placement import EVERY_STEP, PlacementRules, parse_overrides
 from ml_assets.placement import Placement
@@ -58,7 +56,7 @@ def container_executor(
             ),
             "tag_concurrency_limits": get_tag_concurrency_limits_config(),  # type: ignore[no-untyped-call]
         },
-        requirements=multiple_process_executor_requirements(),
+        requirements=dg.multiple_process_executor_requirements(),
     )
     def containers(context: dg.InitExecutorContext) -> ContainerExecutor:
         from ml_assets.executors.image_check import image_check

@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import dagster as dg
+
 from ml_assets.executors import run_events
 from ml_assets.executors.engine import ContainerState, ContainerStatus
 from ml_assets.executors.failures import Failure, FailureCause, Reaction
@@ -12,10 +14,7 @@ from ml_assets.placement import Placement
 from ml_assets.resources.usage import LaunchTimes
 
 if TYPE_CHECKING:
-    from dagster._core.events import DagsterEvent
-    from dagster._core.execution.context.system import IStepContext
-    from dagster._core.execution.plan.step import ExecutionStep
-
+    from ml_assets.dagster_internals import ExecutionStep, IStepContext
     from ml_assets.executors.launch import ContainerExecutor
 
 __all__ = ["Launched", "Waiting", "compare_image", "diagnose", "placed_again"]
@@ -46,7 +45,7 @@ class Launched:
     verified: bool = False
     said: str | None = None
     """What was last reported of its waiting."""
-    success: "DagsterEvent | None" = None
+    success: dg.DagsterEvent | None = None
     """That it has succeeded, which counts once it is known in which image."""
     given_up: Failure | None = None
     """Why it is being ended; what follows waits until it has."""

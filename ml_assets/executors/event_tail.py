@@ -4,9 +4,8 @@ import time
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster._core.event_api import EventLogCursor, EventLogRecord
-from dagster._core.events import DagsterEvent
 
+from ml_assets.dagster_internals import EventLogCursor
 from ml_assets.resources.provenance import LAUNCH_EVENT_TAG
 
 __all__ = ["EventTail", "launch_of_event"]
@@ -29,11 +28,11 @@ class EventTail:
         self._seen: dict[int, float] = {}
         """When each event after it was first seen."""
 
-    def new(self) -> Sequence[EventLogRecord]:
+    def new(self) -> Sequence[dg.EventLogRecord]:
         """All events that were written since the last call."""
         now = time.monotonic()
         self._settle(now)
-        found: list[EventLogRecord] = []
+        found: list[dg.EventLogRecord] = []
         after = self._settled
         while True:
             page = self._instance.get_records_for_run(self._run_id, _cursor(after), limit=_PAGE).records
@@ -53,7 +52,7 @@ def _cursor(storage_id: int) -> str | None:
     return EventLogCursor.from_storage_id(storage_id).to_string() if storage_id else None
 
 
-def launch_of_event(event: DagsterEvent) -> int | None:
+def launch_of_event(event: dg.DagsterEvent) -> int | None:
     """Which launch of its step wrote an event; None where no container did."""
     number = (event.logging_tags or {}).get(LAUNCH_EVENT_TAG)
     return int(number) if number is not None else None

@@ -13,12 +13,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import dagster as dg
-from dagster._core.events import DagsterEvent
-from dagster._core.execution.plan.active import ActiveExecution
-from dagster._core.execution.retries import RetryMode
-from dagster._core.executor.base import Executor
-from dagster._utils.tags import TagConcurrencyLimitsCounter
 
+from ml_assets.dagster_internals import ActiveExecution, RetryMode, TagConcurrencyLimitsCounter, forget_outputs
 from ml_assets.executors import run_events
 from ml_assets.executors.container_request import container_name, request_of
 from ml_assets.executors.database_retry import retry_database_operations
@@ -28,14 +24,13 @@ from ml_assets.executors.event_tail import EventTail, launch_of_event
 from ml_assets.executors.failures import REPLACED_EXIT, Failure, FailureCause
 from ml_assets.executors.placement import PlacementRules, RunPlacements
 from ml_assets.executors.pool_slots import PoolSlots, priority_of
-from ml_assets.executors.resume import KnownLaunch, forget_outputs, replay
+from ml_assets.executors.resume import KnownLaunch, replay
 from ml_assets.placement import Placement
 from ml_assets.resources.errors import EngineRefused, EngineUnreachable, MlAssetsError
 from ml_assets.resources.pools import Override
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import PlanOrchestrationContext
-    from dagster._core.execution.plan.plan import ExecutionPlan
+    from ml_assets.dagster_internals import ExecutionPlan, PlanOrchestrationContext
 
 __all__ = ["ContainerExecutor"]
 
@@ -50,7 +45,7 @@ _STOP_SECONDS = 25
 _EVIDENCE_LINES = 25
 
 
-class ContainerExecutor(Executor):
+class ContainerExecutor(dg.Executor):
     """Runs each step in a container of its own.
 
     Args:
@@ -89,7 +84,7 @@ class ContainerExecutor(Executor):
 
     def execute(
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
-    ) -> Iterator[DagsterEvent]:
+    ) -> Iterator[dg.DagsterEvent]:
         """Run the plan's steps; yields every event that belongs to it."""
         retry_database_operations(plan_context.instance)
         with ActiveExecution(execution_plan, retry_mode=self._retries) as active:
@@ -122,7 +117,7 @@ class _Loop:
         self.unreachable: str | None = None
         self.worker = uuid4().hex
 
-    def run(self) -> Iterator[DagsterEvent]:
+    def run(self) -> Iterator[dg.DagsterEvent]:
         unmatched = self.placements.unmatched(self.context.plan_data.execution_plan)
         run_events.started(self.context, self.engine, unmatched, self.worker)
         try:
@@ -149,7 +144,7 @@ class _Loop:
 
     # --- events ---
 
-    def _take_events(self) -> Iterator[DagsterEvent]:
+    def _take_events(self) -> Iterator[dg.DagsterEvent]:
         for record in self.tail.new():
             event = record.event_log_entry.dagster_event
             if event is None or self._is_late(event):
@@ -158,19 +153,19 @@ class _Loop:
             yield event
             self._handle(event)
 
-    def _leave_to_successor(self, event: DagsterEvent) -> None:
+    def _leave_to_successor(self, event: dg.DagsterEvent) -> None:
         """End at once if another run worker has begun after this one: nobody may look after a step in two ways."""
         if run_events.begun_by(event) not in (None, self.worker):
             run_events.superseded(self.context)
             os._exit(REPLACED_EXIT)  # whatever else ends a run worker ends its run, too
 
-    def _is_late(self, event: DagsterEvent) -> bool:
+    def _is_late(self, event: dg.DagsterEvent) -> bool:
         number, key = launch_of_event(event), event.step_key or ""
         current = self.launched.get(key) or self.ending.get(key)
         is_current = current is not None and current.placement.number == number and not current.is_disowned
         return number is not None and not is_current
 
-    def _handle(self, event: DagsterEvent) -> None:
+    def _handle(self, event: dg.DagsterEvent) -> None:
         key = event.step_key or ""
         if event.is_step_skipped or (key not in self.launched and key not in self.waiting):
             return
@@ -188,7 +183,7 @@ class _Loop:
         elif event.is_step_success or event.is_step_failure or event.is_step_up_for_retry:
             self._close(event, key)
 
-    def _close(self, event: DagsterEvent, key: str) -> None:
+    def _close(self, event: dg.DagsterEvent, key: str) -> None:
         """An attempt has ended; its container may go on for a moment."""
         self.active.handle_event(event)
         self.waiting.pop(key, None)
@@ -200,7 +195,7 @@ class _Loop:
             self.ending[key] = launched
             self.next_look = 0.0
 
-    def _resume(self) -> Iterator[DagsterEvent]:
+    def _resume(self) -> Iterator[dg.DagsterEvent]:
         state = replay(self.active, self.tail.new())
         yield from state.events
         self.launches = dict(state.launches)
@@ -226,7 +221,7 @@ class _Loop:
 
     # --- containers ---
 
-    def _look_after(self) -> Iterator[DagsterEvent]:
+    def _look_after(self) -> Iterator[dg.DagsterEvent]:
         if not self.launched and not self.ending:
             return
         try:
@@ -244,7 +239,7 @@ class _Loop:
                 run_events.unreachable(self.context, error)
             self.unreachable = str(error)
 
-    def _look_at(self, launched: Launched, seen: ContainerStatus | None) -> Iterator[DagsterEvent]:
+    def _look_at(self, launched: Launched, seen: ContainerStatus | None) -> Iterator[dg.DagsterEvent]:
         failure = launched.given_up
         if failure is None and launched.success is not None:
             failure = self._accept(launched, launched.success, seen)
@@ -262,7 +257,7 @@ class _Loop:
             if self.launched.get(launched.step.key) is launched:
                 self._react(launched, failure)
 
-    def _accept(self, launched: Launched, success: DagsterEvent, seen: ContainerStatus | None) -> Failure | None:
+    def _accept(self, launched: Launched, success: dg.DagsterEvent, seen: ContainerStatus | None) -> Failure | None:
         """A step has succeeded: that counts unless its container ran another image. Where nobody can say, it counts."""
         failure = None
         if seen is not None:
@@ -354,7 +349,7 @@ class _Loop:
         full = self.slots.claim([waiting.placement.pool, *own], key, priority_of(step.tags))
         if full is not None:
             if waiting.said_at is None or time.monotonic() - waiting.said_at > _BLOCKED_SECONDS:
-                DagsterEvent.step_concurrency_blocked(step_context, full, initial=waiting.said_at is None)
+                dg.DagsterEvent.step_concurrency_blocked(step_context, full, initial=waiting.said_at is None)
                 waiting.said_at = time.monotonic()
             return False
         placement = waiting.placement

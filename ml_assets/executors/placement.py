@@ -19,9 +19,7 @@ from ml_assets.resources.provenance import OVERRIDES_TAG
 from ml_assets.resources.settings import ContainerSettings
 
 if TYPE_CHECKING:
-    from dagster._core.definitions.job_definition import JobDefinition
-    from dagster._core.execution.plan.plan import ExecutionPlan
-    from dagster._core.execution.plan.step import ExecutionStep, IExecutionStep
+    from ml_assets.dagster_internals import ExecutionPlan, ExecutionStep, IExecutionStep
 
 __all__ = [
     "EVERY_STEP",
@@ -75,7 +73,7 @@ class RunPlacements:
     def __init__(
         self,
         rules: PlacementRules,
-        job: "JobDefinition",
+        job: dg.JobDefinition,
         instance: dg.DagsterInstance,
         run: dg.DagsterRun,
         overrides: Mapping[str, Override],
@@ -181,7 +179,7 @@ class _Subject:
         return self.spec.pool or containers.pool
 
     @classmethod
-    def of(cls, step: "ExecutionStep", job: "JobDefinition") -> "_Subject":
+    def of(cls, step: "ExecutionStep", job: dg.JobDefinition) -> "_Subject":
         properties = [output.properties for output in step.step_outputs]
         keys = [each.asset_key for each in properties if each.asset_key is not None]
         checks = [each.asset_check_key for each in properties if each.asset_check_key is not None]
@@ -231,7 +229,7 @@ def suggestion(name: str, names: Iterable[str]) -> str:
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
-def _spec_of(step: "ExecutionStep", job: "JobDefinition") -> tuple[ContainerSpec, str | None]:
+def _spec_of(step: "ExecutionStep", job: dg.JobDefinition) -> tuple[ContainerSpec, str | None]:
     spec = ContainerSpec.from_tags(step.tags)
     assets = job.asset_layer.get_assets_def_for_node(step.node_handle)
     if assets is None:
@@ -240,7 +238,7 @@ def _spec_of(step: "ExecutionStep", job: "JobDefinition") -> tuple[ContainerSpec
     return spec, key.to_user_string() if key else None
 
 
-def _image_of(key: dg.AssetKey, job: "JobDefinition") -> str | None:
+def _image_of(key: dg.AssetKey, job: dg.JobDefinition) -> str | None:
     graph = job.asset_layer.asset_graph
     if not graph.has(key) or not graph.get(key).is_materializable:
         return None

@@ -8,10 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 
 import dagster as dg
-from dagster._core.instance.config import PoolGranularity
-from dagster._core.storage.tags import PRIORITY_TAG
 from sqlalchemy.exc import IntegrityError
 
+from ml_assets.dagster_internals import PRIORITY_TAG, PoolGranularity
 from ml_assets.resources.errors import DatabaseUnreachable
 from ml_assets.resources.pools import Pool
 

@@ -5,18 +5,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from dagster._core.event_api import EventLogRecord
-from dagster._core.events import DagsterEvent, DagsterEventType
+import dagster as dg
 
+from ml_assets.dagster_internals import forget_outputs
 from ml_assets.executors.event_tail import launch_of_event
 from ml_assets.placement import Placement
 from ml_assets.resources.provenance import PLACEMENT_METADATA
 
 if TYPE_CHECKING:
-    from dagster._core.execution.plan.active import ActiveExecution
-    from dagster._core.execution.plan.step import ExecutionStep
+    from ml_assets.dagster_internals import ActiveExecution, ExecutionStep
 
-__all__ = ["KnownLaunch", "Replayed", "forget_outputs", "placement_of", "replay"]
+__all__ = ["KnownLaunch", "Replayed", "placement_of", "replay"]
 
 
 @dataclass(frozen=True)
@@ -43,21 +42,21 @@ class Replayed:
     """How many containers each step has had."""
     ended: dict[str, KnownLaunch] = field(default_factory=dict)
     """The last launch of each step of which an attempt has ended, and none has been launched since."""
-    events: list[DagsterEvent] = field(default_factory=list)
+    events: list[dg.DagsterEvent] = field(default_factory=list)
     """The events that count: all but those of launches that were given up."""
     skipping: set[str] = field(default_factory=set)
     """Steps to skip of which no event tells yet."""
 
 
-def placement_of(event: DagsterEvent) -> Placement | None:
+def placement_of(event: dg.DagsterEvent) -> Placement | None:
     """Where the container runs that an event announces; None for other events."""
-    if event.event_type is not DagsterEventType.STEP_WORKER_STARTING:
+    if event.event_type is not dg.DagsterEventType.STEP_WORKER_STARTING:
         return None
     entry = event.engine_event_data.metadata.get(PLACEMENT_METADATA)
     return Placement.model_validate(entry.value) if entry is not None else None
 
 
-def replay(active: "ActiveExecution", records: Sequence[EventLogRecord]) -> Replayed:
+def replay(active: "ActiveExecution", records: Sequence[dg.EventLogRecord]) -> Replayed:
     """Bring a new execution to the state that a run's events tell of.
 
     Unlike Dagster's own replay it takes any number of events, delayed retries, skipped steps, and steps that waited for
@@ -81,8 +80,8 @@ def replay(active: "ActiveExecution", records: Sequence[EventLogRecord]) -> Repl
 def _replay_one(
     active: "ActiveExecution",
     run: Replayed,
-    event: DagsterEvent,
-    record: EventLogRecord,
+    event: dg.DagsterEvent,
+    record: dg.EventLogRecord,
     last: dict[str, int],
 ) -> bool:
     """Whether the event counts."""
@@ -125,21 +124,15 @@ def _replay_one(
     return True
 
 
-def forget_outputs(active: "ActiveExecution", step: "ExecutionStep") -> None:
-    """Drop what a launch that was given up had yielded: the next one yields it again."""
-    active._prep_for_dynamic_outputs(step)
-    active._step_outputs = {output for output in active._step_outputs if output.step_key != step.key}
-
-
 def _vend(active: "ActiveExecution", run: Replayed) -> None:
     run.waiting.update((step.key, step) for step in active.get_steps_to_execute())
 
 
-def _last_launches(records: Iterable[EventLogRecord]) -> dict[str, int]:
+def _last_launches(records: Iterable[dg.EventLogRecord]) -> dict[str, int]:
     """Storage id of the last launch of each step."""
     last: dict[str, int] = {}
     for record in records:
         event = record.event_log_entry.dagster_event
-        if event is not None and event.event_type is DagsterEventType.STEP_WORKER_STARTING and event.step_key:
+        if event is not None and event.event_type is dg.DagsterEventType.STEP_WORKER_STARTING and event.step_key:
             last[event.step_key] = record.storage_id
     return last

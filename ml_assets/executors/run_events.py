@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.events import DagsterEvent, EngineEventData
-from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
-from dagster_shared.error import SerializableErrorInfo
 
+from ml_assets.dagster_internals import EngineEventData, SerializableErrorInfo, StepFailureData, UserFailureData
 from ml_assets.executors.engine import ContainerEngine
 from ml_assets.executors.failures import Failure, Reaction
 from ml_assets.placement import Placement
@@ -16,9 +14,7 @@ from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, PLACEMENT_META
 from ml_assets.resources.usage import LaunchTimes
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import IStepContext, PlanOrchestrationContext
-    from dagster._core.execution.plan.state import KnownExecutionState
-    from dagster._core.executor.base import Executor
+    from ml_assets.dagster_internals import IStepContext, KnownExecutionState, PlanOrchestrationContext
 
 __all__ = [
     "again",
@@ -45,13 +41,13 @@ def started(
     """The loop of a run worker begins; the overrides in ``unmatched`` change nothing."""
     verb = "Resuming" if context.resume_from_failure else "Launching"
     known = EngineEventData(metadata={_WORKER: dg.MetadataValue.text(worker)})
-    DagsterEvent.engine_event(context, f"{verb} steps as {engine.name} {engine.noun}s", known)
+    dg.DagsterEvent.engine_event(context, f"{verb} steps as {engine.name} {engine.noun}s", known)
     if unmatched:
         message = f"No step of this run has an override's key {', '.join(map(''.join, unmatched.items()))}"
-        DagsterEvent.engine_event(context, message, EngineEventData())
+        dg.DagsterEvent.engine_event(context, message, EngineEventData())
 
 
-def begun_by(event: DagsterEvent) -> str | None:
+def begun_by(event: dg.DagsterEvent) -> str | None:
     """The run worker whose loop begins with an event, in what `started` called it; None for other events."""
     if event.event_type is not dg.DagsterEventType.ENGINE_EVENT or event.step_key is not None:
         return None
@@ -61,7 +57,7 @@ def begun_by(event: DagsterEvent) -> str | None:
 
 def superseded(context: "PlanOrchestrationContext") -> None:
     """Another run worker has taken over although this one goes on: it was given up for lost."""
-    DagsterEvent.engine_event(
+    dg.DagsterEvent.engine_event(
         context, "A successor has taken over; this run worker leaves the run to it", EngineEventData()
     )
 
@@ -69,23 +65,23 @@ def superseded(context: "PlanOrchestrationContext") -> None:
 def resumed(context: "PlanOrchestrationContext", names: Sequence[str]) -> None:
     """A successor has taken over what its predecessor had launched."""
     message = f"Took over {', '.join(names)}" if names else "No step was running"
-    DagsterEvent.engine_event(context, message, EngineEventData())
+    dg.DagsterEvent.engine_event(context, message, EngineEventData())
 
 
 def left_to_successor(context: "PlanOrchestrationContext", names: Sequence[str]) -> None:
     """The run worker has to end; its steps go on."""
     message = f"The run worker was asked to end; {', '.join(names) or 'no step'} goes on and waits for its successor"
-    DagsterEvent.engine_event(context, message, EngineEventData())
+    dg.DagsterEvent.engine_event(context, message, EngineEventData())
 
 
 def unreachable(context: "PlanOrchestrationContext", error: MlAssetsError) -> None:
     """The engine does not answer; the loop goes on asking."""
-    DagsterEvent.engine_event(context, f"{error} Asking again; running steps go on", EngineEventData())
+    dg.DagsterEvent.engine_event(context, f"{error} Asking again; running steps go on", EngineEventData())
 
 
 def launching(step: "IStepContext", engine: ContainerEngine, name: str, placement: Placement) -> None:
     """A container is about to be ordered. A successor finds it by this event."""
-    DagsterEvent.step_worker_starting(
+    dg.DagsterEvent.step_worker_starting(
         step,
         message=f"Running on pool {placement.pool} ({_resources(placement)}) as {engine.noun} {name}",
         metadata={
@@ -100,7 +96,7 @@ def launching(step: "IStepContext", engine: ContainerEngine, name: str, placemen
 def waiting(step: "IStepContext", name: str, reason: str, limit: int | None) -> None:
     """A container waits, and the engine says for what."""
     patience = f" (at most {limit} seconds)" if limit is not None else ""
-    DagsterEvent.engine_event(step, f"{name} waits{patience}: {reason}", EngineEventData())
+    dg.DagsterEvent.engine_event(step, f"{name} waits{patience}: {reason}", EngineEventData())
 
 
 def image_ran(step: "IStepContext", image_id: str, ran: bool | None, times: LaunchTimes) -> None:
@@ -114,7 +110,7 @@ def image_ran(step: "IStepContext", image_id: str, ran: bool | None, times: Laun
         "image id": dg.MetadataValue.text(image_id),
         LAUNCH_TIMES_METADATA: dg.MetadataValue.json(times.model_dump(mode="json")),
     }
-    DagsterEvent.engine_event(step, verdicts[ran], EngineEventData(metadata=metadata))
+    dg.DagsterEvent.engine_event(step, verdicts[ran], EngineEventData(metadata=metadata))
 
 
 def again(step: "IStepContext", failure: Failure, before: Placement, after: Placement) -> None:
@@ -125,10 +121,10 @@ def again(step: "IStepContext", failure: Failure, before: Placement, after: Plac
         what = f"Running it again with {after.memory} instead of {before.memory}"
     else:
         what = f"Running it again ({after.interruptions}. interruption on pool {after.pool})"
-    DagsterEvent.engine_event(step, f"{what}: {failure.described()}", EngineEventData(metadata=_evidence(failure)))
+    dg.DagsterEvent.engine_event(step, f"{what}: {failure.described()}", EngineEventData(metadata=_evidence(failure)))
 
 
-def failed(executor: "Executor", step: "IStepContext", failure: Failure, known_state: "KnownExecutionState") -> None:
+def failed(executor: dg.Executor, step: "IStepContext", failure: Failure, known_state: "KnownExecutionState") -> None:
     """The attempt has failed; the author's retry policy decides unless the cause rules retries out."""
     error = SerializableErrorInfo(failure.described(), stack=[], cls_name=failure.cause.name)
     if failure.cause.reaction not in (Reaction.FAIL, Reaction.FALL_BACK):
@@ -141,7 +137,7 @@ def failed(executor: "Executor", step: "IStepContext", failure: Failure, known_s
 
 
 def not_initialized(
-    executor: "Executor", step: "IStepContext", event: DagsterEvent, known_state: "KnownExecutionState"
+    executor: dg.Executor, step: "IStepContext", event: dg.DagsterEvent, known_state: "KnownExecutionState"
 ) -> None:
     """A resource could not be made, so that the step never began."""
     error = event.engine_event_data.error or SerializableErrorInfo(event.message or "", stack=[], cls_name=None)
@@ -161,7 +157,7 @@ def _fail(
     metadata: dict[str, dg.MetadataValue],
 ) -> None:
     data = StepFailureData(error, UserFailureData(label, detail, metadata))  # type: ignore[no-untyped-call]
-    DagsterEvent.step_failure_event(step, data, f"{label}: {detail}")
+    dg.DagsterEvent.step_failure_event(step, data, f"{label}: {detail}")
 
 
 def _evidence(failure: Failure) -> dict[str, dg.MetadataValue]:

@@ -11,22 +11,22 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import dagster as dg
-from dagster._cli.api import _execute_step_command_body
-from dagster._cli.utils import get_instance_for_cli
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events import DagsterEvent, DagsterEventType
-from dagster._core.events.log import EventLogEntry
-from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
-from dagster._core.storage.cloud_storage_compute_log_manager import CloudStorageComputeLogManager
-from dagster._core.storage.compute_log_manager import ComputeIOType
-from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
-from dagster._grpc.types import ExecuteStepArgs
-from dagster._utils.hosted_user_process import recon_job_from_origin
-from dagster._utils.interrupts import capture_interrupts
-from dagster_shared.error import SerializableErrorInfo
-from dagster_shared.serdes import deserialize_value
 
 from ml_assets.containers import IMAGES_GROUP
+from ml_assets.dagster_internals import (
+    IO_TYPE_EXTENSION,
+    CloudStorageComputeLogManager,
+    ComputeIOType,
+    ErrorSource,
+    ExecuteStepArgs,
+    LocalComputeLogManager,
+    SerializableErrorInfo,
+    StepFailureData,
+    capture_interrupts,
+    execute_step,
+    get_instance_for_cli,
+    recon_job_from_origin,
+)
 from ml_assets.executors.container_request import unpacked
 from ml_assets.executors.database_retry import call_with_retries, retry_database_operations
 from ml_assets.executors.event_tail import launch_of_event
@@ -41,11 +41,11 @@ __all__ = ["rescue_log", "run"]
 
 _FINAL = frozenset(
     {
-        DagsterEventType.ASSET_MATERIALIZATION,
-        DagsterEventType.ASSET_CHECK_EVALUATION,
-        DagsterEventType.STEP_SUCCESS,
-        DagsterEventType.STEP_FAILURE,
-        DagsterEventType.STEP_UP_FOR_RETRY,
+        dg.DagsterEventType.ASSET_MATERIALIZATION,
+        dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+        dg.DagsterEventType.STEP_SUCCESS,
+        dg.DagsterEventType.STEP_FAILURE,
+        dg.DagsterEventType.STEP_UP_FOR_RETRY,
     }
 )
 """Events that must not come from a launch that was given up."""
@@ -62,7 +62,7 @@ def run(arguments: Sequence[str]) -> None:
     Exits with `REPLACED_EXIT` where another container is, or was, this launch of the step, and with `INTERRUPTED_EXIT`
     where it was asked to end.
     """
-    execution = deserialize_value(unpacked(arguments[0]), ExecuteStepArgs)
+    execution = dg.deserialize_value(unpacked(arguments[0]), ExecuteStepArgs)
     placement = Placement.model_validate_json(arguments[1])
     with capture_interrupts(), ExitStack() as stack:
         instance = call_with_retries(
@@ -87,9 +87,9 @@ def run(arguments: Sequence[str]) -> None:
         _collect_garbage()
         try:
             with placed(placement):
-                for _ in _execute_step_command_body(execution, instance, dagster_run):
+                for _ in execute_step(execution, instance, dagster_run):
                     pass
-        except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
             sys.exit(INTERRUPTED_EXIT)
         if launch.was_interrupted:
             sys.exit(INTERRUPTED_EXIT)
@@ -104,7 +104,7 @@ def _collect_garbage() -> None:
 
 def rescue_log(arguments: Sequence[str]) -> None:
     """Print the last lines that a step had written when its process was ended, and upload its log where it is kept."""
-    execution = deserialize_value(unpacked(arguments[0]), ExecuteStepArgs)
+    execution = dg.deserialize_value(unpacked(arguments[0]), ExecuteStepArgs)
     placement = Placement.model_validate_json(arguments[1])
     with get_instance_for_cli(instance_ref=execution.instance_ref) as instance:
         manager = instance.compute_log_manager
@@ -138,12 +138,12 @@ class _Launch:
         """Whether a container of this launch has started already: engines may replace one that was deleted."""
         return any(
             event.step_key == self._placement.step and launch_of_event(event) == self._placement.number
-            for event in self._events(DagsterEventType.STEP_WORKER_STARTED)
+            for event in self._events(dg.DagsterEventType.STEP_WORKER_STARTED)
         )
 
     def was_given_up(self) -> bool:
         """Whether the executor has launched the step again."""
-        later = (placement_of(event) for event in self._events(DagsterEventType.STEP_WORKER_STARTING))
+        later = (placement_of(event) for event in self._events(dg.DagsterEventType.STEP_WORKER_STARTING))
         return any(
             other is not None and other.step == self._placement.step and other.number > self._placement.number
             for other in later
@@ -153,7 +153,7 @@ class _Launch:
         """Keys of the logs that this launch has captured."""
         return [
             event.logs_captured_data.file_key
-            for event in self._events(DagsterEventType.LOGS_CAPTURED)
+            for event in self._events(dg.DagsterEventType.LOGS_CAPTURED)
             if launch_of_event(event) == self._placement.number
             and self._placement.step in (event.logs_captured_data.step_keys or ())
         ]
@@ -163,7 +163,7 @@ class _Launch:
         storage = self._instance.event_log_storage
         store = storage.store_event
 
-        def stamped(entry: EventLogEntry) -> None:
+        def stamped(entry: dg.EventLogEntry) -> None:
             event = entry.dagster_event
             if event is None:
                 return store(entry)
@@ -177,7 +177,7 @@ class _Launch:
             tags = {**(event.logging_tags or {}), LAUNCH_EVENT_TAG: str(self._placement.number)}
             return store(entry._replace(dagster_event=event._replace(logging_tags=tags)))
 
-        def stamped_batch(entries: Sequence[EventLogEntry]) -> None:
+        def stamped_batch(entries: Sequence[dg.EventLogEntry]) -> None:
             for entry in entries:
                 stamped(entry)
 
@@ -190,8 +190,8 @@ class _Launch:
     def fail(self, error: PlacementError) -> None:
         """Record that the step failed before it began; no retry would help."""
         info = SerializableErrorInfo(str(error), stack=[], cls_name=type(error).__name__)
-        event = DagsterEvent(
-            DagsterEventType.STEP_FAILURE.value,
+        event = dg.DagsterEvent(
+            dg.DagsterEventType.STEP_FAILURE.value,
             self._run.job_name,
             step_key=self._placement.step,
             message=str(error),
@@ -199,13 +199,13 @@ class _Launch:
         )
         self._instance.report_dagster_event(event, self._run.run_id)
 
-    def _events(self, of_type: DagsterEventType) -> list[DagsterEvent]:
+    def _events(self, of_type: dg.DagsterEventType) -> list[dg.DagsterEvent]:
         records = self._instance.get_records_for_run(self._run.run_id, of_type=of_type).records
         events = (record.event_log_entry.dagster_event for record in records)
         return [event for event in events if event is not None]
 
 
-def _is_interrupt(event: DagsterEvent) -> bool:
+def _is_interrupt(event: dg.DagsterEvent) -> bool:
     """Whether an attempt ended because its process was asked to end; a retry policy makes a failure or retry of it."""
     if event.is_step_failure:
         if event.step_failure_data.error_source is ErrorSource.INTERRUPT:
@@ -216,7 +216,7 @@ def _is_interrupt(event: DagsterEvent) -> bool:
     else:
         return False
     while error is not None:
-        if error.cls_name == DagsterExecutionInterruptedError.__name__:
+        if error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
             return True
         error = error.cause
     return False

@@ -3,20 +3,21 @@
 import time
 from collections.abc import Callable
 from typing import Annotated
+from uuid import uuid4
 
 import dagster as dg
 import typer
-from dagster._core.utils import make_new_run_id
 from rich.console import Console
 from rich.table import Table
 
 from ml_assets.artifacts.metadata import NOT_CONTAINERIZED
 from ml_assets.cli import run_app
-from ml_assets.definitions import defs, open_instance, settings
+from ml_assets.definitions import defs
 from ml_assets.flight_delays.definitions import JOB_NAME, images_job
 from ml_assets.resources.errors import MlAssetsError
 from ml_assets.resources.identity import AssetPartition, Digest
 from ml_assets.resources.provenance import ProvenanceRecord, record_of
+from ml_assets.target import Target
 
 __all__ = ["main"]
 
@@ -27,9 +28,10 @@ def main(
     months: Annotated[int, typer.Option(min=1, max=12, help="How many months, from January 2013.")] = 6,
 ) -> None:
     """Materialize the images and then the pipeline, month by month."""
-    console, chosen = Console(), settings()
-    definitions, started = defs(), time.monotonic()
-    with open_instance(chosen) as instance:
+    console, started = Console(), time.monotonic()
+    definitions = defs()
+    with Target.from_environment() as target:
+        instance = target.instance
         records = _run(console, definitions.resolve_job_def(images_job.name), instance, None)
         job = definitions.resolve_job_def(JOB_NAME)
         partitions = job.partitions_def.get_partition_keys() if job.partitions_def else []
@@ -48,7 +50,7 @@ def _run(
     console: Console, job: dg.JobDefinition, instance: dg.DagsterInstance, partition: str | None
 ) -> list[ProvenanceRecord]:
     records: list[ProvenanceRecord] = []
-    run_id = make_new_run_id()
+    run_id = str(uuid4())
     with console.status(f"{job.name} {partition or ''} ...") as status:
         instance.add_event_listener(run_id, _reporter(console, status.update, records))
         result = job.execute_in_process(

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 
 import dagster as dg
-from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
-from dagster._core.definitions.reconstruct import repository_def_from_target_def
-from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
 
 from ml_assets.artifacts.io_manager import KIND_METADATA
 from ml_assets.code_version.version import code_of
+from ml_assets.dagster_internals import (
+    BaseAssetGraph,
+    loadable_targets_from_python_module,
+    repository_def_from_target_def,
+)
 from ml_assets.resources.errors import DefinitionError, MlAssetsError, SettingsError
 from ml_assets.resources.provenance import ArtifactKind
 

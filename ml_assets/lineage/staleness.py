@@ -5,18 +5,18 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import dagster as dg
-from dagster._core.definitions.data_version import (
-    CachingStaleStatusResolver,
-    StaleStatus,
-    extract_data_version_from_entry,
-)
-from dagster._core.definitions.declarative_automation.serialized_objects import get_expanded_label
-from dagster._core.loader import LoadingContext
-from dagster._core.storage.tags import ASSET_EVALUATION_ID_TAG, USER_TAG
-from dagster._serdes import serialize_value
 
 from ml_assets.artifacts.inputs import resolve
 from ml_assets.artifacts.record import launch_of
+from ml_assets.dagster_internals import (
+    ASSET_EVALUATION_ID_TAG,
+    USER_TAG,
+    CachingStaleStatusResolver,
+    LoadingContext,
+    StaleStatus,
+    extract_data_version_from_entry,
+    get_expanded_label,
+)
 from ml_assets.lineage.code_location import CodeLocation
 from ml_assets.lineage.index.event_parser import parse_record
 from ml_assets.lineage.why import DagsterReason, Facts, LaterRun, LatestEvent, Status
@@ -156,7 +156,7 @@ class Staleness:
             run_id=record.run_id,
             data_version=version.value if version else None,
             code_version=(record.asset_event.tags or {}).get(_CODE_VERSION_TAG),
-            record=parse_record(record.storage_id, serialize_value(record.event_log_entry)),
+            record=parse_record(record.storage_id, dg.serialize_value(record.event_log_entry)),
         )
 
     def _current(

@@ -11,9 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.storage.tags import SCHEDULE_NAME_TAG
 
+from ml_assets.dagster_internals import SCHEDULE_NAME_TAG, InstigatorType
 from ml_assets.monitoring.steps import StepCounts
 from ml_assets.resources.errors import SettingsError
 from ml_assets.resources.provenance import ProvenanceRecord

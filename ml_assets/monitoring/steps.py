@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.event_api import EventLogRecord
-from dagster._core.events import DagsterEvent, DagsterEventType
 
 from ml_assets.executors.failures import FailureCause
 from ml_assets.executors.resume import placement_of
@@ -22,13 +20,13 @@ _REMEMBERED = 20_000
 _OVERLAP = timedelta(seconds=60)
 """Runs are looked at again that were updated so long before the last look: clocks differ, and writing takes time."""
 _TYPES = {
-    DagsterEventType.ASSET_MATERIALIZATION,
-    DagsterEventType.ENGINE_EVENT,
-    DagsterEventType.STEP_FAILURE,
-    DagsterEventType.STEP_START,
-    DagsterEventType.STEP_SUCCESS,
-    DagsterEventType.STEP_UP_FOR_RETRY,
-    DagsterEventType.STEP_WORKER_STARTING,
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ENGINE_EVENT,
+    dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.STEP_START,
+    dg.DagsterEventType.STEP_SUCCESS,
+    dg.DagsterEventType.STEP_UP_FOR_RETRY,
+    dg.DagsterEventType.STEP_WORKER_STARTING,
 }
 _OPEN = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 _NO_CAUSE = "error"
@@ -96,14 +94,14 @@ class StepCounts:
         yield from self.instance.get_run_records(dg.RunsFilter(statuses=_OPEN))
         yield from self.instance.get_run_records(dg.RunsFilter(updated_after=self.looked - _OVERLAP))
 
-    def _new_records(self, run_id: str) -> Iterable[EventLogRecord]:
+    def _new_records(self, run_id: str) -> Iterable[dg.EventLogRecord]:
         has_more = True
         while has_more:
             page = self.instance.get_records_for_run(run_id, self._cursors.get(run_id), _TYPES, limit=_PAGE)
             yield from page.records
             self._cursors[run_id], has_more = page.cursor, page.has_more
 
-    def _take(self, run_id: str, record: EventLogRecord) -> None:
+    def _take(self, run_id: str, record: dg.EventLogRecord) -> None:
         event = record.event_log_entry.dagster_event
         if event is None or event.step_key is None:
             return
@@ -111,14 +109,14 @@ class StepCounts:
         placement = placement_of(event)
         if placement is not None:
             running[event.step_key] = placement.pool
-        elif event.event_type is DagsterEventType.STEP_START:
+        elif event.event_type is dg.DagsterEventType.STEP_START:
             running.setdefault(event.step_key, "")
         elif event.is_step_success or event.is_step_failure or event.is_step_up_for_retry:
             running.pop(event.step_key, None)
         if record.event_log_entry.timestamp >= self.since.timestamp():
             self._count(event, placement.pool if placement else None)
 
-    def _count(self, event: DagsterEvent, launched_on: str | None) -> None:
+    def _count(self, event: dg.DagsterEvent, launched_on: str | None) -> None:
         if launched_on is not None:
             self.launches[launched_on] += 1
         elif event.is_step_success:
@@ -126,14 +124,14 @@ class StepCounts:
         elif event.is_step_failure or event.is_step_up_for_retry:
             self.ends["failure" if event.is_step_failure else "retry"] += 1
             self.failures[_cause_of(event)] += 1
-        elif event.event_type is DagsterEventType.ENGINE_EVENT:
+        elif event.event_type is dg.DagsterEventType.ENGINE_EVENT:
             entry = event.engine_event_data.metadata.get("cause")
             if entry is not None and entry.value in _CAUSES:
                 self.restarts[str(entry.value)] += 1
-        elif event.event_type is DagsterEventType.ASSET_MATERIALIZATION:
+        elif event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
             self._take_usage(event)
 
-    def _take_usage(self, event: DagsterEvent) -> None:
+    def _take_usage(self, event: dg.DagsterEvent) -> None:
         try:
             record = find_record(event.step_materialization_data.materialization.metadata)
         except RecordError:
@@ -145,7 +143,7 @@ class StepCounts:
                 self.costs[key] = self.costs.get(key, 0.0) + record.usage.cost
 
 
-def _cause_of(event: DagsterEvent) -> str:
+def _cause_of(event: dg.DagsterEvent) -> str:
     if event.is_step_failure:
         data = event.step_failure_data.user_failure_data
         if data is not None and data.label in _CAUSES:

@@ -6,14 +6,10 @@ import sys
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.code_pointer import CodePointer
-from dagster._core.definitions.reconstruct import repository_def_from_target_def
-from dagster._core.instance.ref import InstanceRef
-from dagster._grpc.utils import get_loadable_targets
-from dagster_shared.serdes import deserialize_value
 
 from ml_assets.artifacts.io_manager import ArtifactStorage
-from ml_assets.reproduction.local import DefinitionsSource, WorkerRequest, WorkerResponse
+from ml_assets.dagster_internals import CodePointer, InstanceRef, get_loadable_targets, repository_def_from_target_def
+from ml_assets.reproduction.local import CodeLocationPointer, WorkerRequest, WorkerResponse
 from ml_assets.reproduction.reproduce import reproduce
 from ml_assets.reproduction.request import parse_request
 from ml_assets.reproduction.verdict import Verdict
@@ -48,11 +44,11 @@ def _reproduced(worker_request: WorkerRequest) -> Verdict:
         target=worker_request.deployment,
         thread_variables=worker_request.thread_variables,
     )
-    with dg.DagsterInstance.from_ref(deserialize_value(worker_request.instance, InstanceRef)) as instance:
+    with dg.DagsterInstance.from_ref(dg.deserialize_value(worker_request.instance, InstanceRef)) as instance:
         return reproduce(request, _repository(worker_request.target), instance, storage, _say)
 
 
-def _repository(target: DefinitionsSource) -> dg.RepositoryDefinition:
+def _repository(target: CodeLocationPointer) -> dg.RepositoryDefinition:
     sys.path.insert(0, str(Path.cwd() / "src"))
     try:
         attribute = target.attribute or _only_attribute(target)
@@ -75,7 +71,7 @@ def _repository(target: DefinitionsSource) -> dg.RepositoryDefinition:
     return repository
 
 
-def _only_attribute(target: DefinitionsSource) -> str:
+def _only_attribute(target: CodeLocationPointer) -> str:
     (found,) = get_loadable_targets(
         python_file=target.file,
         module_name=target.module,

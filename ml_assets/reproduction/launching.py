@@ -6,11 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.events.log import EventLogEntry
-from dagster._core.origin import JobPythonOrigin
-from dagster._core.remote_origin import RemoteJobOrigin
-from dagster._core.storage.tags import MAX_RETRIES_TAG, REPOSITORY_LABEL_TAG
 
+from ml_assets.dagster_internals import MAX_RETRIES_TAG, REPOSITORY_LABEL_TAG, JobPythonOrigin, RemoteJobOrigin
 from ml_assets.executors.database_retry import retry_database_operations
 from ml_assets.executors.event_tail import EventTail
 from ml_assets.executors.resume import placement_of
@@ -214,7 +211,7 @@ def _wait(instance: dg.DagsterInstance, run_id: str, say: Callable[[str], None])
         time.sleep(_LOOK_SECONDS)
 
 
-def _tell(entry: EventLogEntry, say: Callable[[str], None]) -> None:
+def _tell(entry: dg.EventLogEntry, say: Callable[[str], None]) -> None:
     event = entry.dagster_event
     if event is None or event.event_type in _TOLD:
         say(entry.user_message or (event.message if event else None) or entry.message)

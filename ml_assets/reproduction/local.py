@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.code_pointer import FileCodePointer
-from dagster_shared.serdes import serialize_value
 from pydantic import BaseModel, ConfigDict, Field
 
+from ml_assets.dagster_internals import FileCodePointer
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.verdict import Verdict
 from ml_assets.resources.dvc.store import DvcStore
@@ -24,7 +23,7 @@ from ml_assets.resources.provenance import ProvenanceRecord
 from ml_assets.resources.settings import OVERRIDE_PREFIX, Settings
 from ml_assets.resources.tracking.runs import MlflowTracking
 
-__all__ = ["DefinitionsSource", "WorkerRequest", "WorkerResponse", "reproduce_at_commit"]
+__all__ = ["CodeLocationPointer", "WorkerRequest", "WorkerResponse", "reproduce_at_commit"]
 
 _WORKER = "ml_assets.reproduction"
 _WORKSPACE = "workspace.yaml"
@@ -35,7 +34,7 @@ class _WorkerMessage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class DefinitionsSource(_WorkerMessage):
+class CodeLocationPointer(_WorkerMessage):
     """Where the definitions are: a module, or a file in the checked-out folder."""
 
     module: str | None = None
@@ -47,7 +46,7 @@ class WorkerRequest(_WorkerMessage):
     """What the worker reads from its standard input. Workers of past commits read the same names of fields."""
 
     request: str
-    target: DefinitionsSource
+    target: CodeLocationPointer
     instance: str = Field(repr=False)
     """Reference to the Dagster instance, as Dagster serializes it."""
     store: dict[str, Any] = Field(repr=False)
@@ -70,7 +69,7 @@ def reproduce_at_commit(
     request: ReproductionRequest,
     record: ProvenanceRecord,
     instance: dg.DagsterInstance,
-    chosen: Settings,
+    settings: Settings,
     artifacts: tuple[DvcStore, MlflowTracking],
     say: Callable[[str], None],
 ) -> Verdict:
@@ -80,7 +79,7 @@ def reproduce_at_commit(
         request: what is asked.
         record: what it names.
         instance: of the record; the observation is all that is written to it.
-        chosen: settings of the target, whose root is in the project's git repository.
+        settings: of the target, whose root is in the project's git repository.
         artifacts: content store and tracking of the target.
         say: takes a line for people.
 
@@ -92,21 +91,21 @@ def reproduce_at_commit(
             request, "no commit of its code was recorded", "commit the project's code, and materialize it anew"
         )
     try:
-        repository = repository_of(chosen.root)
+        repository = repository_of(settings.root)
         with checked_out(repository, record.source.commit) as copy:
             say(f"commit {record.source.commit[:12]} is checked out in {copy}")
-            folder = copy / chosen.root.resolve().relative_to(repository.resolve())
+            folder = copy / settings.root.resolve().relative_to(repository.resolve())
             _require_worker(request, folder)
             worker_request = WorkerRequest(
                 request=request.model_dump_json(),
-                target=_definitions(record, instance, folder, chosen.root),
-                instance=serialize_value(instance.get_ref()),
+                target=_pointer(record, instance, folder, settings.root),
+                instance=dg.serialize_value(instance.get_ref()),
                 store=artifacts[0].model_dump(),
                 tracking=artifacts[1].model_dump(),
-                deployment=chosen.target,
+                deployment=settings.target,
                 thread_variables=record.threads.variables,
             )
-            response = _response_of(request, worker_request, _command(chosen, record, artifacts), folder)
+            response = _response_of(request, worker_request, _command(settings, record, artifacts), folder)
     except SourceError as error:
         raise _refused(request, error.what, error.next_step) from error
     if response.verdict is None:
@@ -127,20 +126,20 @@ def _require_worker(request: ReproductionRequest, folder: Path) -> None:
         )
 
 
-def _definitions(record: ProvenanceRecord, instance: dg.DagsterInstance, folder: Path, root: Path) -> DefinitionsSource:
+def _pointer(record: ProvenanceRecord, instance: dg.DagsterInstance, folder: Path, root: Path) -> CodeLocationPointer:
     """Where the definitions are: as the past run was told, else as the commit's ``workspace.yaml`` says."""
     run = instance.get_run_by_id(record.dagster_run)
     pointer = run.job_code_origin.repository_origin.code_pointer if run and run.job_code_origin else None
     if isinstance(pointer, FileCodePointer):
         file = Path(pointer.working_directory or root) / pointer.python_file
         if file.is_relative_to(root):
-            return DefinitionsSource(file=str(file.relative_to(root)), attribute=pointer.fn_name)
+            return CodeLocationPointer(file=str(file.relative_to(root)), attribute=pointer.fn_name)
     elif pointer is not None and hasattr(pointer, "module"):
-        return DefinitionsSource(module=pointer.module, attribute=getattr(pointer, "fn_name", None))
-    return _definitions_of_workspace(folder)
+        return CodeLocationPointer(module=pointer.module, attribute=getattr(pointer, "fn_name", None))
+    return _pointer_of_workspace(folder)
 
 
-def _definitions_of_workspace(folder: Path) -> DefinitionsSource:
+def _pointer_of_workspace(folder: Path) -> CodeLocationPointer:
     import yaml
 
     try:
@@ -148,11 +147,11 @@ def _definitions_of_workspace(folder: Path) -> DefinitionsSource:
         ((kind, location),) = entry.items()
         said = location if isinstance(location, dict) else {}
         if kind in ("python_module", "python_package"):
-            return DefinitionsSource(
+            return CodeLocationPointer(
                 module=said.get("module_name") or said.get("package_name") or location, **_attribute(said)
             )
         if kind == "python_file":
-            return DefinitionsSource(file=said.get("relative_path") or location, **_attribute(said))
+            return CodeLocationPointer(file=said.get("relative_path") or location, **_attribute(said))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise ReproductionRefused(
             f"where its definitions were is not known: its run does not say, and {_WORKSPACE} of that commit names no"
@@ -169,25 +168,25 @@ def _attribute(said: dict[str, Any]) -> dict[str, Any]:
     return {"attribute": said["attribute"]} if "attribute" in said else {}
 
 
-def _command(chosen: Settings, record: ProvenanceRecord, artifacts: tuple[DvcStore, MlflowTracking]) -> list[str]:
+def _command(settings: Settings, record: ProvenanceRecord, artifacts: tuple[DvcStore, MlflowTracking]) -> list[str]:
     """The process's command: with the threads of the record, and with the locations that settings name from the root.
 
     A past commit reads its own settings, in which relative paths would lead into its folder.
     """
     store, tracking = artifacts
     locations = {
-        "DVC__REMOTE": (chosen.dvc.remote, store.remote),
-        "DVC__CACHE": (chosen.dvc.cache, store.cache),
-        "MLFLOW__TRACKING_URI": (chosen.mlflow.tracking_uri, tracking.tracking_uri),
-        "MLFLOW__ARTIFACT_LOCATION": (chosen.mlflow.artifact_location, tracking.artifact_location),
-        "HOME": (chosen.home, str(chosen.path(chosen.home))),
+        "DVC__REMOTE": (settings.dvc.remote, store.remote),
+        "DVC__CACHE": (settings.dvc.cache, store.cache),
+        "MLFLOW__TRACKING_URI": (settings.mlflow.tracking_uri, tracking.tracking_uri),
+        "MLFLOW__ARTIFACT_LOCATION": (settings.mlflow.artifact_location, tracking.artifact_location),
+        "HOME": (settings.home, str(settings.path(settings.home))),
     }
     variables = {
         f"{OVERRIDE_PREFIX}{name}": location
         for name, (said, location) in locations.items()
         if location and said != location
     }
-    unset = [part for name in chosen.thread_variables for part in ("-u", name)]
+    unset = [part for name in settings.thread_variables for part in ("-u", name)]
     own = [f"{name}={value}" for name, value in {**variables, **record.threads.variables}.items()]
     return ["env", *unset, *own, sys.executable, "-m", _WORKER]
 

@@ -8,11 +8,9 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.partitions.context import partition_loading_context
-from dagster._loggers import default_loggers
 
 from ml_assets.artifacts.io_manager import KIND_METADATA, STORAGE_KEY, ArtifactStorage
 from ml_assets.placement import current_placement
@@ -22,9 +20,6 @@ from ml_assets.resources.git.source import read_source
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.isolated import ScratchStore, ScratchTracking
 from ml_assets.resources.provenance import ProvenanceRecord, record_of
-
-if TYPE_CHECKING:
-    from dagster._core.definitions.job_definition import JobDefinition
 
 __all__ = ["Rerun", "RerunContext", "rerun", "what_is_other"]
 
@@ -105,7 +100,7 @@ def rerun(record: ProvenanceRecord, context: RerunContext) -> Rerun:
         _know_partitions(instance, record, job)
         context.say(f"{record.asset} is materialized again; what it writes and registers meanwhile is thrown away")
         # Partitions that came into being since then are no more there than they were then.
-        with partition_loading_context(record.started_at, instance):
+        with dg.partition_loading_context(record.started_at, instance):
             made = _materialize(job, record, context, scratch, instance)
     _require_same_inputs(record, made)
     return Rerun(made, store, tracking)
@@ -122,7 +117,7 @@ def _asset(record: ProvenanceRecord, repository: dg.RepositoryDefinition) -> dg.
     return graph.get(key).assets_def
 
 
-def _know_partitions(instance: dg.DagsterInstance, record: ProvenanceRecord, job: "JobDefinition") -> None:
+def _know_partitions(instance: dg.DagsterInstance, record: ProvenanceRecord, job: dg.JobDefinition) -> None:
     """Dynamic partitions are what an instance says: those that the record names."""
     graph = job.asset_layer.asset_graph
     named = [(record.asset, record.partition), *((each.asset, each.partition) for each in record.inputs)]
@@ -144,7 +139,7 @@ def _dynamic(definition: dg.PartitionsDefinition, partition: str) -> Iterator[tu
 
 
 def _materialize(
-    job: "JobDefinition",
+    job: dg.JobDefinition,
     record: ProvenanceRecord,
     context: RerunContext,
     scratch: ArtifactStorage,
@@ -152,7 +147,7 @@ def _materialize(
 ) -> ProvenanceRecord:
     storages = _storage_keys(job)
     config = _run_config(record, context, job.resource_defs.keys() - storages)
-    if job.loggers == default_loggers():
+    if job.loggers == dg.default_loggers():
         config["loggers"] = {"console": {"config": {"log_level": "INFO"}}}
     try:
         result = job.execute_in_process(
@@ -172,7 +167,7 @@ def _materialize(
     return record_of(materialization.metadata)
 
 
-def _storage_keys(job: "JobDefinition") -> set[str]:
+def _storage_keys(job: dg.JobDefinition) -> set[str]:
     """Keys of the IO managers of the asset and its inputs: an IO manager of another kind would publish the value."""
     graph = job.asset_layer.asset_graph
     definitions = {key: graph.get(key).assets_def for key in graph.get_all_asset_keys()}

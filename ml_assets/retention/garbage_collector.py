@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 import dagster as dg
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
+from ml_assets.dagster_internals import NOT_FINISHED_STATUSES
 from ml_assets.lineage.deletion_log import DeletionLog
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
 from ml_assets.lineage.index.index import open_index

@@ -7,12 +7,8 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import sqlalchemy as sql
-from dagster._core.events import DagsterEventType
-from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.event_log import SqlEventLogStorage
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
-from dagster._serdes import deserialize_value
 
+from ml_assets.dagster_internals import SqlEventLogStorage, SqlEventLogStorageTable
 from ml_assets.executors.placement import suggestion
 from ml_assets.lineage.index.event_parser import parse_record
 from ml_assets.resources.errors import LineageError, UnknownReference
@@ -150,7 +146,7 @@ def _materialized(since: datetime) -> tuple[sql.ColumnElement[bool], ...]:
     # Dagster keeps times in UTC, without saying so.
     moment = since.astimezone(UTC).replace(tzinfo=None)
     return (
-        columns.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION.value,
+        columns.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value,
         columns.asset_key.is_not(None),
         columns.timestamp >= moment,
     )
@@ -176,7 +172,7 @@ def _launches(storage: SqlEventLogStorage, wanted: Mapping[str, set[_Launch]]) -
     for run_id in wanted:
         events = sql.select(columns.event).where(
             columns.run_id == run_id,
-            columns.dagster_event_type == DagsterEventType.ENGINE_EVENT.value,
+            columns.dagster_event_type == dg.DagsterEventType.ENGINE_EVENT.value,
             columns.event.contains(LAUNCH_TIMES_METADATA),
         )
         with storage.run_connection(run_id) as connection:
@@ -189,7 +185,7 @@ def _launches(storage: SqlEventLogStorage, wanted: Mapping[str, set[_Launch]]) -
 
 
 def _times(text: str) -> Iterator[tuple[str, LaunchTimes]]:
-    event = deserialize_value(text, EventLogEntry).dagster_event
+    event = dg.deserialize_value(text, dg.EventLogEntry).dagster_event
     entry = event.engine_event_data.metadata.get(LAUNCH_TIMES_METADATA) if event else None
     if event is not None and event.step_key is not None and entry is not None:
         yield event.step_key, LaunchTimes.model_validate(entry.value)

@@ -6,10 +6,10 @@ Named in ``dagster.yaml``; nothing else imports it, since dagster_k8s takes seco
 from typing import Any
 
 from dagster import DagsterRun, DagsterRunStatus
-from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster_k8s import K8sRunLauncher
 from kubernetes.config import ConfigException
 
+from ml_assets.dagster_internals import CheckRunHealthResult, WorkerStatus
 from ml_assets.resources.errors import SettingsError
 
 __all__ = ["KubernetesRunLauncher"]

@@ -23,7 +23,7 @@ def mark_deleted(connection: sql.Connection, trace: Trace, find_deletions: FindD
     Args:
         connection: to the index.
         trace: what was found in it.
-        find_collected: asked of all versions in the trace at once.
+        find_deletions: asked of all versions in the trace at once.
     """
     versions = {node_id: version for node_id, node in trace.graph.nodes.items() if (version := kept_version(node))}
     deleted = find_deletions(set(versions.values()))

@@ -11,16 +11,15 @@ from typing import Final, NamedTuple
 
 import dagster as dg
 import sqlalchemy as sql
-from dagster._core.events import DagsterEventType
-from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogStorageTable
 
+from ml_assets.dagster_internals import AssetKeyTable, SqlEventLogStorageTable
 from ml_assets.lineage.index.event_parser import ParsedEvent, parse_event, parse_record
 from ml_assets.lineage.index.schema import batches
 from ml_assets.resources.provenance import ProvenanceRecord
 
 __all__ = ["EventLog", "LoggedEvent"]
 
-_VERSIONS: Final = (DagsterEventType.ASSET_MATERIALIZATION.value, DagsterEventType.ASSET_OBSERVATION.value)
+_VERSIONS: Final = (dg.DagsterEventType.ASSET_MATERIALIZATION.value, dg.DagsterEventType.ASSET_OBSERVATION.value)
 
 
 class LoggedEvent(NamedTuple):

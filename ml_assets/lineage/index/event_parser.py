@@ -11,12 +11,10 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import dagster as dg
-from dagster._core.events.log import EventLogEntry
-from dagster._serdes import deserialize_value
-from dagster_shared.serdes.errors import DeserializationError
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from ml_assets.dagster_internals import DeserializationError
 from ml_assets.lineage.graph import Node, NodeKind, image_digest
 from ml_assets.lineage.index.dagster_inputs import DagsterInput
 from ml_assets.resources.errors import LineageError, RecordError, RecordTooNew
@@ -164,7 +162,7 @@ class _Event:
     def of_dagster(cls, storage_id: int, serialized: str) -> "_Event | None":
         """Return the event from any form that Dagster reads; None if it is no event of an asset."""
         try:
-            record = dg.EventLogRecord(storage_id, deserialize_value(serialized, EventLogEntry))
+            record = dg.EventLogRecord(storage_id, dg.deserialize_value(serialized, dg.EventLogEntry))
         except (DeserializationError, dg.DagsterError, ValueError):
             return None
         event, key = record.asset_event, record.asset_key

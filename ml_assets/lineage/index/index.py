@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 import dagster as dg
 import sqlalchemy as sql
-from dagster._core.storage.event_log import SqlEventLogStorage
 
+from ml_assets.dagster_internals import SqlEventLogStorage
 from ml_assets.lineage.difference import Origin
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
 from ml_assets.lineage.index import schema

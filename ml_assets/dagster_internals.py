@@ -1,0 +1,380 @@
+"""The one door to Dagster's private modules: each name that is used, where it is, and what is relied upon.
+
+Dagster may change these without notice. A name is loaded when it is first imported from here, so that this module costs
+nothing, and nobody loads more than they use. Nothing else imports ``dagster._…`` or ``dagster_shared`` (ruff's TID251);
+``tests/ml_assets/test_dagster_internals.py`` has a contract test for each name. Use a public name (``dagster.X``) where
+one exists.
+"""
+
+import copy
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from dagster import AssetsDefinition, OpDefinition
+    from dagster._cli.api import _execute_step_command_body as execute_step
+    from dagster._cli.utils import get_instance_for_cli
+    from dagster._core.code_pointer import CodePointer, FileCodePointer
+    from dagster._core.definitions.assets.definition.assets_definition import stringify_asset_key_to_input_name
+    from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+    from dagster._core.definitions.data_version import (
+        DATA_VERSION_TAG,
+        CachingStaleStatusResolver,
+        StaleStatus,
+        extract_data_version_from_entry,
+        get_input_data_version_tag,
+        get_input_event_pointer_tag,
+    )
+    from dagster._core.definitions.declarative_automation.serialized_objects import get_expanded_label
+    from dagster._core.definitions.node_definition import NodeDefinition
+    from dagster._core.definitions.reconstruct import repository_def_from_target_def
+    from dagster._core.definitions.run_request import InstigatorType
+    from dagster._core.event_api import EventLogCursor
+    from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EngineEventData
+    from dagster._core.execution.context.compute import current_execution_context
+    from dagster._core.execution.context.system import IStepContext, PlanOrchestrationContext
+    from dagster._core.execution.plan.active import ActiveExecution
+    from dagster._core.execution.plan.objects import ErrorSource, StepFailureData, UserFailureData
+    from dagster._core.execution.plan.outputs import StepOutputHandle
+    from dagster._core.execution.plan.plan import ExecutionPlan
+    from dagster._core.execution.plan.state import KnownExecutionState
+    from dagster._core.execution.plan.step import ExecutionStep, IExecutionStep
+    from dagster._core.execution.retries import RetryMode, get_retries_config
+    from dagster._core.execution.stats import StepEventStatus
+    from dagster._core.execution.tags import get_tag_concurrency_limits_config
+    from dagster._core.instance.config import PoolGranularity
+    from dagster._core.instance.ref import InstanceRef
+    from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+    from dagster._core.loader import LoadingContext
+    from dagster._core.origin import JobPythonOrigin
+    from dagster._core.remote_origin import RemoteJobOrigin
+    from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, TickStatus
+    from dagster._core.storage.cloud_storage_compute_log_manager import CloudStorageComputeLogManager
+    from dagster._core.storage.compute_log_manager import ComputeIOType
+    from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+    from dagster._core.storage.event_log import SqlEventLogStorage
+    from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogStorageTable
+    from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
+    from dagster._core.storage.runs import SqlRunStorage
+    from dagster._core.storage.tags import (
+        ASSET_EVALUATION_ID_TAG,
+        AUTOMATION_CONDITION_TAG,
+        BACKFILL_ID_TAG,
+        MAX_RETRIES_TAG,
+        PARENT_RUN_ID_TAG,
+        PARTITION_NAME_TAG,
+        PRIORITY_TAG,
+        REPOSITORY_LABEL_TAG,
+        RETRY_NUMBER_TAG,
+        SCHEDULE_NAME_TAG,
+        SCHEDULED_EXECUTION_TIME_TAG,
+        SENSOR_NAME_TAG,
+        TICK_ID_TAG,
+        USER_TAG,
+    )
+    from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
+    from dagster._grpc.types import ExecuteStepArgs
+    from dagster._grpc.utils import get_loadable_targets
+    from dagster._utils.hosted_user_process import recon_job_from_origin
+    from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
+    from dagster._utils.tags import TagConcurrencyLimitsCounter
+    from dagster_shared.error import SerializableErrorInfo
+    from dagster_shared.serdes.errors import DeserializationError
+
+__all__ = [
+    "ASSET_CHECK_EVENTS",
+    "ASSET_EVALUATION_ID_TAG",
+    "ASSET_EVENTS",
+    "AUTOMATION_CONDITION_TAG",
+    "BACKFILL_ID_TAG",
+    "DATA_VERSION_TAG",
+    "IO_TYPE_EXTENSION",
+    "MAX_RETRIES_TAG",
+    "NOT_FINISHED_STATUSES",
+    "PARENT_RUN_ID_TAG",
+    "PARTITION_NAME_TAG",
+    "PRIORITY_TAG",
+    "REPOSITORY_LABEL_TAG",
+    "RETRY_NUMBER_TAG",
+    "SCHEDULED_EXECUTION_TIME_TAG",
+    "SCHEDULE_NAME_TAG",
+    "SENSOR_NAME_TAG",
+    "TICK_ID_TAG",
+    "USER_TAG",
+    "ActiveExecution",
+    "AssetKeyTable",
+    "BaseAssetGraph",
+    "CachingStaleStatusResolver",
+    "CheckRunHealthResult",
+    "CloudStorageComputeLogManager",
+    "CodePointer",
+    "ComputeIOType",
+    "DeserializationError",
+    "EngineEventData",
+    "ErrorSource",
+    "EventLogCursor",
+    "ExecuteStepArgs",
+    "ExecutionPlan",
+    "ExecutionStep",
+    "FileCodePointer",
+    "IExecutionStep",
+    "IStepContext",
+    "InstanceRef",
+    "InstigatorState",
+    "InstigatorTick",
+    "InstigatorType",
+    "JobPythonOrigin",
+    "KnownExecutionState",
+    "LoadingContext",
+    "LocalComputeLogManager",
+    "NodeDefinition",
+    "PlanOrchestrationContext",
+    "PoolGranularity",
+    "RemoteJobOrigin",
+    "RetryMode",
+    "SerializableErrorInfo",
+    "SqlEventLogStorage",
+    "SqlEventLogStorageTable",
+    "SqlRunStorage",
+    "StaleStatus",
+    "StepEventStatus",
+    "StepFailureData",
+    "StepOutputHandle",
+    "TagConcurrencyLimitsCounter",
+    "TickStatus",
+    "UserFailureData",
+    "WorkerStatus",
+    "asset_with",
+    "capture_interrupts",
+    "check_captured_interrupt",
+    "current_execution_context",
+    "database_of",
+    "execute_step",
+    "extract_data_version_from_entry",
+    "forget_outputs",
+    "get_expanded_label",
+    "get_input_data_version_tag",
+    "get_input_event_pointer_tag",
+    "get_instance_for_cli",
+    "get_loadable_targets",
+    "get_retries_config",
+    "get_tag_concurrency_limits_config",
+    "loadable_targets_from_python_module",
+    "op_with",
+    "recon_job_from_origin",
+    "record_with",
+    "repository_def_from_target_def",
+    "stringify_asset_key_to_input_name",
+]
+
+_Record = TypeVar("_Record")
+
+_EXECUTION = {
+    # The executor's loop: which steps are ready, waiting or done; replaying a run puts finished steps into it.
+    "ActiveExecution": "dagster._core.execution.plan.active",
+    # The steps of a run, from which placements are validated.
+    "ExecutionPlan": "dagster._core.execution.plan.plan",
+    # A step that can be launched: `key`, `tags`, `pool` and its handle.
+    "ExecutionStep": "dagster._core.execution.plan.step",
+    # What any step of a plan has, mapped ones before they are known included: `node_handle`, `get_step_outputs`.
+    "IExecutionStep": "dagster._core.execution.plan.step",
+    # Type of the context in which a step's events are written.
+    "IStepContext": "dagster._core.execution.context.system",
+    # Type of what an executor is given: `instance`, `dagster_run`, `job`, `reconstructable_job`, `for_step`.
+    "PlanOrchestrationContext": "dagster._core.execution.context.system",
+    # Outcomes of earlier steps, sent to a step's container.
+    "KnownExecutionState": "dagster._core.execution.plan.state",
+    # `retries` in the executor's config: from_config, ENABLED, and what a step is told (for_inner_plan).
+    "RetryMode": "dagster._core.execution.retries",
+    # Config field `retries`, as Dagster's own executors have it.
+    "get_retries_config": "dagster._core.execution.retries",
+    # Config field `tag_concurrency_limits`, as Dagster's own executors have it.
+    "get_tag_concurrency_limits_config": "dagster._core.execution.tags",
+    # Counts running steps against `tag_concurrency_limits`.
+    "TagConcurrencyLimitsCounter": "dagster._utils.tags",
+    # Signals become flags that are asked for, so that a loop ends between two of its rounds.
+    "capture_interrupts": "dagster._utils.interrupts",
+    # Such a flag, read and cleared while a database is waited for.
+    "check_captured_interrupt": "dagster._utils.interrupts",
+    # Order of one step, serialized into its container's arguments.
+    "ExecuteStepArgs": "dagster._grpc.types",
+    # Runs that order, as `dagster api execute_step` does after it has opened the instance.
+    "execute_step": "dagster._cli.api:_execute_step_command_body",
+    # Opens the instance of a step's process, as Dagster's own commands do.
+    "get_instance_for_cli": "dagster._cli.utils",
+    # Serialized instance that a container opens: its `settings` and `storage_data` are replaced for steps.
+    "InstanceRef": "dagster._core.instance.ref",
+    # The running step, from below a user's function that takes no context.
+    "current_execution_context": "dagster._core.execution.context.compute",
+    # Names the output whose I/O manager is asked for.
+    "StepOutputHandle": "dagster._core.execution.plan.outputs",
+    # Run launcher: RUN granularity means that pools do not limit steps.
+    "PoolGranularity": "dagster._core.instance.config",
+    # Run launcher: what `check_run_worker_health` returns.
+    "CheckRunHealthResult": "dagster._core.launcher.base",
+    # Run launcher: SUCCESS of a worker whose run goes on is a FAILED one.
+    "WorkerStatus": "dagster._core.launcher.base",
+}
+
+_EVENTS = {
+    # Kinds of events that Dagster also keeps by asset; whether they were stored is asked otherwise.
+    "ASSET_EVENTS": "dagster._core.events",
+    # Kinds of events that Dagster also keeps by check.
+    "ASSET_CHECK_EVENTS": "dagster._core.events",
+    # Metadata and error of an engine event.
+    "EngineEventData": "dagster._core.events",
+    # INTERRUPT tells a step that was ended from one that failed.
+    "ErrorSource": "dagster._core.execution.plan.objects",
+    # The error that a failed step shows.
+    "StepFailureData": "dagster._core.execution.plan.objects",
+    # Label, description and metadata that a failure shows: its cause and hint.
+    "UserFailureData": "dagster._core.execution.plan.objects",
+    # Form of an error in events and ticks.
+    "SerializableErrorInfo": "dagster_shared.error",
+    # Raised where an event of the log cannot be read.
+    "DeserializationError": "dagster_shared.serdes.errors",
+    # Place in a run's event log, made of a storage id.
+    "EventLogCursor": "dagster._core.event_api",
+    # FAILURE and SUCCESS: the steps of a run that have ended.
+    "StepEventStatus": "dagster._core.execution.stats",
+}
+
+_STORAGE = {
+    # The event log in a database: `index_connection`, `store_event`; which others cannot be asked by SQL.
+    "SqlEventLogStorage": "dagster._core.storage.event_log",
+    # Table of events: the columns that lineage and usage read.
+    "SqlEventLogStorageTable": "dagster._core.storage.event_log.schema",
+    # Table of assets: where a wipe is noted.
+    "AssetKeyTable": "dagster._core.storage.event_log.schema",
+    # Runs in a database; waits for it as the event log does.
+    "SqlRunStorage": "dagster._core.storage.runs",
+    # Statuses of runs that may still read or write.
+    "NOT_FINISHED_STATUSES": "dagster._core.storage.dagster_run",
+    # Log manager that uploads: what a killed step left behind is uploaded by it.
+    "CloudStorageComputeLogManager": "dagster._core.storage.cloud_storage_compute_log_manager",
+    # STDOUT and STDERR of a step's log.
+    "ComputeIOType": "dagster._core.storage.compute_log_manager",
+    # Ending of the file of either.
+    "IO_TYPE_EXTENSION": "dagster._core.storage.local_compute_log_manager",
+    # Log manager that knows the path of a captured log.
+    "LocalComputeLogManager": "dagster._core.storage.local_compute_log_manager",
+}
+
+_VERSIONS = {
+    # Tag of an event: the data version, that is, the content digest.
+    "DATA_VERSION_TAG": "dagster._core.definitions.data_version",
+    # Data version of an event, whichever kind it is.
+    "extract_data_version_from_entry": "dagster._core.definitions.data_version",
+    # Tag of a materialization: the version of an input that it read.
+    "get_input_data_version_tag": "dagster._core.definitions.data_version",
+    # Tag of a materialization: the event of an input that it read.
+    "get_input_event_pointer_tag": "dagster._core.definitions.data_version",
+    # Dagster's own answer to what is stale, and why.
+    "CachingStaleStatusResolver": "dagster._core.definitions.data_version",
+    # FRESH, STALE and MISSING, in that answer.
+    "StaleStatus": "dagster._core.definitions.data_version",
+    # Base of what that answer reads instances through.
+    "LoadingContext": "dagster._core.loader",
+}
+
+_CODE = {
+    # Type of a repository's asset graph.
+    "BaseAssetGraph": "dagster._core.definitions.assets.graph.base_asset_graph",
+    # Op or graph of a job; placements by name are validated against both.
+    "NodeDefinition": "dagster._core.definitions.node_definition",
+    # Name of the input by which an asset depends on another without reading it.
+    "stringify_asset_key_to_input_name": "dagster._core.definitions.assets.definition.assets_definition",
+    # Text of an automation condition in an evaluation.
+    "get_expanded_label": "dagster._core.definitions.declarative_automation.serialized_objects",
+    # Finds definitions in a file or module, as the code server does.
+    "get_loadable_targets": "dagster._grpc.utils",
+    # Finds definitions in a module.
+    "loadable_targets_from_python_module": "dagster._core.workspace.autodiscovery",
+    # Repository of what was found.
+    "repository_def_from_target_def": "dagster._core.definitions.reconstruct",
+    # Reconstructs the job of a run.
+    "recon_job_from_origin": "dagster._utils.hosted_user_process",
+    # Where a job's code is: from_python_file, from_module, load_target.
+    "CodePointer": "dagster._core.code_pointer",
+    # Code that was loaded from a file: its path is moved into another checkout.
+    "FileCodePointer": "dagster._core.code_pointer",
+    # Code of a job that is launched, and its repository.
+    "JobPythonOrigin": "dagster._core.origin",
+    # Location of a job that is launched, and its repository.
+    "RemoteJobOrigin": "dagster._core.remote_origin",
+}
+
+_AUTOMATION = {
+    # SCHEDULE and SENSOR, in questions about ticks.
+    "InstigatorType": "dagster._core.definitions.run_request",
+    # A schedule or sensor with its ticks: `name`, `instigator_origin_id`, `selector_id`.
+    "InstigatorState": "dagster._core.scheduler.instigation",
+    # A tick: `error`, `timestamp`, `tick_id`.
+    "InstigatorTick": "dagster._core.scheduler.instigation",
+    # FAILURE: the ticks that alerts are about.
+    "TickStatus": "dagster._core.scheduler.instigation",
+}
+
+_TAGS = dict.fromkeys(
+    (
+        "ASSET_EVALUATION_ID_TAG",  # evaluation of the automation condition that launched a run
+        "AUTOMATION_CONDITION_TAG",  # run launched by an automation condition
+        "BACKFILL_ID_TAG",  # backfill that launched a run
+        "MAX_RETRIES_TAG",  # reproduction is not retried as a whole
+        "PARENT_RUN_ID_TAG",  # run that a run re-executes
+        "PARTITION_NAME_TAG",  # partition of a run
+        "PRIORITY_TAG",  # order in which steps get slots of a pool
+        "REPOSITORY_LABEL_TAG",  # code location of a run, by which queues and the web UI find it
+        "RETRY_NUMBER_TAG",  # which retry a run is
+        "SCHEDULED_EXECUTION_TIME_TAG",  # tick's time of a scheduled run
+        "SCHEDULE_NAME_TAG",  # schedule that launched a run
+        "SENSOR_NAME_TAG",  # sensor that launched a run
+        "TICK_ID_TAG",  # tick that launched a run
+        "USER_TAG",  # person who launched a run
+    ),
+    "dagster._core.storage.tags",
+)
+
+_PLACES: dict[str, str] = _EXECUTION | _EVENTS | _STORAGE | _VERSIONS | _CODE | _AUTOMATION | _TAGS
+
+if not TYPE_CHECKING:  # a type checker has the imports above, and complains of names that are not among them
+
+    def __getattr__(name: str) -> object:
+        """Load a name when it is first asked for."""
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, _, own = _PLACES[name].partition(":")
+        value = globals()[name] = getattr(import_module(module), own or name)
+        return value
+
+
+def asset_with(definition: "AssetsDefinition", attributes: Mapping[str, Any]) -> "AssetsDefinition":
+    """Return the asset with some attributes replaced, which no public method can do to its op and its dependencies."""
+    return type(definition).dagster_internal_init(**{**definition.get_attributes_dict(), **attributes})
+
+
+def op_with(op: "OpDefinition", tags: Mapping[str, str], pool: str | None) -> "OpDefinition":
+    """Return the op with more tags and another pool, which cannot be given once it is made."""
+    changed = copy.copy(op)
+    changed._tags = {**op.tags, **tags}
+    changed._pool = pool or op.pool
+    return changed
+
+
+def record_with(record: _Record, **changes: Any) -> _Record:
+    """Return one of Dagster's records, such as an automation condition, with some fields replaced."""
+    from dagster_shared.record import copy as copied
+
+    return copied(record, **changes)
+
+
+def database_of(storage: object) -> object:
+    """Return the SQLAlchemy engine of an event log or a run storage; None if it keeps none open."""
+    return getattr(storage, "_engine", None)
+
+
+def forget_outputs(active: "ActiveExecution", step: "ExecutionStep") -> None:
+    """Drop what a launch that was given up had yielded: the next one yields it again."""
+    active._prep_for_dynamic_outputs(step)
+    active._step_outputs = {output for output in active._step_outputs if output.step_key != step.key}
