@@ -1,6 +1,7 @@
 """What holds of the code as a whole: who imports whom, who reads the environment, what each module exports."""
 
 import ast
+import functools
 import importlib
 import json
 import re
@@ -165,6 +166,7 @@ def _name(path: Path) -> str:
     return ".".join(("ml_assets", *parts) if parts[0] == "resources" else parts)
 
 
+@functools.cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse((ROOT / path).read_text())
 
