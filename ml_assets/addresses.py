@@ -28,9 +28,9 @@ class Addresses:
     lineage: str | None = None
 
     @classmethod
-    def of(cls, chosen: "Settings") -> Self:
+    def of(cls, settings: "Settings") -> Self:
         """Those that the settings name."""
-        return cls(chosen.ui_url, chosen.mlflow.ui_url, chosen.lineage.ui_url)
+        return cls(settings.ui_url, settings.mlflow.ui_url, settings.lineage.ui_url)
 
     def run(self, run_id: str) -> str | None:
         """Page of a Dagster run."""

@@ -10,8 +10,9 @@ from uuid import uuid4
 import pytest
 
 from ml_assets.doctor.checks import checks_of
-from ml_assets.doctor.runner import Finding, Verdict, examine
+from ml_assets.doctor.runner import Finding, Severity, run_checks
 from ml_assets.resources.settings import Settings, load_settings
+from ml_assets.target import Target
 from tests.cluster.deployment import kubectl
 from tests.containers.deployment import PROJECT
 from tests.containers.ground import Ground
@@ -37,8 +38,8 @@ def settings(namespace: str, **more: str) -> Settings:
     return load_settings(variables, PROJECT)
 
 
-def found(chosen: Settings) -> list[Finding]:
-    return examine([each for each in checks_of(chosen) if each.name in CLUSTER], seconds=60)
+def found(settings: Settings) -> list[Finding]:
+    return run_checks([each for each in checks_of(Target(settings)) if each.name in CLUSTER], seconds=60)
 
 
 def test_a_cluster_that_is_in_order_has_no_fault(namespace: str) -> None:
@@ -46,7 +47,7 @@ def test_a_cluster_that_is_in_order_has_no_fault(namespace: str) -> None:
     kubectl("create", "configmap", "ml-assets", "-n", namespace)
     kubectl("create", "secret", "generic", "ml-assets", "-n", namespace)
     answers = found(settings(namespace))
-    assert [each for each in answers if each.verdict is Verdict.FAULT] == []
+    assert [each for each in answers if each.severity is Severity.FAULT] == []
     said = {each.what for each in answers}
     assert f"all rights that the executor needs in namespace {namespace}" in said
     assert "what pods refer to is there" in said
