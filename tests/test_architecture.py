@@ -149,6 +149,12 @@ def test_artifacts_stand_below_executors(loaded: dict[str, set[str]]) -> None:
     assert {str(path): name for path, names in above.items() for name in names if name.startswith(rooms)} == {}
 
 
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "README.md", "docs/architecture.md"])
+def test_files_that_a_document_names_are_there(document: str) -> None:
+    named = re.findall(r"`((?:ml_assets|resources|tests|deployments|docs)/[\w./-]+)`", (ROOT / document).read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_no_tracked_file_names_the_host_of_a_registry() -> None:
     done = subprocess.run(
         ["git", "grep", "-nIE", "|".join(re.escape(host) for host in REGISTRY_HOSTS)],
