@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
+from ml_assets.resources.identity import ModelUri
+
 if TYPE_CHECKING:
     from ml_assets.resources.identity import AssetPartition
     from ml_assets.resources.settings import Settings
@@ -26,9 +28,9 @@ class Addresses:
     lineage: str | None = None
 
     @classmethod
-    def of(cls, chosen: "Settings") -> Self:
+    def of(cls, settings: "Settings") -> Self:
         """Those that the settings name."""
-        return cls(chosen.ui_url, chosen.mlflow.ui_url, chosen.lineage.ui_url)
+        return cls(settings.ui_url, settings.mlflow.ui_url, settings.lineage.ui_url)
 
     def run(self, run_id: str) -> str | None:
         """Page of a Dagster run."""
@@ -42,8 +44,8 @@ class Addresses:
 
     def model_version(self, reference: str) -> str | None:
         """Page of ``models:/name/version`` in MLflow."""
-        name, _, version = reference.removeprefix("models:/").rpartition("/")
-        return _page(self.mlflow, f"/#/models/{quote(name, safe='')}/versions/{quote(version, safe='')}")
+        model = ModelUri.parse(reference)
+        return _page(self.mlflow, f"/#/models/{quote(model.name, safe='')}/versions/{model.version}")
 
     def trace(self, reference: str) -> str | None:
         """Page that shows what a reference came from, and what came from it."""

@@ -101,13 +101,11 @@ def _sweep(
     run may be kept by its engine for a while, to be looked at. The exit
     status is 1 where one takes long to end: run the command again.
     """
-    from ml_assets.definitions import engine, open_instance, settings
     from ml_assets.executors.sweep import SweepOutcome, find_leftovers, sweep
+    from ml_assets.target import Target
 
-    chosen = settings()
-    containers = engine(chosen)
-    with open_instance(chosen) as instance:
-        found = find_leftovers(containers, instance) if dry_run else sweep(containers, instance)
+    with Target.from_environment() as target:
+        found = (find_leftovers if dry_run else sweep)(target.engine, target.instance)
     if as_json:
         rows = [
             {
@@ -142,19 +140,18 @@ def _get(
 
     It is named for its asset: flights.parquet, delay_model. Nothing that is there already is overwritten.
     """
-    from ml_assets.definitions import content_store, open_instance, settings
     from ml_assets.fetch import find_artifact
     from ml_assets.lineage.deletion_log import explain_missing
     from ml_assets.resources.identity import Digest
+    from ml_assets.target import Target
 
-    chosen = settings()
-    with open_instance(chosen) as instance:
-        found = find_artifact(instance, reference)
+    with Target.from_environment() as target:
+        found = find_artifact(target.instance, reference)
         content, path = found.stored(), directory / found.file_name
         try:
-            found.store(content_store(chosen)).checkout(Digest.parse(content.version), path)
+            found.store(target.store).checkout(Digest.parse(content.version), path)
         except MlAssetsError as error:
-            explained = explain_missing(error, content.version, instance)
+            explained = explain_missing(error, content.version, target.instance)
             raise explained.for_asset(str(found.artifact)) from error.__cause__
     say(as_json, f"{found.artifact} {content.version} → {path}", _payload(found, path))
 
@@ -180,16 +177,15 @@ def _export(
     content is named NAME. Its meta says what made it, in names that
     `ml-assets trace` takes.
     """
-    from ml_assets.definitions import content_store, open_instance, settings
     from ml_assets.fetch import find_artifact
+    from ml_assets.target import Target
 
-    chosen = settings()
-    with open_instance(chosen) as instance:
-        found = find_artifact(instance, reference)
+    with Target.from_environment() as target:
+        found = find_artifact(target.instance, reference)
     file = output or Path(f"{found.file_name}.dvc")
     if file.suffix != ".dvc":
         raise typer.BadParameter(f"{file} does not end in .dvc, as DVC wants it", param_hint="--output")
-    store = found.store(content_store(chosen))
+    store = found.store(target.store)
     write_file(file, store.dvc_file(found.stored(), file.stem, found.origin))
     say(
         as_json,
@@ -214,14 +210,14 @@ def _update(
     Only what the registry answers is written; an image that it does not answer for keeps its entry, and the exit
     status is 1.
     """
-    from ml_assets.definitions import registry_client, settings
     from ml_assets.resources.image_builders.base_images import LOCK_FILE, update_base_images
+    from ml_assets.target import Target
 
-    chosen = settings()
-    host = registry or chosen.images.registry
+    target = Target.from_environment()
+    host = registry or target.settings.images.registry
     if not host:
         raise SettingsError("no registry is named", next_step="give --registry HOST[:PORT], or set images.registry")
-    updates = update_base_images(chosen.root / LOCK_FILE, host, registry_client(chosen))
+    updates = update_base_images(target.settings.root / LOCK_FILE, host, target.registry_client)
     if as_json:
         rows = [
             {"name": each.name, "before": _text(each.before), "after": _text(each.after), "error": _text(each.error)}
@@ -252,11 +248,12 @@ def _bootstrap(
     again. Each is printed by digest.
     """
     from ml_assets.artifacts.metadata import NOT_CONTAINERIZED
-    from ml_assets.definitions import defs, open_instance, settings
+    from ml_assets.definitions import defs
     from ml_assets.images import make_images
+    from ml_assets.target import Target
 
-    with open_instance(settings()) as instance:
-        records = make_images(defs(), instance, names or [], lambda line: typer.echo(line, err=True))
+    with Target.from_environment() as target:
+        records = make_images(defs(), target.instance, names or [], lambda line: typer.echo(line, err=True))
     if as_json:
         rows = [
             {

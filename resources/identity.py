@@ -1,4 +1,4 @@
-"""What identifies an artifact: content digests, image references, asset partitions.
+"""What identifies an artifact: content digests, image references, asset partitions, versions of registered models.
 
 Frozen values with one way to write each. Parsing and printing only; nothing here does I/O.
 """
@@ -8,11 +8,13 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-__all__ = ["AssetPartition", "Digest", "ImageReference"]
+__all__ = ["AssetPartition", "Digest", "ImageReference", "ModelUri"]
 
 _HEX_LENGTHS = {"md5": 32, "sha256": 64}
 _DIRECTORY_SUFFIX = ".dir"
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
+_MODEL_VERSION = re.compile(r"models:/([^/]+)/([0-9]+)")
+_MODEL_ALIAS = re.compile(r"models:/([^/@]+)@([^/@]+)")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -120,3 +122,34 @@ class AssetPartition:
 
     def __str__(self) -> str:
         return self.asset if self.partition is None else f"{self.asset}@{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUri:
+    """A version of a registered model, ``models:/name/version``, or whichever has an alias, ``models:/name@alias``.
+
+    The form is MLflow's, whose other forms (``models:/name/latest``, ``models:/model-id``) name no registered version.
+
+    Raises:
+        ValueError: neither a version nor an alias is given, or both are.
+    """
+
+    name: str
+    version: str | None = None
+    alias: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.version is None) is (self.alias is None):
+            raise ValueError(f"a model URI has a version or an alias, not {self.version!r} and {self.alias!r}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``models:/name/version`` or ``models:/name@alias``."""
+        if version := _MODEL_VERSION.fullmatch(text):
+            return cls(version[1], version=version[2])
+        if alias := _MODEL_ALIAS.fullmatch(text):
+            return cls(alias[1], alias=alias[2])
+        raise ValueError(f"a model URI is written models:/name/version or models:/name@alias, not {text!r}")
+
+    def __str__(self) -> str:
+        return f"models:/{self.name}" + (f"@{self.alias}" if self.version is None else f"/{self.version}")

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ml_assets.resources.errors import RecordError, RecordTooNew
+from ml_assets.resources.identity import ModelUri
 from ml_assets.resources.tracking.tags import RunTags
 from ml_assets.resources.usage import Usage
 
@@ -243,8 +244,9 @@ class MlflowRun(_RecordPart):
     @property
     def registered_version(self) -> str | None:
         """``models:/name/version``, where the model was registered."""
-        is_registered = self.registered_model and self.model_version
-        return f"models:/{self.registered_model}/{self.model_version}" if is_registered else None
+        if not self.registered_model or not self.model_version:
+            return None
+        return str(ModelUri(self.registered_model, self.model_version))
 
 
 class ProvenanceRecord(_RecordPart):

@@ -24,7 +24,7 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import Queued
 from dagster_graphql.test.utils import execute_dagster_graphql
 from dagster_shared.error import SerializableErrorInfo
 
-from ml_assets.definitions import open_instance, settings
+from ml_assets.target import Target
 
 PROJECT = Path(__file__).parents[1]
 DEADLINE_SECONDS = 480
@@ -127,13 +127,14 @@ class Daemons:
 @contextmanager
 def daemons(target: WorkspaceLoadTarget, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemons]:
     """The daemons of the instance that settings name, on a code location in a server process of its own."""
-    home = settings().path(settings().home)
+    ours = Target.from_environment()
+    home = ours.settings.path(ours.settings.home)
     home.mkdir(parents=True)
     template = PROJECT / "deployments" / "local" / "dagster.yaml"
     waiting = "code_servers:\n  wait_for_local_processes_on_shutdown: true\n"
     (home / "dagster.yaml").write_text(template.read_text() + waiting)
     with ExitStack() as stack:
-        instance = stack.enter_context(open_instance(settings()))
+        instance = stack.enter_context(ours).instance
         yield Daemons(stack.enter_context(create_test_daemon_workspace_context(target, instance)), monkeypatch)
 
 

@@ -23,7 +23,7 @@ MODULES = sorted(
     for path in (ROOT / layer).rglob("*.py")
     if path.name not in ("__init__.py", "__main__.py")
 )
-COMPOSITION_ROOT = Path("ml_assets/definitions.py")
+COMPOSITION_ROOT = Path("ml_assets/target.py")
 SERVE_SETTINGS = Path("ml_assets/serving/settings.py")
 HEAVY = (
     "dagster_docker",

@@ -166,7 +166,7 @@ def _storage_of(step: dg.StepExecutionContext) -> ArtifactStorage:
     if not isinstance(storage, ArtifactStorage):
         raise DefinitionError(
             f"the resource {STORAGE_KEY!r} is a {type(storage).__name__}, not an ArtifactStorage",
-            next_step="take resources from ml_assets.definitions.resources_for(settings)",
+            next_step="complete the definitions with ml_assets.target.on_target",
         )
     return storage
 

@@ -11,10 +11,8 @@ from ml_assets.console import Json, examples, say, warn
 from ml_assets.resources.errors import BackupError
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
-
     from ml_assets.backup.contents import Backup, Saved
-    from ml_assets.resources.settings import Settings
+    from ml_assets.target import Target
 
 __all__ = ["backup_commands"]
 
@@ -43,13 +41,12 @@ def _backup(folder: _Folder, as_json: Json = False) -> None:
     into the same directory, and goes on where it was interrupted.
     """
     from ml_assets.backup.recorded import recorded_images
-    from ml_assets.definitions import open_instance, settings
+    from ml_assets.target import Target
 
-    chosen = settings()
-    backup = _opened(folder, chosen)
-    with open_instance(chosen) as instance, Console(stderr=True).status("reading what is recorded") as status:
-        _require_server(instance, chosen)
-        images = recorded_images(instance, chosen)
+    with Target.from_environment() as target, Console(stderr=True).status("reading what is recorded") as status:
+        backup = _opened(folder, target)
+        _require_server(target)
+        images = recorded_images(target.instance, target.settings)
         saved = backup.save(images, lambda line: status.update(escape(line)))
     for image in saved.gone:
         warn(f"{image} was recorded, and the registry does not hold it any more")
@@ -71,31 +68,32 @@ def _restore(folder: _Folder, as_json: Json = False) -> None:
     not there yet. The commands of the targets below do all of it. What is there
     already stays; running it again does what is left.
     """
-    from ml_assets.definitions import settings
+    from ml_assets.target import Target
 
-    backup = _opened(folder, settings())
+    backup = _opened(folder, Target.from_environment())
     with Console(stderr=True).status("reading the backup") as status:
         saved = backup.restore(lambda line: status.update(escape(line)))
     say(as_json, _described(saved, "restored"), _payload(saved))
 
 
-def _require_server(instance: "DagsterInstance", chosen: "Settings") -> None:
+def _require_server(target: "Target") -> None:
     """What is kept in files is copied with them, when nothing writes to them."""
-    if not hasattr(instance.event_log_storage, "postgres_url"):
+    if not hasattr(target.instance.event_log_storage, "postgres_url"):
+        settings = target.settings
         raise BackupError(
-            f"target {chosen.target} keeps its databases in files, which cannot be dumped while they are written",
-            next_step=f"end Dagster and copy {chosen.path(chosen.home)}, and where content and MLflow are kept",
+            f"target {settings.target} keeps its databases in files, which cannot be dumped while they are written",
+            next_step=f"end Dagster and copy {settings.path(settings.home)}, and where content and MLflow are kept",
         )
 
 
-def _opened(folder: Path, chosen: "Settings") -> "Backup":
+def _opened(folder: Path, target: "Target") -> "Backup":
     from ml_assets.backup.contents import CONTENT, Backup
-    from ml_assets.definitions import registry_client
     from ml_assets.resources.dvc.trees import Tree
 
-    content = Tree(chosen.location(chosen.dvc.remote), chosen.dvc.options)
-    others = {name: Tree(chosen.location(url), chosen.dvc.options) for name, url in chosen.backup.trees.items()}
-    return Backup(folder.resolve(), {CONTENT: content, **others}, registry_client(chosen))
+    settings = target.settings
+    urls = {CONTENT: settings.dvc.remote, **settings.backup.trees}
+    trees = {name: Tree(settings.location(url), settings.dvc.options) for name, url in urls.items()}
+    return Backup(folder.resolve(), trees, target.registry_client)
 
 
 def _described(saved: "Saved", done: str) -> str:

@@ -11,7 +11,7 @@ from ml_assets.resources.settings import Settings
 __all__ = ["recorded_images"]
 
 
-def recorded_images(instance: dg.DagsterInstance, chosen: Settings) -> tuple[ImageReference, ...]:
+def recorded_images(instance: dg.DagsterInstance, settings: Settings) -> tuple[ImageReference, ...]:
     """Images that anything was made in, or that were made, with the indexes above them, and those that settings name.
 
     Raises:
@@ -19,7 +19,7 @@ def recorded_images(instance: dg.DagsterInstance, chosen: Settings) -> tuple[Ima
     """
     with open_index(instance) as index:
         nodes = list(index.whole().nodes.values())
-    found = set(_pinned(chosen))
+    found = set(_pinned(settings))
     for node in nodes:
         if node.image:
             image = ImageReference.parse(node.image)
@@ -29,9 +29,9 @@ def recorded_images(instance: dg.DagsterInstance, chosen: Settings) -> tuple[Ima
     return tuple(sorted(found, key=str))
 
 
-def _pinned(chosen: Settings) -> Iterator[ImageReference]:
-    given = [chosen.containers.image, chosen.containers.builder_image]
-    given += [override.image for override in chosen.placement.values()]
+def _pinned(settings: Settings) -> Iterator[ImageReference]:
+    given = [settings.containers.image, settings.containers.builder_image]
+    given += [override.image for override in settings.placement.values()]
     for image in given:
         if image and "@" in image:  # else the key of an asset
             yield ImageReference.parse(image)

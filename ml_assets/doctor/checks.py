@@ -4,32 +4,33 @@ from functools import partial
 
 from ml_assets.doctor import services
 from ml_assets.doctor.runner import Check
-from ml_assets.resources.settings import Settings
+from ml_assets.target import Target
 
 __all__ = ["checks_of"]
 
 
-def checks_of(chosen: Settings) -> list[Check]:
+def checks_of(target: Target) -> list[Check]:
     """All checks of a target whose settings could be read, the ones that others rest upon first."""
-    is_remote = "://" in chosen.dvc.remote
+    settings = target.settings
+    is_remote = "://" in settings.dvc.remote
     needed = [
-        Check("packages", partial(services.packages, chosen)),
-        Check("database", partial(services.database, chosen), needs=("ml_assets.definitions",)),
-        Check("content", partial(services.content, chosen), needs=("dvc.fs",) if is_remote else ()),
-        Check("tracking", partial(services.tracking, chosen), needs=("mlflow",)),
+        Check("packages", partial(services.packages, settings)),
+        Check("database", partial(services.database, target)),
+        Check("content", partial(services.content, target), needs=("dvc.fs",) if is_remote else ()),
+        Check("tracking", partial(services.tracking, settings), needs=("mlflow",)),
     ]
-    if chosen.images.builder == "buildkit":
-        needed.append(Check("registry", partial(services.registry, chosen), needs=("requests",)))
-    if chosen.containers.executor == "processes":
-        needed.append(Check("gpu", partial(services.gpu, chosen)))
-    elif chosen.containers.executor == "docker":
+    if settings.images.builder == "buildkit":
+        needed.append(Check("registry", partial(services.registry, target), needs=("requests",)))
+    if settings.containers.executor == "processes":
+        needed.append(Check("gpu", partial(services.gpu, settings)))
+    elif settings.containers.executor == "docker":
         from ml_assets.doctor.docker import engine
 
-        needed.append(Check("docker", partial(engine, chosen), needs=("docker",)))
+        needed.append(Check("docker", partial(engine, settings), needs=("docker",)))
     else:
         from ml_assets.doctor.cluster import Cluster
 
-        cluster, needs = Cluster(chosen), ("kubernetes",)
+        cluster, needs = Cluster(settings), ("kubernetes",)
         needed += [
             Check("cluster", cluster.access, needs),
             Check("rights", cluster.rights, needs),

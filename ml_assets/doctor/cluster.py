@@ -21,7 +21,7 @@ _OLDEST = (1, 20)
 class Cluster:
     """The cluster that settings lead to."""
 
-    chosen: Settings
+    settings: Settings
 
     def access(self) -> Iterator[Finding]:
         """It answers, is new enough, and has the same time."""
@@ -37,7 +37,7 @@ class Cluster:
 
     def rights(self) -> Iterator[Finding]:
         """Whoever asks may do what the executor does; run this where run workers run to know theirs."""
-        namespace = self.chosen.containers.namespace
+        namespace = self.settings.containers.namespace
         missing = []
         for group, resource, verb in RIGHTS:
             kind, _, part = resource.partition("/")
@@ -60,8 +60,8 @@ class Cluster:
 
     def references(self) -> Iterator[Finding]:
         """What every step's pod refers to is there. Who may not look is not told."""
-        containers = self.chosen.containers
-        accounts = [containers.service_account, *(pool.service_account for pool in self.chosen.pools.values())]
+        containers = self.settings.containers
+        accounts = [containers.service_account, *(pool.service_account for pool in self.settings.pools.values())]
         named = {
             "serviceaccounts": [name for name in accounts if name],
             "secrets": [*containers.secrets, *containers.image_pull_secrets],
@@ -92,12 +92,12 @@ class Cluster:
             yield warning("no right to list nodes, so pools cannot be compared with them", "ask who may: get nodes")
             return
         nodes = self._ask("GET", "/api/v1/nodes")[0]["items"]
-        for name, pool in sorted(self.chosen.pools.items()):
+        for name, pool in sorted(self.settings.pools.items()):
             yield pool_finding(name, pool, nodes)
 
     def _ask(self, method: str, path: str, body: Any = None) -> tuple[dict[str, Any], Mapping[str, str]]:
         with reaching():
-            answer = api_client(self.chosen.containers.kubeconfig).call_api(
+            answer = api_client(self.settings.containers.kubeconfig).call_api(
                 path,
                 method,
                 header_params={"Content-Type": "application/json", "Accept": "application/json"},

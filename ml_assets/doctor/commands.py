@@ -42,22 +42,22 @@ def _doctor(
 
     The exit status is 1 where there is a fault.
     """
-    from ml_assets.definitions import settings
     from ml_assets.doctor.checks import checks_of
     from ml_assets.doctor.runner import examine
     from ml_assets.resources.errors import SettingsError
+    from ml_assets.target import Target
 
-    target = "?"
+    name = "?"
     try:
-        chosen = settings()
-        target = chosen.target
+        target = Target.from_environment()
+        name = target.settings.target
         with Console(stderr=True).status("asking") as status:
-            findings = examine(checks_of(chosen), seconds, lambda name: status.update(escape(f"asked: {name}")))
+            findings = examine(checks_of(target), seconds, lambda check: status.update(escape(f"asked: {check}")))
     except SettingsError as error:
         findings = [Finding(Verdict.FAULT, error.what, error.next_step, "settings")]
     else:
-        findings.insert(0, Finding(Verdict.OK, f"settings of target {target} ({chosen.root})", check="settings"))
-    say(as_json, Group(*map(_line, findings)), {"target": target, "findings": list(map(_plain, findings))})
+        findings.insert(0, Finding(Verdict.OK, f"settings of target {name} ({target.settings.root})", check="settings"))
+    say(as_json, Group(*map(_line, findings)), {"target": name, "findings": list(map(_plain, findings))})
     if any(each.verdict is Verdict.FAULT for each in findings):
         # A check that hangs may hold a lock that the interpreter's end would wait for.
         sys.stdout.flush()

@@ -12,7 +12,7 @@ from ml_assets.resources.settings import Settings
 __all__ = ["engine"]
 
 
-def engine(chosen: Settings) -> Iterator[Finding]:
+def engine(settings: Settings) -> Iterator[Finding]:
     """The engine answers; its machine is large enough; its network is there."""
     with reaching():
         client = connect()
@@ -20,10 +20,10 @@ def engine(chosen: Settings) -> Iterator[Finding]:
         networks = {each["Name"] for each in client.api.networks()}
     yield ok(f"the Docker engine answers (version {info['ServerVersion']})")
     yield clock_finding("the Docker engine", datetime.fromisoformat(info["SystemTime"][:19] + "+00:00"))
-    network = chosen.containers.network
+    network = settings.containers.network
     if network is not None and network not in networks and network not in ("host", "none", "bridge"):
         yield fault(f"the engine has no network {network}", f"run docker network create {network}")
-    for name, pool in sorted(chosen.pools.items()):
+    for name, pool in sorted(settings.pools.items()):
         yield _of_pool(name, pool, info)
 
 

@@ -17,6 +17,7 @@ from ml_assets.resources.errors import StoreError
 from ml_assets.resources.machine.hardware import hardware
 from ml_assets.resources.settings import Settings
 from ml_assets.resources.tracking.store import check_server, check_uri, public_uri, sqlite_file
+from ml_assets.target import Target
 
 __all__ = ["content", "database", "gpu", "packages", "registry", "tracking"]
 
@@ -25,12 +26,11 @@ _LITTLE_SPACE = 2**30
 _ANSWER_SECONDS = 5
 
 
-def database(chosen: Settings) -> Iterator[Finding]:
+def database(target: Target) -> Iterator[Finding]:
     """Dagster's database: there, of this version's form, and with the same time."""
-    from ml_assets.definitions import open_instance
-
-    home = chosen.path(chosen.home)
-    with open_instance(chosen) as instance:
+    home = target.settings.path(target.settings.home)
+    with target:
+        instance = target.instance
         runs = instance.get_runs_count()
         storage = instance.event_log_storage
         if not isinstance(storage, SqlEventLogStorage):
@@ -52,13 +52,12 @@ def database(chosen: Settings) -> Iterator[Finding]:
                 yield clock_finding("PostgreSQL", there)
 
 
-def content(chosen: Settings) -> Iterator[Finding]:
+def content(target: Target) -> Iterator[Finding]:
     """The DVC remote takes, gives and deletes; the cache has room."""
-    from ml_assets.definitions import content_store
-
-    cache = chosen.path(chosen.dvc.cache)
+    settings = target.settings
+    cache = settings.path(settings.dvc.cache)
     yield from _folder("the content cache", cache)
-    location = chosen.location(chosen.dvc.remote)
+    location = settings.location(settings.dvc.remote)
     if "://" not in location and not Path(location).exists():
         yield warning(
             f"the DVC remote {location} is not there yet",
@@ -66,7 +65,7 @@ def content(chosen: Settings) -> Iterator[Finding]:
         )
         return
     probe, said = f"doctor-{uuid.uuid4().hex}", b"written by ml-assets doctor; may be deleted"
-    remote = content_store(chosen).opened()
+    remote = target.store.opened()
     try:
         remote.write_note(probe, said)
         read = remote.read_note(probe)
@@ -77,15 +76,15 @@ def content(chosen: Settings) -> Iterator[Finding]:
     yield ok(f"the {remote.name} takes, gives and deletes")
 
 
-def tracking(chosen: Settings) -> Iterator[Finding]:
+def tracking(settings: Settings) -> Iterator[Finding]:
     """MLflow answers, and has the version that is installed here."""
-    uri = chosen.location(chosen.mlflow.tracking_uri)
+    uri = settings.location(settings.mlflow.tracking_uri)
     check_uri(uri)
     file = sqlite_file(uri)
     if file is not None:
         yield from _folder("MLflow's database", file.parent)
         return
-    check_server(uri, chosen.mlflow.experiment)
+    check_server(uri, settings.mlflow.experiment)
     yield ok(f"the MLflow server {public_uri(uri)} answers")
     import requests
 
@@ -98,22 +97,20 @@ def tracking(chosen: Settings) -> Iterator[Finding]:
         )
 
 
-def registry(chosen: Settings) -> Iterator[Finding]:
+def registry(target: Target) -> Iterator[Finding]:
     """Images can be pulled and pushed."""
-    from ml_assets.definitions import registry_client
-
-    images = chosen.images
+    images = target.settings.images
     pushed_to = images.push_registry or images.registry
-    client = registry_client(chosen)
+    client = target.registry_client
     for host in dict.fromkeys(name for name in (images.registry, pushed_to) if name):
         push = host == pushed_to
         client.check_rights(host, f"{images.prefix}/train", push=push)
         yield ok(f"the registry {host} gives images" + (" and takes them" if push else ""))
 
 
-def packages(chosen: Settings) -> Iterator[Finding]:
+def packages(settings: Settings) -> Iterator[Finding]:
     """What is installed is what is locked."""
-    lock = chosen.root / "uv.lock"
+    lock = settings.root / "uv.lock"
     if not lock.exists():
         yield warning(f"there is no {lock} to compare packages with", "install from a lock, as images are")
         return
@@ -133,7 +130,7 @@ def packages(chosen: Settings) -> Iterator[Finding]:
         )
 
 
-def gpu(chosen: Settings) -> Iterator[Finding]:
+def gpu(settings: Settings) -> Iterator[Finding]:
     """The driver of this machine's GPUs, where steps are its processes."""
     found = hardware()
     if not found.accelerators:

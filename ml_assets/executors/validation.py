@@ -14,7 +14,7 @@ from ml_assets.resources.settings import Settings
 __all__ = ["check_placements"]
 
 
-def check_placements(definitions: dg.Definitions, chosen: Settings) -> None:
+def check_placements(definitions: dg.Definitions, settings: Settings) -> None:
     """Refuse definitions and settings that name a pool, an image or a step that is not there, or impossible resources.
 
     Nothing is checked where steps are plain processes, which have no pools.
@@ -22,42 +22,44 @@ def check_placements(definitions: dg.Definitions, chosen: Settings) -> None:
     Raises:
         SettingsError: says which asset, and all that is wrong.
     """
-    if chosen.containers.executor == "processes":
+    if settings.containers.executor == "processes":
         return
     images = {key.to_user_string() for asset in _assets(definitions) for key in asset.keys}
-    problems = [*_of_definitions(definitions, chosen, images), *_of_settings(chosen, images)]
-    problems += _of_keys(definitions, chosen)
+    problems = [*_of_definitions(definitions, settings, images), *_of_settings(settings, images)]
+    problems += _of_keys(definitions, settings)
     if problems:
-        raise SettingsError("; ".join(problems), next_step=f"correct it, or deployments/{chosen.target}/settings.toml")
+        raise SettingsError(
+            "; ".join(problems), next_step=f"correct it, or deployments/{settings.target}/settings.toml"
+        )
 
 
-def _of_definitions(definitions: dg.Definitions, chosen: Settings, images: set[str]) -> Iterator[str]:
+def _of_definitions(definitions: dg.Definitions, settings: Settings, images: set[str]) -> Iterator[str]:
     for name, spec, image in _specs(definitions):
-        if spec.pool is not None and spec.pool not in chosen.pools:
-            yield f"{name} runs on pool {spec.pool!r}, and there is no such pool ({_known(chosen.pools)})"
+        if spec.pool is not None and spec.pool not in settings.pools:
+            yield f"{name} runs on pool {spec.pool!r}, and there is no such pool ({_known(settings.pools)})"
         if image is not None and image not in images:
             yield f"{name} runs in {image!r}, and there is no such image asset"
 
 
-def _of_settings(chosen: Settings, images: set[str]) -> Iterator[str]:
-    containers = chosen.containers
-    if containers.pool is not None and containers.pool not in chosen.pools:
-        yield f"containers.pool is {containers.pool!r}, and there is no such pool ({_known(chosen.pools)})"
+def _of_settings(settings: Settings, images: set[str]) -> Iterator[str]:
+    containers = settings.containers
+    if containers.pool is not None and containers.pool not in settings.pools:
+        yield f"containers.pool is {containers.pool!r}, and there is no such pool ({_known(settings.pools)})"
     if containers.image is not None and not _is_known(containers.image, images):
         yield f"containers.image is {containers.image!r}, and there is no such image asset"
-    for name, override in chosen.placement.items():
-        yield from _of_override(name, override, chosen, images)
+    for name, override in settings.placement.items():
+        yield from _of_override(name, override, settings, images)
 
 
-def _of_override(name: str, override: Override, chosen: Settings, images: set[str]) -> Iterator[str]:
+def _of_override(name: str, override: Override, settings: Settings, images: set[str]) -> Iterator[str]:
     where = f"placement.{name}"
     if override.image is not None and not _is_known(override.image, images):
         yield f"{where}.image is {override.image!r}, and there is no such image asset"
     if override.pool is None:
         return
-    pool = chosen.pools.get(override.pool)
+    pool = settings.pools.get(override.pool)
     if pool is None:
-        yield f"{where}.pool is {override.pool!r}, and there is no such pool ({_known(chosen.pools)})"
+        yield f"{where}.pool is {override.pool!r}, and there is no such pool ({_known(settings.pools)})"
         return
     if override.cpus is not None and pool.cpu_limit is not None and override.cpus > pool.cpu_limit:
         yield f"{where}.cpus is {override.cpus:g}, above cpu_limit {pool.cpu_limit:g} of pool {override.pool}"
@@ -66,9 +68,9 @@ def _of_override(name: str, override: Override, chosen: Settings, images: set[st
         yield f"{where}.memory is {override.memory}, below shared_memory {pool.shared_memory} of {override.pool}"
 
 
-def _of_keys(definitions: dg.Definitions, chosen: Settings) -> Iterator[str]:
+def _of_keys(definitions: dg.Definitions, settings: Settings) -> Iterator[str]:
     names = {EVERY_STEP, *_step_names(definitions)}
-    for key in sorted(chosen.placement.keys() - names):
+    for key in sorted(settings.placement.keys() - names):
         yield f"placement.{key} is for no asset, check or op that there is{suggestion(key, names)}"
 
 

@@ -1,5 +1,7 @@
 """Jobs, schedule and sensors of the reference pipeline."""
 
+from pathlib import Path
+
 import dagster as dg
 
 from ml_assets.dagster_internals import NOT_FINISHED_STATUSES, PARTITION_NAME_TAG
@@ -69,15 +71,17 @@ def _window() -> int:
     return 1 - mapping.start_offset if isinstance(mapping, dg.TimeWindowPartitionMapping) else 1
 
 
-def flight_delays(nightly: str = NIGHTLY) -> dg.Definitions:
-    """Everything of the reference pipeline that needs no resources.
+def flight_delays(nightly: str = NIGHTLY, landing: Path | None = None) -> dg.Definitions:
+    """Everything of the reference pipeline that no target adds.
 
     Args:
         nightly: when it retrains, as cron says it.
+        landing: directory in which months arrive; None reads the package's whole year.
     """
     return dg.Definitions(
         assets=dg.load_assets_from_modules([assets]),
         asset_checks=dg.load_asset_checks_from_modules([checks]),
         jobs=[images_job, pipeline_job],
         schedules=[nightly_retraining(nightly)],
+        resources={"flight_source": FlightSource(landing=str(landing) if landing else None)},
     )

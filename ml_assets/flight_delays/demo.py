@@ -12,11 +12,12 @@ from rich.table import Table
 
 from ml_assets.artifacts.metadata import NOT_CONTAINERIZED
 from ml_assets.cli import run_app
-from ml_assets.definitions import defs, open_instance, settings
+from ml_assets.definitions import defs
 from ml_assets.flight_delays.definitions import JOB_NAME, images_job
 from ml_assets.resources.errors import MlAssetsError
 from ml_assets.resources.identity import AssetPartition, Digest
 from ml_assets.resources.provenance import ProvenanceRecord, record_of
+from ml_assets.target import Target
 
 __all__ = ["main"]
 
@@ -27,9 +28,10 @@ def main(
     months: Annotated[int, typer.Option(min=1, max=12, help="How many months, from January 2013.")] = 6,
 ) -> None:
     """Materialize the images and then the pipeline, month by month."""
-    console, chosen = Console(), settings()
-    definitions, started = defs(), time.monotonic()
-    with open_instance(chosen) as instance:
+    console, started = Console(), time.monotonic()
+    definitions = defs()
+    with Target.from_environment() as target:
+        instance = target.instance
         records = _run(console, definitions.resolve_job_def(images_job.name), instance, None)
         job = definitions.resolve_job_def(JOB_NAME)
         partitions = job.partitions_def.get_partition_keys() if job.partitions_def else []

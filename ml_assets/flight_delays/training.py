@@ -146,9 +146,13 @@ def fit(departures: pd.DataFrame, config: TrainConfig) -> "XGBRegressor":
             "device is 'cuda', and the XGBoost installed here was built for the CPU alone",
             next_step="set device to 'cpu', or install this project with its extra cuda instead of cpu",
         )
-    chosen = config.model_dump(exclude={"seed", "threads"})
+    parameters = config.model_dump(exclude={"seed", "threads"})
     estimator = xgboost.XGBRegressor(
-        objective="reg:pseudohubererror", tree_method="hist", random_state=config.seed, n_jobs=config.threads, **chosen
+        objective="reg:pseudohubererror",
+        tree_method="hist",
+        random_state=config.seed,
+        n_jobs=config.threads,
+        **parameters,
     )
     return estimator.fit(predictors(departures), departures[TARGET])
 

@@ -83,16 +83,13 @@ def _trace(
     the aliases that they have now.
     """
     from ml_assets.addresses import Addresses
-    from ml_assets.definitions import model_registry, open_instance, settings
     from ml_assets.lineage.html_page import render_mermaid, render_page
     from ml_assets.lineage.openlineage import openlineage_events
     from ml_assets.lineage.rendering import render_trace, to_json
-    from ml_assets.lineage.service import Lineage
+    from ml_assets.target import Target
 
-    chosen = settings()
-    with open_instance(chosen) as instance:
-        lineage = Lineage(instance, model_registry(chosen), warn)
-        found = lineage.trace(
+    with Target.from_environment(warn) as target:
+        found = target.lineage.trace(
             reference,
             up=up or not down,
             down=down or not up,
@@ -102,12 +99,17 @@ def _trace(
             limit=limit,
             aliases=aliases,
         )
-        records = lineage.records(found.graph) if page or openlineage else {}
+        records = target.lineage.records(found.graph) if page or openlineage else {}
+    settings = target.settings
     if page:
-        write_file(page, render_page(found, records, Addresses.of(chosen)))
+        write_file(page, render_page(found, records, Addresses.of(settings)))
         warn(f"wrote {page}")
     if openlineage:
-        warn(_told(openlineage, openlineage_events(found.graph, records, chosen.lineage.openlineage_namespace), chosen))
+        warn(
+            _told(
+                openlineage, openlineage_events(found.graph, records, settings.lineage.openlineage_namespace), settings
+            )
+        )
     if mermaid:
         typer.echo(render_mermaid(found.graph, found.starts), nl=False)
     elif as_json or not (page or openlineage):
@@ -133,13 +135,11 @@ def _impact(
     (mlflow.deployed_alias) is its version's. What newer materializations have
     replaced is counted, and not shown.
     """
-    from ml_assets.definitions import model_registry, open_instance, settings
     from ml_assets.lineage.impact import impact_to_json, render_impact
-    from ml_assets.lineage.service import Lineage
+    from ml_assets.target import Target
 
-    chosen = settings()
-    with open_instance(chosen) as instance:
-        found = Lineage(instance, model_registry(chosen), warn).impact(reference, limit=limit)
+    with Target.from_environment(warn) as target:
+        found = target.lineage.impact(reference, limit=limit)
     say(as_json, render_impact(found), impact_to_json(found))
 
 
@@ -162,14 +162,11 @@ def _diff(
     were recorded. Of the data only what differs by itself is shown, and not
     what was made of it.
     """
-    from ml_assets.definitions import model_registry, open_instance, settings
     from ml_assets.lineage.difference import differences, differences_to_json, render_differences
-    from ml_assets.lineage.service import Lineage
+    from ml_assets.target import Target
 
-    chosen = settings()
-    with open_instance(chosen) as instance:
-        lineage = Lineage(instance, model_registry(chosen), warn)
-        origins = lineage.origin(first, limit=limit), lineage.origin(second, limit=limit)
+    with Target.from_environment(warn) as target:
+        origins = target.lineage.origin(first, limit=limit), target.lineage.origin(second, limit=limit)
     found = differences(*origins)
     say(as_json, render_differences(found, *origins), differences_to_json(found, *origins))
 
@@ -198,14 +195,14 @@ def _why(
     from rich.console import Console
     from rich.progress import track
 
-    from ml_assets.definitions import open_instance, settings
     from ml_assets.lineage.code_location import CodeLocation
     from ml_assets.lineage.staleness import Staleness
     from ml_assets.lineage.why import explain, summarize
     from ml_assets.lineage.why_rendering import render_summary, render_why, summary_to_json, why_to_json
+    from ml_assets.target import Target
 
-    with open_instance(settings()) as instance:
-        staleness = Staleness(instance, CodeLocation.of_module(module, "."))
+    with Target.from_environment() as target:
+        staleness = Staleness(target.instance, CodeLocation.of_module(module, "."))
         artifact = staleness.find(asset)
         partitions = staleness.partitions(artifact.asset) if artifact.partition is None else ()
         if not partitions:
@@ -243,13 +240,11 @@ def _provenance(
     from. The statement is not signed. The MLflow run of a model holds the
     same, of what it read alone, as the artifact provenance.json.
     """
-    from ml_assets.definitions import model_registry, open_instance, settings
-    from ml_assets.lineage.service import Lineage
     from ml_assets.lineage.statement import render_statement
+    from ml_assets.target import Target
 
-    chosen = settings()
-    with open_instance(chosen) as instance:
-        statement = Lineage(instance, model_registry(chosen), warn).provenance(reference, limit=limit)
+    with Target.from_environment(warn) as target:
+        statement = target.lineage.provenance(reference, limit=limit)
     say(as_json, render_statement(statement), statement)
 
 
@@ -260,10 +255,10 @@ def _rebuild(as_json: Json = False) -> None:
     It is brought up to date whenever something is asked, so this is needed
     only where an answer is doubted. The log is left as it is.
     """
-    from ml_assets.definitions import open_instance, settings
     from ml_assets.lineage.index.index import open_index
+    from ml_assets.target import Target
 
-    with open_instance(settings()) as instance, open_index(instance) as index:
+    with Target.from_environment() as target, open_index(target.instance) as index:
         nodes, place = index.rebuild(), index.place
     say(as_json, f"{place}: {nodes} nodes", {"place": place, "nodes": nodes})
 
@@ -283,21 +278,18 @@ def _serve(
     asked for, and says what the event log says then. There are no accounts:
     whoever reaches the address may read it, and nobody can change anything.
     """
-    from ml_assets.definitions import model_registry, open_instance, settings
     from ml_assets.lineage.server import serve
-    from ml_assets.lineage.service import Lineage
+    from ml_assets.target import Target
 
-    chosen = settings()
-    with open_instance(chosen) as instance:
-        lineage = Lineage(instance, model_registry(chosen), warn)
-        serve(lineage, chosen, host, port, lambda line: typer.echo(line, err=True))
+    with Target.from_environment(warn) as target:
+        serve(target.lineage, target.settings, host, port, lambda line: typer.echo(line, err=True))
 
 
-def _told(destination: str, events: Iterable[Any], chosen: "Settings") -> str:
+def _told(destination: str, events: Iterable[Any], settings: "Settings") -> str:
     from ml_assets.lineage.openlineage import send_events, write_events
 
     if destination.startswith(("http://", "https://")):
-        count = send_events(events, destination, chosen.lineage.openlineage_api_key)
+        count = send_events(events, destination, settings.lineage.openlineage_api_key)
         return f"sent {count} OpenLineage events"
     return f"wrote {write_events(events, Path(destination))} OpenLineage events to {destination}"
 

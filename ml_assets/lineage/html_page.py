@@ -14,7 +14,7 @@ from ml_assets.addresses import Addresses
 from ml_assets.lineage.graph import LineageGraph, Node, Trace
 from ml_assets.lineage.layout import NODE_SIZE, lay_out
 from ml_assets.lineage.rendering import facts
-from ml_assets.resources.identity import AssetPartition
+from ml_assets.resources.identity import AssetPartition, ModelUri
 from ml_assets.resources.provenance import ProvenanceRecord
 
 __all__ = ["page_policy", "render_mermaid", "render_page"]
@@ -162,7 +162,8 @@ def _label(node: Node) -> str:
 def _brief(node: Node) -> str:
     """As much as has room below a node's name."""
     moment = f"{node.timestamp:%Y-%m-%d %H:%M}" if node.timestamp else None
-    named = node.model_version and node.model_version.removeprefix("models:/").replace("/", " ")
+    model = ModelUri.parse(node.model_version) if node.model_version else None
+    named = model and f"{model.name} {model.version}"
     return " · ".join(part for part in (node.kind.value, named, moment) if part)
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from ml_assets.lineage.graph import LineageGraph, Node
-from ml_assets.resources.tracking.model_registry import ModelRegistry, model_name
+from ml_assets.resources.identity import ModelUri
+from ml_assets.resources.tracking.model_registry import ModelRegistry
 
 __all__ = ["Registered"]
 
@@ -54,7 +55,8 @@ class Registered:
 
     def _told(self, node: Node, versions: Sequence[str]) -> Node:
         first, *others = versions
-        elsewhere = [f"models:/{model_name(version)}@{alias}" for version in others for alias in self.aliases[version]]
+        models = {version: ModelUri.parse(version).name for version in others}
+        elsewhere = [str(ModelUri(models[each], alias=alias)) for each in others for alias in self.aliases[each]]
         is_deployed = any(self.deployed_alias in self.aliases[version] for version in versions)
         aliases = (*self.aliases[first], *elsewhere)
         return replace(node, model_version=first, aliases=aliases, is_deployed=is_deployed)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from ml_assets.resources.errors import UnknownReference
-from ml_assets.resources.identity import Digest, ImageReference
+from ml_assets.resources.identity import Digest, ImageReference, ModelUri
 
 __all__ = ["DIRTY_MARK", "Form", "Reading", "Reference", "parse_reference"]
 
@@ -24,7 +24,6 @@ _SHOWN: Final = 40
 _HEX = re.compile(r"[0-9a-f]+")
 _RUN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]*")
 _SHORTENED = re.compile(r"(md5|sha256):([0-9a-f]*)")
-_MODEL_VERSION = re.compile(r"models:/[^/@]+/[0-9]+")
 
 
 class Form(StrEnum):
@@ -95,7 +94,11 @@ def _is_text(text: str) -> bool:
 
 
 def _model_version(text: str) -> Reading:
-    if not _MODEL_VERSION.fullmatch(text):
+    try:
+        is_version = ModelUri.parse(text).version is not None
+    except ValueError:
+        is_version = False
+    if not is_version:
         raise _malformed(
             f"{text!r} names no version of a registered model", "write it as models:/name/version or models:/name@alias"
         )

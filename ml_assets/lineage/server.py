@@ -48,12 +48,12 @@ _NARROWER: Final = (
 )
 
 
-def serve(lineage: Lineage, chosen: Settings, host: str, port: int, say: Callable[[str], None]) -> None:
+def serve(lineage: Lineage, settings: Settings, host: str, port: int, say: Callable[[str], None]) -> None:
     """Answer until interrupted.
 
     Args:
         lineage: what answers.
-        chosen: the target's settings.
+        settings: the target's settings.
         host: address to listen at.
         port: port to listen at; 0 takes a free one.
         say: takes a line for people.
@@ -69,10 +69,10 @@ def serve(lineage: Lineage, chosen: Settings, host: str, port: int, say: Callabl
         raise SettingsError(
             f"nothing can listen at {host}:{port}: {error.strerror or error}", next_step="name another --host or --port"
         ) from error
-    public = chosen.lineage.ui_url
+    public = settings.lineage.ui_url
     names = ["localhost", "127.0.0.1", host, (urlsplit(public).hostname if public else None) or host]
     config = uvicorn.Config(
-        application(lineage, Addresses.of(chosen), hosts=names),
+        application(lineage, Addresses.of(settings), hosts=names),
         log_level="warning",
         server_header=False,
     )

@@ -1,11 +1,10 @@
 """All questions about the lineage of a Dagster instance in one place, for Python and for the command line."""
 
-import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
 
@@ -21,14 +20,13 @@ from ml_assets.lineage.staleness import Staleness
 from ml_assets.lineage.statement import origin_statement
 from ml_assets.lineage.why import Summary, Why, explain, summarize
 from ml_assets.resources.errors import LineageError, TrackingError, UnknownReference
+from ml_assets.resources.identity import ModelUri
 from ml_assets.resources.provenance import ArtifactKind, ProvenanceRecord
 from ml_assets.resources.tracking.model_registry import ModelRegistry
 
 __all__ = ["Lineage"]
 
 _Answer = TypeVar("_Answer")
-_MODELS: Final = "models:/"
-_ALIAS: Final = re.compile(r"models:/([^/@]+)@([^/@]+)")
 
 
 class Lineage:
@@ -161,10 +159,14 @@ class Lineage:
         copied from another name: it stands for what its MLflow run logged.
         """
         named = reference.strip()
-        if self._models is None or not named.startswith(_MODELS):
+        try:
+            model = ModelUri.parse(named)
+        except ValueError:
             return ask(reference)
-        if alias := _ALIAS.fullmatch(named):
-            named = self._models.version(alias[1], alias[2])
+        if self._models is None:
+            return ask(reference)
+        if model.alias is not None:
+            named = self._models.version(model.name, model.alias)
         try:
             return ask(named)
         except UnknownReference:

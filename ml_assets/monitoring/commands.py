@@ -27,8 +27,8 @@ def _serve(
     They are read from Dagster's database at each scrape. Alert rules and a
     Grafana dashboard for them are in deployments/monitoring.
     """
-    from ml_assets.definitions import open_instance, settings
     from ml_assets.monitoring.prometheus import Metrics, serve
+    from ml_assets.target import Target
 
-    with open_instance(settings()) as instance:
-        serve(Metrics(instance), host, port, lambda line: typer.echo(line, err=True))
+    with Target.from_environment() as target:
+        serve(Metrics(target.instance), host, port, lambda line: typer.echo(line, err=True))

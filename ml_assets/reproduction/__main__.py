@@ -9,7 +9,7 @@ import dagster as dg
 
 from ml_assets.artifacts.io_manager import ArtifactStorage
 from ml_assets.dagster_internals import CodePointer, InstanceRef, get_loadable_targets, repository_def_from_target_def
-from ml_assets.reproduction.local import Answer, Order, Target
+from ml_assets.reproduction.local import Answer, CodeLocationPointer, Order
 from ml_assets.reproduction.reproduce import reproduce
 from ml_assets.reproduction.request import parse_request
 from ml_assets.reproduction.verdict import Verdict
@@ -48,7 +48,7 @@ def _reproduced(order: Order) -> Verdict:
         return reproduce(request, _repository(order.target), instance, storage, _say)
 
 
-def _repository(target: Target) -> dg.RepositoryDefinition:
+def _repository(target: CodeLocationPointer) -> dg.RepositoryDefinition:
     sys.path.insert(0, str(Path.cwd() / "src"))
     try:
         attribute = target.attribute or _only_attribute(target)
@@ -71,7 +71,7 @@ def _repository(target: Target) -> dg.RepositoryDefinition:
     return repository
 
 
-def _only_attribute(target: Target) -> str:
+def _only_attribute(target: CodeLocationPointer) -> str:
     (found,) = get_loadable_targets(
         python_file=target.file,
         module_name=target.module,

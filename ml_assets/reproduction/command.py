@@ -11,12 +11,10 @@ from ml_assets.reproduction.request import DEFAULT_TOLERANCE
 from ml_assets.resources.errors import MlAssetsError, ReproductionRefused
 
 if TYPE_CHECKING:
-    import dagster as dg
-
     from ml_assets.reproduction.request import ReproductionRequest
     from ml_assets.reproduction.verdict import Verdict
     from ml_assets.resources.provenance import ProvenanceRecord
-    from ml_assets.resources.settings import Settings
+    from ml_assets.target import Target
 
 __all__ = ["reproduction_commands"]
 
@@ -73,15 +71,14 @@ def _reproduce(
     The exit status is 0 for the same, 1 for different, and 2 where there is
     no verdict because something is gone or cannot be pinned.
     """
-    from ml_assets.definitions import open_instance, settings
     from ml_assets.reproduction.verdict import render_verdict
+    from ml_assets.target import Target
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # as an interrupt: clean up, then end
-    chosen = settings()
-    with open_instance(chosen) as instance:
-        record, request = _asked(instance, chosen, reference, tolerance, allow_unpinned)
+    with Target.from_environment(warn) as target:
+        record, request = _asked(target, reference, tolerance, allow_unpinned)
         try:
-            verdict = _verdict(request, record, instance, chosen, pool)
+            verdict = _verdict(request, record, target, pool)
         except MlAssetsError as error:
             # Whatever it is, there is no verdict; exit status 1 would mean "different".
             refused = ReproductionRefused(error.what, next_step=error.next_step, asset=error.asset)
@@ -92,14 +89,12 @@ def _reproduce(
 
 
 def _asked(
-    instance: "dg.DagsterInstance", chosen: "Settings", reference: str, tolerance: float, allow_unpinned: bool
+    target: "Target", reference: str, tolerance: float, allow_unpinned: bool
 ) -> tuple["ProvenanceRecord", "ReproductionRequest"]:
-    from ml_assets.definitions import model_registry
-    from ml_assets.lineage.service import Lineage
     from ml_assets.reproduction.reproduce import past_record
     from ml_assets.reproduction.request import ReproductionRequest
 
-    origin = Lineage(instance, model_registry(chosen), warn).origin(reference)
+    origin = target.lineage.origin(reference)
     if origin.record is None or origin.node.storage_id is None:
         raise ReproductionRefused(
             f"{origin.node.id} carries no provenance record: it is {origin.node.kind}, made by no factory of ml_assets",
@@ -113,36 +108,29 @@ def _asked(
         tolerance=tolerance,
         allow_unpinned=allow_unpinned,
     )
-    return past_record(instance, request), request
+    return past_record(target.instance, request), request
 
 
 def _verdict(
-    request: "ReproductionRequest",
-    record: "ProvenanceRecord",
-    instance: "dg.DagsterInstance",
-    chosen: "Settings",
-    pool: str | None,
+    request: "ReproductionRequest", record: "ProvenanceRecord", target: "Target", pool: str | None
 ) -> "Verdict":
-    from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
-    from ml_assets.definitions import registry_client, resources_for
-
-    has_containers = chosen.containers.executor != "processes"
+    instance, settings = target.instance, target.settings
+    has_containers = settings.containers.executor != "processes"
     if (record.environment.image is None) == has_containers and not (request.allow_unpinned and not has_containers):
         ran = f"in image {record.environment.image}" if record.environment.image else "without a container"
         raise ReproductionRefused(
-            f"it ran {ran}, on target {record.environment.target}, and this is target {chosen.target}",
+            f"it ran {ran}, on target {record.environment.target}, and this is target {settings.target}",
             next_step=f"set ML_ASSETS_TARGET to {record.environment.target}",
             asset=str(request.artifact),
         )
     if has_containers:
         from ml_assets.reproduction.launching import reproduce_in_image, require_image
 
-        require_image(record.environment.image or "", request, registry_client(chosen), warn)
-        return reproduce_in_image(request, record, instance, chosen.pools, pool, _progress)
+        require_image(record.environment.image or "", request, target.registry_client, warn)
+        return reproduce_in_image(request, record, instance, settings.pools, pool, _progress)
     from ml_assets.reproduction.local import reproduce_at_commit
 
-    artifacts: ArtifactStorage = resources_for(chosen)[STORAGE_KEY]
-    return reproduce_at_commit(request, record, instance, chosen, (artifacts.store, artifacts.tracking), _progress)
+    return reproduce_at_commit(request, record, instance, settings, (target.store, target.tracking), _progress)
 
 
 def _progress(line: str) -> None:

@@ -23,7 +23,7 @@ from ml_assets.resources.provenance import ProvenanceRecord
 from ml_assets.resources.settings import OVERRIDE_PREFIX, Settings
 from ml_assets.resources.tracking.runs import MlflowTracking
 
-__all__ = ["Answer", "Order", "Target", "reproduce_at_commit"]
+__all__ = ["Answer", "CodeLocationPointer", "Order", "reproduce_at_commit"]
 
 _WORKER = "ml_assets.reproduction"
 _WORKSPACE = "workspace.yaml"
@@ -34,7 +34,7 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Target(_Message):
+class CodeLocationPointer(_Message):
     """Where the definitions are: a module, or a file in the checked-out folder."""
 
     module: str | None = None
@@ -46,7 +46,7 @@ class Order(_Message):
     """What the process is told on its standard input."""
 
     request: str
-    target: Target
+    target: CodeLocationPointer
     instance: str = Field(repr=False)
     """Reference to the Dagster instance, as Dagster serializes it."""
     store: dict[str, Any] = Field(repr=False)
@@ -69,7 +69,7 @@ def reproduce_at_commit(
     request: ReproductionRequest,
     record: ProvenanceRecord,
     instance: dg.DagsterInstance,
-    chosen: Settings,
+    settings: Settings,
     artifacts: tuple[DvcStore, MlflowTracking],
     say: Callable[[str], None],
 ) -> Verdict:
@@ -79,7 +79,7 @@ def reproduce_at_commit(
         request: what is asked.
         record: what it names.
         instance: of the record; the observation is all that is written to it.
-        chosen: settings of the target, whose root is in the project's git repository.
+        settings: of the target, whose root is in the project's git repository.
         artifacts: content store and tracking of the target.
         say: takes a line for people.
 
@@ -91,21 +91,21 @@ def reproduce_at_commit(
             request, "no commit of its code was recorded", "commit the project's code, and materialize it anew"
         )
     try:
-        repository = repository_of(chosen.root)
+        repository = repository_of(settings.root)
         with checked_out(repository, record.source.commit) as copy:
             say(f"commit {record.source.commit[:12]} is checked out in {copy}")
-            folder = copy / chosen.root.resolve().relative_to(repository.resolve())
+            folder = copy / settings.root.resolve().relative_to(repository.resolve())
             _require_worker(request, folder)
             order = Order(
                 request=request.model_dump_json(),
-                target=_target(record, instance, folder, chosen.root),
+                target=_pointer(record, instance, folder, settings.root),
                 instance=dg.serialize_value(instance.get_ref()),
                 store=artifacts[0].model_dump(),
                 tracking=artifacts[1].model_dump(),
-                deployment=chosen.target,
+                deployment=settings.target,
                 thread_variables=record.threads.variables,
             )
-            answer = _answered(request, order, _command(chosen, record, artifacts), folder)
+            answer = _answered(request, order, _command(settings, record, artifacts), folder)
     except SourceError as error:
         raise _refused(request, error.what, error.next_step) from error
     if answer.verdict is None:
@@ -126,20 +126,20 @@ def _require_worker(request: ReproductionRequest, folder: Path) -> None:
         )
 
 
-def _target(record: ProvenanceRecord, instance: dg.DagsterInstance, folder: Path, root: Path) -> Target:
+def _pointer(record: ProvenanceRecord, instance: dg.DagsterInstance, folder: Path, root: Path) -> CodeLocationPointer:
     """Where the definitions are: as the past run was told, else as the commit's ``workspace.yaml`` says."""
     run = instance.get_run_by_id(record.dagster_run)
     pointer = run.job_code_origin.repository_origin.code_pointer if run and run.job_code_origin else None
     if isinstance(pointer, FileCodePointer):
         file = Path(pointer.working_directory or root) / pointer.python_file
         if file.is_relative_to(root):
-            return Target(file=str(file.relative_to(root)), attribute=pointer.fn_name)
+            return CodeLocationPointer(file=str(file.relative_to(root)), attribute=pointer.fn_name)
     elif pointer is not None and hasattr(pointer, "module"):
-        return Target(module=pointer.module, attribute=getattr(pointer, "fn_name", None))
-    return _target_of_workspace(folder)
+        return CodeLocationPointer(module=pointer.module, attribute=getattr(pointer, "fn_name", None))
+    return _pointer_of_workspace(folder)
 
 
-def _target_of_workspace(folder: Path) -> Target:
+def _pointer_of_workspace(folder: Path) -> CodeLocationPointer:
     import yaml
 
     try:
@@ -147,9 +147,11 @@ def _target_of_workspace(folder: Path) -> Target:
         ((kind, place),) = entry.items()
         said = place if isinstance(place, dict) else {}
         if kind in ("python_module", "python_package"):
-            return Target(module=said.get("module_name") or said.get("package_name") or place, **_attribute(said))
+            return CodeLocationPointer(
+                module=said.get("module_name") or said.get("package_name") or place, **_attribute(said)
+            )
         if kind == "python_file":
-            return Target(file=said.get("relative_path") or place, **_attribute(said))
+            return CodeLocationPointer(file=said.get("relative_path") or place, **_attribute(said))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise ReproductionRefused(
             f"where its definitions were is not known: its run does not say, and {_WORKSPACE} of that commit names no"
@@ -166,21 +168,21 @@ def _attribute(said: dict[str, Any]) -> dict[str, Any]:
     return {"attribute": said["attribute"]} if "attribute" in said else {}
 
 
-def _command(chosen: Settings, record: ProvenanceRecord, artifacts: tuple[DvcStore, MlflowTracking]) -> list[str]:
+def _command(settings: Settings, record: ProvenanceRecord, artifacts: tuple[DvcStore, MlflowTracking]) -> list[str]:
     """The process's command: with the threads of the record, and with the places that settings name from the root.
 
     A past commit reads its own settings, in which relative paths would lead into its folder.
     """
     store, tracking = artifacts
     places = {
-        "DVC__REMOTE": (chosen.dvc.remote, store.remote),
-        "DVC__CACHE": (chosen.dvc.cache, store.cache),
-        "MLFLOW__TRACKING_URI": (chosen.mlflow.tracking_uri, tracking.tracking_uri),
-        "MLFLOW__ARTIFACT_LOCATION": (chosen.mlflow.artifact_location, tracking.artifact_location),
-        "HOME": (chosen.home, str(chosen.path(chosen.home))),
+        "DVC__REMOTE": (settings.dvc.remote, store.remote),
+        "DVC__CACHE": (settings.dvc.cache, store.cache),
+        "MLFLOW__TRACKING_URI": (settings.mlflow.tracking_uri, tracking.tracking_uri),
+        "MLFLOW__ARTIFACT_LOCATION": (settings.mlflow.artifact_location, tracking.artifact_location),
+        "HOME": (settings.home, str(settings.path(settings.home))),
     }
     variables = {f"{OVERRIDE_PREFIX}{name}": place for name, (said, place) in places.items() if place and said != place}
-    unset = [part for name in chosen.thread_variables for part in ("-u", name)]
+    unset = [part for name in settings.thread_variables for part in ("-u", name)]
     own = [f"{name}={value}" for name, value in {**variables, **record.threads.variables}.items()]
     return ["env", *unset, *own, sys.executable, "-m", _WORKER]
 

@@ -67,9 +67,9 @@ def _gc(
     runs). Records stay, so that trace answers as before, and says what was
     collected.
     """
-    from ml_assets.definitions import content_store, model_registry, open_instance, registry_client, settings
     from ml_assets.retention.garbage_collector import Collector, Place
     from ml_assets.retention.policy import Policy
+    from ml_assets.target import Target
 
     unknown = [name for name in only or [] if name not in set(Place)]
     if unknown:
@@ -84,9 +84,8 @@ def _gc(
         service_images=not service_images,
         grace=timedelta(hours=grace),
     )
-    chosen = settings()
-    with open_instance(chosen) as instance:
-        collector = Collector(instance, content_store(chosen), model_registry(chosen), registry_client(chosen), warn)
+    with Target.from_environment(warn) as target:
+        collector = Collector(target.instance, target.store, target.model_registry, target.registry_client, target.note)
         plan = collector.plan(policy, places, orphans=orphans)
         _warn_of(plan)
         say(as_json, _described(plan), _payload(plan, applied=apply))

@@ -1,15 +1,13 @@
 """How people name the model to be served."""
 
-import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
 from ml_assets.resources.errors import SettingsError
-from ml_assets.resources.identity import Digest
+from ml_assets.resources.identity import Digest, ModelUri
 
 __all__ = ["ModelIdentity", "ModelReference"]
-
-_REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 
 
 @dataclass(frozen=True)
@@ -33,9 +31,9 @@ class ModelReference:
         Raises:
             SettingsError: it is none of these.
         """
-        registered = _REGISTERED.fullmatch(text)
-        if registered:
-            return cls(registered["name"], registered["version"], registered["alias"])
+        with suppress(ValueError):
+            model = ModelUri.parse(text)
+            return cls(model.name, model.version, model.alias)
         path, mark, digest = text.removeprefix("file:").partition("#")
         try:
             if text.startswith("file:") and path:
@@ -59,7 +57,7 @@ class ModelReference:
             return f"file:{self.directory}" + (f"#{self.digest}" if self.digest else "")
         if self.name is None:
             return str(self.digest)
-        return f"models:/{self.name}" + (f"/{self.version}" if self.version else f"@{self.alias}")
+        return str(ModelUri(self.name, self.version, self.alias))
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class ModelIdentity:
     @property
     def traced_by(self) -> str:
         """What ``ml-assets trace`` finds it by: ``models:/name/version``, or the data version where it has none."""
-        return f"models:/{self.registered_name}/{self.version}" if self.registered_name else str(self.digest)
+        return str(ModelUri(self.registered_name, self.version) if self.registered_name else self.digest)
 
 
 def _directory_digest(text: str) -> Digest:

@@ -14,12 +14,12 @@ import socket
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ml_assets.resources.errors import ServingError, SettingsError
-from ml_assets.resources.identity import Digest
+from ml_assets.resources.identity import Digest, ModelUri
 from ml_assets.serving.ipc import Order, Readiness, read_status, write_status
 from ml_assets.serving.reference import ModelIdentity, ModelReference
 from ml_assets.serving.settings import ServeSettings, set_variables_of_libraries
@@ -280,14 +280,14 @@ class _Supervisor:
             again, waited = self._refused.get(found.version, (0.0, self._settings.poll_seconds))
             if time.monotonic() >= again and self._candidate is None:
                 self._refused = {found.version: (time.monotonic() + 2 * waited, min(2 * waited, 600.0))}
-                await self._start(f"models:/{found.name}/{found.version}")
+                await self._start(str(ModelUri(found.name, found.version)))
 
     def _wanted(self) -> str:
         """The version that served last, whatever the alias has come to mean since; before that, what was asked for."""
         served = self._served.identity if self._served is not None else None
         if self._reference.alias is None or served is None:
             return str(self._reference)
-        return f"models:/{self._reference.name}/{served.version}"
+        return str(replace(self._reference, version=served.version, alias=None))
 
     def _say(self, detail: str | None = None) -> None:
         self._detail = detail

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
 from ml_assets.resources.errors import ModelUnavailable, SettingsError
-from ml_assets.resources.identity import Digest
+from ml_assets.resources.identity import Digest, ModelUri
 from ml_assets.resources.tracking.tags import RunTags
 from ml_assets.serving.model_files import LISTING, Content, cached, read_directory, verified_files
 from ml_assets.serving.reference import ModelIdentity, ModelReference
@@ -44,7 +44,7 @@ def resolve(reference: ModelReference, settings: ServeSettings) -> ModelIdentity
         found = server.version_of_alias(reference.name, reference.alias)
     else:
         found = server.version(reference.name, reference.version or "")
-    version = f"models:/{found['name']}/{found['version']}"
+    version = ModelUri(found["name"], str(found["version"]))
     tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
     try:
         digest = Digest.parse(tags[RunTags.DATA_VERSION])
@@ -138,7 +138,7 @@ class TrackingServer:
             except ModelUnavailable as error:
                 problem = problem or error
         raise ModelUnavailable(
-            f"models:/{identity.name}/{identity.version} has no {LISTING} that could be fetched: {problem}",
+            f"{ModelUri(identity.name, identity.version)} has no {LISTING} that could be fetched: {problem}",
             next_step="materialize the model with a version of ml-assets that exports models to ONNX",
         ) from problem
 

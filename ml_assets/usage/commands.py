@@ -58,7 +58,7 @@ def _usage(
     a machine; a month is 30 days like the period shown. Published every day,
     by cron or the like, the cost of a month becomes a plot.
     """
-    from ml_assets.definitions import open_instance, settings
+    from ml_assets.target import Target
     from ml_assets.usage.history import read_history
     from ml_assets.usage.rendering import render_usage, usage_metadata, usage_to_json
     from ml_assets.usage.summary import summarize
@@ -66,11 +66,11 @@ def _usage(
     now = datetime.now(UTC)
     begin = since.replace(tzinfo=UTC) if since else now - timedelta(days=_DAYS)
     period = f"since {begin:%Y-%m-%d %H:%M} UTC"
-    with open_instance(settings()) as instance:
-        found = summarize(read_history(instance, assets or [], begin, last), begin, now)
+    with Target.from_environment() as target:
+        found = summarize(read_history(target.instance, assets or [], begin, last), begin, now)
         if publish:
             event = dg.AssetMaterialization(_ASSET, metadata=usage_metadata(found, period))
-            instance.report_runless_asset_event(event)
+            target.instance.report_runless_asset_event(event)
     say(
         as_json,
         render_usage(found, period),

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ml_assets.resources.errors import UnknownReference
+from ml_assets.resources.identity import ModelUri
 from ml_assets.resources.tracking.store import open_store, tracking_errors
 
-__all__ = ["ModelRegistry", "ModelVersion", "model_name"]
+__all__ = ["ModelRegistry", "ModelVersion"]
 
 _PAGE: Final = 1000
 
@@ -52,18 +53,20 @@ class ModelRegistry:
         for each in listed:
             aliases = known.get(each.name, {}).items()
             mine = tuple(sorted(alias for alias, number in aliases if str(number) == str(each.version)))
-            found.append(ModelVersion(f"models:/{each.name}/{each.version}", mine, each.run_id or None))
+            found.append(ModelVersion(str(ModelUri(each.name, str(each.version))), mine, each.run_id or None))
         return found
 
     def run_of(self, version: str) -> str | None:
         """The MLflow run that logged what a version, ``models:/name/version``, is of; None where nobody knows it.
 
         Raises:
+            ValueError: the text names no version.
             TrackingError: the server does not answer, or refuses.
         """
+        named = ModelUri.parse(version)
         client, _ = open_store(self.uri, self.experiment, None)
         with tracking_errors(self.uri):
-            found = _unless_missing(lambda: client.get_model_version(model_name(version), version.rpartition("/")[2]))
+            found = _unless_missing(lambda: client.get_model_version(named.name, named.version))
         return found.run_id or None if found is not None else None
 
     def version(self, name: str, alias: str) -> str:
@@ -80,17 +83,12 @@ class ModelRegistry:
             raise UnknownReference(f"MLflow knows no registered model {name!r}", next_step="check its spelling")
         found: dict[str, str] = model.aliases
         if alias not in found:
-            known = ", ".join(f"models:/{name}@{other}" for other in sorted(found)) or "it has none"
+            known = ", ".join(str(ModelUri(name, alias=other)) for other in sorted(found)) or "it has none"
             raise UnknownReference(
                 f"no version of the registered model {name} has the alias {alias!r}",
                 next_step=f"take one of its aliases ({known}), or a version: models:/{name}/VERSION",
             )
-        return f"models:/{name}/{found[alias]}"
-
-
-def model_name(model_version: str) -> str:
-    """The name in ``models:/name/version``."""
-    return model_version.removeprefix("models:/").rpartition("/")[0]
+        return str(ModelUri(name, str(found[alias])))
 
 
 def _unless_missing(ask: Callable[[], Any]) -> Any:

@@ -6,9 +6,9 @@ import dagster as dg
 import pandas as pd
 
 from ml_assets.datasets import dataset
-from ml_assets.definitions import on_target, settings
 from ml_assets.flight_delays.definitions import flight_delays
 from ml_assets.models import TrainedModel, model
+from ml_assets.target import on_target
 from tests.bench.plain_steps import trained
 
 ROWS = 10_000
@@ -41,4 +41,4 @@ def fitted(context: dg.AssetExecutionContext, table: pd.DataFrame) -> TrainedMod
 @dg.definitions
 def defs() -> dg.Definitions:
     own = dg.Definitions(assets=[table, empty, fitted])
-    return on_target(dg.Definitions.merge(flight_delays(), own), settings())
+    return on_target(dg.Definitions.merge(flight_delays(), own))

@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from ml_assets.definitions import on_target, settings
 from ml_assets.images import container_image
+from ml_assets.target import on_target
 
 small_image = container_image("small", dockerfile="tests/cluster/Dockerfile.small", sources=("LICENSE",))
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    return on_target(dg.Definitions(assets=[small_image]), settings())
+    return on_target(dg.Definitions(assets=[small_image]))

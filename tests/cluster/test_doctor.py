@@ -12,6 +12,7 @@ import pytest
 from ml_assets.doctor.checks import checks_of
 from ml_assets.doctor.runner import Finding, Verdict, examine
 from ml_assets.resources.settings import Settings, load_settings
+from ml_assets.target import Target
 from tests.cluster.deployment import kubectl
 from tests.containers.deployment import PROJECT
 from tests.containers.ground import Ground
@@ -37,8 +38,8 @@ def settings(namespace: str, **more: str) -> Settings:
     return load_settings(variables, PROJECT)
 
 
-def found(chosen: Settings) -> list[Finding]:
-    return examine([each for each in checks_of(chosen) if each.name in CLUSTER], seconds=60)
+def found(settings: Settings) -> list[Finding]:
+    return examine([each for each in checks_of(Target(settings)) if each.name in CLUSTER], seconds=60)
 
 
 def test_a_cluster_that_is_in_order_has_no_fault(namespace: str) -> None:

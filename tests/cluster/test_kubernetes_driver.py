@@ -11,10 +11,10 @@ from uuid import uuid4
 
 import pytest
 
-from ml_assets.definitions import image_builder
 from ml_assets.resources.errors import EngineUnreachable, ImageError
 from ml_assets.resources.image_builders.interface import BuiltImage, ImageBuilder
 from ml_assets.resources.settings import load_settings
+from ml_assets.target import Target
 from tests.cluster.deployment import kubectl
 from tests.containers.buildkitd_image import buildkitd_image
 from tests.containers.deployment import PROJECT
@@ -59,7 +59,7 @@ def make_builder(cluster: Ground, project: Project, builder_name: str) -> MakeBu
             "NETWORK": "host",
         }
         variables = {f"ML_ASSETS__IMAGES__{name}": value for name, value in chosen.items()}
-        return image_builder(load_settings({"ML_ASSETS_TARGET": "kubernetes", **variables}, project.root))
+        return Target(load_settings({"ML_ASSETS_TARGET": "kubernetes", **variables}, project.root)).image_builder
 
     return make
 

@@ -6,8 +6,8 @@ import dagster as dg
 import pandas as pd
 
 from ml_assets.datasets import dataset
-from ml_assets.definitions import on_target, settings
 from ml_assets.models import TrainedModel, model
+from ml_assets.target import on_target
 
 letters = dg.StaticPartitionsDefinition(["a", "b"])
 
@@ -29,7 +29,7 @@ def line(numbers: pd.DataFrame) -> TrainedModel:
 
 def then() -> dg.Definitions:
     """The definitions that the model was made with."""
-    return on_target(dg.Definitions(assets=[numbers, line]), settings())
+    return on_target(dg.Definitions(assets=[numbers, line]))
 
 
 @dg.definitions
@@ -38,4 +38,4 @@ def defs() -> dg.Definitions:
         return then()
     from tests.containers.reproduced_now import figures, line
 
-    return on_target(dg.Definitions(assets=[figures, line]), settings())
+    return on_target(dg.Definitions(assets=[figures, line]))

@@ -11,8 +11,8 @@ import pandas as pd
 
 from ml_assets.containers import runs_in
 from ml_assets.datasets import dataset
-from ml_assets.definitions import on_target, settings
 from ml_assets.features import feature_set
+from ml_assets.target import on_target
 
 days = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-07-20")
 MEBIBYTES = 2**20
@@ -169,4 +169,4 @@ def defs() -> dg.Definitions:
         assets=[value for value in globals().values() if isinstance(value, dg.AssetsDefinition)],
         jobs=[dg.define_asset_job("partitions", selection=["numbers"])],
     )
-    return on_target(own, settings())
+    return on_target(own)

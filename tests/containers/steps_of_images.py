@@ -4,9 +4,9 @@ import dagster as dg
 import pandas as pd
 
 from ml_assets.datasets import dataset
-from ml_assets.definitions import on_target, settings
 from ml_assets.features import feature_set
 from ml_assets.images import container_image
+from ml_assets.target import on_target
 
 SOURCES = ("tests",)
 
@@ -36,4 +36,4 @@ def letters(numbers: pd.DataFrame) -> pd.DataFrame:
 @dg.definitions
 def defs() -> dg.Definitions:
     """Everything above, on the target that the environment names."""
-    return on_target(dg.Definitions(assets=[left_image, right_image, numbers, doubled, letters]), settings())
+    return on_target(dg.Definitions(assets=[left_image, right_image, numbers, doubled, letters]))

@@ -5,8 +5,8 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from ml_assets.definitions import image_builder
 from ml_assets.resources.settings import load_settings
+from ml_assets.target import Target
 from tests.containers.ground import Ground
 from tests.containers.small_project import Project
 from tests.containers.train_image import image_variables
@@ -27,11 +27,11 @@ def test_image_is_built_for_every_platform_of_the_settings(project: Project, gro
         "ML_ASSETS__IMAGES__ENDPOINT": buildkitd,
         "ML_ASSETS__IMAGES__PLATFORMS": str(PLATFORMS),
     }
-    chosen = load_settings(variables, project.root)
+    target = Target(load_settings(variables, project.root))
     try:
-        built = image_builder(chosen).build(replace(project.spec, bases={}), print)
+        built = target.image_builder.build(replace(project.spec, bases={}), print)
     finally:
-        subprocess.run(["docker", "buildx", "rm", str(chosen.images.buildx)], capture_output=True, check=False)
+        subprocess.run(["docker", "buildx", "rm", str(target.settings.images.buildx)], capture_output=True, check=False)
     assert built.image is not None
     published = project.client.find(f"{built.image.registry}/{built.image.repository}@{built.index_digest}")
     assert published is not None

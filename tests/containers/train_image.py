@@ -54,9 +54,9 @@ def train_build(ground: Ground, folder: Path) -> Callable[[], BuiltImage]:
 
 def project_build(ground: Ground, folder: Path, spec: ImageSpec) -> Callable[[], BuiltImage]:
     """What builds an image of a copy of this checkout; see `train_build`."""
-    from ml_assets.definitions import image_builder, registry_client
     from ml_assets.resources.image_builders.base_images import LOCK_FILE, update_base_images
     from ml_assets.resources.settings import load_settings
+    from ml_assets.target import Target
 
     for name in (*_FILES, *(file.name for file in PROJECT.glob("Dockerfile.*"))):
         shutil.copy(PROJECT / name, folder)
@@ -65,9 +65,9 @@ def project_build(ground: Ground, folder: Path, spec: ImageSpec) -> Callable[[],
     repository, tag = ground.base_image.split("/", 1)[1].rsplit(":", 1)
     lock = {"schema_version": 1, "images": {"python": {"repository": repository, "tag": tag, "answer": None}}}
     (folder / LOCK_FILE).write_text(json.dumps(lock))
-    chosen = load_settings({"ML_ASSETS_TARGET": "docker", **image_variables(ground)}, folder)
-    update_base_images(folder / LOCK_FILE, ground.base_image.split("/", 1)[0], registry_client(chosen))
-    builder = image_builder(chosen)
+    target = Target(load_settings({"ML_ASSETS_TARGET": "docker", **image_variables(ground)}, folder))
+    update_base_images(folder / LOCK_FILE, ground.base_image.split("/", 1)[0], target.registry_client)
+    builder = target.image_builder
     return lambda: builder.build(spec, print)
 
 

@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from ml_assets.datasets import dataset
-from ml_assets.definitions import resources_for, settings
+from ml_assets.target import Target
 
 
 @dataset()
@@ -26,5 +26,5 @@ def failing() -> None:
 @dg.definitions
 def defs() -> dg.Definitions:
     return dg.Definitions(
-        assets=[numbers, failing], resources=resources_for(settings()), executor=dg.in_process_executor
+        assets=[numbers, failing], resources=Target.from_environment().resources, executor=dg.in_process_executor
     )

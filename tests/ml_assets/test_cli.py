@@ -19,7 +19,6 @@ from mlflow import MlflowClient
 from ml_assets import cli
 from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.datasets import dataset
-from ml_assets.definitions import open_instance, resources_for, settings
 from ml_assets.features import feature_set
 from ml_assets.images import container_image
 from ml_assets.models import TrainedModel, model
@@ -27,6 +26,7 @@ from ml_assets.resources.identity import Digest
 from ml_assets.resources.image_builders.base_images import LOCK_FILE
 from ml_assets.resources.models.flavors import load_model
 from ml_assets.resources.provenance import RECORD_METADATA, SCHEMA_VERSION
+from ml_assets.target import Target
 from tests.oci_registry import OciRegistry
 
 PROGRAM = Path(sys.prefix) / "bin" / "ml-assets"
@@ -42,14 +42,14 @@ def flights(context: dg.AssetExecutionContext) -> pd.DataFrame:
 
 @dataset()
 def notes() -> Path:
-    file = Path(settings().home).parent / "notes.txt"
+    file = Path(Target.from_environment().settings.home).parent / "notes.txt"
     file.write_text("notes")
     return file
 
 
 @dataset()
 def noted() -> Path:
-    return Path(settings().home).parent / "new.txt"
+    return Path(Target.from_environment().settings.home).parent / "new.txt"
 
 
 @feature_set(key_prefix="tables", image=train_image)
@@ -104,12 +104,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         patch.setenv("ML_ASSETS__MLFLOW__TRACKING_URI", f"sqlite:///{folder}/mlflow/mlflow.db")
         patch.setenv("ML_ASSETS__MLFLOW__ARTIFACT_LOCATION", str(folder / "mlflow" / "artifacts"))
         patch.setenv("COLUMNS", "200")
-        with open_instance(settings()) as instance:
-            yield _materialized(folder, instance)
+        with Target.from_environment() as target:
+            yield _materialized(folder, target)
 
 
-def _materialized(folder: Path, instance: dg.DagsterInstance) -> Home:
-    resources, versions = resources_for(settings()), {}
+def _materialized(folder: Path, target: Target) -> Home:
+    instance, resources, versions = target.instance, target.resources, {}
     for partition in parts.get_partition_keys():
         result = dg.materialize([flights], partition_key=partition, instance=instance, resources=resources)
         versions[f"flights@{partition}"] = _version(result, "flights")
@@ -396,11 +396,11 @@ def test_gc_says_what_would_go_and_asks_before_it_does(home: Home, run: Run) -> 
 
 def test_gc_deletes_what_was_replaced_and_whoever_asks_is_told(home: Home, run: Run, tmp_path: Path) -> None:
     before = home.versions["notes"]
-    with open_instance(settings()) as instance:
+    with Target.from_environment() as target:
         (home.folder / "new.txt").write_text("newer notes")
-        dg.materialize([noted], instance=instance, resources=resources_for(settings()))
+        dg.materialize([noted], instance=target.instance, resources=target.resources)
         (home.folder / "new.txt").write_text("newest notes")
-        dg.materialize([noted], instance=instance, resources=resources_for(settings()))
+        dg.materialize([noted], instance=target.instance, resources=target.resources)
     choice = ("gc", "--keep-last", "1", "--grace", "0", "--only", "data", "--only", "cache", "--apply")
     refused = run(*choice)
     assert refused.code == 1
@@ -486,13 +486,13 @@ def test_what_cannot_be_found_is_told_in_one_line(run: Run, arguments: list[str]
 def other_home(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     """A home with two versions whose digests begin alike, and a record of a later version of this project."""
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    with open_instance(settings()) as instance:
+    with Target.from_environment() as target:
         for asset, digits in {"first": "abcdef1", "second": "abcdef2"}.items():
             tags = {"dagster/data_version": f"md5:{digits:0<32}"}
-            instance.report_runless_asset_event(dg.AssetMaterialization(asset, tags=tags))
-        later = dg.MetadataValue.json({"schema_version": SCHEMA_VERSION + 1})
-        instance.report_runless_asset_event(dg.AssetMaterialization("later", metadata={RECORD_METADATA: later}))
-        yield instance
+            target.instance.report_runless_asset_event(dg.AssetMaterialization(asset, tags=tags))
+        later = {RECORD_METADATA: dg.MetadataValue.json({"schema_version": SCHEMA_VERSION + 1})}
+        target.instance.report_runless_asset_event(dg.AssetMaterialization("later", metadata=later))
+        yield target.instance
 
 
 @pytest.mark.parametrize("command", ["trace", "impact"])
@@ -695,11 +695,11 @@ def test_usage_is_told_of_all_assets_or_those_that_are_named(home: Home, run: Ru
     assert "notes" not in named.out
     assert run("usage", "--since", "2999-01-01").out == "nothing was measured since 2999-01-01 00:00 UTC\n"
     assert run("usage", "--publish").code == 0
-    with open_instance(settings()) as instance:
-        (published,) = instance.fetch_materializations(dg.AssetKey("usage"), limit=5).records
+    with Target.from_environment() as target:
+        (published,) = target.instance.fetch_materializations(dg.AssetKey("usage"), limit=5).records
         assert published.asset_materialization is not None
         assert "| flights | 2 |" in str(published.asset_materialization.metadata["usage"].value)
-        instance.wipe_assets([dg.AssetKey("usage")])
+        target.instance.wipe_assets([dg.AssetKey("usage")])
     unknown = run("usage", "flight")
     assert (unknown.code, unknown.out) == (2, "")
     assert "did you mean flights?" in unknown.err

@@ -11,10 +11,10 @@ import pytest
 from dagster._core.workspace.load_target import ModuleTarget
 
 from ml_assets.artifacts.io_manager import STORAGE_KEY
-from ml_assets.definitions import settings
 from ml_assets.resources.identity import Digest
 from ml_assets.resources.machine.process_identity import ProcessIdentity
 from ml_assets.resources.provenance import ProvenanceRecord, RunTags, record_of
+from ml_assets.target import Target
 from tests.dagster_daemon import PROJECT, Daemons, daemons, own_settings
 from tests.graphql import LAUNCH, TERMINATE
 from tests.ml_assets.waiting_assets import FIRST_ATTEMPT_FAILS, defs, retried_model, waiting_model
@@ -64,9 +64,9 @@ def mlflow_runs(run: str) -> list[Any]:
     """MLflow's runs of a Dagster run, by attempt."""
     from mlflow import MlflowClient
 
-    chosen = settings()
-    client = MlflowClient(tracking_uri=chosen.location(chosen.mlflow.tracking_uri))
-    experiment = client.get_experiment_by_name(chosen.mlflow.experiment)
+    settings = Target.from_environment().settings
+    client = MlflowClient(tracking_uri=settings.location(settings.mlflow.tracking_uri))
+    experiment = client.get_experiment_by_name(settings.mlflow.experiment)
     found = client.search_runs([experiment.experiment_id], f"tags.`{RunTags.DAGSTER_RUN}` = '{run}'")
     return sorted(found, key=lambda one: int(one.data.tags[RunTags.ATTEMPT]))
 
@@ -77,8 +77,8 @@ def mlflow_statuses(run: str) -> list[str]:
 
 def stored() -> set[Path]:
     """Every file of the remote."""
-    chosen = settings()
-    return {file for file in Path(chosen.location(chosen.dvc.remote)).rglob("*") if file.is_file()}
+    settings = Target.from_environment().settings
+    return {file for file in Path(settings.location(settings.dvc.remote)).rglob("*") if file.is_file()}
 
 
 def recorded(started: Daemons, run: str) -> ProvenanceRecord:

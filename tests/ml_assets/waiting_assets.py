@@ -6,9 +6,9 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
-from ml_assets.definitions import resources_for, settings
 from ml_assets.models import TrainedModel, model
 from ml_assets.sensors import close_abandoned_runs
+from ml_assets.target import Target
 
 FIRST_ATTEMPT_FAILS = "the first attempt always fails"
 _DEADLINE_SECONDS = 120
@@ -39,10 +39,10 @@ def retried_model(context: dg.AssetExecutionContext) -> TrainedModel:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    forked = {"forkserver": {"preload_modules": ["ml_assets.definitions", "mlflow"]}}
+    forked = {"forkserver": {"preload_modules": ["ml_assets.target", "mlflow"]}}
     return dg.Definitions(
         assets=[waiting_model, retried_model],
-        resources=resources_for(settings()),
+        resources=Target.from_environment().resources,
         sensors=[close_abandoned_runs],
         executor=dg.multiprocess_executor.configured({"start_method": forked}),
     )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_assets.resources.identity import AssetPartition, Digest, ImageReference
+from ml_assets.resources.identity import AssetPartition, Digest, ImageReference, ModelUri
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -99,3 +99,42 @@ def test_asset_partition_is_written_as_it_is_read(text: str, expected: AssetPart
 def test_what_names_no_asset_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="key or key@partition"):
         AssetPartition.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("models:/flight-delay/12", ModelUri("flight-delay", version="12")),
+        ("models:/a b/12", ModelUri("a b", version="12")),
+        ("models:/flight delay@champion", ModelUri("flight delay", alias="champion")),
+        ("models:/a@b/3", ModelUri("a@b", version="3")),
+    ],
+)
+def test_model_uri_is_written_as_it_is_read(text: str, expected: ModelUri) -> None:
+    assert ModelUri.parse(text) == expected
+    assert str(expected) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "delay/1",
+        "models:/delay",
+        "models:/delay/latest",
+        "models:/a/b/3",
+        "models:/@a",
+        "models:/a@",
+        "models:/a@b@c",
+    ],
+)
+def test_what_names_no_registered_version_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="written models:/name/version or models:/name@alias"):
+        ModelUri.parse(text)
+
+
+def test_model_uri_has_a_version_or_an_alias() -> None:
+    with pytest.raises(ValueError, match="a version or an alias"):
+        ModelUri("delay")
+    with pytest.raises(ValueError, match="a version or an alias"):
+        ModelUri("delay", "1", "champion")

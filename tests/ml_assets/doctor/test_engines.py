@@ -6,29 +6,30 @@ import pytest
 
 from ml_assets.doctor.checks import checks_of
 from ml_assets.doctor.runner import Check, Verdict, examine
-from ml_assets.resources.settings import Settings, load_settings
+from ml_assets.resources.settings import load_settings
+from ml_assets.target import Target
 from tests.ports import free_port
 
 PROJECT = Path(__file__).parents[3]
 
 
-def check(settings: Settings, name: str) -> Check:
-    (found,) = [each for each in checks_of(settings) if each.name == name]
+def check(target: Target, name: str) -> Check:
+    (found,) = [each for each in checks_of(target) if each.name == name]
     return found
 
 
 def test_a_docker_engine_that_does_not_answer_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{free_port()}")
-    (found,) = examine([check(load_settings({"ML_ASSETS_TARGET": "docker"}, PROJECT), "docker")], seconds=60)
+    (found,) = examine([check(Target(load_settings({"ML_ASSETS_TARGET": "docker"}, PROJECT)), "docker")], seconds=60)
     assert (found.verdict, found.next_step) == (
         Verdict.FAULT,
         "start it, or set DOCKER_HOST and mount its socket into the run worker",
     )
 
 
-def on_cluster(kubeconfig: Path) -> Settings:
+def on_cluster(kubeconfig: Path) -> Target:
     variables = {"ML_ASSETS_TARGET": "kubernetes", "ML_ASSETS__CONTAINERS__KUBECONFIG": str(kubeconfig)}
-    return load_settings(variables, PROJECT)
+    return Target(load_settings(variables, PROJECT))
 
 
 @pytest.mark.parametrize("name", ["cluster", "rights", "references", "pools"])

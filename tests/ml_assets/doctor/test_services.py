@@ -9,40 +9,44 @@ from typing import Any
 
 from ml_assets.doctor import services
 from ml_assets.doctor.runner import Check, Finding, Verdict, examine
-from ml_assets.resources.settings import Settings, load_settings
+from ml_assets.resources.settings import load_settings
+from ml_assets.target import Target
 from tests.conftest import require_program
 from tests.oci_registry import OciRegistry
 from tests.ports import free_port
 
 PROJECT = Path(__file__).parents[3]
+OF_TARGETS = (services.content, services.database, services.registry)
+"""Checks of what the target makes; the others look at settings."""
 
 
-def chosen(folder: Path, **overrides: str) -> Settings:
+def target_in(folder: Path, **overrides: str) -> Target:
     given = {
         "DAGSTER_HOME": str(folder / "dagster"),
         "ML_ASSETS__DVC__REMOTE": str(folder / "remote"),
         "ML_ASSETS__DVC__CACHE": str(folder / "cache"),
         "ML_ASSETS__MLFLOW__TRACKING_URI": f"sqlite:///{folder}/mlflow/mlflow.db",
     }
-    return load_settings({**given, **overrides}, PROJECT)
+    return Target(load_settings({**given, **overrides}, PROJECT))
 
 
-def verdicts(look: Any, settings: Settings) -> list[Finding]:
-    return examine([Check("it", lambda: look(settings))], seconds=60)
+def verdicts(look: Any, target: Target) -> list[Finding]:
+    subject = target if look in OF_TARGETS else target.settings
+    return examine([Check("it", lambda: look(subject))], seconds=60)
 
 
-def worst(look: Any, settings: Settings) -> Finding:
-    return max(verdicts(look, settings), key=lambda each: list(Verdict).index(each.verdict))
+def worst(look: Any, target: Target) -> Finding:
+    return max(verdicts(look, target), key=lambda each: list(Verdict).index(each.verdict))
 
 
 def test_a_new_home_has_a_database_that_answers(tmp_path: Path) -> None:
-    (found,) = verdicts(services.database, chosen(tmp_path))
+    (found,) = verdicts(services.database, target_in(tmp_path))
     assert found.what == f"Dagster's database answers ({tmp_path}/dagster, 0 runs)"
 
 
 def test_a_home_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "dagster").write_text("a file")
-    found = worst(services.database, chosen(tmp_path))
+    found = worst(services.database, target_in(tmp_path))
     assert found.verdict is Verdict.FAULT
     assert "cannot be used" in found.what
 
@@ -52,8 +56,8 @@ def test_a_database_that_does_not_answer_is_a_fault_that_says_why(tmp_path: Path
     home.mkdir()
     url = f"postgresql://a:b@127.0.0.1:{free_port()}/x"
     (home / "dagster.yaml").write_text(f"storage: {{postgres: {{postgres_url: '{url}'}}}}\n")
-    settings = chosen(tmp_path)
-    check = Check("database", lambda: services.database(settings), needs=("dagster_postgres", "ml_assets.definitions"))
+    target = target_in(tmp_path)
+    check = Check("database", lambda: services.database(target), needs=("dagster_postgres",))
     (found,) = examine([check], seconds=3)
     assert found.verdict is Verdict.FAULT
     assert "Connection refused" in found.what
@@ -62,40 +66,40 @@ def test_a_database_that_does_not_answer_is_a_fault_that_says_why(tmp_path: Path
 def test_a_remote_is_written_read_and_left_as_it_was(tmp_path: Path) -> None:
     remote = tmp_path / "remote"
     remote.mkdir()
-    found = verdicts(services.content, chosen(tmp_path))
+    found = verdicts(services.content, target_in(tmp_path))
     assert [each.verdict for each in found] == [Verdict.OK, Verdict.OK]
     assert found[1].what == f"the DVC remote {remote} takes, gives and deletes"
     assert [file for file in remote.rglob("*") if file.is_file()] == []
 
 
 def test_a_remote_that_is_not_there_yet_is_told_and_not_made(tmp_path: Path) -> None:
-    assert worst(services.content, chosen(tmp_path)).verdict is Verdict.WARNING
+    assert worst(services.content, target_in(tmp_path)).verdict is Verdict.WARNING
     assert not (tmp_path / "remote").exists()
 
 
 def test_a_remote_or_cache_that_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "remote").write_text("a file")
-    assert worst(services.content, chosen(tmp_path)).verdict is Verdict.FAULT
+    assert worst(services.content, target_in(tmp_path)).verdict is Verdict.FAULT
     (tmp_path / "remote").unlink()
-    cache = worst(services.content, chosen(tmp_path, ML_ASSETS__DVC__CACHE="/proc/cache"))
+    cache = worst(services.content, target_in(tmp_path, ML_ASSETS__DVC__CACHE="/proc/cache"))
     assert cache.what.startswith("the content cache /proc/cache cannot be written")
 
 
 def test_a_remote_server_that_does_not_answer_is_a_fault(tmp_path: Path) -> None:
-    settings = chosen(
+    target = target_in(
         tmp_path,
         ML_ASSETS__DVC__REMOTE="s3://bucket/content",
         ML_ASSETS__DVC__OPTIONS=(
             f'{{ endpointurl = "http://127.0.0.1:{free_port()}", access_key_id = "a", secret_access_key = "b" }}'
         ),
     )
-    found = worst(services.content, settings)
+    found = worst(services.content, target)
     assert (found.verdict, "s3://bucket/content" in found.what) == (Verdict.FAULT, True)
 
 
 def test_an_mlflow_server_that_does_not_answer_is_a_fault(tmp_path: Path) -> None:
-    settings = chosen(tmp_path, ML_ASSETS__MLFLOW__TRACKING_URI=f"http://127.0.0.1:{free_port()}")
-    found = worst(services.tracking, settings)
+    target = target_in(tmp_path, ML_ASSETS__MLFLOW__TRACKING_URI=f"http://127.0.0.1:{free_port()}")
+    found = worst(services.tracking, target)
     assert found.verdict is Verdict.FAULT
     assert found.next_step == "start the server, or correct mlflow.tracking_uri, and run again"
 
@@ -121,13 +125,13 @@ def answering(version: str) -> Iterator[str]:
 
 def test_an_mlflow_server_of_another_version_is_told(tmp_path: Path) -> None:
     with answering("1.2.3") as address:
-        found = worst(services.tracking, chosen(tmp_path, ML_ASSETS__MLFLOW__TRACKING_URI=address))
+        found = worst(services.tracking, target_in(tmp_path, ML_ASSETS__MLFLOW__TRACKING_URI=address))
     assert found.verdict is Verdict.WARNING
     assert "has version 1.2.3, and the client" in found.what
 
 
-def buildkit(folder: Path, registry: str) -> Settings:
-    return chosen(folder, ML_ASSETS__IMAGES__BUILDER="buildkit", ML_ASSETS__IMAGES__REGISTRY=registry)
+def buildkit(folder: Path, registry: str) -> Target:
+    return target_in(folder, ML_ASSETS__IMAGES__BUILDER="buildkit", ML_ASSETS__IMAGES__REGISTRY=registry)
 
 
 def test_a_registry_gives_and_takes_and_keeps_nothing_of_the_question(
@@ -152,10 +156,10 @@ def test_a_registry_that_does_not_answer_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_packages_are_compared_with_the_lock(tmp_path: Path) -> None:
-    assert worst(services.packages, chosen(tmp_path)).verdict is Verdict.OK
-    settings = chosen(tmp_path).model_copy(update={"root": tmp_path})
-    assert worst(services.packages, settings).what.startswith("there is no ")
+    assert worst(services.packages, target_in(tmp_path)).verdict is Verdict.OK
+    target = Target(target_in(tmp_path).settings.model_copy(update={"root": tmp_path}))
+    assert worst(services.packages, target).what.startswith("there is no ")
     (tmp_path / "uv.lock").write_text('[[package]]\nname = "dagster"\nversion = "0.1"\n')
-    found = worst(services.packages, settings)
+    found = worst(services.packages, target)
     assert found.verdict is Verdict.WARNING
     assert "(locked 0.1)" in found.what

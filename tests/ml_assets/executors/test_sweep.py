@@ -9,9 +9,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ml_assets import cli, definitions
+from ml_assets import cli
 from ml_assets.executors.engine import ContainerState
 from ml_assets.executors.sweep import SweepOutcome, find_leftovers, sweep
+from ml_assets.target import Target
 from tests.ml_assets.executors.leftover_engine import LeftoverEngine
 
 CANCELED, FAILURE, SUCCESS = dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
@@ -48,7 +49,7 @@ def command(
     """Runs the program's entry point in this process, with that engine: status, output, errors."""
     monkeypatch.delenv("ML_ASSETS_TARGET", raising=False)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    monkeypatch.setattr(definitions, "engine", lambda chosen: engine)
+    monkeypatch.setattr(Target, "engine", engine)
     return command_of(monkeypatch, capsys)
 
 

@@ -71,7 +71,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-def chosen(**changes: Any) -> Settings:
+def settings_with(**changes: Any) -> Settings:
     said = GOOD | changes
     needed = {"home": "h", "dvc": {"remote": "r", "cache": "c"}, "mlflow": {"tracking_uri": "t"}}
     return Settings.model_validate({"target": "docker", "root": Path("/"), **needed, **said})
@@ -89,21 +89,21 @@ def complaint(settings: Settings, found: dg.Definitions | None = None) -> str:
 
 
 def test_what_fits_together_is_accepted() -> None:
-    check_placements(definitions(), chosen())
-    check_placements(definitions(), chosen(placement={"model": {"image": PINNED, "pool": "gpu", "cpus": 2}}))
+    check_placements(definitions(), settings_with())
+    check_placements(definitions(), settings_with(placement={"model": {"image": PINNED, "pool": "gpu", "cpus": 2}}))
 
 
 def test_external_assets_need_no_place() -> None:
     external = dg.Definitions(assets=[dg.AssetSpec("elsewhere"), train_image, model])
-    check_placements(external, chosen())
+    check_placements(external, settings_with())
 
 
 def test_plain_processes_need_no_pools() -> None:
-    check_placements(definitions(), chosen(containers={}, pools={}))
+    check_placements(definitions(), settings_with(containers={}, pools={}))
 
 
 def test_all_that_is_wrong_is_said_at_once_with_the_asset() -> None:
-    assert complaint(chosen(pools={"cpu": {}}), definitions(model)) == (
+    assert complaint(settings_with(pools={"cpu": {}}), definitions(model)) == (
         "model runs on pool 'gpu', and there is no such pool (there are cpu); "
         "model runs in 'images/train', and there is no such image asset; "
         "model:is_good runs on pool 'gpu', and there is no such pool (there are cpu); "
@@ -138,7 +138,7 @@ def test_all_that_is_wrong_is_said_at_once_with_the_asset() -> None:
     ],
 )
 def test_wrong_settings_are_named(changes: dict[str, Any], expected: str) -> None:
-    assert expected in complaint(chosen(**changes))
+    assert expected in complaint(settings_with(**changes))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_wrong_settings_are_named(changes: dict[str, Any], expected: str) -> Non
 )
 def test_placement_of_what_has_no_step_is_refused_with_what_may_be_meant(key: str, meant: str) -> None:
     with_more = definitions(train_image, model, plain, graphed, dg.AssetsDefinition(specs=[dg.AssetSpec("external")]))
-    found = complaint(chosen(placement={key: {"cpus": 2}}), with_more)
+    found = complaint(settings_with(placement={key: {"cpus": 2}}), with_more)
     assert found == f"placement.{key} is for no asset, check or op that there is{meant}"
 
 
@@ -168,4 +168,4 @@ def test_placement_of_whatever_has_a_step_is_accepted(key: str) -> None:
         schedules=[dg.ScheduleDefinition(job=scheduled, cron_schedule="@daily")],
         sensors=[sensing],
     )
-    check_placements(with_more, chosen(placement={key: {"cpus": 2}}))
+    check_placements(with_more, settings_with(placement={key: {"cpus": 2}}))

@@ -19,10 +19,10 @@ from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 from dagster._core.storage.tags import SCHEDULED_EXECUTION_TIME_TAG
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
-from ml_assets.definitions import open_instance, settings
 from ml_assets.flight_delays.definitions import JOB_NAME, ONE_AT_A_TIME, nightly_retraining
 from ml_assets.flight_delays.source import FlightSource, read_flights, read_weather
 from ml_assets.resources.provenance import LaunchKind, ProvenanceRecord, record_of
+from ml_assets.target import Target
 from tests.dagster_daemon import PROJECT, Daemons, daemons, overlaps, own_settings
 from tests.graphql import BACKFILL
 
@@ -256,10 +256,10 @@ def test_a_backfill_of_the_job_queues_month_by_month(nights: Daemons, landing: P
 
 def test_the_backfill_command_queues_month_by_month(landing: Path) -> None:
     command = [sys.executable, "-m", "dagster", "job", "backfill", "-w", "workspace.yaml", "-j", JOB_NAME]
-    with open_instance(settings()) as instance:
-        home = {**os.environ, "DAGSTER_HOME": instance.root_directory}
+    with Target.from_environment() as target:
+        home = {**os.environ, "DAGSTER_HOME": target.instance.root_directory}
         subprocess.run([*command, "--partitions", "2013-02-01,2013-01-01", "--noprompt"], env=home, check=True)
-        runs = instance.get_runs(ascending=True)
+        runs = target.instance.get_runs(ascending=True)
     assert [run.tags["dagster/partition"] for run in runs] == ["2013-01-01", "2013-02-01"]
     assert all(run.tags.items() >= ONE_AT_A_TIME.items() for run in runs)
 

@@ -30,7 +30,7 @@ FIRST = """
 import dagster as dg
 import pandas as pd
 from ml_assets.datasets import dataset
-from ml_assets.definitions import resources_for, settings
+from ml_assets.target import Target
 from ml_assets.features import feature_set
 from ml_assets.models import TrainedModel, model
 from pathlib import Path
@@ -50,7 +50,7 @@ def line(numbers: pd.DataFrame) -> TrainedModel:
 @feature_set(partitions_def=letters)
 def slow(numbers: pd.DataFrame) -> pd.DataFrame:
     import time
-    gate = Path(settings().home).parent / "gate"
+    gate = Path(Target.from_environment().settings.home).parent / "gate"
     if gate.exists():
         (gate / "waiting").touch()
         time.sleep(600)
@@ -58,14 +58,14 @@ def slow(numbers: pd.DataFrame) -> pd.DataFrame:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    return dg.Definitions(assets=[numbers, line, slow], resources=resources_for(settings()))
+    return dg.Definitions(assets=[numbers, line, slow], resources=Target.from_environment().resources)
 """
 # The input has another name and content, the model other partitions and another function.
 SECOND = """
 import dagster as dg
 import pandas as pd
 from ml_assets.datasets import dataset
-from ml_assets.definitions import resources_for, settings
+from ml_assets.target import Target
 from ml_assets.models import TrainedModel, model
 
 days = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-03")
@@ -82,20 +82,20 @@ def line(figures: pd.DataFrame) -> TrainedModel:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    return dg.Definitions(assets=[figures, line], resources=resources_for(settings()))
+    return dg.Definitions(assets=[figures, line], resources=Target.from_environment().resources)
 """
 MATERIALIZE = """
 import json, sys
 from pathlib import Path
 import dagster as dg
-from ml_assets.definitions import open_instance, settings
+from ml_assets.target import Target
 from project.definitions import defs
 note = Path("project/notes.txt")
-with open_instance(settings()) as instance:
+with Target.from_environment() as target:
     for partition, names, is_dirty in json.loads(sys.argv[1]):
         note.write_text("not committed") if is_dirty else note.unlink(missing_ok=True)
         defs().resolve_implicit_global_asset_job_def().execute_in_process(
-            asset_selection=[dg.AssetKey(name) for name in names], partition_key=partition, instance=instance
+            asset_selection=[dg.AssetKey(name) for name in names], partition_key=partition, instance=target.instance
         )
 note.unlink(missing_ok=True)
 """

@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 
 from ml_assets.resources.errors import TrackingError, UnknownReference
-from ml_assets.resources.tracking.model_registry import ModelRegistry, model_name
+from ml_assets.resources.tracking.model_registry import ModelRegistry
 from ml_assets.resources.tracking.store import open_store
 
 
@@ -66,8 +66,3 @@ def test_an_alias_that_nobody_carries_is_unknown(uri: str, client: MlflowClient)
 def test_a_server_that_does_not_answer_is_named() -> None:
     with pytest.raises(TrackingError, match=r"http://127.0.0.1:1 does not answer"):
         ModelRegistry("http://127.0.0.1:1", "tests").versions()
-
-
-@pytest.mark.parametrize(("version", "name"), [("models:/m/1", "m"), ("models:/a b/12", "a b")])
-def test_a_model_version_names_its_model(version: str, name: str) -> None:
-    assert model_name(version) == name

@@ -1,0 +1,291 @@
+"""The library's root: a target's settings choose implementations, and complete a project's definitions."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import dagster as dg
+
+from ml_assets.addresses import Addresses
+from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
+from ml_assets.executors.placement import PlacementRules
+from ml_assets.executors.validation import check_placements
+from ml_assets.images import with_build_keys
+from ml_assets.reproduction.job import reproduction_job
+from ml_assets.resources.alerts import Alerts
+from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.image_builders.environment import InterpreterEnvironment
+from ml_assets.resources.settings import Settings, load_settings
+from ml_assets.resources.tracking.runs import MlflowTracking
+from ml_assets.sensors import (
+    ALERTS_KEY,
+    alert_on_failed_tick,
+    alert_on_failure,
+    close_abandoned_runs,
+    remove_leftover_containers,
+)
+from ml_assets.source_links import with_source_links
+
+if TYPE_CHECKING:
+    from ml_assets.executors.engine import ContainerEngine
+    from ml_assets.lineage.service import Lineage
+    from ml_assets.resources.image_builders.buildkit import BuildOptions
+    from ml_assets.resources.image_builders.interface import ImageBuilder
+    from ml_assets.resources.registry.client import RegistryClient
+    from ml_assets.resources.tracking.model_registry import ModelRegistry
+
+__all__ = ["Target", "on_target"]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A deployment target, and everything that its settings lead to, each made once and when first needed.
+
+    As a context manager it closes the Dagster instance, if it was opened; the next use opens it again.
+
+    Attributes:
+        settings: of the target.
+        note: takes a line for people, such as that MLflow does not answer.
+    """
+
+    settings: Settings
+    note: Callable[[str], None] = lambda _: None
+
+    @classmethod
+    def from_environment(cls, note: Callable[[str], None] = lambda _: None) -> Self:
+        """Return the target that the process's environment names (``ML_ASSETS_TARGET``; ``local`` without it).
+
+        Raises:
+            SettingsError: the target is unknown, or its settings are wrong.
+        """
+        return cls(load_settings(os.environ), note)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for made in ("instance", "lineage"):
+            self.__dict__.pop(made, None)
+        self._opened.close()
+
+    @cached_property
+    def _opened(self) -> ExitStack:
+        return ExitStack()
+
+    @cached_property
+    def instance(self) -> dg.DagsterInstance:
+        """The target's Dagster instance, made from its ``dagster.yaml`` where it does not exist yet.
+
+        Raises:
+            SettingsError: its directory cannot be made, or its ``dagster.yaml`` is wrong.
+        """
+        settings = self.settings
+        home = settings.path(settings.home)
+        try:
+            _make_home(home, settings.root / "deployments" / settings.target / "dagster.yaml")
+            return self._opened.enter_context(dg.DagsterInstance.from_config(str(home)))
+        except OSError as error:
+            raise SettingsError(
+                f"the Dagster home {home} cannot be used: {error}",
+                next_step="make it writable, or name another as home",
+            ) from error
+        except dg.DagsterError as error:
+            cause = str(error).strip().splitlines()[0]
+            raise SettingsError(f"{home / 'dagster.yaml'} is wrong: {cause}", next_step="correct the file") from error
+
+    @cached_property
+    def store(self) -> DvcStore:
+        """The store that keeps content."""
+        dvc = self.settings.dvc
+        return DvcStore(
+            remote=self.settings.location(dvc.remote), options=dvc.options, cache=str(self.settings.path(dvc.cache))
+        )
+
+    @cached_property
+    def tracking(self) -> MlflowTracking:
+        """The MLflow experiment that records runs."""
+        settings, mlflow = self.settings, self.settings.mlflow
+        return MlflowTracking(
+            tracking_uri=settings.location(mlflow.tracking_uri),
+            experiment=mlflow.experiment,
+            artifact_location=mlflow.artifact_location and settings.location(mlflow.artifact_location),
+            ui_url=mlflow.ui_url,
+        )
+
+    @cached_property
+    def model_registry(self) -> "ModelRegistry":
+        """MLflow's registry of models."""
+        from ml_assets.resources.tracking.model_registry import ModelRegistry
+
+        mlflow = self.settings.mlflow
+        return ModelRegistry(self.settings.location(mlflow.tracking_uri), mlflow.experiment, mlflow.deployed_alias)
+
+    @cached_property
+    def registry_client(self) -> "RegistryClient":
+        """The client of image registries."""
+        from ml_assets.resources.registry.client import RegistryClient
+
+        images = self.settings.images
+        return RegistryClient(
+            plain_http=images.plain_http, docker_config=self._docker_config, reached_at=images.reached_at
+        )
+
+    @cached_property
+    def image_builder(self) -> "ImageBuilder":
+        """The builder of images."""
+        settings, images = self.settings, self.settings.images
+        if images.builder == "environment":
+            return InterpreterEnvironment(settings.root)
+        from ml_assets.resources.image_builders.buildkit import BuildKit
+        from ml_assets.resources.image_builders.buildx import Buildx
+
+        buildx = Buildx(
+            name=images.buildx,
+            driver=images.driver,
+            endpoint=images.endpoint,
+            driver_options=images.driver_options,
+            plain_http=images.plain_http,
+            docker_config=self._docker_config,
+        )
+        return BuildKit(settings.root, self.registry_client, buildx, _build_options(settings))
+
+    @cached_property
+    def engine(self) -> "ContainerEngine":
+        """The container engine that steps run on.
+
+        Raises:
+            SettingsError: steps are plain processes.
+            EngineUnreachable: it does not answer.
+            EngineRefused: there is no way to it.
+        """
+        from ml_assets.executors.definition import container_engine
+
+        settings = self.settings
+        if settings.containers.executor == "processes":
+            raise SettingsError(
+                f"steps of target {settings.target} are plain processes, not containers",
+                next_step="set ML_ASSETS_TARGET to a target with a container engine, such as docker",
+            )
+        return container_engine(settings.containers, settings.passed_variables)
+
+    @cached_property
+    def lineage(self) -> "Lineage":
+        """The answers about what the instance has recorded.
+
+        Raises:
+            SettingsError: the instance cannot be opened.
+        """
+        from ml_assets.lineage.service import Lineage
+
+        return Lineage(self.instance, self.model_registry, self.note)
+
+    @cached_property
+    def resources(self) -> Mapping[str, Any]:
+        """The resources that factories and sensors need, by resource key."""
+        settings = self.settings
+        return MappingProxyType(
+            {
+                STORAGE_KEY: ArtifactStorage(
+                    store=self.store,
+                    tracking=self.tracking,
+                    image_builder=self.image_builder,
+                    target=settings.target,
+                    addresses=Addresses.of(settings),
+                    thread_variables=settings.thread_variables,
+                ),
+                ALERTS_KEY: Alerts(webhook=settings.alerts.webhook, command=list(settings.alerts.command)),
+            }
+        )
+
+    @cached_property
+    def executor(self) -> dg.ExecutorDefinition:
+        """The executor that runs steps where the settings say: as processes, or in containers."""
+        settings = self.settings
+        if settings.containers.executor == "processes":
+            return _local_processes()
+        from ml_assets.executors.definition import container_executor
+
+        return container_executor(
+            PlacementRules(settings.containers, settings.pools, settings.placement),
+            target=settings.target,
+            pass_variables=settings.passed_variables,
+            registry=lambda: self.registry_client,
+        )
+
+    def bind(self, definitions: dg.Definitions) -> dg.Definitions:
+        """Return definitions with the target's resources, executor, sensors, reproduction job, and links to code.
+
+        Raises:
+            SettingsError: an asset or a setting names a pool or an image that is not there.
+        """
+        settings = self.settings
+        sensors = [alert_on_failure(settings.ui_url), alert_on_failed_tick, close_abandoned_runs]
+        if settings.containers.executor != "processes":
+            # Each tick reaches the engine anew: the process lives for weeks, and credentials do not.
+            sensors.append(remove_leftover_containers(lambda: Target(settings).engine))
+        ours = dg.Definitions(
+            jobs=[reproduction_job()], resources=self.resources, sensors=sensors, executor=self.executor
+        )
+        whole = dg.Definitions.merge(definitions, ours)
+        check_placements(whole, settings)
+        return with_source_links(with_build_keys(whole, self.image_builder), settings.root)
+
+    @property
+    def _docker_config(self) -> Path | None:
+        config = self.settings.images.docker_config
+        return self.settings.path(config) if config else None
+
+
+def on_target(definitions: dg.Definitions) -> dg.Definitions:
+    """Return definitions bound to the target that the process's environment names: see `Target.bind`.
+
+    Raises:
+        SettingsError: the target is unknown, its settings are wrong, or an asset names what they do not have.
+    """
+    return Target.from_environment().bind(definitions)
+
+
+def _make_home(home: Path, template: Path) -> None:
+    file = home / "dagster.yaml"
+    home.mkdir(parents=True, exist_ok=True)
+    if file.exists() or not template.exists():
+        return
+    with tempfile.NamedTemporaryFile("w", dir=home, prefix=".dagster.yaml.", delete=False) as whole:
+        whole.write(template.read_text())
+    Path(whole.name).replace(file)
+
+
+def _build_options(settings: Settings) -> "BuildOptions":
+    from ml_assets.resources.image_builders.buildkit import BuildOptions
+
+    images = settings.images
+    return BuildOptions(
+        registry=images.push_registry or images.registry or "",
+        base_registry=images.registry or images.push_registry or "",
+        prefix=images.prefix,
+        platforms=images.platforms,
+        plain_http=images.plain_http,
+        secrets={name: settings.path(file) for name, file in images.secrets.items()},
+        proxies={str(name): proxy for name, proxy in images.proxies.items()},
+        network=images.network,
+        registry_cache=images.registry_cache,
+        attestations=images.attestations,
+        sbom_scanner=images.sbom_scanner,
+        source_date_epoch=images.source_date_epoch,
+    )
+
+
+def _local_processes() -> dg.ExecutorDefinition:
+    """Steps as processes, forked from one that has the imports behind it."""
+    return dg.multiprocess_executor.configured(
+        {"start_method": {"forkserver": {"preload_modules": ["ml_assets.target", "pandas"]}}}
+    )

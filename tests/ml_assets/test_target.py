@@ -1,0 +1,120 @@
+"""The library's root: what settings choose, what is made once, and what definitions get."""
+
+import os
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from ml_assets.artifacts.io_manager import STORAGE_KEY
+from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.settings import load_settings
+from ml_assets.sensors import ALERTS_KEY
+from ml_assets.target import Target, on_target
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    environment = {
+        "DAGSTER_HOME": str(tmp_path / "home"),
+        "ML_ASSETS__DVC__REMOTE": "s3://bucket/path",
+        "ML_ASSETS__DVC__OPTIONS__ENDPOINTURL": "http://127.0.0.1:9000",
+        "ML_ASSETS__DVC__CACHE": str(tmp_path / "cache"),
+        "ML_ASSETS__MLFLOW__TRACKING_URI": "https://mlflow.example",
+        "ML_ASSETS__MLFLOW__ARTIFACT_LOCATION": "s3://bucket/runs",
+        "ML_ASSETS__IMAGES__PLAIN_HTTP": '["mirror:5000"]',
+        "ML_ASSETS__IMAGES__DOCKER_CONFIG": str(tmp_path / "config.json"),
+        "ML_ASSETS__UI_URL": "https://dagster.example",
+        "ML_ASSETS__ALERTS__WEBHOOK": "https://chat.example/hook",
+        "OMP_NUM_THREADS": "2",
+    }
+    return Target(load_settings(environment, PROJECT))
+
+
+def test_settings_reach_the_resources(target: Target, tmp_path: Path) -> None:
+    resources = target.resources
+    artifacts = resources[STORAGE_KEY]
+    assert artifacts.store.remote == "s3://bucket/path"
+    assert artifacts.store.options == {"endpointurl": "http://127.0.0.1:9000"}
+    assert artifacts.store.cache == str(tmp_path / "cache")
+    assert artifacts.tracking.tracking_uri == "https://mlflow.example"
+    assert artifacts.tracking.artifact_location == "s3://bucket/runs"
+    assert (artifacts.target, artifacts.addresses.dagster) == ("local", "https://dagster.example")
+    assert artifacts.thread_variables == {"OMP_NUM_THREADS": "2"}
+    assert resources[ALERTS_KEY].webhook == "https://chat.example/hook"
+
+
+def test_local_target_keeps_everything_below_the_project() -> None:
+    local = Target(load_settings({}, PROJECT))
+    assert local.store.remote == str(PROJECT / "var" / "local" / "remote")
+    assert local.tracking.tracking_uri == f"sqlite:///{PROJECT}/var/local/mlflow/mlflow.db"
+
+
+def test_settings_reach_the_client_of_registries(target: Target, tmp_path: Path) -> None:
+    client = vars(target.registry_client)
+    assert client["_plain_http"] == {"mirror:5000"}
+    assert client["_docker_config"] == tmp_path / "config.json"
+
+
+def test_home_gets_the_targets_dagster_yaml_and_keeps_it(target: Target, tmp_path: Path) -> None:
+    file = tmp_path / "home" / "dagster.yaml"
+    with target:
+        assert target.instance.run_monitoring_enabled
+        assert file.read_text() == (PROJECT / "deployments" / "local" / "dagster.yaml").read_text()
+    file.write_text("telemetry:\n  enabled: false\n")
+    with target:
+        assert not target.instance.run_monitoring_enabled
+    assert [path.name for path in (tmp_path / "home").glob(".dagster.yaml.*")] == []
+
+
+def test_each_part_is_made_once_and_the_instance_opens_again_after_it_was_closed(target: Target) -> None:
+    assert target.store is target.store
+    assert target.resources[STORAGE_KEY].store == target.store
+    with target:
+        first, lineage = target.instance, target.lineage
+        assert target.instance is first
+    with target:
+        assert target.instance is not first
+        assert target.lineage is not lineage
+
+
+def test_a_targets_settings_cannot_be_exchanged(target: Target) -> None:
+    with pytest.raises(FrozenInstanceError):
+        target.settings = load_settings({}, PROJECT)  # type: ignore[misc]
+
+
+def test_definitions_get_what_the_target_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ML_ASSETS_TARGET", raising=False)
+    bound = on_target(dg.Definitions(assets=[dg.AssetSpec("external")]))
+    assert set(bound.resources or {}) == {STORAGE_KEY, ALERTS_KEY}
+    assert bound.resolve_job_def("reproduce").executor_def.name == "multiprocess"
+    assert [key.to_user_string() for key in bound.resolve_all_asset_keys()] == ["external"]
+
+
+def test_home_without_a_right_dagster_yaml_is_told(target: Target, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "dagster.yaml").write_text("telemetri: 1\n")
+    with pytest.raises(SettingsError, match=r"home/dagster\.yaml is wrong: .* Next: correct the file"):
+        _ = target.instance
+
+
+def test_target_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ML_ASSETS_TARGET", "moon")
+    with pytest.raises(SettingsError, match="ML_ASSETS_TARGET is 'moon'"):
+        Target.from_environment()
+
+
+def test_environment_is_not_read_at_import() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import ml_assets.definitions"],
+        env=os.environ | {"ML_ASSETS_TARGET": "moon"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
