@@ -3,12 +3,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.instance.ref import InstanceRef
-from dagster._grpc.types import ExecuteStepArgs
-from dagster_shared.serdes import deserialize_value
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_assets.dagster_internals import ExecuteStepArgs, InstanceRef
 from ml_assets.executors import container_request
 from ml_assets.executors.container_request import container_name, packed, unpacked
 from ml_assets.executors.engine import RUN_LABEL
@@ -39,7 +37,7 @@ def test_arguments_come_through_a_command_line_as_they_were() -> None:
     )
     text = packed(arguments)
     assert re.fullmatch(r"[A-Za-z0-9+/=]+", text)
-    assert deserialize_value(unpacked(text), ExecuteStepArgs) == arguments
+    assert dg.deserialize_value(unpacked(text), ExecuteStepArgs) == arguments
 
 
 def test_steps_open_the_instance_without_what_costs_them_time(tmp_path: Path) -> None:
