@@ -258,7 +258,7 @@ def _rebuild(as_json: Json = False) -> None:
     from ml_assets.target import Target
 
     with Target.for_command() as target, open_index(target.instance) as index:
-        nodes, place = index.rebuild(), index.place
+        nodes, place = index.rebuild(), index.location
     say(as_json, f"{place}: {nodes} nodes", {"place": place, "nodes": nodes})
 
 

@@ -22,7 +22,7 @@ from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogSto
 
 from ml_assets.lineage.index import event_parser
 from ml_assets.lineage.index.event_log import EventLog
-from ml_assets.lineage.index.event_parser import read_event
+from ml_assets.lineage.index.event_parser import parse_event
 from ml_assets.resources.provenance import INPUTS_METADATA
 
 
@@ -66,9 +66,9 @@ def test_an_event_is_read_as_json_as_dagster_itself_reads_it(
     with storage_of(instance).index_connection() as connection:
         (text,) = connection.scalars(sql.select(SqlEventLogStorageTable.c.event))
     assert event_parser._Event.of_json(1, text)
-    fast = read_event(1, text)
+    fast = parse_event(1, text)
     monkeypatch.setattr(event_parser._Event, "of_json", lambda *_: None)
-    assert fast == read_event(1, text)
+    assert fast == parse_event(1, text)
 
 
 def test_a_wipe_is_found_where_dagster_notes_it(instance: dg.DagsterInstance) -> None:
