@@ -20,7 +20,7 @@ from ml_assets.executors.engine import (
 from ml_assets.executors.failures import Failure, FailureCause
 from ml_assets.resources.errors import EngineUnreachable
 from ml_assets.resources.pools import parse_memory
-from ml_assets.resources.settings import ContainerSettings
+from ml_assets.resources.sections import ContainerSettings
 
 if TYPE_CHECKING:
     from docker import DockerClient
