@@ -9,12 +9,13 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from ml_assets.resources.dvc.directory import HeldObject, ObjectDirectory, disk_errors
-from ml_assets.resources.dvc.server import dvc_settings, refused, server_errors, within, without_password, written_at
+from ml_assets.resources.dvc.server import dvc_settings, refused, server_errors, without_password, written_at
 from ml_assets.resources.errors import (
     ContentCorrupt,
     ContentMissing,
     RemoteUnreachable,
 )
+from ml_assets.resources.time_limit import within
 
 __all__ = ["Remote", "open_remote"]
 

@@ -9,39 +9,24 @@ import ipaddress
 import json
 import re
 import ssl
-import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from ml_assets.resources.errors import RegistryError
+from ml_assets.resources.registry.credentials import Credentials, read_credentials
 
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Answer", "Credentials", "RegistrySession", "is_loopback", "read_credentials"]
+__all__ = ["Answer", "RegistrySession", "is_loopback"]
 
-_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 - the user name by which credential helpers mark an identity token
-_HELPER_TIMEOUT = 30.0
 _BODY_LIMIT = 8 * 1024 * 1024
 _PART = 1024 * 1024
 _PUSH = "pull,push"
 _ATTEMPTS_AFTER_FAILURE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What Docker's configuration holds for one registry: a user and password, or an identity token."""
-
-    user: str
-    password: str = field(repr=False)
-
-    @property
-    def is_identity_token(self) -> bool:
-        """Whether the password is a refresh token to exchange (OAuth 2) and not a password."""
-        return self.user == _IDENTITY_TOKEN_USER
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,59 +275,6 @@ def is_loopback(registry: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def read_credentials(docker_config: Path, registry: str) -> Credentials | None:
-    """What Docker's ``config.json`` holds for a registry, in the file or with a credential helper.
-
-    Raises:
-        RegistryError: the file cannot be read, or its credential helper failed.
-    """
-    try:
-        tree = json.loads(docker_config.read_text())
-        helper = tree.get("credHelpers", {}).get(registry) or tree.get("credsStore")
-        stored = _ask_helper(helper, registry) if helper else None
-        return stored or _credentials_in_file(tree.get("auths", {}), registry)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        # What is wrong is left unsaid: the text of such errors may quote a secret.
-        raise RegistryError(
-            f"{docker_config} is not a Docker configuration that can be read ({type(error).__name__})",
-            next_step=f"run docker login {registry} again, or set images.docker_config to another file",
-        ) from None
-
-
-def _credentials_in_file(auths: Mapping[str, Mapping[str, str]], registry: str) -> Credentials | None:
-    for address, entry in auths.items():
-        if re.sub(r"^https?://", "", address).partition("/")[0] != registry:
-            continue
-        if entry.get("identitytoken"):
-            return Credentials(_IDENTITY_TOKEN_USER, entry["identitytoken"])
-        if entry.get("auth"):
-            user, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
-            return Credentials(user, password)
-        if entry.get("username"):
-            return Credentials(entry["username"], entry.get("password", ""))
-    return None
-
-
-def _ask_helper(helper: str, registry: str) -> Credentials | None:
-    program = f"docker-credential-{helper}"
-    try:
-        answer = subprocess.run(
-            [program, "get"], input=registry, capture_output=True, text=True, timeout=_HELPER_TIMEOUT, check=False
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise RegistryError(
-            f"the credential helper {program} {'is not installed' if missing else 'did not answer'}",
-            next_step=f"install it, or take {helper!r} out of Docker's configuration and log in again",
-        ) from error
-    if answer.returncode != 0:  # how a helper says that it holds nothing for this registry
-        return None
-    tree = json.loads(answer.stdout)
-    return Credentials(tree["Username"], tree["Secret"]) if tree.get("Username") else None
 
 
 def _basic(credentials: Credentials) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ml_assets.executors import definition, image_check, launch
+from ml_assets.executors import definition, image_check, loop
 from ml_assets.executors.engine import RUN_LABEL, ContainerEngine, ContainerRequest, ContainerState, ContainerStatus
 from ml_assets.executors.failures import Failure, FailureCause
 from ml_assets.resources.errors import EngineRefused, EngineUnreachable
@@ -167,8 +167,8 @@ def used(engine: ContainerEngine) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(definition, "container_engine", lambda settings, variables: engine)
         patch.setattr(image_check, "image_check", lambda registry: lambda image_id, placed: image_id == placed.image)
-        patch.setattr(launch, "_EVENTS_SECONDS", 0.05)
-        patch.setattr(launch, "_LOOK_SECONDS", 0.2)
+        patch.setattr(loop, "_EVENTS_SECONDS", 0.05)
+        patch.setattr(loop, "_LOOK_SECONDS", 0.2)
         yield
 
 

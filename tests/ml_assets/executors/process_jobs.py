@@ -11,9 +11,9 @@ from typing import NoReturn
 import dagster as dg
 
 from ml_assets.containers import runs_in
-from ml_assets.executors.container_request import container_name
 from ml_assets.executors.definition import container_executor
 from ml_assets.executors.failures import FailureCause
+from ml_assets.executors.launches import container_name
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.placement import Placement, current_placement
 from ml_assets.resources.pools import Override, Pool
@@ -25,7 +25,7 @@ MOVED, FORBIDDEN = IMAGE.replace("train", "moved"), IMAGE.replace("train", "forb
 ENGINE = "engine"
 """Folder of the engine in that of the Dagster instance."""
 TAG = "queue"
-_DEADLINE_SECONDS = 60
+_DEADLINE_SECONDS = 480
 
 POOLS = {
     "cpu": Pool(),
