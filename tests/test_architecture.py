@@ -13,6 +13,7 @@ import pytest
 
 from ml_assets.resources import errors
 from ml_assets.resources.errors import MlAssetsError
+from tests.conftest import FOLDER, LONGEST_FIRST
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("resources", "ml_assets")
@@ -216,3 +217,8 @@ def _hierarchy(error: type[MlAssetsError], depth: int = 0) -> Iterator[tuple[int
     for child in error.__subclasses__():
         if child.__module__ == errors.__name__:
             yield from _hierarchy(child, depth + 1)
+
+
+@pytest.mark.parametrize("name", LONGEST_FIRST)
+def test_file_that_goes_first_is_there(name: str) -> None:
+    assert (FOLDER / name).is_file()
