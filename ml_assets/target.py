@@ -36,7 +36,7 @@ from ml_assets.source_links import with_source_links
 
 if TYPE_CHECKING:
     from ml_assets.executors.engine import ContainerEngine
-    from ml_assets.lineage.service import Lineage
+    from ml_assets.lineage import Lineage
     from ml_assets.resources.image_builders.buildkit import BuildOptions
     from ml_assets.resources.image_builders.interface import ImageBuilder
     from ml_assets.resources.registry.client import RegistryClient
@@ -210,7 +210,7 @@ class Target:
         Raises:
             SettingsError: the instance cannot be opened.
         """
-        from ml_assets.lineage.service import Lineage
+        from ml_assets.lineage import Lineage
 
         return Lineage(self.instance, self.model_registry, self.note)
 

@@ -9,8 +9,8 @@ import pandas as pd
 from pydantic import Field
 
 from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.mlflow_internals import registry_at
 from ml_assets.resources.provenance import Content
-from ml_assets.resources.tracking.mlflow_internals import registry_at
 from ml_assets.resources.tracking.open_run import TrackedRun
 from ml_assets.resources.tracking.runs import MlflowTracking
 

@@ -24,9 +24,9 @@ import pandas as pd
 
 from ml_assets.resources.dvc.scan import listing
 from ml_assets.resources.errors import DefinitionError, InputError
+from ml_assets.resources.mlflow_internals import no_map_of_all_packages
 from ml_assets.resources.models.libraries import FLAVORS, Flavor, accepted, class_name, flavor_of
 from ml_assets.resources.models.onnx import ONNX_FILE, export_onnx
-from ml_assets.resources.tracking.mlflow_internals import no_map_of_all_packages
 
 __all__ = ["SavedModel", "is_served", "load_model", "log_model", "predict", "predict_with", "save_model"]
 

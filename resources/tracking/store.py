@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ml_assets.resources.errors import SettingsError, TrackingError
-from ml_assets.resources.tracking.mlflow_internals import create_tables
+from ml_assets.resources.mlflow_internals import create_tables
 
 __all__ = ["check_server", "check_uri", "open_store", "public_uri", "sqlite_file", "tracking_errors"]
 

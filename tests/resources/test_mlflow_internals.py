@@ -1,4 +1,4 @@
-"""Contract with MLflow: its private state that `resources.tracking.mlflow_internals` reads and sets."""
+"""Contract with MLflow: its private state that `resources.mlflow_internals` reads and sets."""
 
 import inspect
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from mlflow.tracking._model_registry import utils as registry
 from mlflow.tracking._tracking_service import utils as service
 from mlflow.utils import requirements_utils
 
-from ml_assets.resources.tracking.mlflow_internals import (
+from ml_assets.resources.mlflow_internals import (
     active_run_ids,
     create_tables,
     fluent_state_kept,

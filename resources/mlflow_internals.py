@@ -1,6 +1,6 @@
 """The one door to MLflow's private state: what is read or set, and why MLflow's public functions do not do.
 
-MLflow is imported where it is used, for it takes seconds. ``tests/resources/tracking/test_mlflow_internals.py`` has a
+MLflow is imported where it is used, for it takes seconds. ``tests/resources/test_mlflow_internals.py`` has a
 contract test for each function.
 """
 
