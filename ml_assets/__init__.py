@@ -69,7 +69,7 @@ __all__ = [
 _MODULES = {
     "ArtifactStorage": "artifacts.io_manager",
     "InputError": "resources.errors",
-    "Lineage": "lineage.service",
+    "Lineage": "lineage",
     "MlAssetsError": "resources.errors",
     "ProvenanceRecord": "resources.provenance",
     "ResolvedInput": "artifacts.inputs",
