@@ -21,7 +21,7 @@ from ml_assets.resources.registry.credentials import Credentials, read_credentia
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Answer", "RegistrySession", "is_loopback"]
+__all__ = ["RegistryResponse", "RegistrySession", "is_loopback"]
 
 _BODY_LIMIT = 8 * 1024 * 1024
 _PART = 1024 * 1024
@@ -30,7 +30,7 @@ _ATTEMPTS_AFTER_FAILURE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RegistryResponse:
     """A complete answer of the registry: status, headers (by lower-case name) and body."""
 
     status: int
@@ -61,7 +61,7 @@ class RegistrySession:
         self._authorizations: dict[tuple[str, str], str] = {}
         self._http: requests.Session | None = None
 
-    def get(self, path: str, *, repository: str, accept: str) -> Answer:
+    def get(self, path: str, *, repository: str, accept: str) -> RegistryResponse:
         """Ask for ``path`` (with its leading slash) below the registry, with the right to pull from ``repository``.
 
         Raises:
@@ -150,7 +150,7 @@ class RegistrySession:
 
     def _authorized(
         self, method: str, path: str, repository: str, actions: str, headers: Mapping[str, str], **arguments: Any
-    ) -> Answer:
+    ) -> RegistryResponse:
         url = f"{self._scheme}://{self._host}{path}"
         key = (repository, actions)
         answer = self._request(method, url, {**headers, **self._authorization(key)}, **arguments)
@@ -165,7 +165,7 @@ class RegistrySession:
         value = self._authorizations.get(key)
         return {"Authorization": value} if value else {}
 
-    def _authorize(self, refusal: Answer, repository: str, actions: str) -> str:
+    def _authorize(self, refusal: RegistryResponse, repository: str, actions: str) -> str:
         challenge = refusal.headers.get("www-authenticate", "")
         credentials = read_credentials(self._docker_config, self.registry)
         bearer = re.search(r"\bbearer\s+(.*)", challenge, re.IGNORECASE)
@@ -204,7 +204,7 @@ class RegistrySession:
 
     def _request(
         self, method: str, url: str, headers: Mapping[str, str], into: BinaryIO | None = None, **arguments: Any
-    ) -> Answer:
+    ) -> RegistryResponse:
         import requests
 
         session = self._http = self._http or _new_session()
@@ -222,7 +222,7 @@ class RegistrySession:
                 **arguments,
             ) as response:
                 names = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, names, self._read(response, into))
+                return RegistryResponse(response.status_code, names, self._read(response, into))
         except requests.exceptions.SSLError as error:
             raise RegistryError(
                 f"the TLS certificate of {self.registry} is not trusted: {error}",
@@ -249,7 +249,7 @@ class RegistrySession:
                 )
         return bytes(body)
 
-    def _refusal(self, answer: Answer, what: str) -> RegistryError:
+    def _refusal(self, answer: RegistryResponse, what: str) -> RegistryError:
         said = _error_message(answer.body)
         if answer.status in (401, 403):
             return RegistryError(

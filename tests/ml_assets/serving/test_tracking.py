@@ -196,7 +196,7 @@ def test_new_version_of_an_alias_is_swapped_in_without_losing_a_request(mlflow: 
         server.wait_until(lambda: len(answers) > count + 20, "answers after it")
         stop.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(480)
         assert not any(thread.is_alive() for thread in threads)
     assert {(status, version, value) for status, version, value in answers} == {(200, first, 1.0), (200, second, 2.0)}
 

@@ -24,11 +24,12 @@ from ml_assets.lineage.index import event_parser
 from ml_assets.lineage.index.event_log import EventLog
 from ml_assets.lineage.index.event_parser import parse_event
 from ml_assets.resources.provenance import INPUTS_METADATA
+from tests.migrated import Migrated
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+def instance(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
+    with migrated.instance(tmp_path) as instance:
         yield instance
 
 

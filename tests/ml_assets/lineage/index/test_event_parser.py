@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -27,6 +28,7 @@ from ml_assets.resources.provenance import (
     RunEnvironment,
     Source,
 )
+from tests.migrated import Migrated
 from tests.ml_assets.lineage.index.indexed import load_graph
 
 ENVIRONMENT = str(Digest.of_bytes(b"environment"))
@@ -40,9 +42,9 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def on_disk() -> Iterator[dg.DagsterInstance]:
+def on_disk(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
     """An instance as people have it: one database a run, and one of all asset events with ids of its own."""
-    with dg.DagsterInstance.local_temp() as instance:
+    with migrated.instance(tmp_path) as instance:
         yield instance
 
 

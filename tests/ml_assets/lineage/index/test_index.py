@@ -24,6 +24,7 @@ from ml_assets.lineage.index.index import LineageIndex, open_index
 from ml_assets.lineage.questions import NODE_LIMIT, Question
 from ml_assets.resources.errors import LineageError
 from ml_assets.resources.provenance import ArtifactKind, InputVersion
+from tests.migrated import Migrated
 from tests.ml_assets.lineage.index.indexed import MadeUpLog, load_graph, require_equal, whole_graph
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -313,8 +314,8 @@ def test_processes_that_ask_rebuild_and_materialize_at_once_get_along(tmp_path: 
 
 
 @pytest.fixture
-def on_disk(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+def on_disk(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
+    with migrated.instance(tmp_path) as instance:
         yield instance
 
 
