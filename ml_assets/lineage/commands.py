@@ -83,7 +83,8 @@ def _trace(
     the aliases that they have now.
     """
     from ml_assets.addresses import Addresses
-    from ml_assets.lineage.html_page import render_mermaid, render_page
+    from ml_assets.lineage.html_page import render_page
+    from ml_assets.lineage.mermaid import render_mermaid
     from ml_assets.lineage.openlineage import openlineage_events
     from ml_assets.lineage.rendering import render_trace, to_json
     from ml_assets.target import Target
@@ -259,7 +260,7 @@ def _rebuild(as_json: Json = False) -> None:
     from ml_assets.target import Target
 
     with Target.from_environment() as target, open_index(target.instance) as index:
-        nodes, place = index.rebuild(), index.place
+        nodes, place = index.rebuild(), index.location
     say(as_json, f"{place}: {nodes} nodes", {"place": place, "nodes": nodes})
 
 

@@ -11,9 +11,9 @@ from rich.tree import Tree
 
 from ml_assets.artifacts.metadata import NOT_CONTAINERIZED, describe_commit
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
-from ml_assets.resources.identity import Digest, ImageReference
+from ml_assets.resources.identity import Digest, ImageReference, ModelUri
 
-__all__ = ["describe", "facts", "render_trace", "shorten", "to_json"]
+__all__ = ["brief", "describe", "facts", "render_trace", "shorten", "to_json"]
 
 MANY: Final = 12
 """More than this many materializations of one asset, side by side, are shown by the first few."""
@@ -42,7 +42,7 @@ def to_json(graph: LineageGraph) -> dict[str, Any]:
                 "model_version": node.model_version,
                 "aliases": list(node.aliases),
                 "is_deployed": node.is_deployed,
-                "collected": node.collected.isoformat() if node.collected else None,
+                "collected": node.deleted_at.isoformat() if node.deleted_at else None,
                 "commit": node.commit,
                 "dagster_run": node.dagster_run,
                 "timestamp": node.timestamp.isoformat() if node.timestamp else None,
@@ -103,14 +103,22 @@ def facts(node: Node) -> Iterator[str]:
         yield " ".join([node.model_version, *aliases])
     if node.is_deployed:
         yield "deployed"
-    if node.collected:
-        yield f"collected {node.collected:%Y-%m-%d %H:%M}Z"
+    if node.deleted_at:
+        yield f"collected {node.deleted_at:%Y-%m-%d %H:%M}Z"
     if node.mlflow_run:
         yield f"MLflow {node.mlflow_run[:8]}"
     if node.dagster_run:
         yield f"run {node.dagster_run[:8]}"
     if node.timestamp:
         yield f"{node.timestamp:%Y-%m-%d %H:%M}Z"
+
+
+def brief(node: Node) -> str:
+    """Return what has room below a node's name in a picture: its kind, model version and time."""
+    moment = f"{node.timestamp:%Y-%m-%d %H:%M}" if node.timestamp else None
+    model = ModelUri.parse(node.model_version) if node.model_version else None
+    named = model and f"{model.name} {model.version}"
+    return " · ".join(part for part in (node.kind.value, named, moment) if part)
 
 
 def shorten(version: str) -> str:

@@ -81,9 +81,9 @@ class Lineage:
         """
         question = Question(reference, up, down, frozenset(kinds), since, depth, limit)
         with open_index(self._instance, self._note) as index:
-            find_collected = DeletionLog(self._instance).find
+            find_deletions = DeletionLog(self._instance).find
             found = self._asked(
-                reference, lambda named: index.trace(replace(question, reference=named), find_collected)
+                reference, lambda named: index.trace(replace(question, reference=named), find_deletions)
             )
         found = replace(found, reference=reference)
         return self._with_aliases(found) if aliases else found

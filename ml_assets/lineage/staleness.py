@@ -18,7 +18,7 @@ from ml_assets.dagster_internals import (
     get_expanded_label,
 )
 from ml_assets.lineage.code_location import CodeLocation
-from ml_assets.lineage.index.event_parser import read_record
+from ml_assets.lineage.index.event_parser import parse_record
 from ml_assets.lineage.why import DagsterReason, Facts, LaterRun, LatestEvent, Status
 from ml_assets.resources.errors import AmbiguousReference, UnknownReference
 from ml_assets.resources.identity import AssetPartition
@@ -156,7 +156,7 @@ class Staleness:
             run_id=record.run_id,
             data_version=version.value if version else None,
             code_version=(record.asset_event.tags or {}).get(_CODE_VERSION_TAG),
-            record=read_record(record.storage_id, dg.serialize_value(record.event_log_entry)),
+            record=parse_record(record.storage_id, dg.serialize_value(record.event_log_entry)),
         )
 
     def _current(

@@ -36,12 +36,12 @@ def test_findings_come_in_the_order_of_the_checks_and_name_them() -> None:
         slow.set()
         yield ok("second")
 
-    found = run_checks([Check("one", first), Check("two", second)], seconds=30)
+    found = run_checks([Check("one", first), Check("two", second)], seconds=480)
     assert [(each.check, each.what) for each in found] == [("one", "first"), ("two", "second")]
 
 
 def test_an_error_of_ours_is_a_fault_with_its_next_step_beside_what_was_found_before() -> None:
-    found = run_checks([Check("it", broken), Check("other", fine)], seconds=30)
+    found = run_checks([Check("it", broken), Check("other", fine)], seconds=480)
     assert [(each.severity, each.what, each.next_step) for each in found] == [
         (Severity.OK, "half", None),
         (Severity.FAULT, "it is broken", "mend it"),
@@ -51,7 +51,7 @@ def test_an_error_of_ours_is_a_fault_with_its_next_step_beside_what_was_found_be
 
 
 def test_any_other_error_is_a_fault_as_well() -> None:
-    _, found = run_checks([Check("it", unforeseen)], seconds=30)
+    _, found = run_checks([Check("it", unforeseen)], seconds=480)
     assert (found.severity, found.what) == (Severity.FAULT, "ZeroDivisionError: by zero")
 
 

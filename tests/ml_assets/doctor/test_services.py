@@ -32,7 +32,7 @@ def target_in(folder: Path, **overrides: str) -> Target:
 
 def findings(look: Any, target: Target) -> list[Finding]:
     subject = target if look in OF_TARGETS else target.settings
-    return run_checks([Check("it", lambda: look(subject))], seconds=60)
+    return run_checks([Check("it", lambda: look(subject))], seconds=480)
 
 
 def worst(look: Any, target: Target) -> Finding:

@@ -217,4 +217,4 @@ def test_slot_of_a_step_that_had_just_ended_is_freed_by_the_successor(stage: Sce
     with stage.worker(run, "resume"):
         until(lambda: any(text.startswith("No step was running") for text in run.said(None)), "the taking over")
         (stage.home / "leave").touch()
-        until(lambda: run.placements("wants_that_slot"), "the next step's launch", seconds=20)
+        until(lambda: run.placements("wants_that_slot"), "the next step's launch")

@@ -14,6 +14,7 @@ from ml_assets.lineage.why import ReasonKind, Status, Why, explain, summarize
 from ml_assets.resources.errors import AmbiguousReference, SettingsError, UnknownReference
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import LaunchKind
+from tests.migrated import Migrated
 from tests.ml_assets.lineage import why_assets
 from tests.ml_assets.lineage.why_assets import ASSETS, STATE, UNUSED, departures, flights, foreign, train, whole_year
 
@@ -32,10 +33,9 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def on_disk(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def on_disk(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
     """With schedules and other processes, which the one in memory does not have."""
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as found:
+    with migrated.instance(tmp_path / "dagster") as found:
         yield found
 
 

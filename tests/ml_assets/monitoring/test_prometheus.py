@@ -163,9 +163,9 @@ def test_a_scrape_is_answered_over_http(instance: dg.DagsterInstance) -> None:
         told.set()
 
     threading.Thread(target=serve, args=(DagsterCollector(instance), "127.0.0.1", 0, say), daemon=True).start()
-    assert told.wait(60)
+    assert told.wait(480)
     address = said[0].split()[1]
-    with urllib.request.urlopen(address, timeout=60) as answer:
+    with urllib.request.urlopen(address, timeout=480) as answer:
         families = {family.name for family in text_string_to_metric_families(answer.read().decode())}
     assert {"ml_assets_up", "ml_assets_runs", "ml_assets_step_failures"} <= families
 

@@ -29,6 +29,7 @@ from ml_assets.resources.provenance import (
     Source,
 )
 from ml_assets.resources.registry.client import RegistryClient
+from tests.migrated import Migrated
 from tests.oci_registry import OciRegistry
 
 REQUEST = ReproductionRequest(asset="line", storage_id=1, data_version="md5:1")
@@ -111,10 +112,10 @@ def test_pool_that_is_gone_is_refused_and_another_can_be_named(instance: dg.Dags
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def queue(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
     """An instance on which runs wait for a daemon."""
     coordinator = {"module": "dagster._core.run_coordinator", "class": "QueuedRunCoordinator"}
-    with dg.DagsterInstance.local_temp(str(tmp_path), overrides={"run_coordinator": coordinator}) as found:
+    with migrated.instance(tmp_path, {"run_coordinator": coordinator}) as found:
         yield found
 
 

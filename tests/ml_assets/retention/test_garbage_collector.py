@@ -189,7 +189,7 @@ def test_a_trace_of_much_that_was_collected_brings_the_index_up_once(
     catch_up = LineageIndex._catch_up
     monkeypatch.setattr(LineageIndex, "_catch_up", lambda index: looked.append(index) or catch_up(index))
     trace = Lineage(instance).trace("table", up=False)
-    assert all(node.collected for node in trace.graph.nodes.values())
+    assert all(node.deleted_at for node in trace.graph.nodes.values())
     assert len(looked) == 1
 
 

@@ -16,8 +16,9 @@ from dagster import DagsterExecutionInterruptedError
 
 from ml_assets.resources.errors import SettingsError, TrackingError
 from ml_assets.resources.models.flavors import save_model
-from ml_assets.resources.provenance import InputVersion, RunTags
+from ml_assets.resources.provenance import InputVersion
 from ml_assets.resources.tracking.runs import MlflowTracking
+from ml_assets.resources.tracking.tags import RunTags
 from tests.ports import free_port
 
 TAGS = {
@@ -68,9 +69,11 @@ class Server:
             "--workers": "1",
         }
         command = [sys.executable, "-m", "mlflow", "server", *(part for option in options.items() for part in option)]
+        # MLflow's jobs, which nothing here needs, are eight more interpreters.
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (folder / "server.log").open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 120
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 480
         while not self._answers():
             alive = self.process.poll() is None and time.monotonic() < deadline
             assert alive, (folder / "server.log").read_text()
