@@ -70,7 +70,7 @@ class DockerEngine(ContainerEngine):
 
     def observe(self, run_id: str) -> dict[str, ContainerStatus]:
         """Every container of a run, by name."""
-        found = {name: observation for name, observation in self._begun(run_id) if observation is not None}
+        found = {name: status for name, status in self._begun(run_id) if status is not None}
         with reaching():
             listed = self._client.api.containers(all=True, filters={"label": f"{RUN_LABEL}={run_id}"})
             for each in listed:
