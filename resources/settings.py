@@ -235,7 +235,7 @@ class _Form:
         if problem["type"] == "extra_forbidden":
             where = f"[{'.'.join(place[:-1])}]" if place[:-1] else "the top level"
             meant = closest_section(key) if not place[:-1] else None
-            suggestion = f"; did you mean {meant}?" if meant else ""
+            suggestion = f" (did you mean {meant}?)" if meant else ""
             return f"{key} is unknown; {where} takes {', '.join(self._keys(place[:-1]))}{suggestion}"
         if problem["type"] == "model_type":
             return f"{key} is a section, which takes {', '.join(self._keys(place))}"
