@@ -14,7 +14,7 @@ from ml_assets.console import Json, examples, say, write_file
 from ml_assets.doctor.commands import doctor_commands
 from ml_assets.lineage.commands import lineage_commands
 from ml_assets.monitoring.commands import metrics_commands
-from ml_assets.reproduction.command import reproduction_commands
+from ml_assets.reproduction.commands import reproduction_commands
 from ml_assets.resources.errors import (
     AmbiguousReference,
     MlAssetsError,
@@ -141,7 +141,7 @@ def _get(
     It is named for its asset: flights.parquet, delay_model. Nothing that is there already is overwritten.
     """
     from ml_assets.fetch import find_artifact
-    from ml_assets.lineage.deletion_log import explain_missing
+    from ml_assets.lineage import explain_missing
     from ml_assets.resources.identity import Digest
     from ml_assets.target import Target
 

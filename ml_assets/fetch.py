@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.dagster_internals import DATA_VERSION_TAG
-from ml_assets.lineage.references import DIRTY_MARK
+from ml_assets.lineage import DIRTY_MARK
 from ml_assets.resources.dvc.git import store_of
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import AmbiguousReference, InputError, UnknownReference

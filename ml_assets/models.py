@@ -15,7 +15,8 @@ from ml_assets.artifacts.writer import Stored, WriteContext
 from ml_assets.containers import ImageAsset
 from ml_assets.resources.errors import SchemaError
 from ml_assets.resources.identity import Digest
-from ml_assets.resources.provenance import ArtifactKind, RunTags
+from ml_assets.resources.provenance import ArtifactKind
+from ml_assets.resources.tracking.tags import RunTags
 
 __all__ = ["TrainedModel", "model"]
 

@@ -1,7 +1,6 @@
 """The library's root: a target's settings choose implementations, and complete a project's definitions."""
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ml_assets.executors.validation import check_placements
 from ml_assets.images import with_build_keys
 from ml_assets.reproduction.job import reproduction_job
 from ml_assets.resources.alerts import Alerts
+from ml_assets.resources.atomic_file import write_atomically
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import SettingsError
 from ml_assets.resources.image_builders.environment import InterpreterEnvironment
@@ -35,7 +35,7 @@ from ml_assets.source_links import with_source_links
 
 if TYPE_CHECKING:
     from ml_assets.executors.engine import ContainerEngine
-    from ml_assets.lineage.service import Lineage
+    from ml_assets.lineage import Lineage
     from ml_assets.resources.image_builders.buildkit import BuildOptions
     from ml_assets.resources.image_builders.interface import ImageBuilder
     from ml_assets.resources.registry.client import RegistryClient
@@ -184,7 +184,7 @@ class Target:
         Raises:
             SettingsError: the instance cannot be opened.
         """
-        from ml_assets.lineage.service import Lineage
+        from ml_assets.lineage import Lineage
 
         return Lineage(self.instance, self.model_registry, self.note)
 
@@ -259,9 +259,7 @@ def _make_home(home: Path, template: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     if file.exists() or not template.exists():
         return
-    with tempfile.NamedTemporaryFile("w", dir=home, prefix=".dagster.yaml.", delete=False) as whole:
-        whole.write(template.read_text())
-    Path(whole.name).replace(file)
+    write_atomically(file, template.read_text())
 
 
 def _build_options(settings: Settings) -> "BuildOptions":

@@ -1,4 +1,8 @@
-"""Files that are either whole or not there: written beside their place, and renamed."""
+"""Files that are either whole or not there: written beside their place, and renamed.
+
+Three parts rename by themselves: `dvc.deposit`, which writes many objects by their descriptors for speed; `dvc.trees`,
+whose listings know its unfinished files by name; and the model server, which imports nothing that it does not need.
+"""
 
 import os
 import secrets

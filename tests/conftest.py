@@ -31,7 +31,7 @@ LONGEST_FIRST = (
     "resources/tracking/test_runs.py",
     "ml_assets/serving/test_tracking.py",
     "ml_assets/executors/test_resume.py",
-    "ml_assets/lineage/test_completeness.py",
+    "ml_assets/lineage/index/test_completeness.py",
     "ml_assets/serving/test_openapi.py",
     "ml_assets/executors/test_database_retry.py",
     "ml_assets/reproduction/test_reproduce.py",

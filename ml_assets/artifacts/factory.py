@@ -33,8 +33,9 @@ from ml_assets.resources.errors import DefinitionError, MlAssetsError
 from ml_assets.resources.git.source import read_source
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.machine.hardware import threads
-from ml_assets.resources.provenance import ArtifactKind, MlflowRun, ProvenanceRecord, RunTags, Source
+from ml_assets.resources.provenance import ArtifactKind, MlflowRun, ProvenanceRecord, Source
 from ml_assets.resources.tracking.open_run import TrackedRun
+from ml_assets.resources.tracking.tags import RunTags
 
 __all__ = ["define_artifact"]
 

@@ -83,7 +83,8 @@ def _trace(
     the aliases that they have now.
     """
     from ml_assets.addresses import Addresses
-    from ml_assets.lineage.html_page import render_mermaid, render_page
+    from ml_assets.lineage.html_page import render_page
+    from ml_assets.lineage.mermaid import render_mermaid
     from ml_assets.lineage.openlineage import openlineage_events
     from ml_assets.lineage.rendering import render_trace, to_json
     from ml_assets.target import Target
