@@ -25,7 +25,7 @@ MOVED, FORBIDDEN = IMAGE.replace("train", "moved"), IMAGE.replace("train", "forb
 ENGINE = "engine"
 """Folder of the engine in that of the Dagster instance."""
 TAG = "queue"
-_DEADLINE_SECONDS = 60
+_DEADLINE_SECONDS = 600
 
 POOLS = {
     "cpu": Pool(),
