@@ -9,7 +9,7 @@ GROUPS := --all-groups
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui serve home up develop down backup restore test test-torch test-containers check format bench bench-containers bench-lineage bench-serving lock clean
+.PHONY: help setup demo ui serve home up develop down backup restore test test-torch test-containers ci-times check format bench bench-containers bench-lineage bench-serving lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -116,24 +116,44 @@ $(DOCKER_TARGET)/.env:
 		echo "DOCKER_GROUP=$$(stat -Lc %g /var/run/docker.sock 2>/dev/null || echo 0)"; } >$@.new && mv $@.new $@
 	@echo "Wrote $@: passwords, and the group of Docker's socket."
 
+# PYTEST_OPTIONS names fewer tests, as in PYTEST_OPTIONS="-n 0 -k docker".
 test: setup  ## Run the tests, but for those that need PyTorch, a container engine or a cluster
-	@$(BIN)/pytest -n 2 --dist loadfile --ignore tests/torch --ignore tests/containers --ignore tests/cluster
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/torch --ignore tests/containers --ignore tests/cluster $(PYTEST_OPTIONS)
 	@echo "Not run: tests/torch, which make test-torch runs; tests/containers and tests/cluster, which make test-containers does."
 
-# PyTorch comes with the runtime of GPUs: 5 GB, which nothing else needs.
-test-torch:  ## Run the tests of PyTorch models, in an environment of their own (5 GB more)
-	@$(MAKE) --no-print-directory setup VENV=build/torch EXTRAS="$(EXTRAS) --extra torch"
-	@build/torch/bin/pytest tests/torch
+# PyTorch comes with the runtime of GPUs, 5 GB that no test needs, unless pip is given a folder of wheels (find-links) that
+# holds a build for CPUs; the locked one serves where it is not.
+TORCH := build/torch
+TORCH_ANY = $(shell sed -nE 's/.*"(torch>=[^"]+)".*/\1/p' pyproject.toml)
 
-# PYTEST_OPTIONS names fewer tests, as in PYTEST_OPTIONS="-n 0 -k docker".
+test-torch: $(TORCH)/.torch  ## Run the tests of PyTorch models, in an environment of their own (5 GB more without a build for CPUs)
+	@$(TORCH)/bin/pytest tests/torch $(PYTEST_OPTIONS)
+
+$(TORCH)/.torch: uv.lock pyproject.toml
+	@$(MAKE) --no-print-directory setup VENV=$(TORCH) EXTRAS="$(EXTRAS) --extra torch --prune torch"
+	@{ $(TORCH)/bin/python -m pip install --quiet --no-index --no-deps '$(TORCH_ANY)' 2>/dev/null && $(TORCH)/bin/python -c 'import torch'; } \
+		|| { rm -f $(TORCH)/.installed && $(MAKE) --no-print-directory setup VENV=$(TORCH) EXTRAS="$(EXTRAS) --extra torch"; }
+	@touch $@
+
+# More workers than the two cores that this is meant for: a third of the time goes by waiting for containers to come and go.
+# TESTS names files, as in TESTS=tests/containers/test_compose.py.
+TESTS := tests/cluster tests/containers
+
 test-containers: setup  ## Run those too, on an engine and a cluster made here (Debian, root), or on KUBECONFIG's
 	@if [ -z "$$KUBECONFIG" ]; then exports="$$(tests/cluster/kube up)" || exit $$?; eval "$$exports"; fi; \
-		$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --timeout 900 tests/cluster tests/containers $(PYTEST_OPTIONS)
+		$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --timeout 1800 $(TESTS) $(PYTEST_OPTIONS)
+
+# REPORTS names JUnit reports of a whole run; those of .ci/run are in build/ci.
+REPORTS = $(wildcard build/ci/*.xml)
+
+ci-times:  ## Rewrite the budget of CI's parts from the reports of a run
+	@$(PYTHON) .ci/main.py --times $(REPORTS)
 
 check: setup  ## Check format, lint and types, and that the lock is current
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy .ci
 	@$(UV) lock --check --quiet
 
 format: setup  ## Format the code and apply lint fixes

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, RenderableType
 
+from ml_assets.resources.atomic_file import write_atomically
 from ml_assets.resources.errors import StoreError
 
 __all__ = ["Json", "examples", "say", "warn", "write_file"]
@@ -45,12 +46,9 @@ def write_file(file: Path, text: str) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    unfinished = file.with_name(f".{file.name}.unfinished")
     try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(file)
+        write_atomically(file, text)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise StoreError(f"{file} cannot be written: {error.strerror}", next_step="name another file") from error
 
 

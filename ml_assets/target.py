@@ -1,7 +1,6 @@
 """The library's root: a target's settings choose implementations, and complete a project's definitions."""
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ml_assets.executors.validation import check_placements
 from ml_assets.images import with_build_keys
 from ml_assets.reproduction.job import reproduction_job
 from ml_assets.resources.alerts import Alerts
+from ml_assets.resources.atomic_file import write_atomically
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import SettingsError
 from ml_assets.resources.image_builders.environment import InterpreterEnvironment
@@ -259,9 +259,7 @@ def _make_home(home: Path, template: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     if file.exists() or not template.exists():
         return
-    with tempfile.NamedTemporaryFile("w", dir=home, prefix=".dagster.yaml.", delete=False) as whole:
-        whole.write(template.read_text())
-    Path(whole.name).replace(file)
+    write_atomically(file, template.read_text())
 
 
 def _build_options(settings: Settings) -> "BuildOptions":
@@ -287,5 +285,5 @@ def _build_options(settings: Settings) -> "BuildOptions":
 def _local_processes() -> dg.ExecutorDefinition:
     """Steps as processes, forked from one that has the imports behind it."""
     return dg.multiprocess_executor.configured(
-        {"start_method": {"forkserver": {"preload_modules": ["ml_assets.target", "pandas"]}}}
+        {"start_method": {"forkserver": {"preload_modules": ["ml_assets.target", "mlflow", "pandas"]}}}
     )

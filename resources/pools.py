@@ -46,11 +46,11 @@ _Memory = Annotated[str, AfterValidator(_is_memory)]
 """A quantity of bytes as Kubernetes writes it."""
 
 
-class _Section(BaseModel):
+class _PoolPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Toleration(_Section):
+class Toleration(_PoolPart):
     """A taint that pods of a pool tolerate, in Kubernetes' words."""
 
     key: str | None = None
@@ -59,7 +59,7 @@ class Toleration(_Section):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
 
-class Pool(_Section):
+class Pool(_PoolPart):
     """A named place to run."""
 
     cpus: PositiveFloat = 1
@@ -107,7 +107,7 @@ class Pool(_Section):
         return self
 
 
-class Override(_Section):
+class Override(_PoolPart):
     """Where one asset runs, said again for one deployment or one run; what is left out stays as it is."""
 
     image: str | None = None

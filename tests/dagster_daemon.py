@@ -27,7 +27,7 @@ from ml_assets.dagster_internals import SerializableErrorInfo
 from ml_assets.target import Target
 
 PROJECT = Path(__file__).parents[1]
-DEADLINE_SECONDS = 480
+DEADLINE_SECONDS = 1200
 _POLL_SECONDS = 0.7
 
 

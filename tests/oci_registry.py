@@ -62,7 +62,7 @@ class OciRegistry:
                 yield cls(host, storage, user, token)
             finally:
                 process.terminate()
-                process.wait(30)
+                process.wait(480)
 
     def push_image(
         self,

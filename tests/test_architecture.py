@@ -1,6 +1,7 @@
 """What holds of the code as a whole: who imports whom, who reads the environment, what each module exports."""
 
 import ast
+import functools
 import importlib
 import json
 import re
@@ -13,6 +14,7 @@ import pytest
 
 from ml_assets.resources import errors
 from ml_assets.resources.errors import MlAssetsError
+from tests.conftest import FOLDER, LONGEST_FIRST
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("resources", "ml_assets")
@@ -155,6 +157,12 @@ def test_artifacts_stand_below_executors(loaded: dict[str, set[str]]) -> None:
     assert {str(path): name for path, names in above.items() for name in names if name.startswith(rooms)} == {}
 
 
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "README.md", "docs/architecture.md"])
+def test_files_that_a_document_names_are_there(document: str) -> None:
+    named = re.findall(r"`((?:ml_assets|resources|tests|deployments|docs)/[\w./-]+)`", (ROOT / document).read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_no_tracked_file_names_the_host_of_a_registry() -> None:
     done = subprocess.run(
         ["git", "grep", "-nIE", "|".join(re.escape(host) for host in REGISTRY_HOSTS)],
@@ -172,6 +180,7 @@ def _name(path: Path) -> str:
     return ".".join(("ml_assets", *parts) if parts[0] == "resources" else parts)
 
 
+@functools.cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse((ROOT / path).read_text())
 
@@ -232,3 +241,8 @@ def _hierarchy(error: type[MlAssetsError], depth: int = 0) -> Iterator[tuple[int
     for child in error.__subclasses__():
         if child.__module__ == errors.__name__:
             yield from _hierarchy(child, depth + 1)
+
+
+@pytest.mark.parametrize("name", LONGEST_FIRST)
+def test_file_that_goes_first_is_there(name: str) -> None:
+    assert (FOLDER / name).is_file()

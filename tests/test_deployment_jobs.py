@@ -40,7 +40,7 @@ def run_job(folder: Path, what: str, **said: str) -> subprocess.CompletedProcess
         **said,
     }
     command = [str(JOBS / "run"), what]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=480, check=False)
 
 
 def test_job_that_is_complete_has_succeeded_whatever_else_the_cluster_says_of_it(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def look(server: Postgres, dagster: str, mlflow: str) -> subprocess.CompletedPro
         "MLFLOW_BACKEND_STORE_URI": mlflow,
     }
     return subprocess.run(
-        container["command"], env=environment, capture_output=True, text=True, timeout=120, check=False
+        container["command"], env=environment, capture_output=True, text=True, timeout=480, check=False
     )
 
 

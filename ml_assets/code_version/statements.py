@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-__all__ = ["Import", "Reference", "Statement", "bound_imports", "running"]
+__all__ = ["Import", "NameReference", "Statement", "bound_imports", "running"]
 
 _LEFT_OUT = {"ctx", "kind", "type_comment", "type_ignores"}
 _FIELDS: dict[type[ast.AST], tuple[str, ...]] = {}
@@ -31,7 +31,7 @@ class Import:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class NameReference:
     """A name that a statement takes from elsewhere, with the attributes that it reads from it at once."""
 
     name: str
@@ -57,7 +57,7 @@ class Statement:
         return [Statement(ast.Expr(decorator)) for decorator in getattr(self.node, "decorator_list", [])]
 
     @property
-    def subject(self) -> Reference | None:
+    def subject(self) -> NameReference | None:
         """What an expression statement begins with: ``dg.asset`` of ``dg.asset(pool="gpu")``."""
         node = self.node.value if isinstance(self.node, ast.Expr) else None
         while isinstance(node, ast.Call):
@@ -104,13 +104,13 @@ def bound_imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, Impo
             yield top, Import(top)
 
 
-def _chain(node: ast.AST) -> Reference | None:
+def _chain(node: ast.AST) -> NameReference | None:
     """A name with the attributes read from it, if that is what the expression is."""
     attributes: list[str] = []
     while isinstance(node, ast.Attribute):
         attributes.append(node.attr)
         node = node.value
-    return Reference(node.id, tuple(reversed(attributes))) if isinstance(node, ast.Name) else None
+    return NameReference(node.id, tuple(reversed(attributes))) if isinstance(node, ast.Name) else None
 
 
 class _Scope:
@@ -119,7 +119,7 @@ class _Scope:
     def __init__(self, parent: "_Scope | None", kind: str = "function") -> None:
         self.parent = parent
         self.kind = kind
-        self.loads: set[Reference] = set()
+        self.loads: set[NameReference] = set()
         self.stores: set[str] = set()
         self.imports: dict[str, list[Import]] = {}
         self.outer: set[str] = set()
@@ -130,7 +130,7 @@ class _Scope:
             scope = scope.parent
         scope.stores.add(name)
 
-    def unbound(self) -> Iterator[Reference]:
+    def unbound(self) -> Iterator[NameReference]:
         """What the scope takes from outside, its own imports resolved.
 
         The names that a class body binds hide nothing from its methods, so they are taken to hide nothing at all.
@@ -139,11 +139,11 @@ class _Scope:
         hidden = self.stores - self.outer if self.kind != "class" else set()
         for load in self.loads:
             if load.imported is None and load.name in imports:
-                yield from (Reference(load.name, load.attributes, found) for found in imports[load.name])
+                yield from (NameReference(load.name, load.attributes, found) for found in imports[load.name])
             elif load.imported is not None or load.name not in hidden:
                 yield load
         for name in imports.keys() - {load.name for load in self.loads}:
-            yield from (Reference(name, (), found) for found in imports[name])
+            yield from (NameReference(name, (), found) for found in imports[name])
 
 
 class _Reading:
@@ -210,7 +210,7 @@ class _Reading:
 
     def _name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Load):
-            self._scope.loads.add(Reference(node.id))
+            self._scope.loads.add(NameReference(node.id))
         else:
             self._scope.store(node.id)
         self._form.append(f"Name({node.id})")
@@ -232,7 +232,7 @@ class _Reading:
                 names = ast.walk(ast.parse(value, mode="eval"))
             except (SyntaxError, ValueError):
                 return
-            self._scope.loads.update(Reference(name.id) for name in names if isinstance(name, ast.Name))
+            self._scope.loads.update(NameReference(name.id) for name in names if isinstance(name, ast.Name))
 
     def _joined(self, node: ast.JoinedStr) -> None:
         """An f-string, whose literal parts are split differently by different versions."""
@@ -253,7 +253,7 @@ class _Reading:
             named = node.args[0] if node.args else None
             if isinstance(named, ast.Constant) and isinstance(named.value, str):
                 module = named.value.lstrip(".")
-                self._scope.loads.add(Reference(module, (), Import(module, None, len(named.value) - len(module))))
+                self._scope.loads.add(NameReference(module, (), Import(module, None, len(named.value) - len(module))))
         self._generic(node)
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
@@ -263,7 +263,7 @@ class _Reading:
 
     def _declare(self, node: ast.Global | ast.Nonlocal) -> None:
         self._scope.outer.update(node.names)
-        self._scope.loads.update(Reference(name) for name in node.names)
+        self._scope.loads.update(NameReference(name) for name in node.names)
         self._generic(node)
 
     def _capture(self, node: ast.ExceptHandler | ast.MatchAs | ast.MatchStar | ast.MatchMapping) -> None:

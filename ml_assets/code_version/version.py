@@ -35,7 +35,7 @@ from typing import Any, Final, NamedTuple
 
 from ml_assets.code_version.captured import captured_values
 from ml_assets.code_version.modules import SyntaxModule, read_module
-from ml_assets.code_version.statements import Import, Reference, Statement
+from ml_assets.code_version.statements import Import, NameReference, Statement
 from ml_assets.resources.errors import DefinitionError
 
 __all__ = ["STORAGE_FORMAT", "Code", "code_of", "code_version", "reached"]
@@ -117,8 +117,8 @@ def _search(function: Callable[..., Any]) -> "_Search":
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a module is: its file (None for a namespace package) and the folders of its submodules."""
+class _LocatedModule:
+    """A module with its file (None for a namespace package) and the folders of its submodules."""
 
     name: str
     file: Path | None
@@ -130,7 +130,7 @@ class _Place:
         return self.name if is_package else self.name.rpartition(".")[0]
 
 
-_Target = tuple[_Place, str] | str
+_Target = tuple[_LocatedModule, str] | str
 
 
 class _Search:
@@ -138,16 +138,16 @@ class _Search:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         author, links, self._captured = _unwrap(function)
-        self._own = _place_of(author)
-        self._places: dict[str, _Place | None] = {self._own.name: self._own}
+        self._own = _locate(author)
+        self._located: dict[str, _LocatedModule | None] = {self._own.name: self._own}
         self._modules: dict[str, SyntaxModule] = {}
         self.found: dict[_Symbol, bytes] = {}
-        self._ahead: list[tuple[_Place, str]] = []
+        self._ahead: list[tuple[_LocatedModule, str]] = []
         for link in links:
             self._start(link, required=link is author)
         while self._ahead:
-            place, symbol = self._ahead.pop()
-            self.found[place.name, symbol] = self._describe(place, symbol)
+            located, symbol = self._ahead.pop()
+            self.found[located.name, symbol] = self._describe(located, symbol)
 
     def digest(self) -> str:
         parts = [f"storage format {STORAGE_FORMAT}".encode(), *(value.encode() for value in self._captured)]
@@ -175,131 +175,131 @@ class _Search:
         else:
             module, name = link.__module__, link.__qualname__
         symbol = name.partition(".")[0]
-        place = self._first_party(module)
-        if place is not None and symbol in self._module(place).definitions:
-            self._enter(place, symbol)
-        elif required or (place is not None and isinstance(link, FunctionType)):
-            raise _no_source(link, f"{place.file if place else module} does not define {symbol} at its top level")
+        located = self._first_party(module)
+        if located is not None and symbol in self._module(located).definitions:
+            self._enter(located, symbol)
+        elif required or (located is not None and isinstance(link, FunctionType)):
+            raise _no_source(link, f"{located.file if located else module} does not define {symbol} at its top level")
 
-    def _enter(self, place: _Place, symbol: str) -> _Symbol:
-        if (place.name, symbol) not in self.found:
-            self.found[place.name, symbol] = b""
-            self._ahead.append((place, symbol))
+    def _enter(self, located: _LocatedModule, symbol: str) -> _Symbol:
+        if (located.name, symbol) not in self.found:
+            self.found[located.name, symbol] = b""
+            self._ahead.append((located, symbol))
             if symbol != _EFFECTS:
-                self._enter_effects(place)
-        return place.name, symbol
+                self._enter_effects(located)
+        return located.name, symbol
 
-    def _enter_effects(self, place: _Place) -> None:
-        if self._module(place).effects:
-            self._enter(place, _EFFECTS)
-        parent = self._first_party(place.name.rpartition(".")[0])
+    def _enter_effects(self, located: _LocatedModule) -> None:
+        if self._module(located).effects:
+            self._enter(located, _EFFECTS)
+        parent = self._first_party(located.name.rpartition(".")[0])
         if parent is not None:
             self._enter_effects(parent)
 
-    def _describe(self, place: _Place, symbol: str) -> bytes:
+    def _describe(self, located: _LocatedModule, symbol: str) -> bytes:
         """What a symbol is: its statements, and what each name that they use stands for."""
-        module = self._module(place)
+        module = self._module(located)
         digest = hashlib.sha256()
         if symbol == _WHOLE:
-            references = [Reference(name) for name in sorted({*module.definitions, *module.imports})]
-            references += [Reference("*", (), star) for star in module.stars]
-            digest.update(self._meanings(place, references))
+            references = [NameReference(name) for name in sorted({*module.definitions, *module.imports})]
+            references += [NameReference("*", (), star) for star in module.stars]
+            digest.update(self._meanings(located, references))
             return digest.digest()
         statements = module.effects if symbol == _EFFECTS else module.definitions[symbol]
-        decorators = [part for statement in statements for part in self._computing_decorators(place, statement)]
+        decorators = [part for statement in statements for part in self._computing_decorators(located, statement)]
         for statement in (*statements, *decorators):
             digest.update(statement.reading.digest)
-            digest.update(self._meanings(place, statement.reading.references))
+            digest.update(self._meanings(located, statement.reading.references))
         return digest.digest()
 
-    def _meanings(self, place: _Place, references: list[Reference]) -> bytes:
+    def _meanings(self, located: _LocatedModule, references: list[NameReference]) -> bytes:
         lines = []
         for reference in references:
-            for target in self._targets(place, reference):
+            for target in self._targets(located, reference):
                 label = target if isinstance(target, str) else self._label(self._enter(*target))
                 lines.append(f"{reference.name}={label}\n")
         return "".join(lines).encode()
 
-    def _computing_decorators(self, place: _Place, statement: Statement) -> Iterator[Statement]:
+    def _computing_decorators(self, located: _LocatedModule, statement: Statement) -> Iterator[Statement]:
         for decorator in statement.decorators:
             subject = decorator.subject
-            targets = self._targets(place, subject) if subject else []
+            targets = self._targets(located, subject) if subject else []
             outside = (target for target in targets if isinstance(target, str))
             if not any(target.partition(".")[0] in _ORCHESTRATION for target in outside):
                 yield decorator
 
-    def _targets(self, place: _Place, reference: Reference) -> list[_Target]:
+    def _targets(self, located: _LocatedModule, reference: NameReference) -> list[_Target]:
         """What a name stands for: symbols of first-party modules, and dotted names of anything else."""
         if reference.imported is None:
-            return self._resolve(place, reference.name, reference.attributes, frozenset())
-        return self._follow(place, reference.imported, reference.attributes, frozenset())
+            return self._resolve(located, reference.name, reference.attributes, frozenset())
+        return self._follow(located, reference.imported, reference.attributes, frozenset())
 
     def _resolve(
-        self, place: _Place, name: str, attributes: tuple[str, ...], trail: frozenset[_Symbol]
+        self, located: _LocatedModule, name: str, attributes: tuple[str, ...], trail: frozenset[_Symbol]
     ) -> list[_Target]:
-        if (place.name, name) in trail:
+        if (located.name, name) in trail:
             return []
-        trail |= {(place.name, name)}
-        module = self._module(place)
+        trail |= {(located.name, name)}
+        module = self._module(located)
         targets: list[_Target] = []
         if name in module.definitions:
-            targets.append((place, name))
+            targets.append((located, name))
         for imported in module.imports.get(name, ()):
-            targets += self._follow(place, imported, attributes, trail)
+            targets += self._follow(located, imported, attributes, trail)
         if not targets:
             for star in module.stars:
-                origin = self._first_party(_absolute(place, star))
+                origin = self._first_party(_absolute(located, star))
                 targets += self._resolve(origin, name, attributes, trail) if origin else []
         return targets
 
     def _follow(
-        self, place: _Place, imported: Import, attributes: tuple[str, ...], trail: frozenset[_Symbol]
+        self, located: _LocatedModule, imported: Import, attributes: tuple[str, ...], trail: frozenset[_Symbol]
     ) -> list[_Target]:
         names = attributes if imported.name in (None, "*") else (str(imported.name), *attributes)
-        return self._member(_absolute(place, imported), names, trail)
+        return self._member(_absolute(located, imported), names, trail)
 
     def _member(self, module: str, names: tuple[str, ...], trail: frozenset[_Symbol]) -> list[_Target]:
-        place = self._first_party(module)
-        if place is None:
+        located = self._first_party(module)
+        if located is None:
             return [".".join((module, *names[:1]))]
         if not names:
-            return [(place, _WHOLE)]
+            return [(located, _WHOLE)]
         name, *rest = names
-        targets = self._resolve(place, name, tuple(rest), trail)
+        targets = self._resolve(located, name, tuple(rest), trail)
         if targets:
             return targets
         if self._first_party(f"{module}.{name}"):
             return self._member(f"{module}.{name}", tuple(rest), trail)
-        if place.file is None or (name.startswith("__") and name.endswith("__")):
+        if located.file is None or (name.startswith("__") and name.endswith("__")):
             return [f"{module}.{name}"]
-        return self._made_up(place)
+        return self._made_up(located)
 
-    def _made_up(self, place: _Place) -> list[_Target]:
+    def _made_up(self, located: _LocatedModule) -> list[_Target]:
         """A name that a module does not bind but may answer for: the module, and the modules that it mentions."""
-        targets: list[_Target] = [(place, _WHOLE)]
-        definitions = self._module(place).definitions
+        targets: list[_Target] = [(located, _WHOLE)]
+        definitions = self._module(located).definitions
         mentioned = {name for found in definitions.values() for part in found for name in part.module_names()}
         for name in sorted(mentioned):
             dots = len(name) - len(name.lstrip("."))
-            nearby = _absolute(place, Import(name.lstrip("."), None, max(dots, 1)))
+            nearby = _absolute(located, Import(name.lstrip("."), None, max(dots, 1)))
             for candidate in {nearby, name} if not dots else {nearby}:
-                found = self._first_party(candidate) if candidate != place.name else None
+                found = self._first_party(candidate) if candidate != located.name else None
                 if found is not None:
                     targets.append((found, _WHOLE))
         return targets
 
-    def _module(self, place: _Place) -> SyntaxModule:
-        module = self._modules.get(place.name)
+    def _module(self, located: _LocatedModule) -> SyntaxModule:
+        module = self._modules.get(located.name)
         if module is None:
-            module = self._modules[place.name] = read_module(place.file) if place.file else SyntaxModule()
+            module = self._modules[located.name] = read_module(located.file) if located.file else SyntaxModule()
         return module
 
-    def _first_party(self, name: str) -> _Place | None:
-        if name not in self._places:
-            self._places[name] = self._find_first_party(name)
-        return self._places[name]
+    def _first_party(self, name: str) -> _LocatedModule | None:
+        if name not in self._located:
+            self._located[name] = self._find_first_party(name)
+        return self._located[name]
 
-    def _find_first_party(self, name: str) -> _Place | None:
+    def _find_first_party(self, name: str) -> _LocatedModule | None:
         top = name.partition(".")[0]
         if not top or top in sys.stdlib_module_names:
             return None
@@ -308,12 +308,12 @@ class _Search:
         around = name.rpartition(".")[0]
         if around and around != _PLUGIN[0] and self._first_party(around) is None:
             return None
-        place = _find(name)
-        if place is None:
+        located = _find(name)
+        if located is None:
             return None
-        paths = [Path(path) for path in (place.file, *place.folders) if path is not None]
+        paths = [Path(path) for path in (located.file, *located.folders) if path is not None]
         installed = any(part in _INSTALLED for path in paths for part in path.parts)
-        return None if installed and top != self._own.name.partition(".")[0] else place
+        return None if installed and top != self._own.name.partition(".")[0] else located
 
 
 def _unwrap(function: Callable[..., Any]) -> tuple[FunctionType, list[FunctionType | type], list[str]]:
@@ -350,29 +350,29 @@ def _no_source(function: Any, reason: str) -> DefinitionError:
     )
 
 
-def _place_of(function: FunctionType) -> _Place:
+def _locate(function: FunctionType) -> _LocatedModule:
     name = str(function.__globals__.get("__name__", ""))
     file = Path(function.__code__.co_filename)
     if not file.is_file():
         raise _no_source(function, f"its source file {file} does not exist")
-    return _Place(name, file, tuple(function.__globals__.get("__path__", ())))
+    return _LocatedModule(name, file, tuple(function.__globals__.get("__path__", ())))
 
 
-def _absolute(place: _Place, imported: Import) -> str:
+def _absolute(located: _LocatedModule, imported: Import) -> str:
     if not imported.level:
         return imported.module
-    base = place.package.split(".")
+    base = located.package.split(".")
     base = base[: len(base) - imported.level + 1]
     return ".".join((*base, imported.module)) if imported.module else ".".join(base)
 
 
-def _find(name: str) -> _Place | None:
+def _find(name: str) -> _LocatedModule | None:
     """Find a module's file without importing it or its packages."""
     if name in sys.modules:
         # Past __getattr__, which a module that is loaded lazily answers by loading.
         known = object.__getattribute__(sys.modules[name], "__dict__")
         if known.get("__file__") or known.get("__path__"):
-            return _Place(name, _python(known.get("__file__")), tuple(known.get("__path__", ())))
+            return _LocatedModule(name, _python(known.get("__file__")), tuple(known.get("__path__", ())))
     parent, _, _ = name.rpartition(".")
     try:
         if not parent:
@@ -384,7 +384,7 @@ def _find(name: str) -> _Place | None:
         return None
     if spec is None:
         return None
-    return _Place(name, _python(spec.origin), tuple(spec.submodule_search_locations or ()))
+    return _LocatedModule(name, _python(spec.origin), tuple(spec.submodule_search_locations or ()))
 
 
 def _python(file: str | None) -> Path | None:

@@ -9,12 +9,12 @@ from rich.markup import escape
 from rich.text import Text
 
 from ml_assets.console import Json, examples, say
-from ml_assets.doctor.runner import Finding, Verdict
+from ml_assets.doctor.runner import Finding, Severity
 
 __all__ = ["doctor_commands"]
 
 _SECONDS = 10.0
-_STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "bold red"}
+_STYLES = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.FAULT: "bold red"}
 
 doctor_commands = typer.Typer()
 
@@ -43,7 +43,7 @@ def _doctor(
     The exit status is 1 where there is a fault.
     """
     from ml_assets.doctor.checks import checks_of
-    from ml_assets.doctor.runner import examine
+    from ml_assets.doctor.runner import run_checks
     from ml_assets.resources.errors import SettingsError
     from ml_assets.target import Target
 
@@ -52,20 +52,22 @@ def _doctor(
         target = Target.from_environment()
         name = target.settings.target
         with Console(stderr=True).status("asking") as status:
-            findings = examine(checks_of(target), seconds, lambda check: status.update(escape(f"asked: {check}")))
+            findings = run_checks(checks_of(target), seconds, lambda check: status.update(escape(f"asked: {check}")))
     except SettingsError as error:
-        findings = [Finding(Verdict.FAULT, error.what, error.next_step, "settings")]
+        findings = [Finding(Severity.FAULT, error.what, error.next_step, "settings")]
     else:
-        findings.insert(0, Finding(Verdict.OK, f"settings of target {name} ({target.settings.root})", check="settings"))
+        findings.insert(
+            0, Finding(Severity.OK, f"settings of target {name} ({target.settings.root})", check="settings")
+        )
     say(as_json, Group(*map(_line, findings)), {"target": name, "findings": list(map(_plain, findings))})
-    if any(each.verdict is Verdict.FAULT for each in findings):
+    if any(each.severity is Severity.FAULT for each in findings):
         # A check that hangs may hold a lock that the interpreter's end would wait for.
         sys.stdout.flush()
         raise typer.Exit(1)
 
 
 def _line(finding: Finding) -> Text:
-    text = Text(f"{finding.verdict:<8}", style=_STYLES[finding.verdict])
+    text = Text(f"{finding.severity:<8}", style=_STYLES[finding.severity])
     text.append(f"{finding.check}: {finding.what}", style="not bold default")
     if finding.next_step:
         text.append(f". Next: {finding.next_step}", style="not bold default")
@@ -75,7 +77,7 @@ def _line(finding: Finding) -> Text:
 def _plain(finding: Finding) -> dict[str, str | None]:
     return {
         "check": finding.check,
-        "verdict": finding.verdict.value,
+        "verdict": finding.severity.value,
         "what": finding.what,
         "next_step": finding.next_step,
     }

@@ -1,4 +1,4 @@
-"""Findings about a target, and how they come about: all checks at once, each within a deadline."""
+"""Runs the checks of a target, all at once and each within a deadline, and gives their findings."""
 
 import importlib
 import logging
@@ -12,14 +12,14 @@ from threading import Thread
 
 from ml_assets.resources.errors import MlAssetsError
 
-__all__ = ["Check", "Finding", "Verdict", "clock_finding", "examine", "fault", "ok", "warning"]
+__all__ = ["Check", "Finding", "Severity", "clock_finding", "fault", "ok", "run_checks", "warning"]
 
 _SAID = 300
 """Characters of a log line that are worth repeating."""
 _SKEW_WARNING, _SKEW_FAULT = 5.0, 60.0
 
 
-class Verdict(StrEnum):
+class Severity(StrEnum):
     """How bad something is."""
 
     OK = "ok"
@@ -32,7 +32,7 @@ class Verdict(StrEnum):
 class Finding:
     """One thing that was looked at."""
 
-    verdict: Verdict
+    severity: Severity
     what: str
     next_step: str | None = None
     """What to do about it, in the imperative; None where all is well."""
@@ -56,17 +56,17 @@ class Check:
 
 def ok(what: str) -> Finding:
     """All is well."""
-    return Finding(Verdict.OK, what)
+    return Finding(Severity.OK, what)
 
 
 def warning(what: str, next_step: str) -> Finding:
     """It works, or nobody can say."""
-    return Finding(Verdict.WARNING, what, next_step)
+    return Finding(Severity.WARNING, what, next_step)
 
 
 def fault(what: str, next_step: str) -> Finding:
     """It does not work."""
-    return Finding(Verdict.FAULT, what, next_step)
+    return Finding(Severity.FAULT, what, next_step)
 
 
 def clock_finding(whose: str, there: datetime) -> Finding:
@@ -80,8 +80,8 @@ def clock_finding(whose: str, there: datetime) -> Finding:
     )
 
 
-def examine(checks: Sequence[Check], seconds: float, done: Callable[[str], None] = lambda _: None) -> list[Finding]:
-    """Make all checks at once; returns their findings in the order of the checks.
+def run_checks(checks: Sequence[Check], seconds: float, done: Callable[[str], None] = lambda _: None) -> list[Finding]:
+    """Run all checks at once and return their findings in the order of the checks.
 
     Args:
         checks: what to look at.
@@ -91,18 +91,18 @@ def examine(checks: Sequence[Check], seconds: float, done: Callable[[str], None]
     for module in dict.fromkeys(name for check in checks for name in check.needs):
         importlib.import_module(module)
     findings = []
-    with _overheard() as said:
-        looks = [_Look(check) for check in checks]
+    with _last_warnings() as said:
+        running = [_RunningCheck(check) for check in checks]
         deadline = time.monotonic() + seconds
-        for look in looks:
-            look.join(max(0.0, deadline - time.monotonic()))
-            findings += look.findings(seconds, said.get(look.check.name))
-            done(look.check.name)
+        for each in running:
+            each.join(max(0.0, deadline - time.monotonic()))
+            findings += each.findings(seconds, said.get(each.check.name))
+            done(each.check.name)
     return findings
 
 
 @contextmanager
-def _overheard() -> Iterator[dict[str, str]]:
+def _last_warnings() -> Iterator[dict[str, str]]:
     """What each thread last logged as a warning: libraries that ask again and again say there why."""
     said: dict[str, str] = {}
 
@@ -118,7 +118,7 @@ def _overheard() -> Iterator[dict[str, str]]:
         logging.getLogger().removeHandler(ear)
 
 
-class _Look(Thread):
+class _RunningCheck(Thread):
     """One check at work. Nobody waits for one that hangs, not even the interpreter's end."""
 
     def __init__(self, check: Check) -> None:
@@ -146,4 +146,4 @@ class _Look(Thread):
             step = "see that it runs and that this machine reaches it; --seconds waits longer"
             why = f": {said[:_SAID]}" if said else ""
             found = [fault(f"no answer within {seconds:g} seconds{why}", step)]
-        return [Finding(each.verdict, each.what, each.next_step, self.check.name) for each in found]
+        return [Finding(each.severity, each.what, each.next_step, self.check.name) for each in found]

@@ -1,6 +1,7 @@
 """Steps as containers, one at a time in its asset's image: on a Docker engine, or as Jobs of a Kubernetes cluster.
 
-- `launch`: the executor, and the loop that launches a run's steps and looks after their containers.
+- `launch`: the executor; `loop`: the loop that launches a run's steps and looks after their containers.
+- `launches`: the state of each launch; `scheduling`: which may be ordered; `event_handler`: what events change.
 - `placement`: the rules for where a step runs; `run_images`: the image that a run has of an image asset; `validation`:
   checks of pools, images and overrides as the code location loads.
 - `engine`: the interface of container engines; `docker` and `kubernetes` implement it.

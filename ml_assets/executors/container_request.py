@@ -1,23 +1,23 @@
 """The container that an engine is asked to start for one launch of a step."""
 
 import base64
-import hashlib
 import json
 import re
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ml_assets.dagster_internals import ExecuteStepArgs, InstanceRef
+from ml_assets.dagster_internals import ExecuteStepArgs, InstanceRef, RetryMode
 from ml_assets.executors.engine import ContainerRequest, container_labels
-from ml_assets.placement import Placement
+from ml_assets.executors.launches import ContainerLaunch
+from ml_assets.executors.placement import PlacementRules
 
 if TYPE_CHECKING:
     from ml_assets.dagster_internals import ExecutionStep, KnownExecutionState, PlanOrchestrationContext
-    from ml_assets.executors.launch import ContainerExecutor
 
-__all__ = ["BUILDS_LABEL", "container_name", "packed", "request_of", "unpacked"]
+__all__ = ["BUILDS_LABEL", "packed", "request_of", "unpacked"]
 
 BUILDS_LABEL = "ml-assets/builds"
 """On containers that make images, and so have to reach BuildKit."""
@@ -26,29 +26,33 @@ _LABEL_LENGTH = 63
 _MONITORING, _POSTGRES = "run_monitoring", "dagster_postgres"
 
 
-def container_name(run_id: str, step_key: str, number: int) -> str:
-    """Name of the container of one launch: readable, and the same for whoever asks."""
-    digest = hashlib.sha256(f"{run_id} {step_key}".encode()).hexdigest()[:12]
-    readable = re.sub(r"[^a-z0-9]+", "-", step_key.lower()).strip("-")[:36].rstrip("-")
-    return f"step-{readable}-{digest}-{number}"
-
-
 def request_of(
-    executor: "ContainerExecutor",
-    context: "PlanOrchestrationContext",
-    step: "ExecutionStep",
-    placement: Placement,
+    launch: ContainerLaunch,
     known_state: "KnownExecutionState",
-    name: str,
+    *,
+    context: "PlanOrchestrationContext",
+    rules: PlacementRules,
+    retries: RetryMode,
+    variables: Mapping[str, str],
 ) -> ContainerRequest:
-    """Return the request for the container of one launch of a step."""
+    """Return the request for the container of a launch.
+
+    Args:
+        launch: the launch, with its placement.
+        known_state: attempts and outputs of the run so far.
+        context: the run.
+        rules: they know the pool.
+        retries: whether retry policies hold.
+        variables: environment variables of the container.
+    """
+    step, placement = launch.step, launch.placement
     run = context.dagster_run
     arguments = ExecuteStepArgs(
         job_origin=context.reconstructable_job.get_python_origin(),
         run_id=run.run_id,
         step_keys_to_execute=[step.key],
         instance_ref=_for_steps(context.instance.get_ref()),
-        retry_mode=executor.retries.for_inner_plan(),
+        retry_mode=retries.for_inner_plan(),
         known_state=known_state,
         should_verify_step=False,
         print_serialized_events=False,
@@ -64,14 +68,14 @@ def request_of(
         BUILDS_LABEL: "true" if placement.builds else "",
     }
     return ContainerRequest(
-        name=name,
+        name=launch.name,
         image=placement.image,
         command=("python", "-m", "ml_assets.executors.step", packed(arguments), placement.model_dump_json()),
         placement=placement,
-        pool=executor.rules.pool(placement.pool),
+        pool=rules.pool(placement.pool),
         labels={**container_labels(run.run_id), **{key: _label(value) for key, value in facts.items() if value}},
         annotations={key: value for key, value in facts.items() if value},
-        variables=executor.variables,
+        variables=variables,
     )
 
 

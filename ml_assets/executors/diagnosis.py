@@ -1,108 +1,95 @@
-"""Whether there is hope for a step's container, from what the engine says of it."""
+"""Diagnosis of a step's container: whether it has to be given up, and where the step is launched next."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import dagster as dg
-
 from ml_assets.executors import run_events
-from ml_assets.executors.engine import ContainerState, ContainerStatus
+from ml_assets.executors.engine import ContainerEngine, ContainerState, ContainerStatus
 from ml_assets.executors.failures import Failure, FailureCause, Reaction
+from ml_assets.executors.launches import ContainerLaunch
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.placement import Placement
 from ml_assets.resources.usage import LaunchTimes
 
 if TYPE_CHECKING:
-    from ml_assets.dagster_internals import ExecutionStep, IStepContext
-    from ml_assets.executors.launch import ContainerExecutor
+    from ml_assets.dagster_internals import IStepContext
 
-__all__ = ["Launched", "Waiting", "compare_image", "diagnose", "placed_again"]
-
-
-@dataclass
-class Waiting:
-    """A step that may be launched as soon as the limits allow."""
-
-    step: "ExecutionStep"
-    placement: Placement | None = None
-    reported: bool = False
-    said_at: float | None = None
+__all__ = ["Diagnostics", "next_placement"]
 
 
-@dataclass
-class Launched:
-    """A step whose container was ordered."""
+@dataclass(frozen=True)
+class Diagnostics:
+    """Finds out whether containers have to be given up.
 
-    step: "ExecutionStep"
-    placement: Placement
-    name: str
-    since: float
-    """When it was ordered, in seconds of the epoch."""
-    accepted: bool = False
-    """Whether the engine has taken the request."""
-    identity: str | None = None
-    verified: bool = False
-    said: str | None = None
-    """What was last reported of its waiting."""
-    success: dg.DagsterEvent | None = None
-    """That it has succeeded, which counts once it is known in which image."""
-    given_up: Failure | None = None
-    """Why it is being ended; what follows waits until it has."""
-    reported: bool = False
-    """Whether its failure stands in the event log already, to be read from there."""
-    ended_at: float = 0.0
-    succeeded: bool = False
+    Args:
+        engine: tells why a container is gone, and how long its image was pulled.
+        rules: the pools, with their limits.
+        image_ran: whether an image id, as the runtime reports it, is the placement's image; None where nobody can say.
+    """
 
-    @property
-    def is_disowned(self) -> bool:
-        """Whether nothing counts that it says: it ran in another image than was asked for."""
-        return self.given_up is not None and self.given_up.cause is FailureCause.WRONG_IMAGE
+    engine: ContainerEngine
+    rules: PlacementRules
+    image_ran: Callable[[str, Placement], bool | None]
 
+    def diagnose(self, launch: ContainerLaunch, status: ContainerStatus | None, step: "IStepContext") -> Failure | None:
+        """Return why the container of a launch at work has to be given up; None as long as there is hope.
 
-def diagnose(
-    launched: Launched, seen: ContainerStatus | None, executor: "ContainerExecutor", step: "IStepContext"
-) -> Failure | None:
-    """Why a container has to be given up; None as long as there is hope."""
-    if seen is None:
-        return executor.engine.why_gone(launched.name)
-    launched.accepted = True
-    if launched.identity is not None and seen.identity not in (None, launched.identity):
-        return executor.engine.why_gone(launched.name) or Failure(FailureCause.DELETED, "another took its place")
-    launched.identity = seen.identity or launched.identity
-    mismatch = compare_image(launched, seen, executor, step)
-    if mismatch is not None or seen.failure is not None:
-        return mismatch or seen.failure
-    limit = executor.rules.pool(launched.placement.pool).pending_seconds
-    if seen.waiting is not None and seen.waiting != launched.said:
-        launched.said = seen.waiting
-        run_events.waiting(step, launched.name, seen.waiting, limit if seen.state is ContainerState.PENDING else None)
-    if seen.state is ContainerState.SUCCEEDED:
-        return Failure.of_exit(0)
-    if seen.state is ContainerState.PENDING:
-        return _pending(launched, seen, limit)
-    return _running(launched, seen)
+        Args:
+            launch: takes over what the status says.
+            status: what the engine reports; None if it knows no such container.
+            step: what is found is reported as events of this step.
+        """
+        if status is None:
+            return self.engine.why_gone(launch.name)
+        seen = launch.container
+        if seen.identity is not None and status.identity not in (None, seen.identity):
+            return self.engine.why_gone(launch.name) or Failure(FailureCause.DELETED, "another took its place")
+        launch.observe(status)
+        mismatch = self.compare_image(launch, status, step)
+        if mismatch is not None or status.failure is not None:
+            return mismatch or status.failure
+        limit = self.rules.pool(launch.placement.pool).pending_seconds
+        if status.waiting is not None and status.waiting != seen.wait_reason:
+            seen.wait_reason = status.waiting
+            is_pending = status.state is ContainerState.PENDING
+            run_events.waiting(step, launch.name, status.waiting, limit if is_pending else None)
+        if status.state is ContainerState.SUCCEEDED:
+            return Failure.of_exit(0)
+        if status.state is ContainerState.PENDING:
+            return _pending_too_long(launch, status, limit)
+        return _running_too_long(launch, status)
 
+    def compare_image(self, launch: ContainerLaunch, status: ContainerStatus, step: "IStepContext") -> Failure | None:
+        """Compare the image that runs, once it is known, with the one asked for.
 
-def compare_image(
-    launched: Launched, seen: ContainerStatus, executor: "ContainerExecutor", step: "IStepContext"
-) -> Failure | None:
-    """Compare the image that runs, once it is known, with the one that was asked for; a failure if it is another."""
-    if seen.image_id is None or launched.verified:
-        return None
-    times = _times(launched, seen, executor)  # asked again with the next look where the engine does not answer
-    launched.verified = True
-    ran = executor.image_ran(seen.image_id, launched.placement)
-    run_events.image_ran(step, seen.image_id, ran, times)
-    if ran is not False:
-        return None
-    return Failure(
-        FailureCause.WRONG_IMAGE, f"asked for {launched.placement.image}, and the runtime runs {seen.image_id}"
-    )
+        Returns:
+            A failure if it is another image.
+        """
+        if status.image_id is None or launch.container.image_checked:
+            return None
+        times = self._times(launch, status)  # asked again with the next look where the engine does not answer
+        launch.container.image_checked = True
+        ran = self.image_ran(status.image_id, launch.placement)
+        run_events.image_ran(step, status.image_id, ran, times)
+        if ran is not False:
+            return None
+        detail = f"asked for {launch.placement.image}, and the runtime runs {status.image_id}"
+        return Failure(FailureCause.WRONG_IMAGE, detail)
+
+    def _times(self, launch: ContainerLaunch, status: ContainerStatus) -> LaunchTimes:
+        return LaunchTimes(
+            number=launch.number,
+            ordered_at=launch.ordered_at or 0.0,
+            scheduled_at=status.scheduled_at,
+            pull_seconds=self.engine.pull_seconds(launch.name),
+            started_at=status.started_at,
+        )
 
 
-def placed_again(placement: Placement, failure: Failure, rules: PlacementRules) -> Placement | None:
-    """Where to launch the same attempt once more; None where the author's policy decides, or nothing would help."""
+def next_placement(placement: Placement, failure: Failure, rules: PlacementRules) -> Placement | None:
+    """Return where the same attempt is launched next; None where the retry policy decides, or nothing would help."""
     reaction, pool = failure.cause.reaction, rules.pool(placement.pool)
     if reaction is Reaction.MORE_MEMORY:
         return placement.with_more_memory(pool)
@@ -113,25 +100,15 @@ def placed_again(placement: Placement, failure: Failure, rules: PlacementRules) 
     return None
 
 
-def _times(launched: Launched, seen: ContainerStatus, executor: "ContainerExecutor") -> LaunchTimes:
-    return LaunchTimes(
-        number=launched.placement.number,
-        ordered_at=launched.since,
-        scheduled_at=seen.scheduled_at,
-        pull_seconds=executor.engine.pull_seconds(launched.name),
-        started_at=seen.started_at,
-    )
-
-
-def _pending(launched: Launched, seen: ContainerStatus, limit: int) -> Failure | None:
-    if time.time() - launched.since <= limit:
+def _pending_too_long(launch: ContainerLaunch, status: ContainerStatus, limit: int) -> Failure | None:
+    if time.time() - (launch.ordered_at or 0.0) <= limit:
         return None
-    cause = FailureCause.UNSCHEDULABLE if seen.unschedulable else FailureCause.NOT_STARTED
-    return Failure(cause, f"not started within {limit} seconds" + (f": {seen.waiting}" if seen.waiting else ""))
+    cause = FailureCause.UNSCHEDULABLE if status.unschedulable else FailureCause.NOT_STARTED
+    return Failure(cause, f"not started within {limit} seconds" + (f": {status.waiting}" if status.waiting else ""))
 
 
-def _running(launched: Launched, seen: ContainerStatus) -> Failure | None:
-    limit = launched.placement.run_seconds
-    if limit is None or time.time() - (seen.started_at or launched.since) <= limit:
+def _running_too_long(launch: ContainerLaunch, status: ContainerStatus) -> Failure | None:
+    limit = launch.placement.run_seconds
+    if limit is None or time.time() - (status.started_at or launch.ordered_at or 0.0) <= limit:
         return None
     return Failure(FailureCause.DEADLINE, f"still running after {limit} seconds")

@@ -1,131 +1,118 @@
-"""What a run worker learns from the events of the one before it."""
+"""Resuming a run: what a run worker learns from the events of the one before it."""
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from ml_assets.dagster_internals import forget_outputs
 from ml_assets.executors.event_tail import launch_of_event
+from ml_assets.executors.launches import ContainerLaunch, Launches
 from ml_assets.placement import Placement
 from ml_assets.resources.provenance import PLACEMENT_METADATA
 
 if TYPE_CHECKING:
-    from ml_assets.dagster_internals import ActiveExecution, ExecutionStep
+    from ml_assets.dagster_internals import ActiveExecution
 
-__all__ = ["KnownLaunch", "Replayed", "placement_of", "replay"]
-
-
-@dataclass(frozen=True)
-class KnownLaunch:
-    """A container that was ordered."""
-
-    step: "ExecutionStep"
-    placement: Placement
-    since: float
-    """When it was ordered, in seconds of the epoch."""
-    heard: bool
-    """Whether an event came from it: then it did start."""
-    succeeded: bool = False
-
-
-@dataclass
-class Replayed:
-    """Where the run stands."""
-
-    launched: dict[str, KnownLaunch] = field(default_factory=dict)
-    waiting: dict[str, "ExecutionStep"] = field(default_factory=dict)
-    """Steps that may be launched and are not."""
-    launches: dict[str, int] = field(default_factory=dict)
-    """How many containers each step has had."""
-    ended: dict[str, KnownLaunch] = field(default_factory=dict)
-    """The last launch of each step of which an attempt has ended, and none has been launched since."""
-    events: list[dg.DagsterEvent] = field(default_factory=list)
-    """The events that count: all but those of launches that were given up."""
-    skipping: set[str] = field(default_factory=set)
-    """Steps to skip of which no event tells yet."""
+__all__ = ["placement_of", "resume_run"]
 
 
 def placement_of(event: dg.DagsterEvent) -> Placement | None:
-    """Where the container runs that an event announces; None for other events."""
+    """Return the placement of the container that an event announces; None for other events."""
     if event.event_type is not dg.DagsterEventType.STEP_WORKER_STARTING:
         return None
     entry = event.engine_event_data.metadata.get(PLACEMENT_METADATA)
     return Placement.model_validate(entry.value) if entry is not None else None
 
 
-def replay(active: "ActiveExecution", records: Sequence[dg.EventLogRecord]) -> Replayed:
-    """Bring a new execution to the state that a run's events tell of.
+def resume_run(
+    active: "ActiveExecution", records: Sequence[dg.EventLogRecord], launches: Launches
+) -> Sequence[dg.DagsterEvent]:
+    """Bring a new execution and its launches to the state that a run's events tell of.
 
     Unlike Dagster's own replay it takes any number of events, delayed retries, skipped steps, and steps that waited for
-    a pool: ``active`` has to be without limits of its own.
+    a pool.
+
+    Args:
+        active: an execution without limits of its own.
+        records: all events of the run.
+        launches: empty. It gets the open launch of each step, and the last one whose container may not have ended.
+
+    Returns:
+        The events that count: all but those of launches that were given up.
     """
-    run = Replayed()
-    last = _last_launches(records)
-    _vend(active, run)
-    for record in records:
-        event = record.event_log_entry.dagster_event
-        if event is None:
-            continue
-        if event.step_key is None or _replay_one(active, run, event, record, last):
-            run.events.append(event)
-        _vend(active, run)
-    for key in run.skipping:  # the predecessor ended before it had written of them all
-        active.mark_skipped(key)
-    return run
+    return _Resumed(active, launches, _last_launches(records)).replay(records)
 
 
-def _replay_one(
-    active: "ActiveExecution",
-    run: Replayed,
-    event: dg.DagsterEvent,
-    record: dg.EventLogRecord,
-    last: dict[str, int],
-) -> bool:
-    """Whether the event counts."""
-    key = event.step_key or ""
-    placement = placement_of(event)
-    if placement is not None:
-        if key in run.launched:
-            forget_outputs(active, run.launched[key].step)
-        step = run.waiting.pop(key, None) or (run.launched[key].step if key in run.launched else None)
-        if step is not None:
-            run.ended.pop(key, None)
-            run.launched[key] = KnownLaunch(step, placement, record.event_log_entry.timestamp, heard=False)
-            run.launches[key] = placement.number + 1
-        return True
-    if event.is_step_skipped:
-        run.skipping.update(step.key for step in active.get_steps_to_skip())
-        run.skipping.remove(key)
-        active.mark_skipped(key)
-        return True
-    number = launch_of_event(event)
-    launch = run.launched.get(key)
-    if number is not None:
-        if launch is None or launch.placement.number != number:
-            return key in run.ended and run.launches.get(key) == number + 1
-        launch = run.launched[key] = replace(launch, heard=True)
-    if launch is None and key not in run.waiting:
-        return True
-    if event.is_step_up_for_retry:
-        wait = event.step_retry_data.seconds_to_wait or 0
-        due = record.event_log_entry.timestamp + wait
-        is_over = record.storage_id < last.get(key, 0) or due <= time.time()
-        active.mark_up_for_retry(key, None if is_over else due)
-    elif event.is_step_success or event.is_step_failure or event.is_successful_output:
-        active.handle_event(event)
-    if event.is_step_up_for_retry or event.is_step_success or event.is_step_failure:
-        run.launched.pop(key, None)
-        run.waiting.pop(key, None)
+@dataclass
+class _Resumed:
+    active: "ActiveExecution"
+    launches: Launches
+    last: Mapping[str, int]
+    """Storage id of the last launch of each step."""
+    skipping: set[str] = field(default_factory=set)
+    """Steps to skip of which no event tells yet."""
+
+    def replay(self, records: Sequence[dg.EventLogRecord]) -> list[dg.DagsterEvent]:
+        events = []
+        self._add_waiting()
+        for record in records:
+            event = record.event_log_entry.dagster_event
+            if event is None:
+                continue
+            if event.step_key is None or self._counts(event, record):
+                events.append(event)
+            self._add_waiting()
+        for key in self.skipping:  # the predecessor ended before it had written of them all
+            self.active.mark_skipped(key)
+        return events
+
+    def _add_waiting(self) -> None:
+        for step in self.active.get_steps_to_execute():
+            self.launches.add(step)
+
+    def _counts(self, event: dg.DagsterEvent, record: dg.EventLogRecord) -> bool:
+        """Take over what an event says, and return whether it counts."""
+        key = event.step_key or ""
+        placement = placement_of(event)
+        if placement is not None:
+            self._order(key, placement, record.event_log_entry.timestamp)
+            return True
+        if event.is_step_skipped:
+            self.skipping.update(step.key for step in self.active.get_steps_to_skip())
+            self.skipping.remove(key)
+            self.active.mark_skipped(key)
+            return True
+        launch, number = self.launches.open(key), launch_of_event(event)
+        if number is not None:
+            if launch is None or not launch.was_ordered or launch.number != number:
+                return any(ending.number == number for ending in self.launches.ending(key))
+            launch.run()
         if launch is not None:
-            run.ended[key] = replace(launch, succeeded=event.is_step_success)
-    return True
+            self._handle(event, record, launch)
+        return True
 
+    def _order(self, key: str, placement: Placement, at: float) -> None:
+        launch = self.launches.open(key)
+        if launch is None:
+            return
+        if launch.was_ordered:
+            forget_outputs(self.active, launch.step)
+        self.launches.forget(key)  # the containers before this one are not looked after any more
+        self.launches.add(launch.step, placement).order(at)
 
-def _vend(active: "ActiveExecution", run: Replayed) -> None:
-    run.waiting.update((step.key, step) for step in active.get_steps_to_execute())
+    def _handle(self, event: dg.DagsterEvent, record: dg.EventLogRecord, launch: ContainerLaunch) -> None:
+        key, timestamp = launch.step.key, record.event_log_entry.timestamp
+        if event.is_step_up_for_retry:
+            due = timestamp + (event.step_retry_data.seconds_to_wait or 0)
+            is_over = record.storage_id < self.last.get(key, 0) or due <= time.time()
+            self.active.mark_up_for_retry(key, None if is_over else due)
+        elif event.is_step_success or event.is_step_failure or event.is_successful_output:
+            self.active.handle_event(event)
+        if event.is_step_up_for_retry or event.is_step_success or event.is_step_failure:
+            launch.close(event)
 
 
 def _last_launches(records: Iterable[dg.EventLogRecord]) -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""What the executor writes into a run's event log, for people to read in the Dagster UI."""
+"""Events that the executor writes into a run's event log, for people to read in the Dagster UI."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ml_assets.dagster_internals import IStepContext, KnownExecutionState, PlanOrchestrationContext
 
 __all__ = [
+    "FailOrRetry",
     "again",
     "begun_by",
     "failed",
@@ -32,13 +33,16 @@ __all__ = [
     "waiting",
 ]
 
+FailOrRetry = Callable[["IStepContext", SerializableErrorInfo, "KnownExecutionState"], object]
+"""Records that an attempt has failed, or another one where the retry policy allows it; Dagster's executors have it."""
+
 _WORKER = "run worker"
 
 
 def started(
     context: "PlanOrchestrationContext", engine: ContainerEngine, unmatched: Mapping[str, str], worker: str
 ) -> None:
-    """The loop of a run worker begins; the overrides in ``unmatched`` change nothing."""
+    """Record that the loop of a run worker begins, and that the overrides in ``unmatched`` change nothing."""
     verb = "Resuming" if context.resume_from_failure else "Launching"
     known = EngineEventData(metadata={_WORKER: dg.MetadataValue.text(worker)})
     dg.DagsterEvent.engine_event(context, f"{verb} steps as {engine.name} {engine.noun}s", known)
@@ -48,7 +52,7 @@ def started(
 
 
 def begun_by(event: dg.DagsterEvent) -> str | None:
-    """The run worker whose loop begins with an event, in what `started` called it; None for other events."""
+    """Return the run worker whose loop begins with an event, as `started` recorded it; None for other events."""
     if event.event_type is not dg.DagsterEventType.ENGINE_EVENT or event.step_key is not None:
         return None
     found = event.engine_event_data.metadata.get(_WORKER)
@@ -56,31 +60,31 @@ def begun_by(event: dg.DagsterEvent) -> str | None:
 
 
 def superseded(context: "PlanOrchestrationContext") -> None:
-    """Another run worker has taken over although this one goes on: it was given up for lost."""
+    """Record that another run worker has taken over although this one goes on: it was given up for lost."""
     dg.DagsterEvent.engine_event(
         context, "A successor has taken over; this run worker leaves the run to it", EngineEventData()
     )
 
 
 def resumed(context: "PlanOrchestrationContext", names: Sequence[str]) -> None:
-    """A successor has taken over what its predecessor had launched."""
+    """Record that a successor has taken over what its predecessor had launched."""
     message = f"Took over {', '.join(names)}" if names else "No step was running"
     dg.DagsterEvent.engine_event(context, message, EngineEventData())
 
 
 def left_to_successor(context: "PlanOrchestrationContext", names: Sequence[str]) -> None:
-    """The run worker has to end; its steps go on."""
+    """Record that the run worker has to end and its steps go on."""
     message = f"The run worker was asked to end; {', '.join(names) or 'no step'} goes on and waits for its successor"
     dg.DagsterEvent.engine_event(context, message, EngineEventData())
 
 
 def unreachable(context: "PlanOrchestrationContext", error: MlAssetsError) -> None:
-    """The engine does not answer; the loop goes on asking."""
+    """Record that the engine does not answer; the loop goes on asking."""
     dg.DagsterEvent.engine_event(context, f"{error} Asking again; running steps go on", EngineEventData())
 
 
 def launching(step: "IStepContext", engine: ContainerEngine, name: str, placement: Placement) -> None:
-    """A container is about to be ordered. A successor finds it by this event."""
+    """Record that a container is about to be ordered. A successor finds it by this event."""
     dg.DagsterEvent.step_worker_starting(
         step,
         message=f"Running on pool {placement.pool} ({_resources(placement)}) as {engine.noun} {name}",
@@ -94,13 +98,13 @@ def launching(step: "IStepContext", engine: ContainerEngine, name: str, placemen
 
 
 def waiting(step: "IStepContext", name: str, reason: str, limit: int | None) -> None:
-    """A container waits, and the engine says for what."""
+    """Record what a container waits for, as the engine reports it."""
     patience = f" (at most {limit} seconds)" if limit is not None else ""
     dg.DagsterEvent.engine_event(step, f"{name} waits{patience}: {reason}", EngineEventData())
 
 
 def image_ran(step: "IStepContext", image_id: str, ran: bool | None, times: LaunchTimes) -> None:
-    """What the runtime says that it runs, and how it came up. Whoever asks for usage finds the times by this event."""
+    """Record the image that runs, and how the container came up. Usage finds the times by this event."""
     verdicts = {
         True: "The runtime runs the image that was asked for",
         False: "The runtime runs another image than was asked for",
@@ -114,7 +118,7 @@ def image_ran(step: "IStepContext", image_id: str, ran: bool | None, times: Laun
 
 
 def again(step: "IStepContext", failure: Failure, before: Placement, after: Placement) -> None:
-    """The same attempt is launched once more."""
+    """Record that the same attempt is launched once more."""
     if after.pool != before.pool:
         what = f"Going on on pool {after.pool} ({_resources(after)})"
     elif after.memory != before.memory:
@@ -124,28 +128,30 @@ def again(step: "IStepContext", failure: Failure, before: Placement, after: Plac
     dg.DagsterEvent.engine_event(step, f"{what}: {failure.described()}", EngineEventData(metadata=_evidence(failure)))
 
 
-def failed(executor: dg.Executor, step: "IStepContext", failure: Failure, known_state: "KnownExecutionState") -> None:
-    """The attempt has failed; the author's retry policy decides unless the cause rules retries out."""
+def failed(
+    step: "IStepContext", failure: Failure, known_state: "KnownExecutionState", fail_or_retry: FailOrRetry
+) -> None:
+    """Record that the attempt has failed; the author's retry policy decides unless the cause rules retries out."""
     error = SerializableErrorInfo(failure.described(), stack=[], cls_name=failure.cause.name)
     if failure.cause.reaction not in (Reaction.FAIL, Reaction.FALL_BACK):
         policy = step.op_retry_policy
         attempts = known_state.get_retry_state().get_attempt_count(step.step.key)
         if policy is not None and not step.retry_mode.disabled and attempts < policy.max_retries:
-            executor.log_failure_or_retry_event_after_error(step, error, known_state)
+            fail_or_retry(step, error, known_state)
             return
     _fail(step, error, failure.cause.value, failure.detail, _evidence(failure))
 
 
 def not_initialized(
-    executor: dg.Executor, step: "IStepContext", event: dg.DagsterEvent, known_state: "KnownExecutionState"
+    step: "IStepContext", event: dg.DagsterEvent, known_state: "KnownExecutionState", fail_or_retry: FailOrRetry
 ) -> None:
-    """A resource could not be made, so that the step never began."""
+    """Record that a resource could not be made, so that the step never began."""
     error = event.engine_event_data.error or SerializableErrorInfo(event.message or "", stack=[], cls_name=None)
-    executor.log_failure_or_retry_event_after_error(step, error, known_state)
+    fail_or_retry(step, error, known_state)
 
 
 def misplaced(step: "IStepContext", error: MlAssetsError) -> None:
-    """A step has nowhere to run."""
+    """Record that a step has nowhere to run."""
     _fail(step, SerializableErrorInfo(str(error), stack=[], cls_name=type(error).__name__), "placement", str(error), {})
 
 

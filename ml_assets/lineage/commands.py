@@ -259,7 +259,7 @@ def _rebuild(as_json: Json = False) -> None:
     from ml_assets.target import Target
 
     with Target.from_environment() as target, open_index(target.instance) as index:
-        nodes, place = index.rebuild(), index.place
+        nodes, place = index.rebuild(), index.location
     say(as_json, f"{place}: {nodes} nodes", {"place": place, "nodes": nodes})
 
 

@@ -13,12 +13,12 @@ from ml_assets.resources.errors import ContentMissing, MlAssetsError
 from ml_assets.resources.identity import ImageReference
 from ml_assets.resources.provenance import ArtifactKind
 
-__all__ = ["Ledger", "explain_missing", "kept_version"]
+__all__ = ["DeletionLog", "explain_missing", "kept_version"]
 
 _KEY: Final = "ml_assets/collected/"
 
 
-class Ledger:
+class DeletionLog:
     """When versions and images of an instance were collected.
 
     Args:
@@ -67,7 +67,7 @@ def explain_missing(error: MlAssetsError, version: str, instance: dg.DagsterInst
         version: DVC hash of the content, as ``md5:…``.
         instance: whose materialization had it.
     """
-    moment = Ledger(instance).find([version]).get(version) if isinstance(error, ContentMissing) else None
+    moment = DeletionLog(instance).find([version]).get(version) if isinstance(error, ContentMissing) else None
     if moment is None:
         return error
     return ContentMissing(

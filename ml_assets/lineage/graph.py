@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from ml_assets.lineage.references import Form
+from ml_assets.lineage.references import ReferenceKind
 from ml_assets.resources.errors import LineageError
 from ml_assets.resources.identity import AssetPartition, ImageReference
 from ml_assets.resources.provenance import ArtifactKind
@@ -48,7 +48,7 @@ class Node:
         aliases: of its model version, as MLflow has them now, and of the same model under other names, each of these as
             ``models:/name@alias``; empty where it was not asked.
         is_deployed: whether it serves, under any name, as far as MLflow was asked.
-        collected: when `ml-assets gc` deleted its content, or the image; None as long as it is there.
+        deleted_at: when `ml-assets gc` deleted its content, or the image; None as long as it is there.
     """
 
     asset: str
@@ -70,7 +70,7 @@ class Node:
     problem: LineageError | None = field(default=None, compare=False)
     aliases: tuple[str, ...] = field(default=(), compare=False)
     is_deployed: bool = field(default=False, compare=False)
-    collected: datetime | None = field(default=None, compare=False)
+    deleted_at: datetime | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:
@@ -79,19 +79,19 @@ class Node:
         return f"{AssetPartition(self.asset, self.partition)}#{event}"
 
     @property
-    def identifiers(self) -> frozenset[tuple[Form, str]]:
+    def identifiers(self) -> frozenset[tuple[ReferenceKind, str]]:
         """What it carries by which it can be found, alone or together with others, beside its id and its asset."""
         digest = image_digest(self.image) if self.image else None
         named = {
-            (Form.IMAGE, self.image),
-            (Form.MLFLOW_RUN, self.mlflow_run),
-            (Form.MODEL_VERSION, self.model_version),
-            (Form.DAGSTER_RUN, self.dagster_run),
-            (Form.COMMIT, self.commit),
+            (ReferenceKind.IMAGE, self.image),
+            (ReferenceKind.MLFLOW_RUN, self.mlflow_run),
+            (ReferenceKind.MODEL_VERSION, self.model_version),
+            (ReferenceKind.DAGSTER_RUN, self.dagster_run),
+            (ReferenceKind.COMMIT, self.commit),
         }
         versions = (self.data_version, self.content_version, self.environment, digest, self.index_digest)
-        named |= {(Form.VERSION, version) for version in versions}
-        return frozenset((form, value) for form, value in named if value)
+        named |= {(ReferenceKind.VERSION, version) for version in versions}
+        return frozenset((kind, value) for kind, value in named if value)
 
 
 @lru_cache(maxsize=1024)

@@ -122,7 +122,7 @@ def _node(node: Node, record: ProvenanceRecord | None, addresses: Addresses) -> 
         "model version": node.model_version,
         "aliases": ", ".join(node.aliases),
         "serves": "deployed" if node.is_deployed else None,
-        "collected": node.collected and node.collected.isoformat(timespec="seconds"),
+        "collected": node.deleted_at and node.deleted_at.isoformat(timespec="seconds"),
         "MLflow run": node.mlflow_run,
         "Dagster run": node.dagster_run,
         "recorded": node.timestamp and node.timestamp.isoformat(timespec="seconds"),

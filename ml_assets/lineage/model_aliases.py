@@ -9,11 +9,11 @@ from ml_assets.lineage.graph import LineageGraph, Node
 from ml_assets.resources.identity import ModelUri
 from ml_assets.resources.tracking.model_registry import ModelRegistry
 
-__all__ = ["Registered"]
+__all__ = ["ModelAliases"]
 
 
 @dataclass(frozen=True)
-class Registered:
+class ModelAliases:
     """All versions in a model registry, each written ``models:/name/version``.
 
     Attributes:
@@ -48,12 +48,12 @@ class Registered:
         others = self.by_run.get(node.mlflow_run or "", ())
         return tuple(dict.fromkeys(version for version in (*own, *sorted(others)) if version))
 
-    def tell(self, graph: LineageGraph) -> LineageGraph:
+    def annotate(self, graph: LineageGraph) -> LineageGraph:
         """A graph whose nodes say which model versions they are, with which aliases, and which of them are deployed."""
         found = {node_id: self.versions(node) for node_id, node in graph.nodes.items()}
-        return graph.changed({key: self._told(graph.nodes[key], each) for key, each in found.items() if each})
+        return graph.changed({key: self._annotated(graph.nodes[key], each) for key, each in found.items() if each})
 
-    def _told(self, node: Node, versions: Sequence[str]) -> Node:
+    def _annotated(self, node: Node, versions: Sequence[str]) -> Node:
         first, *others = versions
         models = {version: ModelUri.parse(version).name for version in others}
         elsewhere = [str(ModelUri(models[each], alias=alias)) for each in others for alias in self.aliases[each]]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
+from ml_assets.resources.atomic_file import replacing
 from ml_assets.resources.errors import LineageError
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import ProvenanceRecord
@@ -58,13 +59,11 @@ def write_events(events: "Iterable[RunEvent | DatasetEvent]", file: Path) -> int
     """
     from openlineage.client.transport.file import FileConfig, FileTransport
 
-    unfinished = file.with_name(f".{file.name}.unfinished")
     try:
-        unfinished.write_text("")
-        count = _emit(events, FileTransport(FileConfig(log_file_path=str(unfinished.absolute()), append=True)))
-        unfinished.replace(file)
+        with replacing(file) as unfinished:
+            unfinished.write_text("")
+            count = _emit(events, FileTransport(FileConfig(log_file_path=str(unfinished.absolute()), append=True)))
     except (OSError, RuntimeError) as error:
-        unfinished.unlink(missing_ok=True)
         cause = error.strerror if isinstance(error, OSError) else error
         raise LineageError(f"{file} cannot be written: {cause}", next_step="name another file") from error
     return count

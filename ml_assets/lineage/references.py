@@ -1,4 +1,4 @@
-"""What a person can mean by a reference: every form that its text may have. Nothing is looked up here."""
+"""The text by which a person names a materialization, parsed into all that it can mean. Nothing is looked up here."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Final
 from ml_assets.resources.errors import UnknownReference
 from ml_assets.resources.identity import Digest, ImageReference, ModelUri
 
-__all__ = ["DIRTY_MARK", "Form", "Reading", "Reference", "parse_reference"]
+__all__ = ["DIRTY_MARK", "Interpretation", "ParsedReference", "ReferenceKind", "parse_reference"]
 
 DIRTY_MARK: Final = "+dirty"
 """Follows a commit from which the code differed."""
@@ -26,8 +26,8 @@ _RUN_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]*")
 _SHORTENED = re.compile(r"(md5|sha256):([0-9a-f]*)")
 
 
-class Form(StrEnum):
-    """What identifies a materialization, or several; the value is what people call it."""
+class ReferenceKind(StrEnum):
+    """A kind of identifier of one or several materializations; the value is the word for people."""
 
     EVENT = "materialization"
     ASSET = "asset"
@@ -41,36 +41,36 @@ class Form(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """One way to take a reference.
+class Interpretation:
+    """One thing that a reference can mean.
 
     Attributes:
-        shortened: whether the value may be the start of what is meant. The start of a version may leave out its
+        is_prefix: whether the value may be the start of what is meant. The start of a version may leave out its
             algorithm.
     """
 
-    form: Form
+    kind: ReferenceKind
     value: str
-    shortened: bool = False
+    is_prefix: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """A reference as given, and every way to take it."""
+class ParsedReference:
+    """A reference as given, and all that it can mean."""
 
     text: str
-    readings: tuple[Reading, ...]
+    interpretations: tuple[Interpretation, ...]
 
 
-def parse_reference(text: str) -> Reference:
-    """Read a reference in any of its forms.
+def parse_reference(text: str) -> ParsedReference:
+    """Return all that a reference can mean.
 
     These are an asset key (``key/of/asset``, ``key/of/asset@partition``), the id of a materialization as a trace
     shows it (``key@partition#17``), a data version or environment or image digest (``md5:…``, ``sha256:…``, or at least
     six digits of one), an image reference, an MLflow or Dagster run id, ``models:/name/version``, or a commit.
 
     Raises:
-        UnknownReference: the text can have none of the forms.
+        UnknownReference: the text can name nothing.
     """
     text = text.strip()
     if not text:
@@ -78,11 +78,11 @@ def parse_reference(text: str) -> Reference:
     if len(text) > _LONGEST or not _is_text(text):
         raise _malformed(f"{text[:_SHOWN]!r}… is no text that anything could be named by")
     if text.startswith("models:"):
-        return Reference(text, (_model_version(text),))
-    exact = [Reading(form, text) for form in (Form.EVENT, Form.ASSET, Form.VERSION)]
+        return ParsedReference(text, (_model_version(text),))
+    exact = [Interpretation(kind, text) for kind in (ReferenceKind.EVENT, ReferenceKind.ASSET, ReferenceKind.VERSION)]
     if _is_image_reference(text):
-        exact.append(Reading(Form.IMAGE, text))
-    return Reference(text, tuple(dict.fromkeys(exact + _digits(text.lower()))))
+        exact.append(Interpretation(ReferenceKind.IMAGE, text))
+    return ParsedReference(text, tuple(dict.fromkeys(exact + _digits(text.lower()))))
 
 
 def _is_text(text: str) -> bool:
@@ -93,7 +93,7 @@ def _is_text(text: str) -> bool:
         return False
 
 
-def _model_version(text: str) -> Reading:
+def _model_version(text: str) -> Interpretation:
     try:
         is_version = ModelUri.parse(text).version is not None
     except ValueError:
@@ -102,7 +102,7 @@ def _model_version(text: str) -> Reading:
         raise _malformed(
             f"{text!r} names no version of a registered model", "write it as models:/name/version or models:/name@alias"
         )
-    return Reading(Form.MODEL_VERSION, text)
+    return Interpretation(ReferenceKind.MODEL_VERSION, text)
 
 
 def _is_image_reference(text: str) -> bool:
@@ -113,20 +113,24 @@ def _is_image_reference(text: str) -> bool:
     return True
 
 
-def _digits(text: str) -> list[Reading]:
+def _digits(text: str) -> list[Interpretation]:
     if shortened := _SHORTENED.fullmatch(text):
         if len(shortened[2]) < SHORTEST_VERSION:
             raise _malformed(f"{text!r} is too short", f"write at least {SHORTEST_VERSION} digits of the digest")
-        return [Reading(Form.VERSION, text, shortened=not _is_digest(text))]
+        return [Interpretation(ReferenceKind.VERSION, text, is_prefix=not _is_digest(text))]
     if _RUN_ID.fullmatch(text):
-        return [Reading(Form.DAGSTER_RUN, text, shortened=True)]
+        return [Interpretation(ReferenceKind.DAGSTER_RUN, text, is_prefix=True)]
     digits = text.removesuffix(DIRTY_MARK)
     if not _HEX.fullmatch(digits):
         return []
-    forms = [(Form.COMMIT, SHORTEST_COMMIT)]
+    kinds = [(ReferenceKind.COMMIT, SHORTEST_COMMIT)]
     if digits == text:
-        forms += [(Form.VERSION, SHORTEST_VERSION), (Form.MLFLOW_RUN, SHORTEST_RUN), (Form.DAGSTER_RUN, SHORTEST_RUN)]
-    return [Reading(form, digits, shortened=True) for form, shortest in forms if len(digits) >= shortest]
+        kinds += [
+            (ReferenceKind.VERSION, SHORTEST_VERSION),
+            (ReferenceKind.MLFLOW_RUN, SHORTEST_RUN),
+            (ReferenceKind.DAGSTER_RUN, SHORTEST_RUN),
+        ]
+    return [Interpretation(kind, digits, is_prefix=True) for kind, shortest in kinds if len(digits) >= shortest]
 
 
 def _is_digest(text: str) -> bool:

@@ -42,7 +42,7 @@ def to_json(graph: LineageGraph) -> dict[str, Any]:
                 "model_version": node.model_version,
                 "aliases": list(node.aliases),
                 "is_deployed": node.is_deployed,
-                "collected": node.collected.isoformat() if node.collected else None,
+                "collected": node.deleted_at.isoformat() if node.deleted_at else None,
                 "commit": node.commit,
                 "dagster_run": node.dagster_run,
                 "timestamp": node.timestamp.isoformat() if node.timestamp else None,
@@ -103,8 +103,8 @@ def facts(node: Node) -> Iterator[str]:
         yield " ".join([node.model_version, *aliases])
     if node.is_deployed:
         yield "deployed"
-    if node.collected:
-        yield f"collected {node.collected:%Y-%m-%d %H:%M}Z"
+    if node.deleted_at:
+        yield f"collected {node.deleted_at:%Y-%m-%d %H:%M}Z"
     if node.mlflow_run:
         yield f"MLflow {node.mlflow_run[:8]}"
     if node.dagster_run:

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from ml_assets.lineage.code_location import CodeLocation
-from ml_assets.lineage.deletion_log import Ledger
+from ml_assets.lineage.deletion_log import DeletionLog
 from ml_assets.lineage.difference import Difference, Origin, differences
 from ml_assets.lineage.graph import LineageGraph, NodeKind, Trace
 from ml_assets.lineage.impact import Impact, impact_of
 from ml_assets.lineage.index.index import open_index
-from ml_assets.lineage.model_aliases import Registered
+from ml_assets.lineage.model_aliases import ModelAliases
 from ml_assets.lineage.questions import NODE_LIMIT, Question
 from ml_assets.lineage.staleness import Staleness
 from ml_assets.lineage.statement import origin_statement
@@ -81,9 +81,9 @@ class Lineage:
         """
         question = Question(reference, up, down, frozenset(kinds), since, depth, limit)
         with open_index(self._instance, self._note) as index:
-            find_collected = Ledger(self._instance).find
+            find_deletions = DeletionLog(self._instance).find
             found = self._asked(
-                reference, lambda named: index.trace(replace(question, reference=named), find_collected)
+                reference, lambda named: index.trace(replace(question, reference=named), find_deletions)
             )
         found = replace(found, reference=reference)
         return self._with_aliases(found) if aliases else found
@@ -182,7 +182,7 @@ class Lineage:
         ):
             return trace
         try:
-            return replace(trace, graph=Registered.read(self._models).tell(trace.graph))
+            return replace(trace, graph=ModelAliases.read(self._models).annotate(trace.graph))
         except TrackingError as error:
             self._note(f"which models are deployed is not known. {error}")
             return trace

@@ -18,8 +18,8 @@ from ml_assets.dagster_internals import (
     get_expanded_label,
 )
 from ml_assets.lineage.code_location import CodeLocation
-from ml_assets.lineage.index.event_parser import read_record
-from ml_assets.lineage.why import Attempt, Facts, Made, Reason, Status
+from ml_assets.lineage.index.event_parser import parse_record
+from ml_assets.lineage.why import DagsterReason, Facts, LaterRun, LatestEvent, Status
 from ml_assets.resources.errors import AmbiguousReference, UnknownReference
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import Launch, LaunchKind
@@ -95,21 +95,21 @@ class Staleness:
         if artifact.partition is None and self.partitions(artifact.asset):
             raise AmbiguousReference(f"{artifact.asset} is partitioned", next_step="name a partition, or summarize it")
         reasons = self._reasons(key, artifact.partition)
-        made = self._made(key, artifact)
+        latest = self._latest(key, artifact)
         planned = self._instance.event_log_storage.get_latest_planned_materialization_info(key, artifact.partition)
-        is_newer = planned is not None and (made is None or planned.storage_id > int(made.id.rpartition("#")[2]))
-        run = self._run(made.run_id) if made else None
+        is_newer = planned is not None and (latest is None or planned.storage_id > int(latest.id.rpartition("#")[2]))
+        run = self._run(latest.run_id) if latest else None
         return Facts(
             artifact=artifact,
             status=self._status(key, artifact.partition),
-            reasons=reasons,
-            made=made,
-            attempt=self._attempt(planned.run_id, key) if planned and is_newer else None,
+            dagster_reasons=reasons,
+            latest=latest,
+            later_run=self._later_run(planned.run_id, key) if planned and is_newer else None,
             code_version=self._location.graph.get(key).code_version,
             code=self._location.code(key),
-            current=self._current(reasons, made),
+            current=self._current(reasons, latest),
             images=self._location.images,
-            launch=made.record.launch if made and made.record else _launch(run),
+            launch=latest.record.launch if latest and latest.record else _launch(run),
             conditions=self._conditions(run, key, artifact.partition) if run else (),
         )
 
@@ -123,17 +123,17 @@ class Staleness:
             yield Facts(
                 artifact=AssetPartition(asset, partition),
                 status=self._status(key, partition),
-                reasons=reasons,
-                attempt=self._attempt(planned[partition][0], None) if partition in planned else None,
+                dagster_reasons=reasons,
+                later_run=self._later_run(planned[partition][0], None) if partition in planned else None,
                 images=self._location.images,
             )
 
     def _status(self, key: dg.AssetKey, partition: str | None) -> Status:
         return _STATUSES[self._resolver.get_status(key, partition)]
 
-    def _reasons(self, key: dg.AssetKey, partition: str | None) -> tuple[Reason, ...]:
+    def _reasons(self, key: dg.AssetKey, partition: str | None) -> tuple[DagsterReason, ...]:
         return tuple(
-            Reason(
+            DagsterReason(
                 cause.category.value,
                 cause.reason,
                 AssetPartition(cause.dependency.asset_key.to_user_string(), cause.dependency.partition_key)
@@ -143,26 +143,29 @@ class Staleness:
             for cause in self._resolver.get_stale_causes(key, partition)
         )
 
-    def _made(self, key: dg.AssetKey, artifact: AssetPartition) -> Made | None:
+    def _latest(self, key: dg.AssetKey, artifact: AssetPartition) -> LatestEvent | None:
         record = self._instance.get_latest_data_version_record(
             key, self._location.graph.get(key).is_external, artifact.partition
         )
         if record is None or record.asset_event is None:
             return None
         version = extract_data_version_from_entry(record.event_log_entry)
-        return Made(
+        return LatestEvent(
             id=f"{artifact}#{record.storage_id}",
             moment=datetime.fromtimestamp(record.timestamp, UTC),
             run_id=record.run_id,
             data_version=version.value if version else None,
             code_version=(record.asset_event.tags or {}).get(_CODE_VERSION_TAG),
-            record=read_record(record.storage_id, dg.serialize_value(record.event_log_entry)),
+            record=parse_record(record.storage_id, dg.serialize_value(record.event_log_entry)),
         )
 
-    def _current(self, reasons: Sequence[Reason], made: Made | None) -> Mapping[AssetPartition, str | None]:
+    def _current(
+        self, reasons: Sequence[DagsterReason], latest: LatestEvent | None
+    ) -> Mapping[AssetPartition, str | None]:
         wanted = {reason.dependency for reason in reasons if reason.dependency}
         wanted |= {
-            AssetPartition(read.asset, read.partition) for read in (made.record.inputs if made and made.record else ())
+            AssetPartition(read.asset, read.partition)
+            for read in (latest.record.inputs if latest and latest.record else ())
         }
         current: dict[AssetPartition, str | None] = {}
         for asset in sorted({artifact.asset for artifact in wanted}):
@@ -176,13 +179,13 @@ class Staleness:
             self._runs[run_id] = self._instance.get_run_by_id(run_id) if run_id else None
         return self._runs[run_id]
 
-    def _attempt(self, run_id: str, key: dg.AssetKey | None) -> Attempt | None:
+    def _later_run(self, run_id: str, key: dg.AssetKey | None) -> LaterRun | None:
         """What a run that was to make something came to, with its error if the asset is named."""
         run = self._run(run_id)
         if run is None or run.status is dg.DagsterRunStatus.SUCCESS:
             return None
         error = self._error(run_id, key) if key and run.is_finished else None
-        return Attempt(run_id, run.status.value, run.is_finished, error)
+        return LaterRun(run_id, run.status.value, run.is_finished, error)
 
     def _error(self, run_id: str, key: dg.AssetKey) -> str | None:
         """The error of the asset's step; of the first step that failed, if its own did not run."""

@@ -1,6 +1,6 @@
 """Why an asset is as it is: why it is stale, missing or failed, and what made it run last. Pure.
 
-Whether something is stale is Dagster's to say; here its causes are completed by what was recorded: which functions
+Whether something is stale is Dagster's to say; here its reasons are completed by what was recorded: which functions
 changed, and which version of an input became which.
 """
 
@@ -15,15 +15,15 @@ from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import Launch, ProvenanceRecord
 
 __all__ = [
-    "Attempt",
-    "Cause",
-    "CauseKind",
+    "DagsterReason",
     "Facts",
-    "Made",
-    "Reason",
+    "LaterRun",
+    "LatestEvent",
+    "ReasonKind",
+    "SharedReason",
     "Status",
+    "StatusReason",
     "Summary",
-    "SummedCause",
     "Why",
     "explain",
     "summarize",
@@ -41,7 +41,7 @@ class Status(StrEnum):
     MISSING = "missing"
 
 
-class CauseKind(StrEnum):
+class ReasonKind(StrEnum):
     """Why something is not as it should be; the most telling first."""
 
     RUNNING = "running"
@@ -60,8 +60,8 @@ class CauseKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Reason:
-    """One cause as Dagster gives it.
+class DagsterReason:
+    """One reason as Dagster gives it.
 
     Attributes:
         category: ``CODE``, ``DATA`` or ``DEPENDENCIES``.
@@ -75,7 +75,7 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Made:
+class LatestEvent:
     """The latest materialization, or observation.
 
     Attributes:
@@ -92,7 +92,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class LaterRun:
     """A run that was to materialize it after the latest materialization, and has not.
 
     Attributes:
@@ -112,7 +112,7 @@ class Facts:
     """All that an explanation is made from.
 
     Attributes:
-        reasons: what Dagster gives for being stale.
+        dagster_reasons: what Dagster gives for being stale.
         code_version: of the definition, now.
         code: parts of that code version, as `ml_assets.code_version.version.Code.parts`.
         current: the current version of each input that is or was read; None where it has none.
@@ -123,9 +123,9 @@ class Facts:
 
     artifact: AssetPartition
     status: Status
-    reasons: tuple[Reason, ...] = ()
-    made: Made | None = None
-    attempt: Attempt | None = None
+    dagster_reasons: tuple[DagsterReason, ...] = ()
+    latest: LatestEvent | None = None
+    later_run: LaterRun | None = None
     code_version: str | None = None
     code: Mapping[str, str] | None = None
     current: Mapping[AssetPartition, str | None] | None = None
@@ -135,7 +135,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Cause:
+class StatusReason:
     """Why it is not as it should be.
 
     Attributes:
@@ -146,7 +146,7 @@ class Cause:
         is_shown: whether Dagster's UI shows it too.
     """
 
-    kind: CauseKind
+    kind: ReasonKind
     text: str
     what: AssetPartition | str | None = None
     before: str | None = None
@@ -161,22 +161,22 @@ class Why:
 
     artifact: AssetPartition
     status: Status
-    causes: tuple[Cause, ...]
-    made: Made | None
+    reasons: tuple[StatusReason, ...]
+    latest: LatestEvent | None
     launch: Launch | None
     conditions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class SummedCause:
-    """A cause that several partitions share.
+class SharedReason:
+    """A reason that several partitions share.
 
     Attributes:
         what: the input's asset.
         partitions: those that have it, in the order of the asset's partitions.
     """
 
-    kind: CauseKind
+    kind: ReasonKind
     text: str
     what: str | None
     partitions: tuple[str, ...]
@@ -189,18 +189,18 @@ class Summary:
     asset: str
     partitions: int
     statuses: Mapping[Status, int]
-    causes: tuple[SummedCause, ...]
+    reasons: tuple[SharedReason, ...]
 
 
 def explain(facts: Facts) -> Why:
     """Why an asset, or one partition of it, is as it is, and why it ran."""
-    causes = [*_attempts(facts), *_missing(facts), *_stale(facts), *_unseen(facts)]
-    order = list(CauseKind)
+    reasons = [*_later_run(facts), *_missing(facts), *_stale(facts), *_unseen(facts)]
+    order = list(ReasonKind)
     return Why(
         artifact=facts.artifact,
         status=facts.status,
-        causes=tuple(sorted(causes, key=lambda cause: order.index(cause.kind))),
-        made=facts.made,
+        reasons=tuple(sorted(reasons, key=lambda reason: order.index(reason.kind))),
+        latest=facts.latest,
         launch=facts.launch,
         conditions=facts.conditions,
     )
@@ -208,85 +208,87 @@ def explain(facts: Facts) -> Why:
 
 def summarize(asset: str, every: Iterable[Facts]) -> Summary:
     """How many partitions are stale, and for what; of facts without records."""
-    statuses, shared, count = Counter[Status](), defaultdict[tuple[CauseKind, str, str | None], list[str]](list), 0
+    statuses, shared, count = Counter[Status](), defaultdict[tuple[ReasonKind, str, str | None], list[str]](list), 0
     for facts in every:
         count += 1
         statuses[facts.status] += 1
-        for cause in explain(facts).causes:
-            what = cause.what.asset if isinstance(cause.what, AssetPartition) else None
-            names = shared[cause.kind, _without_run(cause), what]
+        for reason in explain(facts).reasons:
+            what = reason.what.asset if isinstance(reason.what, AssetPartition) else None
+            names = shared[reason.kind, _without_run(reason), what]
             if facts.artifact.partition not in names[-1:]:
                 names.append(facts.artifact.partition or "")
-    order = list(CauseKind)
-    causes = [SummedCause(*cause, tuple(names)) for cause, names in shared.items()]
-    causes.sort(key=lambda cause: (order.index(cause.kind), -len(cause.partitions)))
-    return Summary(asset, count, {status: statuses[status] for status in Status}, tuple(causes))
+    order = list(ReasonKind)
+    reasons = [SharedReason(*reason, tuple(names)) for reason, names in shared.items()]
+    reasons.sort(key=lambda reason: (order.index(reason.kind), -len(reason.partitions)))
+    return Summary(asset, count, {status: statuses[status] for status in Status}, tuple(reasons))
 
 
-def _without_run(cause: Cause) -> str:
-    return {CauseKind.RUNNING: "is being made", CauseKind.FAILED: "the last run failed"}.get(cause.kind, cause.text)
+def _without_run(reason: StatusReason) -> str:
+    return {ReasonKind.RUNNING: "is being made", ReasonKind.FAILED: "the last run failed"}.get(reason.kind, reason.text)
 
 
-def _attempts(facts: Facts) -> Iterator[Cause]:
-    attempt = facts.attempt
-    if attempt is None:
+def _later_run(facts: Facts) -> Iterator[StatusReason]:
+    later = facts.later_run
+    if later is None:
         return
-    if not attempt.is_over:
-        yield Cause(CauseKind.RUNNING, f"run {attempt.run_id} is at work on it", what=attempt.run_id)
+    if not later.is_over:
+        yield StatusReason(ReasonKind.RUNNING, f"run {later.run_id} is at work on it", what=later.run_id)
         return
-    text = f"run {attempt.run_id}, which was to make it, ended as {attempt.status.lower()}"
-    yield Cause(CauseKind.FAILED, text, what=attempt.run_id, details=(attempt.error,) if attempt.error else ())
+    text = f"run {later.run_id}, which was to make it, ended as {later.status.lower()}"
+    yield StatusReason(ReasonKind.FAILED, text, what=later.run_id, details=(later.error,) if later.error else ())
 
 
-def _missing(facts: Facts) -> Iterator[Cause]:
+def _missing(facts: Facts) -> Iterator[StatusReason]:
     if facts.status is Status.MISSING:
-        yield Cause(CauseKind.MISSING, _NEVER)
+        yield StatusReason(ReasonKind.MISSING, _NEVER)
 
 
-def _stale(facts: Facts) -> Iterator[Cause]:
-    recorded = _recorded(facts.made)
-    for reason in facts.reasons:
-        if reason.category == "CODE":
-            before = facts.made.code_version if facts.made else None
+def _stale(facts: Facts) -> Iterator[StatusReason]:
+    recorded = _recorded(facts.latest)
+    for given in facts.dagster_reasons:
+        if given.category == "CODE":
+            before = facts.latest.code_version if facts.latest else None
             details = tuple(_changed_code(facts))
-            yield Cause(CauseKind.CODE, reason.text, None, before, facts.code_version, details)
-        elif reason.category == "DATA" and reason.dependency is not None:
-            yield _changed_input(facts, reason.dependency, recorded, reason.text)
+            yield StatusReason(ReasonKind.CODE, given.text, None, before, facts.code_version, details)
+        elif given.category == "DATA" and given.dependency is not None:
+            yield _changed_input(facts, given.dependency, recorded, given.text)
         else:
-            yield Cause(CauseKind.DEPENDENCIES, reason.text, reason.dependency)
+            yield StatusReason(ReasonKind.DEPENDENCIES, given.text, given.dependency)
 
 
-def _unseen(facts: Facts) -> Iterator[Cause]:
+def _unseen(facts: Facts) -> Iterator[StatusReason]:
     """What has changed by the record, while Dagster compares only some inputs (a hundred partitions are too many)."""
-    named = {reason.dependency for reason in facts.reasons}
+    named = {given.dependency for given in facts.dagster_reasons}
     current = facts.current or {}
-    for artifact, before in _recorded(facts.made).items():
+    for artifact, before in _recorded(facts.latest).items():
         now = current.get(artifact)
         if now is not None and now != before and artifact not in named:
-            cause = _changed_input(facts, artifact, {artifact: before}, f"has another version, {_UNSEEN}")
-            yield Cause(cause.kind, cause.text, cause.what, before, now, is_shown=False)
+            reason = _changed_input(facts, artifact, {artifact: before}, f"has another version, {_UNSEEN}")
+            yield StatusReason(reason.kind, reason.text, reason.what, before, now, is_shown=False)
 
 
-def _changed_input(facts: Facts, artifact: AssetPartition, recorded: Mapping[AssetPartition, str], text: str) -> Cause:
-    kind = CauseKind.ENVIRONMENT if artifact.asset in facts.images else CauseKind.DATA
-    return Cause(kind, text, artifact, recorded.get(artifact), (facts.current or {}).get(artifact))
+def _changed_input(
+    facts: Facts, artifact: AssetPartition, recorded: Mapping[AssetPartition, str], text: str
+) -> StatusReason:
+    kind = ReasonKind.ENVIRONMENT if artifact.asset in facts.images else ReasonKind.DATA
+    return StatusReason(kind, text, artifact, recorded.get(artifact), (facts.current or {}).get(artifact))
 
 
-def _recorded(made: Made | None) -> dict[AssetPartition, str]:
+def _recorded(latest: LatestEvent | None) -> dict[AssetPartition, str]:
     """What was read, the image being the environment that the step really ran in."""
-    if made is None or made.record is None:
+    if latest is None or latest.record is None:
         return {}
-    ran = made.record.environment
+    ran = latest.record.environment
     return {
         AssetPartition(read.asset, read.partition): ran.environment_digest
         if read.asset == ran.image_asset
         else read.data_version
-        for read in made.record.inputs
+        for read in latest.record.inputs
     }
 
 
 def _changed_code(facts: Facts) -> Iterator[str]:
-    before = facts.made.record.code if facts.made and facts.made.record else {}
+    before = facts.latest.record.code if facts.latest and facts.latest.record else {}
     after = facts.code or {}
     if not before or not after:
         return

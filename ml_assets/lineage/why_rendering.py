@@ -7,12 +7,12 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ml_assets.lineage.rendering import shorten
-from ml_assets.lineage.why import Cause, CauseKind, Status, Summary, SummedCause, Why
+from ml_assets.lineage.why import ReasonKind, SharedReason, Status, StatusReason, Summary, Why
 
 __all__ = ["render_summary", "render_why", "summary_to_json", "why_to_json"]
 
 _STYLES: Final = {Status.FRESH: "green", Status.STALE: "yellow", Status.MISSING: "red"}
-_NAMED: Final = (CauseKind.DATA, CauseKind.ENVIRONMENT)
+_NAMED: Final = (ReasonKind.DATA, ReasonKind.ENVIRONMENT)
 """What these are about is not in their text."""
 _SHOWN: Final = 6
 
@@ -20,52 +20,52 @@ _SHOWN: Final = 6
 def render_why(why: Why) -> RenderableType:
     """Two lists: why it is stale, and why it ran."""
     title = Text(str(why.artifact), style="bold").append(f"  {why.status}", style=_STYLES[why.status])
-    causes = Tree(title)
-    for cause in why.causes:
-        branch = causes.add(_line(cause))
-        for detail in cause.details:
+    reasons = Tree(title)
+    for reason in why.reasons:
+        branch = reasons.add(_line(reason))
+        for detail in reason.details:
             branch.add(Text(detail))
-    if not why.causes:
-        causes.add(Text("nothing has changed since it was made", style="dim"))
-    if why.made is None:
-        return causes
+    if not why.reasons:
+        reasons.add(Text("nothing has changed since it was made", style="dim"))
+    if why.latest is None:
+        return reasons
     ran = Tree(Text("why it ran", style="bold"))
     ran.add(Text(why.launch.described() if why.launch else "it was reported from outside of Dagster's runs"))
     for condition in why.conditions:
         ran.add(Text(f"because {condition}"))
-    if why.made.record and why.made.record.attempt:
-        ran.add(Text(f"after {why.made.record.attempt} failed attempts of the step"))
-    run = f", run {why.made.run_id[:8]}" if why.made.run_id else ""
-    ran.add(Text(f"{why.made.id}, {why.made.moment:%Y-%m-%d %H:%M}Z{run}", style="dim"))
-    return Group(causes, Text(), ran)
+    if why.latest.record and why.latest.record.attempt:
+        ran.add(Text(f"after {why.latest.record.attempt} failed attempts of the step"))
+    run = f", run {why.latest.run_id[:8]}" if why.latest.run_id else ""
+    ran.add(Text(f"{why.latest.id}, {why.latest.moment:%Y-%m-%d %H:%M}Z{run}", style="dim"))
+    return Group(reasons, Text(), ran)
 
 
 def why_to_json(why: Why) -> dict[str, Any]:
     """The same as plain values; timestamps are ISO 8601 in UTC."""
-    made, launch = why.made, why.launch
+    latest, launch = why.latest, why.launch
     return {
         "asset": why.artifact.asset,
         "partition": why.artifact.partition,
         "status": why.status.value,
         "causes": [
             {
-                "kind": cause.kind.value,
-                "text": cause.text,
-                "what": str(cause.what) if cause.what else None,
-                "before": cause.before,
-                "after": cause.after,
-                "details": list(cause.details),
-                "shown_by_dagster": cause.is_shown,
+                "kind": reason.kind.value,
+                "text": reason.text,
+                "what": str(reason.what) if reason.what else None,
+                "before": reason.before,
+                "after": reason.after,
+                "details": list(reason.details),
+                "shown_by_dagster": reason.is_shown,
             }
-            for cause in why.causes
+            for reason in why.reasons
         ],
-        "made": made
+        "made": latest
         and {
-            "id": made.id,
-            "data_version": made.data_version,
-            "dagster_run": made.run_id or None,
-            "timestamp": made.moment.isoformat(),
-            "attempt": made.record.attempt if made.record else None,
+            "id": latest.id,
+            "data_version": latest.data_version,
+            "dagster_run": latest.run_id or None,
+            "timestamp": latest.moment.isoformat(),
+            "attempt": latest.record.attempt if latest.record else None,
         },
         "launch": launch and launch.model_dump(mode="json"),
         "conditions": list(why.conditions),
@@ -76,11 +76,11 @@ def render_summary(summary: Summary) -> RenderableType:
     """How many partitions are in which state, and what for."""
     counts = ", ".join(f"{number} {status}" for status, number in summary.statuses.items() if number)
     tree = Tree(Text(summary.asset, style="bold").append(f"  {summary.partitions} partitions: {counts}", "not bold"))
-    for cause in summary.causes:
-        branch = tree.add(Text(_summed(cause)))
-        more = f" … {cause.partitions[-1]}" if len(cause.partitions) > _SHOWN else ""
-        branch.add(Text(", ".join(cause.partitions[: _SHOWN - bool(more)]) + more, style="dim"))
-    if summary.causes:
+    for reason in summary.reasons:
+        branch = tree.add(Text(_summed(reason)))
+        more = f" … {reason.partitions[-1]}" if len(reason.partitions) > _SHOWN else ""
+        branch.add(Text(", ".join(reason.partitions[: _SHOWN - bool(more)]) + more, style="dim"))
+    if summary.reasons:
         tree.add(Text(f"for more of one: ml-assets why '{summary.asset}@{_example(summary)}'", style="dim"))
     return tree
 
@@ -93,18 +93,18 @@ def summary_to_json(summary: Summary) -> dict[str, Any]:
         "statuses": {status.value: number for status, number in summary.statuses.items()},
         "causes": [
             {"kind": each.kind.value, "text": each.text, "what": each.what, "partitions": list(each.partitions)}
-            for each in summary.causes
+            for each in summary.reasons
         ],
     }
 
 
-def _line(cause: Cause) -> Text:
-    text = Text(cause.kind.value, style="cyan").append("  ")
-    if cause.kind in _NAMED:
-        text.append(f"{cause.what}  ", style="default")
-    text.append(cause.text, style="default")
-    if cause.before or cause.after:
-        text.append(f"  {_short(cause.before)} → {_short(cause.after)}", style="default")
+def _line(reason: StatusReason) -> Text:
+    text = Text(reason.kind.value, style="cyan").append("  ")
+    if reason.kind in _NAMED:
+        text.append(f"{reason.what}  ", style="default")
+    text.append(reason.text, style="default")
+    if reason.before or reason.after:
+        text.append(f"  {_short(reason.before)} → {_short(reason.after)}", style="default")
     return text
 
 
@@ -112,10 +112,10 @@ def _short(version: str | None) -> str:
     return shorten(version) if version else "none"
 
 
-def _summed(cause: SummedCause) -> str:
-    about = f"{cause.what} " if cause.kind in _NAMED else ""
-    return f"{len(cause.partitions)} {cause.kind}: {about}{cause.text}"
+def _summed(reason: SharedReason) -> str:
+    about = f"{reason.what} " if reason.kind in _NAMED else ""
+    return f"{len(reason.partitions)} {reason.kind}: {about}{reason.text}"
 
 
 def _example(summary: Summary) -> str:
-    return summary.causes[0].partitions[0]
+    return summary.reasons[0].partitions[0]

@@ -27,8 +27,8 @@ def _serve(
     They are read from Dagster's database at each scrape. Alert rules and a
     Grafana dashboard for them are in deployments/monitoring.
     """
-    from ml_assets.monitoring.prometheus import Metrics, serve
+    from ml_assets.monitoring.prometheus import DagsterCollector, serve
     from ml_assets.target import Target
 
     with Target.from_environment() as target:
-        serve(Metrics(target.instance), host, port, lambda line: typer.echo(line, err=True))
+        serve(DagsterCollector(target.instance), host, port, lambda line: typer.echo(line, err=True))

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ml_assets.dagster_internals import SCHEDULE_NAME_TAG, InstigatorType
-from ml_assets.monitoring.steps import Steps
+from ml_assets.monitoring.steps import StepCounts
 from ml_assets.resources.errors import SettingsError
 from ml_assets.resources.provenance import ProvenanceRecord
 
 if TYPE_CHECKING:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-__all__ = ["Metrics", "serve"]
+__all__ = ["DagsterCollector", "serve"]
 
 _logger = logging.getLogger(__name__)
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
-def serve(metrics: "Metrics", host: str, port: int, say: Callable[[str], None]) -> None:
+def serve(collector: "DagsterCollector", host: str, port: int, say: Callable[[str], None]) -> None:
     """Answer at ``/metrics`` until interrupted.
 
     Raises:
@@ -35,7 +35,7 @@ def serve(metrics: "Metrics", host: str, port: int, say: Callable[[str], None]) 
     from prometheus_client import CollectorRegistry, start_http_server
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(metrics)
+    registry.register(collector)
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
@@ -49,7 +49,7 @@ def serve(metrics: "Metrics", host: str, port: int, say: Callable[[str], None]) 
         server.shutdown()
 
 
-class Metrics:
+class DagsterCollector:
     """A collector for `prometheus_client`: each scrape reads the instance once.
 
     Counters begin at zero with this object, as Prometheus expects of a program that was started again.
@@ -60,7 +60,7 @@ class Metrics:
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance
-        self._steps = Steps(instance, datetime.now(UTC))
+        self._steps = StepCounts(instance, datetime.now(UTC))
         self._one_at_a_time = Lock()
 
     def describe(self) -> "Iterator[Metric]":

@@ -12,7 +12,7 @@ from ml_assets.executors.resume import placement_of
 from ml_assets.resources.errors import RecordError
 from ml_assets.resources.provenance import ProvenanceRecord, find_record
 
-__all__ = ["Steps"]
+__all__ = ["StepCounts"]
 
 _PAGE = 1000
 _REMEMBERED = 20_000
@@ -35,7 +35,7 @@ _OUTCOMES = ("success", "failure", "retry")
 
 
 @dataclass
-class Steps:
+class StepCounts:
     """Counts what happened since it was made, and knows what runs now.
 
     Args:
@@ -139,8 +139,8 @@ class Steps:
         if record is not None and record.usage is not None:
             self.latest[record.asset] = record
             if record.usage.cost is not None:
-                place = (record.asset, record.environment.pool or "")
-                self.costs[place] = self.costs.get(place, 0.0) + record.usage.cost
+                key = (record.asset, record.environment.pool or "")
+                self.costs[key] = self.costs.get(key, 0.0) + record.usage.cost
 
 
 def _cause_of(event: dg.DagsterEvent) -> str:

@@ -1,4 +1,4 @@
-"""The process that reproduces at a past commit: an `Order` on standard input, an `Answer` on standard output."""
+"""The worker process at a past commit: it reads a `WorkerRequest` from standard input and writes a `WorkerResponse`."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import dagster as dg
 
 from ml_assets.artifacts.io_manager import ArtifactStorage
 from ml_assets.dagster_internals import CodePointer, InstanceRef, get_loadable_targets, repository_def_from_target_def
-from ml_assets.reproduction.local import Answer, CodeLocationPointer, Order
+from ml_assets.reproduction.local import CodeLocationPointer, WorkerRequest, WorkerResponse
 from ml_assets.reproduction.reproduce import reproduce
 from ml_assets.reproduction.request import parse_request
 from ml_assets.reproduction.verdict import Verdict
@@ -22,30 +22,30 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Answer the order."""
+    """Answer the request on standard input."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # clean up, then end
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the project prints is no part of the answer
-    order = Order.model_validate_json(sys.stdin.buffer.read())
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the project prints is no part of the response
+    worker_request = WorkerRequest.model_validate_json(sys.stdin.buffer.read())
     try:
-        answer = Answer(verdict=_reproduced(order))
+        response = WorkerResponse(verdict=_reproduced(worker_request))
     except MlAssetsError as error:
-        answer = Answer(what=error.what, next_step=error.next_step, asset=error.asset)
-    with answers:
-        answers.write(answer.model_dump_json())
+        response = WorkerResponse(what=error.what, next_step=error.next_step, asset=error.asset)
+    with output:
+        output.write(response.model_dump_json())
 
 
-def _reproduced(order: Order) -> Verdict:
-    request = parse_request(order.request)
+def _reproduced(worker_request: WorkerRequest) -> Verdict:
+    request = parse_request(worker_request.request)
     storage = ArtifactStorage(
-        store=DvcStore(**order.store),
-        tracking=MlflowTracking(**order.tracking),
+        store=DvcStore(**worker_request.store),
+        tracking=MlflowTracking(**worker_request.tracking),
         image_builder=InterpreterEnvironment(Path.cwd()),
-        target=order.deployment,
-        thread_variables=order.thread_variables,
+        target=worker_request.deployment,
+        thread_variables=worker_request.thread_variables,
     )
-    with dg.DagsterInstance.from_ref(dg.deserialize_value(order.instance, InstanceRef)) as instance:
-        return reproduce(request, _repository(order.target), instance, storage, _say)
+    with dg.DagsterInstance.from_ref(dg.deserialize_value(worker_request.instance, InstanceRef)) as instance:
+        return reproduce(request, _repository(worker_request.target), instance, storage, _say)
 
 
 def _repository(target: CodeLocationPointer) -> dg.RepositoryDefinition:

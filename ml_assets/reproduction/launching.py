@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ml_assets.resources.pools import Pool
     from ml_assets.resources.registry.client import RegistryClient
 
-__all__ = ["Launch", "reproduce_in_image", "require_image"]
+__all__ = ["ReproductionRun", "reproduce_in_image", "require_image"]
 
 _LOOK_SECONDS = 1.0
 _RUNS = 20
@@ -61,8 +61,7 @@ def reproduce_in_image(
         ReproductionRefused: the pool is gone, no code location is known, or the run gives no verdict.
     """
     retry_database_operations(instance)
-    launch = Launch.of(request, record, instance, pools, pool)
-    run = launch.create(instance)
+    run = ReproductionRun.of(request, record, instance, pools, pool).create(instance)
     say(f"run {run.run_id} of job {JOB_NAME} is launched in {record.environment.image}")
     try:
         instance.submit_run(run.run_id, workspace=None)  # type: ignore[arg-type]  # no coordinator or launcher of ours reads it
@@ -103,8 +102,8 @@ def require_image(
         )
 
 
-class Launch:
-    """How a run of the job is launched.
+class ReproductionRun:
+    """A run of the job, before Dagster has it.
 
     Args:
         request: what it is told.
@@ -133,9 +132,9 @@ class Launch:
         instance: dg.DagsterInstance,
         pools: Mapping[str, "Pool"],
         pool: str | None,
-    ) -> "Launch":
-        """As a record needs it."""
-        placement = {"image": record.environment.image, **_place(record, instance, pool)}
+    ) -> "ReproductionRun":
+        """Return the run that a record needs."""
+        placement = {"image": record.environment.image, **_pool_and_resources(record, instance, pool)}
         if placement["pool"] not in pools:
             raise ReproductionRefused(
                 f"it ran on pool {placement['pool']!r}, and there is no such pool now",
@@ -154,7 +153,7 @@ class Launch:
         return cls(request, placement, code, location, like.tags.get(REPOSITORY_LABEL_TAG))
 
     def create(self, instance: dg.DagsterInstance) -> dg.DagsterRun:
-        """The run, not submitted yet."""
+        """Return the run as the instance has it, not submitted yet."""
         from ml_assets.artifacts.io_manager import STORAGE_KEY
 
         # Only a likeness of the job in the code location, for Dagster's pages: the run worker loads that one.
@@ -171,7 +170,7 @@ class Launch:
         )
 
 
-def _place(record: ProvenanceRecord, instance: dg.DagsterInstance, pool: str | None) -> dict[str, Any]:
+def _pool_and_resources(record: ProvenanceRecord, instance: dg.DagsterInstance, pool: str | None) -> dict[str, Any]:
     """Pool and resources: the number of cores bounds threads, and so decides about bits."""
     if pool is not None:
         return {"pool": pool}

@@ -23,18 +23,18 @@ from ml_assets.resources.provenance import ProvenanceRecord
 from ml_assets.resources.settings import OVERRIDE_PREFIX, Settings
 from ml_assets.resources.tracking.runs import MlflowTracking
 
-__all__ = ["Answer", "CodeLocationPointer", "Order", "reproduce_at_commit"]
+__all__ = ["CodeLocationPointer", "WorkerRequest", "WorkerResponse", "reproduce_at_commit"]
 
 _WORKER = "ml_assets.reproduction"
 _WORKSPACE = "workspace.yaml"
 _PATIENCE_SECONDS = 20
 
 
-class _Message(BaseModel):
+class _WorkerMessage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class CodeLocationPointer(_Message):
+class CodeLocationPointer(_WorkerMessage):
     """Where the definitions are: a module, or a file in the checked-out folder."""
 
     module: str | None = None
@@ -42,8 +42,8 @@ class CodeLocationPointer(_Message):
     attribute: str | None = None
 
 
-class Order(_Message):
-    """What the process is told on its standard input."""
+class WorkerRequest(_WorkerMessage):
+    """What the worker reads from its standard input. Workers of past commits read the same names of fields."""
 
     request: str
     target: CodeLocationPointer
@@ -56,8 +56,8 @@ class Order(_Message):
     thread_variables: dict[str, str] = {}
 
 
-class Answer(_Message):
-    """What the process writes to its standard output."""
+class WorkerResponse(_WorkerMessage):
+    """What the worker writes to its standard output: a verdict, or the error that there is none for."""
 
     verdict: Verdict | None = None
     what: str | None = None
@@ -96,7 +96,7 @@ def reproduce_at_commit(
             say(f"commit {record.source.commit[:12]} is checked out in {copy}")
             folder = copy / settings.root.resolve().relative_to(repository.resolve())
             _require_worker(request, folder)
-            order = Order(
+            worker_request = WorkerRequest(
                 request=request.model_dump_json(),
                 target=_pointer(record, instance, folder, settings.root),
                 instance=dg.serialize_value(instance.get_ref()),
@@ -105,14 +105,14 @@ def reproduce_at_commit(
                 deployment=settings.target,
                 thread_variables=record.threads.variables,
             )
-            answer = _answered(request, order, _command(settings, record, artifacts), folder)
+            response = _response_of(request, worker_request, _command(settings, record, artifacts), folder)
     except SourceError as error:
         raise _refused(request, error.what, error.next_step) from error
-    if answer.verdict is None:
-        what, next_step = answer.what or "the process did not say why", answer.next_step or "see what it printed"
-        raise ReproductionRefused(what, next_step=next_step, asset=answer.asset or str(request.artifact))
-    instance.report_runless_asset_event(answer.verdict.observation())
-    return answer.verdict
+    if response.verdict is None:
+        what, next_step = response.what or "the process did not say why", response.next_step or "see what it printed"
+        raise ReproductionRefused(what, next_step=next_step, asset=response.asset or str(request.artifact))
+    instance.report_runless_asset_event(response.verdict.observation())
+    return response.verdict
 
 
 def _require_worker(request: ReproductionRequest, folder: Path) -> None:
@@ -144,14 +144,14 @@ def _pointer_of_workspace(folder: Path) -> CodeLocationPointer:
 
     try:
         (entry,) = yaml.safe_load((folder / _WORKSPACE).read_text())["load_from"]
-        ((kind, place),) = entry.items()
-        said = place if isinstance(place, dict) else {}
+        ((kind, location),) = entry.items()
+        said = location if isinstance(location, dict) else {}
         if kind in ("python_module", "python_package"):
             return CodeLocationPointer(
-                module=said.get("module_name") or said.get("package_name") or place, **_attribute(said)
+                module=said.get("module_name") or said.get("package_name") or location, **_attribute(said)
             )
         if kind == "python_file":
-            return CodeLocationPointer(file=said.get("relative_path") or place, **_attribute(said))
+            return CodeLocationPointer(file=said.get("relative_path") or location, **_attribute(said))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise ReproductionRefused(
             f"where its definitions were is not known: its run does not say, and {_WORKSPACE} of that commit names no"
@@ -169,34 +169,40 @@ def _attribute(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _command(settings: Settings, record: ProvenanceRecord, artifacts: tuple[DvcStore, MlflowTracking]) -> list[str]:
-    """The process's command: with the threads of the record, and with the places that settings name from the root.
+    """The process's command: with the threads of the record, and with the locations that settings name from the root.
 
     A past commit reads its own settings, in which relative paths would lead into its folder.
     """
     store, tracking = artifacts
-    places = {
+    locations = {
         "DVC__REMOTE": (settings.dvc.remote, store.remote),
         "DVC__CACHE": (settings.dvc.cache, store.cache),
         "MLFLOW__TRACKING_URI": (settings.mlflow.tracking_uri, tracking.tracking_uri),
         "MLFLOW__ARTIFACT_LOCATION": (settings.mlflow.artifact_location, tracking.artifact_location),
         "HOME": (settings.home, str(settings.path(settings.home))),
     }
-    variables = {f"{OVERRIDE_PREFIX}{name}": place for name, (said, place) in places.items() if place and said != place}
+    variables = {
+        f"{OVERRIDE_PREFIX}{name}": location
+        for name, (said, location) in locations.items()
+        if location and said != location
+    }
     unset = [part for name in settings.thread_variables for part in ("-u", name)]
     own = [f"{name}={value}" for name, value in {**variables, **record.threads.variables}.items()]
     return ["env", *unset, *own, sys.executable, "-m", _WORKER]
 
 
-def _answered(request: ReproductionRequest, order: Order, command: list[str], folder: Path) -> Answer:
+def _response_of(
+    request: ReproductionRequest, worker_request: WorkerRequest, command: list[str], folder: Path
+) -> WorkerResponse:
     with subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
-            out, _ = process.communicate(order.model_dump_json().encode())
+            out, _ = process.communicate(worker_request.model_dump_json().encode())
         finally:
             _end(process)
     if process.returncode != 0:
         what = f"the process at its commit ended with status {process.returncode}"
         raise _refused(request, what, "see what it printed, and run again")
-    return Answer.model_validate_json(out)
+    return WorkerResponse.model_validate_json(out)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -11,7 +11,7 @@ from ml_assets.artifacts.io_manager import ArtifactStorage
 from ml_assets.lineage.difference import Aspect, recorded_differences
 from ml_assets.reproduction.comparison import compare
 from ml_assets.reproduction.request import ReproductionRequest
-from ml_assets.reproduction.rerun import Workplace, rerun, what_is_other
+from ml_assets.reproduction.rerun import RerunContext, rerun, what_is_other
 from ml_assets.reproduction.verdict import Verdict
 from ml_assets.resources.errors import MlAssetsError, RecordError, ReproductionRefused, TrackingError
 from ml_assets.resources.provenance import ArtifactKind, ProvenanceRecord, find_record
@@ -46,11 +46,11 @@ def reproduce(
     try:
         record = past_record(instance, request)
         with tempfile.TemporaryDirectory(prefix="ml-assets-reproduction-") as folder:
-            place = Workplace(repository, instance, storage, Path(folder).resolve(), say)
-            other = what_is_other(record, place)
+            context = RerunContext(repository, instance, storage, Path(folder).resolve(), say)
+            other = what_is_other(record, context)
             if other and not request.allow_unpinned:
                 raise _unpinned(other)
-            made = rerun(record, place)
+            made = rerun(record, context)
             say("what it gave is compared")
             found = compare(record, made, storage, request.tolerance)
     except MlAssetsError as error:
@@ -72,7 +72,7 @@ def reproduce(
         started_at=started_at,
         ended_at=datetime.now(UTC),
     )
-    return _tracked(verdict, record, storage)
+    return _tag_mlflow_run(verdict, record, storage)
 
 
 def past_record(instance: dg.DagsterInstance, request: ReproductionRequest) -> ProvenanceRecord:
@@ -125,7 +125,7 @@ def _conditions(then: ProvenanceRecord, now: ProvenanceRecord) -> tuple[str, ...
     )
 
 
-def _tracked(verdict: Verdict, record: ProvenanceRecord, storage: ArtifactStorage) -> Verdict:
+def _tag_mlflow_run(verdict: Verdict, record: ProvenanceRecord, storage: ArtifactStorage) -> Verdict:
     if record.mlflow is None:
         return verdict
     from ml_assets.resources.tracking.logged_model import set_run_tags

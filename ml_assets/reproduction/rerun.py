@@ -21,12 +21,12 @@ from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.isolated import ScratchStore, ScratchTracking
 from ml_assets.resources.provenance import ProvenanceRecord, record_of
 
-__all__ = ["Rerun", "Workplace", "rerun", "what_is_other"]
+__all__ = ["Rerun", "RerunContext", "rerun", "what_is_other"]
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """Where a materialization is run again.
+class RerunContext:
+    """What a materialization is run again with.
 
     Attributes:
         repository: all definitions, as they are here.
@@ -52,23 +52,23 @@ class Rerun:
     tracking: ScratchTracking
 
 
-def what_is_other(record: ProvenanceRecord, place: Workplace) -> tuple[str, ...]:
+def what_is_other(record: ProvenanceRecord, context: RerunContext) -> tuple[str, ...]:
     """What is pinned in a record and is not the same here: image, environment, commit and code, in words.
 
     Raises:
         ReproductionRefused: the asset is not defined here.
     """
-    asset = _asset(record, place.repository)
+    asset = _asset(record, context.repository)
     placement = current_placement()
     function = inspect.unwrap(asset.op.compute_fn.decorated_fn)  # type: ignore[union-attr]
     source = read_source(Path(inspect.getsourcefile(function) or "."))
     environment = placement.environment_digest if placement else None
-    code = place.repository.asset_graph.get(asset.key).code_version
+    code = context.repository.asset_graph.get(asset.key).code_version
     pairs = {
         "image": (record.environment.image, placement.image if placement else None),
         "environment": (
             record.environment.environment_digest,
-            environment or str(place.storage.image_builder.environment_digest()),
+            environment or str(context.storage.image_builder.environment_digest()),
         ),
         "commit": (record.source.commit, source.commit),
         "uncommitted changes": (record.source.diff_digest, source.diff_digest),
@@ -79,29 +79,29 @@ def what_is_other(record: ProvenanceRecord, place: Workplace) -> tuple[str, ...]
     )
 
 
-def rerun(record: ProvenanceRecord, place: Workplace) -> Rerun:
+def rerun(record: ProvenanceRecord, context: RerunContext) -> Rerun:
     """Materialize what a record is of once more.
 
     Raises:
         ReproductionRefused: something that it was made from is gone, or running it failed.
     """
-    asset = _asset(record, place.repository)
-    inputs = past_inputs(place.instance, record)
-    place.say(f"{len(inputs)} inputs are fetched by version")
-    fetch_inputs(inputs, place.storage.store, place.instance)
-    store = ScratchStore(**dict(place.storage.store), folder=str(place.folder / "content"))
-    tracking = ScratchTracking.within(place.folder / "mlflow", place.storage.tracking.experiment)
-    scratch = replace(place.storage, store=store, tracking=tracking)
-    job = place.repository.get_implicit_global_asset_job_def()
+    asset = _asset(record, context.repository)
+    inputs = past_inputs(context.instance, record)
+    context.say(f"{len(inputs)} inputs are fetched by version")
+    fetch_inputs(inputs, context.storage.store, context.instance)
+    store = ScratchStore(**dict(context.storage.store), folder=str(context.folder / "content"))
+    tracking = ScratchTracking.within(context.folder / "mlflow", context.storage.tracking.experiment)
+    scratch = replace(context.storage, store=store, tracking=tracking)
+    job = context.repository.get_implicit_global_asset_job_def()
     # Checks that are steps of their own are left out; those inside of the asset are part of it.
     job = job.get_subset(asset_selection={asset.key}, asset_check_selection=set(asset.check_keys))
     with dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}}) as instance:
         seed(instance, inputs.values())
         _know_partitions(instance, record, job)
-        place.say(f"{record.asset} is materialized again; what it writes and registers meanwhile is thrown away")
+        context.say(f"{record.asset} is materialized again; what it writes and registers meanwhile is thrown away")
         # Partitions that came into being since then are no more there than they were then.
         with dg.partition_loading_context(record.started_at, instance):
-            made = _materialize(job, record, place, scratch, instance)
+            made = _materialize(job, record, context, scratch, instance)
     _require_same_inputs(record, made)
     return Rerun(made, store, tracking)
 
@@ -141,12 +141,12 @@ def _dynamic(definition: dg.PartitionsDefinition, partition: str) -> Iterator[tu
 def _materialize(
     job: dg.JobDefinition,
     record: ProvenanceRecord,
-    place: Workplace,
+    context: RerunContext,
     scratch: ArtifactStorage,
     instance: dg.DagsterInstance,
 ) -> ProvenanceRecord:
     storages = _storage_keys(job)
-    config = _run_config(record, place, job.resource_defs.keys() - storages)
+    config = _run_config(record, context, job.resource_defs.keys() - storages)
     if job.loggers == dg.default_loggers():
         config["loggers"] = {"console": {"config": {"log_level": "INFO"}}}
     try:
@@ -179,13 +179,13 @@ def _storage_keys(job: dg.JobDefinition) -> set[str]:
     return {STORAGE_KEY, *keys} & job.resource_defs.keys()
 
 
-def _run_config(record: ProvenanceRecord, place: Workplace, resources: Set[str]) -> dict[str, Any]:
+def _run_config(record: ProvenanceRecord, context: RerunContext, resources: Set[str]) -> dict[str, Any]:
     """What the past run said of the step and of resources; where it is gone, the parameters that were recorded."""
-    run = place.instance.get_run_by_id(record.dagster_run)
+    run = context.instance.get_run_by_id(record.dagster_run)
     if run is None:
         config = _unmasked(record.parameters)
         return {"ops": {record.dagster_step: {"config": config}}} if config else {}
-    given: Mapping[str, Any] = run.run_config or _baked(record, place.repository)
+    given: Mapping[str, Any] = run.run_config or _baked(record, context.repository)
     step = given.get("ops", {}).get(record.dagster_step)
     own = {name: said for name, said in (given.get("resources") or {}).items() if name in resources}
     return {**({"ops": {record.dagster_step: step}} if step else {}), **({"resources": own} if own else {})}

@@ -2,7 +2,6 @@
 
 - `policy`: which materializations are kept; pure.
 - `plan`: what that leaves to collect; pure.
-- `collector`: reads what there is, and deletes.
-- `ledger`: remembers what was collected, so that whoever asks for it is told.
+- `garbage_collector`: reads what there is, and deletes.
 - `commands`: ``ml-assets gc``.
 """

@@ -67,14 +67,14 @@ def _gc(
     runs). Records stay, so that trace answers as before, and says what was
     collected.
     """
-    from ml_assets.retention.garbage_collector import Collector, Place
+    from ml_assets.retention.garbage_collector import GarbageCollector, Scope
     from ml_assets.retention.policy import Policy
     from ml_assets.target import Target
 
-    unknown = [name for name in only or [] if name not in set(Place)]
+    unknown = [name for name in only or [] if name not in set(Scope)]
     if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(Place)}", param_hint="--only")
-    places = frozenset(map(Place, only or Place))
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(Scope)}", param_hint="--only")
+    scopes = frozenset(map(Scope, only or Scope))
     policy = Policy(
         last=keep_last,
         since=keep_since and keep_since.replace(tzinfo=UTC),
@@ -85,14 +85,16 @@ def _gc(
         grace=timedelta(hours=grace),
     )
     with Target.from_environment(warn) as target:
-        collector = Collector(target.instance, target.store, target.model_registry, target.registry_client, target.note)
-        plan = collector.plan(policy, places, orphans=orphans)
+        collector = GarbageCollector(
+            target.instance, target.store, target.model_registry, target.registry_client, target.note
+        )
+        plan = collector.plan(policy, scopes, orphans=orphans)
         _warn_of(plan)
         say(as_json, _described(plan), _payload(plan, applied=apply))
         if not apply or not plan.size:
             return
         _confirm(plan, yes)
-        for line in collector.collect(policy, plan, places):
+        for line in collector.collect(policy, plan, scopes):
             typer.echo(f"deleted {line}", err=True)
 
 

@@ -1,4 +1,4 @@
-"""Reads what there is, says what may go, and deletes it."""
+"""The garbage collector: it reads what there is, plans what may go, and deletes it."""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -11,10 +11,10 @@ from typing import Any, Final
 import dagster as dg
 
 from ml_assets.dagster_internals import NOT_FINISHED_STATUSES
-from ml_assets.lineage.deletion_log import Ledger
+from ml_assets.lineage.deletion_log import DeletionLog
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
 from ml_assets.lineage.index.index import open_index
-from ml_assets.lineage.model_aliases import Registered
+from ml_assets.lineage.model_aliases import ModelAliases
 from ml_assets.resources.dvc.lease import collection_lease
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import RetentionError, TrackingError
@@ -23,10 +23,17 @@ from ml_assets.resources.provenance import ArtifactKind
 from ml_assets.resources.registry.client import ManifestParts, RegistryClient
 from ml_assets.resources.tracking.artifacts import RunArtifacts
 from ml_assets.resources.tracking.model_registry import ModelRegistry
-from ml_assets.retention.plan import CollectedContent, CollectedImage, CollectedRun, Plan, plan_data, unkept_images
+from ml_assets.retention.plan import (
+    Plan,
+    UnreferencedContent,
+    UnreferencedImage,
+    UnreferencedRun,
+    plan_data,
+    unreferenced_images,
+)
 from ml_assets.retention.policy import Policy, kept_nodes
 
-__all__ = ["Collector", "Place"]
+__all__ = ["GarbageCollector", "Scope"]
 
 _CLAIMS: Final = "keeps"
 _BATCH: Final = 1000
@@ -34,8 +41,8 @@ _SHOWN: Final = 3
 _WAITING: Final = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 
 
-class Place(StrEnum):
-    """Where something may go from."""
+class Scope(StrEnum):
+    """What a collection covers."""
 
     DATA = "data"
     """The content store."""
@@ -46,7 +53,7 @@ class Place(StrEnum):
 
 
 @dataclass(frozen=True)
-class Collector:
+class GarbageCollector:
     """Collects what no kept materialization of an instance refers to.
 
     Attributes:
@@ -61,12 +68,12 @@ class Collector:
     registry: RegistryClient
     note: Callable[[str], None] = lambda _: None
 
-    def plan(self, policy: Policy, places: Collection[Place], *, orphans: bool = False) -> Plan:
+    def plan(self, policy: Policy, scopes: Collection[Scope], *, orphans: bool = False) -> Plan:
         """What would go, by what is recorded and held now.
 
         Args:
             policy: what to keep.
-            places: where to look.
+            scopes: what to cover.
             orphans: whether objects that nothing ever referred to go too.
 
         Raises:
@@ -77,28 +84,28 @@ class Collector:
         """
         cutoff = min([datetime.now(UTC) - policy.grace, *self._unfinished_since()])
         with open_index(self.instance, self.note) as index:
-            graph, registered = self._judged(index.whole(), policy)
+            graph, registered = self._with_model_aliases(index.whole(), policy)
             kept = kept_nodes(graph, policy, registered, cutoff)
-            images = self._images(graph, kept) if Place.IMAGES in places else ()
+            images = self._images(graph, kept) if Scope.IMAGES in scopes else ()
         there = {node.id for node in graph.nodes.values() if node.kind is not NodeKind.MISSING}
         found = Plan(len(there), len(there & kept), images=images)
-        if Place.DATA in places or Place.CACHE in places:
+        if Scope.DATA in scopes or Scope.CACHE in scopes:
             remote = self.store.opened()
             claimed = self._claims()
             data = plan_data(graph, kept, remote.held(), self.store.members, claimed, cutoff.timestamp())
-            cached = self.store.cached() if Place.CACHE in places else {}
+            cached = self.store.cached() if Scope.CACHE in scopes else {}
             unused = {
                 value: each.size
                 for value, each in cached.items()
                 if value not in data.needed and (each.written or 0) < cutoff.timestamp()
             }
-            found = replace(found, data=data if Place.DATA in places else replace(data, collect=(), orphans={}))
-            found = replace(found, cached=unused, orphans_go=orphans and Place.DATA in places)
-        if Place.MLFLOW in places:
+            found = replace(found, data=data if Scope.DATA in scopes else replace(data, collect=(), orphans={}))
+            found = replace(found, cached=unused, orphans_go=orphans and Scope.DATA in scopes)
+        if Scope.MLFLOW in scopes:
             found = replace(found, runs=self._runs(graph, kept))
         return found
 
-    def collect(self, policy: Policy, agreed: Plan, places: Collection[Place]) -> Iterator[str]:
+    def collect(self, policy: Policy, agreed: Plan, scopes: Collection[Scope]) -> Iterator[str]:
         """Delete what was agreed upon, as far as it may still go; gives a line for each thing that went.
 
         Nobody stores content meanwhile. It may be interrupted at any time; running it again does the rest.
@@ -107,13 +114,13 @@ class Collector:
             RetentionError: runs are at work, which may be storing what is to go.
             StoreError: somebody else collects; otherwise as `plan` does.
         """
-        with self._quiet(places) as renew:
-            plan = _common(self.plan(policy, places, orphans=agreed.orphans_go), agreed)
-            if Place.DATA in places:
+        with self._while_nothing_runs(scopes) as renew:
+            plan = _common(self.plan(policy, scopes, orphans=agreed.orphans_go), agreed)
+            if Scope.DATA in scopes:
                 self._claim(plan.data.needed)
             gone = [each.version for each in plan.data.collect]
             gone += [digest for each in plan.images for digest in each.manifests]
-            Ledger(self.instance).add(gone, datetime.now(UTC))
+            DeletionLog(self.instance).add(gone, datetime.now(UTC))
             remote = self.store.opened()
             for batch in _batches(plan.data.collect):
                 objects = [value for each in batch for value in each.objects]
@@ -140,9 +147,9 @@ class Collector:
             yield f"artifacts of MLflow run {run.run_id}"
 
     @contextmanager
-    def _quiet(self, places: Collection[Place]) -> Iterator[Callable[[], None]]:
+    def _while_nothing_runs(self, scopes: Collection[Scope]) -> Iterator[Callable[[], None]]:
         """While nobody stores content. Who has begun may not have recorded it yet, so that there must be no run."""
-        if Place.DATA not in places:
+        if Scope.DATA not in scopes:
             self._require_no_run()
             yield lambda: None
             return
@@ -166,22 +173,22 @@ class Collector:
         records = self.instance.get_run_records(unfinished, limit=1, ascending=True)
         return [record.create_timestamp.astimezone(UTC) for record in records]
 
-    def _judged(self, graph: LineageGraph, policy: Policy) -> tuple[LineageGraph, frozenset[str]]:
+    def _with_model_aliases(self, graph: LineageGraph, policy: Policy) -> tuple[LineageGraph, frozenset[str]]:
         """The graph with what is deployed, and ids of what is registered; of all models, where MLflow does not say."""
         models = frozenset(node.id for node in graph.nodes.values() if node.mlflow_run or node.model_version)
         if not models:
             return graph, models
         try:
-            found = Registered.read(self.models)
-            return found.tell(graph), frozenset(name for name in models if found.versions(graph.nodes[name]))
+            found = ModelAliases.read(self.models)
+            return found.annotate(graph), frozenset(name for name in models if found.versions(graph.nodes[name]))
         except TrackingError as error:
             if not policy.registered:
                 raise
             self.note(f"all models are kept, for it is not known which are registered. {error}")
             return graph, models
 
-    def _images(self, graph: LineageGraph, kept: Collection[str]) -> tuple[CollectedImage, ...]:
-        going = unkept_images(graph, kept)
+    def _images(self, graph: LineageGraph, kept: Collection[str]) -> tuple[UnreferencedImage, ...]:
+        going = unreferenced_images(graph, kept)
         stay = {node.image for node in graph.nodes.values() if node.id in kept and node.image}
         stay |= {
             _with_digest(node.image, node.index_digest)
@@ -205,7 +212,7 @@ class Collector:
             needed_manifests.update(manifests)
             if manifests:
                 digests = tuple(reference.rpartition("@")[2] for reference in manifests)
-                found.append(CollectedImage(image, digests, size, tuple(node.id for node in nodes)))
+                found.append(UnreferencedImage(image, digests, size, tuple(node.id for node in nodes)))
         return tuple(found)
 
     def _tree(self, image: str) -> Iterator[tuple[str, ManifestParts]]:
@@ -216,14 +223,14 @@ class Collector:
             for digest in parts.manifests:
                 yield from self._tree(_with_digest(image, str(digest)))
 
-    def _runs(self, graph: LineageGraph, kept: Collection[str]) -> tuple[CollectedRun, ...]:
+    def _runs(self, graph: LineageGraph, kept: Collection[str]) -> tuple[UnreferencedRun, ...]:
         stay = {node.mlflow_run for node in graph.nodes.values() if node.id in kept}
         going: dict[str, list[str]] = {}
         for node in graph.nodes.values():
             if node.mlflow_run and node.mlflow_run not in stay:
                 going.setdefault(node.mlflow_run, []).append(node.id)
         sizes = self._artifacts().sizes(going) if going else {}
-        return tuple(CollectedRun(run_id, size, tuple(going[run_id])) for run_id, size in sizes.items())
+        return tuple(UnreferencedRun(run_id, size, tuple(going[run_id])) for run_id, size in sizes.items())
 
     def _artifacts(self) -> RunArtifacts:
         return RunArtifacts(self.models.uri, self.models.experiment)
@@ -282,8 +289,8 @@ def _common(now: Plan, agreed: Plan) -> Plan:
     )
 
 
-def _batches(contents: Iterable[CollectedContent]) -> Iterator[list[CollectedContent]]:
-    batch: list[CollectedContent] = []
+def _batches(contents: Iterable[UnreferencedContent]) -> Iterator[list[UnreferencedContent]]:
+    batch: list[UnreferencedContent] = []
     for each in contents:
         batch.append(each)
         if sum(len(one.objects) for one in batch) >= _BATCH:

@@ -1,4 +1,4 @@
-"""What is left to collect once it is known what is kept. Pure."""
+"""The plan of a collection: what is unreferenced once it is known what is kept. Pure."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -8,14 +8,22 @@ from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
 from ml_assets.resources.dvc.directory import HeldObject
 from ml_assets.resources.provenance import ArtifactKind
 
-__all__ = ["CollectedContent", "CollectedImage", "CollectedRun", "DataPlan", "Plan", "plan_data", "unkept_images"]
+__all__ = [
+    "DataPlan",
+    "Plan",
+    "UnreferencedContent",
+    "UnreferencedImage",
+    "UnreferencedRun",
+    "plan_data",
+    "unreferenced_images",
+]
 
 _PREFIX = "md5:"
 
 
 @dataclass(frozen=True)
-class CollectedContent:
-    """Content that goes.
+class UnreferencedContent:
+    """Content that no kept materialization refers to.
 
     Attributes:
         version: DVC hash of the whole, as ``md5:…``.
@@ -31,8 +39,8 @@ class CollectedContent:
 
 
 @dataclass(frozen=True)
-class CollectedImage:
-    """An image that goes.
+class UnreferencedImage:
+    """An image that no kept artifact was made in, or is.
 
     Attributes:
         reference: by digest, as it was recorded.
@@ -47,8 +55,8 @@ class CollectedImage:
 
 
 @dataclass(frozen=True)
-class CollectedRun:
-    """An MLflow run whose artifacts go; parameters, metrics and tags stay.
+class UnreferencedRun:
+    """An MLflow run of no kept materialization: its artifacts go; parameters, metrics and tags stay.
 
     Attributes:
         size: bytes of its artifacts and logged models.
@@ -71,7 +79,7 @@ class DataPlan:
         needed: all objects that are kept, with what kept directories consist of.
     """
 
-    collect: tuple[CollectedContent, ...] = ()
+    collect: tuple[UnreferencedContent, ...] = ()
     orphans: Mapping[str, int] = field(default_factory=dict)
     incomplete: tuple[str, ...] = ()
     needed: frozenset[str] = frozenset()
@@ -90,8 +98,8 @@ class Plan:
     materializations: int
     kept: int
     data: DataPlan = DataPlan()
-    images: tuple[CollectedImage, ...] = ()
-    runs: tuple[CollectedRun, ...] = ()
+    images: tuple[UnreferencedImage, ...] = ()
+    runs: tuple[UnreferencedRun, ...] = ()
     cached: Mapping[str, int] = field(default_factory=dict)
     orphans_go: bool = False
 
@@ -116,7 +124,7 @@ def plan_data(
     claimed: Collection[str],
     cutoff: float,
 ) -> DataPlan:
-    """What goes from a content store.
+    """Return what goes from a content store.
 
     Only what a materialization of the graph had is collected. A file goes if no kept directory has it, and neither a
     directory that somebody else stored.
@@ -151,15 +159,15 @@ def plan_data(
         if objects:
             taken.update(objects)
             size = sum(held[each].size for each in objects)
-            collect.append(CollectedContent(_PREFIX + value, tuple(objects), size, tuple(had[value])))
+            collect.append(UnreferencedContent(_PREFIX + value, tuple(objects), size, tuple(had[value])))
     known = recorded.union(*(listed.get(value, frozenset()) for value in recorded))
     orphans = {value: held[value].size for value in sorted(held.keys() - known) if _may_go(value, held, cutoff)}
     lost = [value for value in sorted(_contents(graph, kept)) if not _is_whole(value, held, listed)]
     return DataPlan(tuple(collect), orphans, tuple(_PREFIX + value for value in lost), frozenset(needed))
 
 
-def unkept_images(graph: LineageGraph, kept: Collection[str]) -> Mapping[str, tuple[Node, ...]]:
-    """The materializations of images that go, by image reference.
+def unreferenced_images(graph: LineageGraph, kept: Collection[str]) -> Mapping[str, tuple[Node, ...]]:
+    """Return the materializations of images that go, by image reference.
 
     What a kept artifact was made in stays, whichever materialization of an image it belongs to.
     """

@@ -4,16 +4,14 @@ The files come through MLflow's own pages whatever its artifact store is, so tha
 """
 
 import base64
-import http.client
 import json
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError, URLError
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
 
 from ml_assets.resources.errors import ModelUnavailable, SettingsError
 from ml_assets.resources.identity import Digest, ModelUri
@@ -22,8 +20,12 @@ from ml_assets.serving.model_files import LISTING, Content, cached, read_directo
 from ml_assets.serving.reference import ModelIdentity, ModelReference
 from ml_assets.serving.settings import PREFIX, ServeSettings
 
+if TYPE_CHECKING:
+    import requests
+
 __all__ = ["TrackingServer", "fetch_model", "resolve"]
 
+_SAID_BYTES = 400
 _FOLDERS = ("servable/", "")
 _API = "/api/2.0/mlflow"
 
@@ -158,21 +160,38 @@ class TrackingServer:
         return tree
 
     def _get(self, page: str) -> bytes:
-        request = Request(self._address + page, headers=self._headers)  # noqa: S310 settings allow http and https alone
+        import requests
+
         started = time.monotonic()
         try:
-            with urlopen(request, timeout=self._timeout) as answer:  # noqa: S310
-                content: bytes = answer.read()
-                return content
-        except HTTPError as error:
-            said = error.read(400).decode(errors="replace")
-            raise ModelUnavailable(
-                f"{self._address} answered {error.code} to {page.partition('?')[0]}: {said}",
-                next_step="check the model's name, and the credentials",
-            ) from error
-        except (URLError, OSError, http.client.HTTPException) as error:
+            with self._session() as session, session.get(self._address + page, timeout=self._timeout) as answer:
+                content = answer.content
+        except requests.RequestException as error:
             waited = time.monotonic() - started
             raise ModelUnavailable(
-                f"{self._address} did not answer ({getattr(error, 'reason', None) or error}, after {waited:.1f} s)",
+                f"{self._address} did not answer ({error}, after {waited:.1f} s)",
                 next_step="check the address and that the MLflow server runs",
             ) from error
+        if not answer.ok:
+            said = content[:_SAID_BYTES].decode(errors="replace")
+            raise ModelUnavailable(
+                f"{self._address} answered {answer.status_code} to {page.partition('?')[0]}: {said}",
+                next_step="check the model's name, and the credentials",
+            )
+        return content
+
+    def _session(self) -> "requests.Session":
+        """A session that sends the credentials, and leaves them out where a redirect leads to another host."""
+        import requests
+
+        session = requests.Session()
+        session.headers.update(self._headers)
+        session.auth = _leave_as_is
+        system = ssl.get_default_verify_paths()
+        session.verify = system.cafile or system.capath or True
+        return session
+
+
+def _leave_as_is(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
+    """Keep `requests` from replacing the settings' authorization with one from ``~/.netrc``."""
+    return request

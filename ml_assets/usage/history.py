@@ -10,7 +10,7 @@ import sqlalchemy as sql
 
 from ml_assets.dagster_internals import SqlEventLogStorage, SqlEventLogStorageTable
 from ml_assets.executors.placement import suggestion
-from ml_assets.lineage.index.event_parser import read_record
+from ml_assets.lineage.index.event_parser import parse_record
 from ml_assets.resources.errors import LineageError, UnknownReference
 from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, ProvenanceRecord
 from ml_assets.resources.usage import LaunchTimes, Usage
@@ -136,7 +136,7 @@ def _records(connection: sql.Connection, key: dg.AssetKey, since: datetime, limi
     columns = SqlEventLogStorageTable.c
     wanted = sql.select(columns.id, columns.event).where(*_materialized(since), columns.asset_key == key.to_string())
     for storage_id, text in connection.execute(wanted.order_by(columns.id.desc()).limit(limit)):
-        record = read_record(storage_id, text)
+        record = parse_record(storage_id, text)
         if record is not None:
             yield record
 

@@ -2,19 +2,20 @@
 
 import contextlib
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from ml_assets.resources.atomic_file import write_atomically
 from ml_assets.resources.dvc.directory import HeldObject, ObjectDirectory, disk_errors
-from ml_assets.resources.dvc.server import dvc_settings, refused, server_errors, within, without_password, written_at
+from ml_assets.resources.dvc.server import dvc_settings, refused, server_errors, without_password, written_at
 from ml_assets.resources.errors import (
     ContentCorrupt,
     ContentMissing,
     RemoteUnreachable,
 )
+from ml_assets.resources.time_limit import within
 
 __all__ = ["Remote", "open_remote"]
 
@@ -134,9 +135,7 @@ class _Directory:
                 place.unlink(missing_ok=True)
                 return
             place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=place.parent, prefix=".", delete=False) as whole:
-                whole.write(content)
-            Path(whole.name).replace(place)
+            write_atomically(place, content)
 
     def notes(self, folder: str) -> list[str]:
         with disk_errors(self.name):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ml_assets.resources.atomic_file import write_atomically
 from ml_assets.resources.errors import StoreError
 
 __all__ = ["RememberedHashes", "Scan", "listing", "read_listing", "scan"]
@@ -130,9 +131,7 @@ class RememberedHashes:
                     os.utime(self._file)
                 return
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._file.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(new))
-            temporary.replace(self._file)
+            write_atomically(self._file, json.dumps(new))
             self._forget_oldest()
 
     def _forget_oldest(self) -> None:

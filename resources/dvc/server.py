@@ -2,15 +2,14 @@
 
 import contextlib
 import errno
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ml_assets.resources.errors import MlAssetsError, RemoteUnreachable, SettingsError, StoreFull
 
-__all__ = ["dvc_settings", "refused", "server_errors", "within", "without_password", "written_at"]
+__all__ = ["dvc_settings", "refused", "server_errors", "without_password", "written_at"]
 
 _PLAIN_BOOLEANS = {"cache_regions"}
 _WRITTEN = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
@@ -83,25 +82,6 @@ def refused(url: str, error: Exception) -> SettingsError:
         f"DVC does not take the remote {without_password(url)} with these options: {error}",
         next_step="correct `remote` and `options` in the settings; options are those of `dvc remote modify`",
     )
-
-
-def within(seconds: float, ask: Callable[[], object]) -> None:
-    """Ask in a thread that nobody waits for longer; libraries retry a dead address for minutes."""
-    failures: list[Exception] = []
-
-    def contact() -> None:
-        try:
-            ask()
-        except Exception as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=contact, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError(f"no answer within {seconds:.0f} seconds")
-    if failures:
-        raise failures[0]
 
 
 def without_password(url: str) -> str:

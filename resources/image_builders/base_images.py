@@ -6,8 +6,6 @@ address, says what is built upon.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 
+from ml_assets.resources.atomic_file import write_atomically
 from ml_assets.resources.errors import ImageError, RegistryError
 from ml_assets.resources.identity import Digest, ImageReference
 from ml_assets.resources.registry.client import RegistryClient
@@ -40,11 +39,11 @@ _LockedDigest = Annotated[
 ]
 
 
-class _Part(BaseModel):
+class _LockPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class BaseImageAnswer(_Part):
+class BaseImageAnswer(_LockPart):
     """What a registry answered for a base image's tag."""
 
     digest: _LockedDigest
@@ -55,7 +54,7 @@ class BaseImageAnswer(_Part):
     answered_at: datetime
 
 
-class BaseImage(_Part):
+class BaseImage(_LockPart):
     """A base image as people name it, and what a registry answered; None as long as none was asked."""
 
     repository: str
@@ -74,7 +73,7 @@ class BaseImageUpdate:
     """Why the registry gave no answer; the lock then keeps what it had."""
 
 
-class _Lock(_Part):
+class _Lock(_LockPart):
     schema_version: Literal[1]
     images: dict[str, BaseImage]
 
@@ -171,19 +170,9 @@ def _ask(client: RegistryClient, registry: str, image: BaseImage, now: Callable[
 
 def _write(lock: Path, content: _Lock) -> None:
     text = json.dumps(content.model_dump(mode="json"), indent=2) + "\n"
-    temporary: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile("w", dir=lock.parent, prefix=f".{lock.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(lock.stat().st_mode & 0o777)
-        temporary.replace(lock)
+        write_atomically(lock, text, durable=True)
     except OSError as error:
         raise ImageError(
             f"the lock of base images cannot be written: {error}", next_step=f"make room, or {lock} writable"
         ) from error
-    finally:
-        if temporary:
-            temporary.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from ml_assets.resources.registry.documents import (
     read_digest,
     verify_body,
 )
-from ml_assets.resources.registry.session import Answer, RegistrySession
+from ml_assets.resources.registry.session import RegistryResponse, RegistrySession
 
 __all__ = ["ImageConfiguration", "ManifestParts", "PublishedImage", "Referrer", "RegistryClient", "ResolvedImage"]
 
@@ -295,7 +295,7 @@ class RegistryClient:
         content = parse_document(Configuration, answer.body, f"{reference.registry}{path}")
         return ImageConfiguration(digest, platform_name(content), (content.config and content.config.labels) or {})
 
-    def _pages(self, registry: str, repository: str, base: str, *, accept: str) -> Iterator[Answer]:
+    def _pages(self, registry: str, repository: str, base: str, *, accept: str) -> Iterator[RegistryResponse]:
         """The pages of a list, each once; the last one may say that there is no such list (any more)."""
         path: str | None = base
         visited: set[str] = set()
@@ -305,7 +305,7 @@ class RegistryClient:
             yield answer
             path = next_page(answer, base) if answer.status == 200 else None
 
-    def _get(self, registry: str, repository: str, path: str, *, accept: str) -> Answer:
+    def _get(self, registry: str, repository: str, path: str, *, accept: str) -> RegistryResponse:
         return self._session(registry).get(path, repository=repository, accept=accept)
 
     def _session(self, registry: str) -> RegistrySession:

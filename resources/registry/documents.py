@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from ml_assets.resources.errors import RegistryError
 from ml_assets.resources.identity import Digest
-from ml_assets.resources.registry.session import Answer
+from ml_assets.resources.registry.session import RegistryResponse
 
 __all__ = [
     "Configuration",
@@ -72,7 +72,7 @@ class Configuration(_Platform):
 _Document = TypeVar("_Document", Manifest, Configuration, Tags)
 
 
-def verify_body(answer: Answer, version: str, what: str) -> Digest:
+def verify_body(answer: RegistryResponse, version: str, what: str) -> Digest:
     """The body's SHA-256 digest, after comparing the body with the digests that it should have.
 
     Args:
@@ -152,7 +152,7 @@ def read_digest(text: str) -> Digest:
         raise RegistryError(f"the registry names content by {text!r}", next_step="check the registry") from error
 
 
-def next_page(answer: Answer, base: str) -> str | None:
+def next_page(answer: RegistryResponse, base: str) -> str | None:
     """Path of the next page of a list, from the header that announces it; None at the end."""
     link = re.match(r'\s*<([^>]+)>\s*;\s*rel="?next"?', answer.headers.get("link", ""))
     if not link:

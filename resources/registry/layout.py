@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from ml_assets.resources.atomic_file import replacing, write_atomically
 from ml_assets.resources.errors import BackupError, RegistryError
 from ml_assets.resources.identity import Digest, ImageReference
 from ml_assets.resources.registry.client import RegistryClient
@@ -131,18 +132,17 @@ class ImageLayout:
         digest = Digest.of_bytes(body)
         file = self._blob(str(digest))
         if not file.exists():
-            _whole(file).write_bytes(body)
-            _whole(file).replace(file)
+            write_atomically(file, body)
         return {"mediaType": media_type, "digest": str(digest), "size": len(body)}
 
     def _save_blob(self, digest: str) -> None:
         file = self._blob(digest)
         if file.exists():
             return
-        with _whole(file).open("wb") as content:
-            self._client.download(self._registry, self._repository, digest, content)
-        _verify(_whole(file), digest)
-        _whole(file).replace(file)
+        with replacing(file) as unfinished:
+            with unfinished.open("wb") as content:
+                self._client.download(self._registry, self._repository, digest, content)
+            _verify(unfinished, digest)
 
     def _restore(self, digest: str, pushed: set[str], tag: str | None = None) -> None:
         body = self._blob(digest).read_bytes()
@@ -167,18 +167,12 @@ class ImageLayout:
     def _write(self, name: str, content: dict[str, Any]) -> None:
         file = self._folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        _whole(file).write_text(json.dumps(content, indent=2))
-        _whole(file).replace(file)
+        write_atomically(file, json.dumps(content, indent=2))
 
 
 def _blobs(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     config = manifest.get("config")
     return [*([config] if config else []), *(manifest.get("layers") or ())]
-
-
-def _whole(file: Path) -> Path:
-    """Where a file is written before it is there under its name."""
-    return file.with_name(f".{file.name}.unfinished")
 
 
 def _verify(file: Path, digest: str) -> None:

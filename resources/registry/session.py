@@ -9,22 +9,20 @@ import ipaddress
 import json
 import re
 import ssl
-import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from ml_assets.resources.errors import RegistryError
+from ml_assets.resources.registry.credentials import Credentials, read_credentials
 
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Answer", "Credentials", "RegistrySession", "is_loopback", "read_credentials"]
+__all__ = ["RegistryResponse", "RegistrySession", "is_loopback"]
 
-_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 - the user name by which credential helpers mark an identity token
-_HELPER_TIMEOUT = 30.0
 _BODY_LIMIT = 8 * 1024 * 1024
 _PART = 1024 * 1024
 _PUSH = "pull,push"
@@ -32,20 +30,7 @@ _ATTEMPTS_AFTER_FAILURE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """What Docker's configuration holds for one registry: a user and password, or an identity token."""
-
-    user: str
-    password: str = field(repr=False)
-
-    @property
-    def is_identity_token(self) -> bool:
-        """Whether the password is a refresh token to exchange (OAuth 2) and not a password."""
-        return self.user == _IDENTITY_TOKEN_USER
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
+class RegistryResponse:
     """A complete answer of the registry: status, headers (by lower-case name) and body."""
 
     status: int
@@ -76,7 +61,7 @@ class RegistrySession:
         self._authorizations: dict[tuple[str, str], str] = {}
         self._http: requests.Session | None = None
 
-    def get(self, path: str, *, repository: str, accept: str) -> Answer:
+    def get(self, path: str, *, repository: str, accept: str) -> RegistryResponse:
         """Ask for ``path`` (with its leading slash) below the registry, with the right to pull from ``repository``.
 
         Raises:
@@ -165,7 +150,7 @@ class RegistrySession:
 
     def _authorized(
         self, method: str, path: str, repository: str, actions: str, headers: Mapping[str, str], **arguments: Any
-    ) -> Answer:
+    ) -> RegistryResponse:
         url = f"{self._scheme}://{self._host}{path}"
         key = (repository, actions)
         answer = self._request(method, url, {**headers, **self._authorization(key)}, **arguments)
@@ -180,7 +165,7 @@ class RegistrySession:
         value = self._authorizations.get(key)
         return {"Authorization": value} if value else {}
 
-    def _authorize(self, refusal: Answer, repository: str, actions: str) -> str:
+    def _authorize(self, refusal: RegistryResponse, repository: str, actions: str) -> str:
         challenge = refusal.headers.get("www-authenticate", "")
         credentials = read_credentials(self._docker_config, self.registry)
         bearer = re.search(r"\bbearer\s+(.*)", challenge, re.IGNORECASE)
@@ -219,7 +204,7 @@ class RegistrySession:
 
     def _request(
         self, method: str, url: str, headers: Mapping[str, str], into: BinaryIO | None = None, **arguments: Any
-    ) -> Answer:
+    ) -> RegistryResponse:
         import requests
 
         session = self._http = self._http or _new_session()
@@ -237,7 +222,7 @@ class RegistrySession:
                 **arguments,
             ) as response:
                 names = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, names, self._read(response, into))
+                return RegistryResponse(response.status_code, names, self._read(response, into))
         except requests.exceptions.SSLError as error:
             raise RegistryError(
                 f"the TLS certificate of {self.registry} is not trusted: {error}",
@@ -264,7 +249,7 @@ class RegistrySession:
                 )
         return bytes(body)
 
-    def _refusal(self, answer: Answer, what: str) -> RegistryError:
+    def _refusal(self, answer: RegistryResponse, what: str) -> RegistryError:
         said = _error_message(answer.body)
         if answer.status in (401, 403):
             return RegistryError(
@@ -290,59 +275,6 @@ def is_loopback(registry: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def read_credentials(docker_config: Path, registry: str) -> Credentials | None:
-    """What Docker's ``config.json`` holds for a registry, in the file or with a credential helper.
-
-    Raises:
-        RegistryError: the file cannot be read, or its credential helper failed.
-    """
-    try:
-        tree = json.loads(docker_config.read_text())
-        helper = tree.get("credHelpers", {}).get(registry) or tree.get("credsStore")
-        stored = _ask_helper(helper, registry) if helper else None
-        return stored or _credentials_in_file(tree.get("auths", {}), registry)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        # What is wrong is left unsaid: the text of such errors may quote a secret.
-        raise RegistryError(
-            f"{docker_config} is not a Docker configuration that can be read ({type(error).__name__})",
-            next_step=f"run docker login {registry} again, or set images.docker_config to another file",
-        ) from None
-
-
-def _credentials_in_file(auths: Mapping[str, Mapping[str, str]], registry: str) -> Credentials | None:
-    for address, entry in auths.items():
-        if re.sub(r"^https?://", "", address).partition("/")[0] != registry:
-            continue
-        if entry.get("identitytoken"):
-            return Credentials(_IDENTITY_TOKEN_USER, entry["identitytoken"])
-        if entry.get("auth"):
-            user, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
-            return Credentials(user, password)
-        if entry.get("username"):
-            return Credentials(entry["username"], entry.get("password", ""))
-    return None
-
-
-def _ask_helper(helper: str, registry: str) -> Credentials | None:
-    program = f"docker-credential-{helper}"
-    try:
-        answer = subprocess.run(
-            [program, "get"], input=registry, capture_output=True, text=True, timeout=_HELPER_TIMEOUT, check=False
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise RegistryError(
-            f"the credential helper {program} {'is not installed' if missing else 'did not answer'}",
-            next_step=f"install it, or take {helper!r} out of Docker's configuration and log in again",
-        ) from error
-    if answer.returncode != 0:  # how a helper says that it holds nothing for this registry
-        return None
-    tree = json.loads(answer.stdout)
-    return Credentials(tree["Username"], tree["Secret"]) if tree.get("Username") else None
 
 
 def _basic(credentials: Credentials) -> str:

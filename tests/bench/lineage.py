@@ -29,7 +29,7 @@ import sqlalchemy as sql
 
 from ml_assets.dagster_internals import AssetKeyTable, EventLogCursor, SqlEventLogStorageTable
 from ml_assets.lineage import Lineage
-from ml_assets.lineage.deletion_log import Ledger
+from ml_assets.lineage.deletion_log import DeletionLog
 from ml_assets.lineage.index.index import open_index
 from ml_assets.lineage.questions import Question
 from ml_assets.resources.provenance import (
@@ -79,7 +79,7 @@ def _measure(name: str, home: Path, materializations: int) -> list[Measurement]:
         _say(f"{name}: writing {materializations:,} events")
         _write_history(instance, 0, materializations)
         collected = [_version(number) for number in range(0, materializations, _COLLECTED)]
-        Ledger(instance).add(collected, datetime.now(UTC))
+        DeletionLog(instance).add(collected, datetime.now(UTC))
         _settle(instance)
     _say(f"{name}: Dagster reads them")
     theirs = _in_process("read", home)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,14 @@ class KubernetesDeployment(Deployment):
 
     namespace: str = "default"
 
+    @cached_property
+    def _pods_api(self) -> Any:
+        import kubernetes
+
+        from ml_assets.executors.kubernetes.engine import api_client
+
+        return kubernetes.client.CoreV1Api(api_client(None))
+
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
         """What ``kubectl`` answers in the deployment's namespace.
 
@@ -43,7 +52,9 @@ class KubernetesDeployment(Deployment):
 
     def pods(self, selector: str = "") -> list[dict[str, Any]]:
         """The namespace's pods, those that ended included, of a label selector."""
-        return list(json.loads(self.kubectl("get", "pods", "--selector", selector, "--output", "json"))["items"])
+        # A test asks again and again, and a program started each time would keep a core busy.
+        answer = self._pods_api.list_namespaced_pod(self.namespace, label_selector=selector, _preload_content=False)
+        return list(json.loads(answer.data)["items"])
 
     def step_pods(self, run_id: str) -> list[dict[str, Any]]:
         """The pods of a run's steps."""
@@ -111,7 +122,7 @@ def kubectl(*arguments: str, given: str | None = None) -> str:
         AssertionError: it fails.
     """
     done = subprocess.run(
-        ["kubectl", *arguments], input=given, capture_output=True, text=True, timeout=400, check=False
+        ["kubectl", *arguments], input=given, capture_output=True, text=True, timeout=1000, check=False
     )
     assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
     return done.stdout

@@ -20,6 +20,7 @@ from tests.containers.webserver import Webserver
 from tests.ports import accepts, free_port
 
 _TARGET = Path(__file__).parents[2] / "deployments" / "kubernetes"
+_PROBED = ("code-location", "lineage", "metrics", "mlflow", "webserver", "webserver-read-only")
 COMMIT = "c0" * 20
 
 
@@ -69,7 +70,10 @@ class Kustomized:
             "generatorOptions": {"disableNameSuffixHash": True},
             "configMapGenerator": [{"name": "ml-assets", "behavior": "merge", "literals": literals}],
             "images": images,
+            "patchesStrategicMerge": [f"{name}.yaml" for name in _PROBED],
         }
+        for name in _PROBED:
+            (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(_patient(name)))
         (self.folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
         kubectl("apply", "--kustomize", str(self.folder))
 
@@ -81,7 +85,7 @@ class Kustomized:
         """
         for name in deployments:
             try:
-                self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
+                self.kubectl("rollout", "status", f"deployment/{name}", "--timeout=1500s")
             except AssertionError:
                 raise AssertionError(
                     self.kubectl("get", "pods", "--output=wide")
@@ -102,7 +106,7 @@ class Kustomized:
         """
         command = [str(_TARGET / "jobs" / "run"), what, self.namespace]
         environment = {**os.environ, "POSTGRES_IMAGE": self.postgres_image}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500, check=False)
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
         return done.stdout
 
@@ -152,3 +156,21 @@ def kustomized(ground: Ground, folder: Path, buildkitd: str) -> Iterator[Kustomi
     finally:
         command = ["kubectl", "delete", "namespace", target.namespace, "--wait=false"]
         subprocess.run(command, capture_output=True, check=False)
+
+
+def _patient(deployment: str) -> dict[str, Any]:
+    """A patch that lets a service take its time to start on a busy machine, and notices soon that it has."""
+    probes = {
+        "startupProbe": {"failureThreshold": 900, "timeoutSeconds": 10},
+        "readinessProbe": {"periodSeconds": 2, "timeoutSeconds": 10},
+        "livenessProbe": {"timeoutSeconds": 60},
+    }
+    # MLflow's server begins anew with its workers where they have not started within five seconds.
+    variable = {"name": "UVICORN_TIMEOUT_WORKER_HEALTHCHECK", "value": "600"}
+    own = {"env": [variable]} if deployment == "mlflow" else {}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": deployment},
+        "spec": {"template": {"spec": {"containers": [{"name": deployment, **probes, **own}]}}},
+    }

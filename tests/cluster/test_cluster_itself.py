@@ -58,7 +58,7 @@ def test_pod_finds_services_by_name_and_reaches_this_machine(cluster: Ground, na
     }
     kubectl("apply", "--filename", "-", given=json.dumps(manifest))
     job = f"job/look-{pool}"
-    kubectl("wait", "--namespace", namespace, "--for=condition=complete", job, "--timeout=90s")
+    kubectl("wait", "--namespace", namespace, "--for=condition=complete", job, "--timeout=600s")
     printed = kubectl("logs", "--namespace", namespace, job)
     address, status = printed.split()
     service = kubectl("get", "service", "kubernetes", "--output", "jsonpath={.spec.clusterIP}")

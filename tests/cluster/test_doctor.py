@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from ml_assets.doctor.checks import checks_of
-from ml_assets.doctor.runner import Finding, Verdict, examine
+from ml_assets.doctor.runner import Finding, Severity, run_checks
 from ml_assets.resources.settings import Settings, load_settings
 from ml_assets.target import Target
 from tests.cluster.deployment import kubectl
@@ -39,7 +39,7 @@ def settings(namespace: str, **more: str) -> Settings:
 
 
 def found(settings: Settings) -> list[Finding]:
-    return examine([each for each in checks_of(Target(settings)) if each.name in CLUSTER], seconds=60)
+    return run_checks([each for each in checks_of(Target(settings)) if each.name in CLUSTER], seconds=60)
 
 
 def test_a_cluster_that_is_in_order_has_no_fault(namespace: str) -> None:
@@ -47,7 +47,7 @@ def test_a_cluster_that_is_in_order_has_no_fault(namespace: str) -> None:
     kubectl("create", "configmap", "ml-assets", "-n", namespace)
     kubectl("create", "secret", "generic", "ml-assets", "-n", namespace)
     answers = found(settings(namespace))
-    assert [each for each in answers if each.verdict is Verdict.FAULT] == []
+    assert [each for each in answers if each.severity is Severity.FAULT] == []
     said = {each.what for each in answers}
     assert f"all rights that the executor needs in namespace {namespace}" in said
     assert "what pods refer to is there" in said

@@ -22,11 +22,13 @@ def kubernetes_deployment(
 
 
 class TestKubernetesExecutor(ContainerExecutorContract):
-    @pytest.fixture
-    def deployment(self, kubernetes_deployment: KubernetesDeployment) -> KubernetesDeployment:  # type: ignore[override]
+    @pytest.fixture(scope="class")
+    @classmethod
+    def deployment(cls, kubernetes_deployment: KubernetesDeployment) -> KubernetesDeployment:  # type: ignore[override]
         return kubernetes_deployment
 
-    def containers(self, deployment: Deployment, run_id: str) -> list[Mapping[str, Any]]:
+    @classmethod
+    def containers(cls, deployment: Deployment, run_id: str) -> list[Mapping[str, Any]]:
         assert isinstance(deployment, KubernetesDeployment)
         return [
             {
@@ -40,12 +42,14 @@ class TestKubernetesExecutor(ContainerExecutorContract):
             for pod in deployment.step_pods(run_id)
         ]
 
-    def delete_container(self, deployment: Deployment, run_id: str) -> None:
+    @classmethod
+    def delete_container(cls, deployment: Deployment, run_id: str) -> None:
         assert isinstance(deployment, KubernetesDeployment)
         (pod,) = deployment.step_pods(run_id)
         deployment.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
 
-    def delete_run_worker(self, deployment: Deployment, run_id: str) -> None:
+    @classmethod
+    def delete_run_worker(cls, deployment: Deployment, run_id: str) -> None:
         assert isinstance(deployment, KubernetesDeployment)
         (pod,) = deployment.run_workers(run_id)
         deployment.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")

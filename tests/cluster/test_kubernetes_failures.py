@@ -18,6 +18,7 @@ from tests.conftest import unavailable
 from tests.containers.fixtures import OpenKubernetes
 from tests.contracts.container_executor import (
     ANOTHER_DIGEST,
+    FOR_EVER,
     GONE_SECONDS,
     STEPS,
     Story,
@@ -44,8 +45,19 @@ def deployment(open_kubernetes: OpenKubernetes, image_with: Callable[..., str]) 
         yield opened
 
 
-def test_impossible_request_is_told_at_once_and_fails_at_the_pools_deadline(deployment: KubernetesDeployment) -> None:
-    run = deployment.run("sleeper", run_config={**sleeping(0), **overriding("*", pool="impatient")}, status="FAILURE")
+@pytest.fixture(scope="module")
+def on_pools(deployment: KubernetesDeployment) -> Mapping[str, str]:
+    """Runs by the pool that their step was sent to, side by side."""
+    pools = ("impatient", "unknown", "nowhere")
+    return {
+        pool: deployment.launch("sleeper", run_config={**sleeping(0), **overriding("*", pool=pool)}) for pool in pools
+    }
+
+
+def test_impossible_request_is_told_at_once_and_fails_at_the_pools_deadline(
+    deployment: KubernetesDeployment, on_pools: Mapping[str, str]
+) -> None:
+    run = deployment.wait(on_pools["impatient"], status="FAILURE")
     story = Story(deployment, run.run_id)
     failure = story.failure()
     assert failure["cls_name"] == FailureCause.UNSCHEDULABLE.name
@@ -60,8 +72,10 @@ def test_impossible_request_is_told_at_once_and_fails_at_the_pools_deadline(depl
     assert deployment.step_pods(run.run_id) == []
 
 
-def test_step_whose_pod_is_refused_fails_soon_and_is_not_tried_elsewhere(deployment: KubernetesDeployment) -> None:
-    run = deployment.run("sleeper", run_config={**sleeping(0), **overriding("*", pool="unknown")}, status="FAILURE")
+def test_step_whose_pod_is_refused_fails_soon_and_is_not_tried_elsewhere(
+    deployment: KubernetesDeployment, on_pools: Mapping[str, str]
+) -> None:
+    run = deployment.wait(on_pools["unknown"], status="FAILURE")
     story = Story(deployment, run.run_id)
     failure = story.failure()
     assert failure["cls_name"] == FailureCause.CONFIGURATION.name
@@ -71,15 +85,17 @@ def test_step_whose_pod_is_refused_fails_soon_and_is_not_tried_elsewhere(deploym
     assert story.time_of(dg.DagsterEventType.STEP_FAILURE) - ordered < 10, "the cause is promised within ten seconds"
 
 
-def test_step_that_finds_no_node_goes_on_on_the_fallback_pool(deployment: KubernetesDeployment) -> None:
-    run = deployment.run("sleeper", run_config={**sleeping(0), **overriding("*", pool="nowhere")})
+def test_step_that_finds_no_node_goes_on_on_the_fallback_pool(
+    deployment: KubernetesDeployment, on_pools: Mapping[str, str]
+) -> None:
+    run = deployment.wait(on_pools["nowhere"])
     story = Story(deployment, run.run_id)
     assert [placement["pool"] for placement in story.placements()] == ["nowhere", "cpu"]
     assert "Going on on pool cpu" in story.said()
 
 
 def test_preempted_step_goes_on_on_the_fallback_pool(deployment: KubernetesDeployment) -> None:
-    run_id = deployment.launch("on_spot", run_config=sleeping(20, "on_spot"))
+    run_id = deployment.launch("on_spot", run_config=sleeping(FOR_EVER, "on_spot"))
     story = Story(deployment, run_id)
     deployment.wait_until(lambda: "second 2" in story.log("on_spot"), run_id)
     (before,) = deployment.step_pods(run_id)
@@ -87,6 +103,7 @@ def test_preempted_step_goes_on_on_the_fallback_pool(deployment: KubernetesDeplo
     with preempting(deployment):
         deployment.wait_until(lambda: len(story.placements()) == 2, run_id)
         (after,) = [pod for pod in deployment.step_pods(run_id) if pod["metadata"]["uid"] != before["metadata"]["uid"]]
+        deployment.release(run_id)
         deployment.wait(run_id)
     assert [placement["pool"] for placement in story.placements()] == ["gpu-spot", "gpu"]
     assert after["spec"]["nodeSelector"] == {"pool": "gpu"}
@@ -95,13 +112,15 @@ def test_preempted_step_goes_on_on_the_fallback_pool(deployment: KubernetesDeplo
 
 
 def test_step_on_a_node_that_does_not_answer_goes_on_elsewhere(deployment: KubernetesDeployment) -> None:
-    run_id = deployment.launch("on_spot", run_config=sleeping(100, "on_spot"))
+    run_id = deployment.launch("on_spot", run_config=sleeping(FOR_EVER, "on_spot"))
     story = Story(deployment, run_id)
     deployment.wait_until(lambda: "second 2" in story.log("on_spot"), run_id)
     with without_kubelet("spot-0"):
         deployment.wait_until(lambda: "its node spot-0 is not ready" in story.said(), run_id)
         deployment.wait_until(lambda: len(story.placements()) == 2, run_id)
-        # The first process goes on where nobody can end it; what it says does not count any more.
+        # The first process goes on where nobody can end it, and succeeds while the second one starts; what it says does
+        # not count any more.
+        deployment.release(run_id)
         deployment.wait(run_id)
     assert [placement["pool"] for placement in story.placements()] == ["gpu-spot", "gpu"]
     assert FailureCause.NODE_LOST.value in story.said()
@@ -157,7 +176,7 @@ def without_kubelet(node: str) -> Iterator[None]:
         yield
     finally:
         os.kill(process, signal.SIGCONT)
-        kubectl("wait", "--for=condition=Ready", f"node/{node}", "--timeout=90s")
+        kubectl("wait", "--for=condition=Ready", f"node/{node}", "--timeout=600s")
 
 
 def _idle(name: str, image: str) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ import yaml
 from tests.cluster.deployment import KubernetesDeployment
 from tests.conftest import unavailable
 from tests.containers.fixtures import OpenKubernetes
-from tests.contracts.container_executor import STEPS, Story, overriding, sleeping, variables
+from tests.contracts.container_executor import FOR_EVER, STEPS, Story, overriding, sleeping, variables
 
 NARROW = "narrow"
 
@@ -32,13 +32,14 @@ def deployment(open_kubernetes: OpenKubernetes, image_with: Callable[..., str]) 
 def test_successor_keeps_the_pools_limit_and_gives_its_slot_back(deployment: KubernetesDeployment) -> None:
     on_narrow = overriding("*", pool=NARROW)
     with deployment.daemon():
-        first = deployment.launch("sleeper", run_config={**sleeping(70), **on_narrow})
+        first = deployment.launch("sleeper", run_config={**sleeping(FOR_EVER), **on_narrow})
         is_working(deployment, first)
         second = deployment.launch("on_spot", run_config={**sleeping(0, "on_spot"), **on_narrow})
         deployment.wait_until(lambda: waiting_steps(deployment) == {second}, second)
         kill_run_worker(first)
         deployment.wait_until(lambda: "Took over" in Story(deployment, first).said(), first)
         assert slots(deployment) == {first}
+        deployment.release(first)
         deployment.wait(first)
         deployment.wait(second)
     freed = Story(deployment, first).time_of(dg.DagsterEventType.STEP_SUCCESS)
@@ -49,7 +50,7 @@ def test_successor_keeps_the_pools_limit_and_gives_its_slot_back(deployment: Kub
 def test_steps_without_a_run_worker_are_swept_when_their_run_is_given_up(deployment: KubernetesDeployment) -> None:
     """Dagster's daemon marks the run as failed and runs the sensor; its pod would go on for ever, and hold its slot."""
     with without_successors(deployment), deployment.daemon():
-        run_id = deployment.launch("sleeper", run_config={**sleeping(900), **overriding("*", pool=NARROW)})
+        run_id = deployment.launch("sleeper", run_config={**sleeping(FOR_EVER), **overriding("*", pool=NARROW)})
         is_working(deployment, run_id)
         (pod,) = deployment.step_pods(run_id)
         kill_run_worker(run_id)

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ from tests.ports import accepts, free_port
 PROJECT = Path(__file__).parents[2]
 LOCATION = "tests"
 _LOOPBACK = "127.0.0.1"
-_DEADLINE_SECONDS = 600
+_DEADLINE_SECONDS = 900
 """No promise to anyone: only then does a test give up, since a busy machine may pull an image for minutes."""
-_POLL_SECONDS = 0.3
+_POLL_SECONDS = 0.4
 
 
 @dataclass
@@ -171,6 +172,14 @@ class Deployment:
         pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
+    def release(self, run_id: str) -> None:
+        """Let the steps of a run that count the seconds end now; see ``tests.containers.steps``."""
+        import boto3
+
+        from tests.containers.steps import released_key
+
+        boto3.client("s3").put_object(Bucket=BUCKET, Key=released_key(run_id), ACL="public-read")
+
     @contextmanager
     def daemon(self) -> Iterator[None]:
         """Dagster's own daemon, as a process: queue, run monitoring, backfills, schedules, sensors."""
@@ -285,18 +294,23 @@ class DockerDeployment(Deployment):
 
     def containers(self, label: str) -> list[dict[str, Any]]:
         """What the engine says of containers with a label (``name`` or ``name=value``), those that ended included."""
-        listed = subprocess.run(
-            ["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={label}"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        names = listed.stdout.split()
-        if not names:
-            return []
-        # One that goes away in between leaves the others.
-        found = subprocess.run(["docker", "inspect", *names], capture_output=True, text=True, check=False)
-        return list(json.loads(found.stdout))
+        from docker.errors import NotFound
+
+        found = []
+        for listed in self._engine.containers(all=True, filters={"label": label}):
+            with suppress(NotFound):  # one that goes away in between leaves the others
+                found.append(self._engine.inspect_container(listed["Id"]))
+        return found
+
+    def close(self) -> None:
+        """Leave the engine."""
+        self._engine.close()
+
+    @cached_property
+    def _engine(self) -> Any:
+        import docker
+
+        return docker.APIClient(**docker.utils.kwargs_from_env())
 
     def step_containers(self, run_id: str) -> list[dict[str, Any]]:
         """The containers of a run's steps."""
@@ -344,6 +358,7 @@ def docker_deployment(
             yield deployment
         finally:
             _remove_containers(deployment)
+            deployment.close()
 
 
 def _remove_containers(deployment: DockerDeployment) -> None:

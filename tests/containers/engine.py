@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import require_program, unavailable
 
-_SECONDS = 60
+_SECONDS = 300
 _BRIDGE_PREFIX = "ml-test"
 _LINKS = Path("/sys/class/net")
 

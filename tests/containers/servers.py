@@ -18,7 +18,7 @@ from tests.ports import free_port
 from tests.postgres import Postgres, postgres
 
 BUCKET = "ml-assets"
-_START_SECONDS = 120
+_START_SECONDS = 600
 _NAMES = itertools.count(1)
 _FAST = ("max_connections=400", "synchronous_commit=off", "full_page_writes=off")
 

@@ -21,7 +21,7 @@ from tests.containers.ground import Ground
 from tests.containers.train_image import pinned
 from tests.contracts.container_executor import STEPS, ContainerExecutorContract, Story, overriding, variables
 
-SECONDS = 60
+SECONDS = 600
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,13 @@ def docker_deployment(open_docker: OpenDocker, image_with: Callable[..., str]) -
 
 
 class TestDockerExecutor(ContainerExecutorContract):
-    @pytest.fixture
-    def deployment(self, docker_deployment: DockerDeployment) -> DockerDeployment:  # type: ignore[override]
+    @pytest.fixture(scope="class")
+    @classmethod
+    def deployment(cls, docker_deployment: DockerDeployment) -> DockerDeployment:  # type: ignore[override]
         return docker_deployment
 
-    def containers(self, deployment: Deployment, run_id: str) -> list[Mapping[str, Any]]:
+    @classmethod
+    def containers(cls, deployment: Deployment, run_id: str) -> list[Mapping[str, Any]]:
         assert isinstance(deployment, DockerDeployment)
         return [
             {
@@ -51,11 +53,13 @@ class TestDockerExecutor(ContainerExecutorContract):
             for each in deployment.step_containers(run_id)
         ]
 
-    def delete_container(self, deployment: Deployment, run_id: str) -> None:
-        (container,) = self.containers(deployment, run_id)
+    @classmethod
+    def delete_container(cls, deployment: Deployment, run_id: str) -> None:
+        (container,) = cls.containers(deployment, run_id)
         subprocess.run(["docker", "rm", "--force", container["id"]], check=True, capture_output=True)
 
-    def delete_run_worker(self, deployment: Deployment, run_id: str) -> None:
+    @classmethod
+    def delete_run_worker(cls, deployment: Deployment, run_id: str) -> None:
         assert isinstance(deployment, DockerDeployment)
         (worker,) = [each for each in deployment.run_workers(run_id) if each["State"]["Running"]]
         subprocess.run(["docker", "rm", "--force", worker["Id"]], check=True, capture_output=True)

@@ -57,7 +57,6 @@ def checkout(ground: Ground, base: str, tmp_path_factory: pytest.TempPathFactory
     return Project(root, spec, ground.registry, RegistryClient(plain_http=[ground.registry]), options)
 
 
-@pytest.mark.timeout(1500)
 def test_train_image_runs_the_project_on_the_cpu_and_holds_no_gpu_runtime(checkout: Project) -> None:
     built, _ = checkout.build()
     assert built.image is not None
@@ -72,7 +71,6 @@ def test_train_image_runs_the_project_on_the_cpu_and_holds_no_gpu_runtime(checko
     assert run_in(built.image, "cat", "environment_digest").strip() == str(built.environment_digest)
 
 
-@pytest.mark.timeout(1500)
 def test_commit_to_the_code_builds_the_code_alone(checkout: Project) -> None:
     before, _ = checkout.build()
     file = checkout.root / "resources" / "__init__.py"
@@ -86,7 +84,6 @@ def test_commit_to_the_code_builds_the_code_alone(checkout: Project) -> None:
     assert _layers(after.image) != _layers(before.image)
 
 
-@pytest.mark.timeout(1500)
 def test_builder_image_builds_other_images_without_an_engine_of_its_own(checkout: Project, ground: Ground) -> None:
     sources = (*checkout.spec.sources, *BUILDER_SOURCES)
     builder = replace(checkout, spec=replace(checkout.spec, name="builder", target="builder", sources=sources))

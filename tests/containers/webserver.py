@@ -54,7 +54,7 @@ class Webserver:
             json.dumps({"query": query, "variables": variables}).encode(),
             {"Content-Type": "application/json"},
         )
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 600
         while True:
             try:
                 with urllib.request.urlopen(request, timeout=60) as response:
@@ -77,7 +77,7 @@ class Webserver:
         told = {"dagster/partition": partition, **(tags or {})}
         metadata = {"tags": [{"key": key, "value": value} for key, value in told.items()]}
         params = {"selector": selector, "mode": "default", "runConfigData": {}, "executionMetadata": metadata}
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 600
         while True:
             answer = self.ask(LAUNCH, params=params)
             if answer["__typename"] == "LaunchRunSuccess":
@@ -87,7 +87,7 @@ class Webserver:
             assert time.monotonic() < deadline, answer
             time.sleep(_POLL_SECONDS)
 
-    def wait(self, run: str, *statuses: str, seconds: float = 600) -> str:
+    def wait(self, run: str, *statuses: str, seconds: float = 900) -> str:
         """The status of a run, once it is one of those."""
         deadline = time.monotonic() + seconds
         while (status := self.ask(_STATUS, run=run)["status"]) not in statuses:

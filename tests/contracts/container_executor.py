@@ -17,9 +17,21 @@ from ml_assets.resources.provenance import OVERRIDES_TAG, PLACEMENT_METADATA, Pr
 from tests.containers.deployment import Deployment
 
 STEPS = "tests.containers.steps"
+HARMED = (
+    "segfaults",
+    "exits_with_three",
+    "exits_silently",
+    "too_slow",
+    "hungry",
+    "insatiable",
+    "raises_once",
+    "in_no_image",
+)
 ANOTHER_DIGEST = f"sha256:{'f' * 64}"
 """One that no image has. containerd reports the first of an image's digests, and this one sorts last."""
-GONE_SECONDS = 150
+FOR_EVER = 900
+"""Seconds of a step that goes on until the test lets it end."""
+GONE_SECONDS = 600
 """How long what has ended may still be listed: a kubelet that misses a container's end tidies up once a minute."""
 
 
@@ -33,29 +45,129 @@ def variables(image: str) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Launched:
+    """Runs that are at work side by side, since each takes seconds to come up."""
+
+    numbers: str
+    harmed: str
+    """One whose steps come to every kind of harm: `HARMED`."""
+    by_launchpad: str
+    by_tag: str
+    on_no_pool: str
+
+
+@dataclass(frozen=True)
+class Canceled:
+    """Runs that were canceled once their logs were there."""
+
+    sleeper: str
+    container: Mapping[str, Any]
+    """That of the sleeper's step, while it ran."""
+    deaf: str
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """A run whose worker was removed while its step ran, and which has ended since then."""
+
+    story: "Story"
+    before: str
+    """Container of the step, by id, that ran under the first worker."""
+    after: str
+    """The one that ran when its successor had taken over."""
+
+
 class ContainerExecutorContract(ABC):
     """The suite; the engine's class says how to look at it from outside."""
 
-    @pytest.fixture
+    @pytest.fixture(scope="class")
+    @classmethod
     @abstractmethod
-    def deployment(self) -> Iterator[Deployment]:
+    def deployment(cls) -> Iterator[Deployment]:
         """The target at work with `STEPS`."""
 
+    @classmethod
     @abstractmethod
-    def containers(self, deployment: Deployment, run_id: str) -> list[Mapping[str, Any]]:
+    def containers(cls, deployment: Deployment, run_id: str) -> list[Mapping[str, Any]]:
         """What is there of a run's steps: name, labels, image, memory limit (bytes), running."""
 
+    @classmethod
     @abstractmethod
-    def delete_container(self, deployment: Deployment, run_id: str) -> None:
+    def delete_container(cls, deployment: Deployment, run_id: str) -> None:
         """Have the run's only step container removed from outside."""
 
+    @classmethod
     @abstractmethod
-    def delete_run_worker(self, deployment: Deployment, run_id: str) -> None:
+    def delete_run_worker(cls, deployment: Deployment, run_id: str) -> None:
         """Have the run's worker removed from outside."""
 
-    def test_step_runs_in_its_own_container_and_its_log_outlives_it(self, deployment: Deployment) -> None:
-        run = deployment.run("numbers", "doubled", partition="2026-01-02")
-        deployment.wait_until(lambda: not self.containers(deployment, run.run_id), run.run_id, seconds=GONE_SECONDS)
+    @pytest.fixture(scope="class")
+    @classmethod
+    def launched(cls, deployment: Deployment) -> Launched:
+        """What needs no hand while it runs."""
+        absent = f"{deployment.image.partition('@')[0]}@{ANOTHER_DIGEST}"
+        overrides = {"sleeper": {"pool": "small", "memory": "400Mi"}}
+        return Launched(
+            numbers=deployment.launch("numbers", "doubled", partition="2026-01-02"),
+            harmed=deployment.launch(*HARMED, run_config=overriding("in_no_image", image=absent)),
+            by_launchpad=deployment.launch("sleeper", run_config={**sleeping(0), **overriding("*", pool="small")}),
+            by_tag=deployment.launch("sleeper", run_config=sleeping(0), tags={OVERRIDES_TAG: json.dumps(overrides)}),
+            on_no_pool=deployment.launch("sleeper", run_config={**sleeping(0), **overriding("*", pool="none")}),
+        )
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def harmed(cls, deployment: Deployment, launched: Launched) -> "Story":
+        """The run of `HARMED`, which has ended."""
+        deployment.wait(launched.harmed, status="FAILURE")
+        return Story(deployment, launched.harmed)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def canceled(cls, deployment: Deployment) -> Canceled:
+        """A step that lets itself be ended, and one that does not."""
+        sleeper = deployment.launch("sleeper", run_config=sleeping(FOR_EVER), tags={"team": "tests"})
+        deaf = deployment.launch("deaf")
+        cls._wait_for_second(3, deployment, sleeper, "sleeper")
+        (container,) = cls.containers(deployment, sleeper)
+        cls._wait_for_second(1, deployment, deaf, "deaf")
+        for run_id in (sleeper, deaf):
+            deployment.terminate(run_id)
+        return Canceled(sleeper, container, deaf)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def taken_over(cls, deployment: Deployment) -> Mapping[str, TakenOver]:
+        """Runs of steps that went on under their workers' successors, by asset."""
+        with deployment.daemon():
+            runs = {
+                "sleeper": deployment.launch("sleeper", "after_sleeper", run_config=sleeping(FOR_EVER)),
+                "slow_after_retry": deployment.launch("slow_after_retry"),
+                "talkative": deployment.launch("talkative", run_config=sleeping(FOR_EVER, "talkative")),
+            }
+            before, after = {}, {}
+            for asset, run_id in runs.items():
+                cls._wait_for_second(2, deployment, run_id, asset)
+                (before[asset],) = [each for each in cls.containers(deployment, run_id) if each["running"]]
+            for run_id in runs.values():
+                cls.delete_run_worker(deployment, run_id)
+            for asset, run_id in runs.items():
+                deployment.wait_until(lambda run=run_id: "Took over" in Story(deployment, run).said(), run_id)
+                (after[asset],) = [each for each in cls.containers(deployment, run_id) if each["running"]]
+                deployment.release(run_id)
+            for run_id in runs.values():
+                deployment.wait(run_id)
+        return {
+            asset: TakenOver(Story(deployment, run_id), before[asset]["id"], after[asset]["id"])
+            for asset, run_id in runs.items()
+        }
+
+    def test_step_runs_in_its_own_container_and_its_log_outlives_it(
+        self, deployment: Deployment, launched: Launched
+    ) -> None:
+        run = deployment.wait(launched.numbers)
+        self._wait_until_gone(deployment, run.run_id)
         out, err = deployment.logs(run.run_id, "numbers")
         assert "numbers of 2026-01-02 are made" in out
         assert "something goes wrong" in err
@@ -66,51 +178,49 @@ class ContainerExecutorContract(ABC):
             assert record.environment.target == deployment.target
         assert Story(deployment, run.run_id).said().count("The runtime runs the image that was asked for") == 3
 
-    def test_check_of_its_own_step_runs_in_its_assets_image_on_the_cpu_pool(self, deployment: Deployment) -> None:
-        deployment.run("numbers", partition="2026-01-03")
+    def test_check_of_its_own_step_runs_in_its_assets_image_on_the_cpu_pool(
+        self, deployment: Deployment, launched: Launched
+    ) -> None:
+        deployment.wait(launched.numbers)
         run = deployment.run(checks=[("numbers", "is_positive")])
         (placement,) = Story(deployment, run.run_id).placements()
         assert (placement["image"], placement["pool"]) == (deployment.image, "cpu")
         assert placement["run_seconds"] == 1800
 
-    def test_running_step_is_labelled_and_its_log_is_there_while_it_runs(self, deployment: Deployment) -> None:
-        run_id = deployment.launch("sleeper", run_config=sleeping(60), tags={"team": "tests"})
-        deployment.wait_until(lambda: "second 3" in Story(deployment, run_id).log("sleeper"), run_id)
-        (container,) = self.containers(deployment, run_id)
-        labels = container["labels"]
+    def test_running_step_is_labelled_and_its_log_is_there_while_it_runs(
+        self, deployment: Deployment, canceled: Canceled
+    ) -> None:
+        labels = canceled.container["labels"]
         assert labels["ml-assets/asset"] == labels["ml-assets/step"] == "sleeper"
-        assert labels["ml-assets/run"] == run_id
+        assert labels["ml-assets/run"] == canceled.sleeper
         assert labels["ml-assets/pool"] == "cpu"
         assert (labels["ml-assets/launch"], labels["ml-assets/attempt"]) == ("0", "0")
-        assert container["memory"] == 2**30
-        deployment.terminate(run_id)
-        deployment.wait(run_id, status="CANCELED")
-        deployment.wait_until(lambda: not self.containers(deployment, run_id), run_id, seconds=GONE_SECONDS)
+        assert canceled.container["memory"] == 2**30
+        deployment.wait(canceled.sleeper, status="CANCELED")
+        self._wait_until_gone(deployment, canceled.sleeper)
 
-    def test_canceled_step_that_cannot_be_asked_to_end_is_killed(self, deployment: Deployment) -> None:
-        run_id = deployment.launch("deaf")
-        deployment.wait_until(lambda: "second 1" in Story(deployment, run_id).log("deaf"), run_id)
-        deployment.terminate(run_id)
-        deployment.wait(run_id, status="CANCELED")
-        deployment.wait_until(lambda: not self.containers(deployment, run_id), run_id, seconds=GONE_SECONDS)
+    def test_canceled_step_that_cannot_be_asked_to_end_is_killed(
+        self, deployment: Deployment, canceled: Canceled
+    ) -> None:
+        deployment.wait(canceled.deaf, status="CANCELED")
+        self._wait_until_gone(deployment, canceled.deaf)
 
-    def test_step_out_of_memory_gets_more_up_to_the_pools_cap(self, deployment: Deployment) -> None:
-        run = deployment.run("hungry")
-        memory = [placement["memory"] for placement in Story(deployment, run.run_id).placements()]
+    def test_step_out_of_memory_gets_more_up_to_the_pools_cap(self, harmed: "Story") -> None:
+        assert "hungry" in harmed.succeeded()
+        memory = [placement["memory"] for placement in harmed.placements("hungry")]
         assert memory == ["300Mi", "600Mi"]
-        assert "Running it again with 600Mi instead of 300Mi: out of memory" in Story(deployment, run.run_id).said()
+        assert "Running it again with 600Mi instead of 300Mi: out of memory" in harmed.said("hungry")
 
-    def test_step_out_of_memory_at_the_cap_fails_as_that(self, deployment: Deployment) -> None:
-        run = deployment.run("insatiable", status="FAILURE")
-        failure = Story(deployment, run.run_id).failure()
+    def test_step_out_of_memory_at_the_cap_fails_as_that(self, harmed: "Story") -> None:
+        failure = harmed.failure("insatiable")
         assert failure["cls_name"] == FailureCause.OUT_OF_MEMORY.name
         assert "limit of 600" in failure["message"]
         assert "0 MiB" in failure["message"], "the last lines of its log are shown"
 
-    def test_authors_retry_policy_holds(self, deployment: Deployment) -> None:
-        run = deployment.run("raises_once")
-        assert [placement["number"] for placement in Story(deployment, run.run_id).placements()] == [0, 1]
-        stats = deployment.instance.get_run_step_stats(run.run_id)
+    def test_authors_retry_policy_holds(self, deployment: Deployment, harmed: "Story") -> None:
+        assert "raises_once" in harmed.succeeded()
+        assert [placement["number"] for placement in harmed.placements("raises_once")] == [0, 1]
+        stats = deployment.instance.get_run_step_stats(harmed.run_id, ["raises_once"])
         assert [step.attempts for step in stats] == [2]
 
     @pytest.mark.parametrize(
@@ -122,80 +232,72 @@ class ContainerExecutorContract(ABC):
             ("too_slow", FailureCause.DEADLINE, ["still running after 8 seconds"]),
         ],
     )
-    def test_end_has_a_cause(self, deployment: Deployment, asset: str, cause: FailureCause, words: list[str]) -> None:
-        run = deployment.run(asset, status="FAILURE")
-        failure = Story(deployment, run.run_id).failure()
+    def test_end_has_a_cause(
+        self, deployment: Deployment, harmed: "Story", asset: str, cause: FailureCause, words: list[str]
+    ) -> None:
+        failure = harmed.failure(asset)
         assert failure["cls_name"] == cause.name
         for word in (*words, cause.hint):
             assert word in failure["message"], failure["message"]
         printed = [word for word in words if word.startswith(("about", "nobody"))]
-        assert all(word in deployment.logs(run.run_id, asset)[0] for word in printed), "the log is whole in the UI"
+        assert all(word in deployment.logs(harmed.run_id, asset)[0] for word in printed), "the log is whole in the UI"
 
-    def test_image_that_does_not_exist_fails_at_once_and_is_not_retried(self, deployment: Deployment) -> None:
-        image = f"{deployment.image.partition('@')[0]}@{ANOTHER_DIGEST}"
-        run = deployment.run("raises_once", run_config=overriding("raises_once", image=image), status="FAILURE")
-        failure = Story(deployment, run.run_id).failure()
+    def test_image_that_does_not_exist_fails_at_once_and_is_not_retried(self, harmed: "Story") -> None:
+        failure = harmed.failure("in_no_image")
         assert failure["cls_name"] == FailureCause.IMAGE_PULL.name
         assert "not found" in failure["message"] or "unknown" in failure["message"]
-        assert len(Story(deployment, run.run_id).placements()) == 1
+        assert len(harmed.placements("in_no_image")) == 1
 
-    def test_pool_of_another_kind_is_chosen_for_one_run(self, deployment: Deployment) -> None:
-        by_launchpad = deployment.run("sleeper", run_config={**sleeping(0), **overriding("*", pool="small")})
-        by_tag = deployment.run(
-            "sleeper",
-            run_config=sleeping(0),
-            tags={OVERRIDES_TAG: json.dumps({"sleeper": {"pool": "small", "memory": "400Mi"}})},
-        )
-        assert [each["pool"] for each in Story(deployment, by_launchpad.run_id).placements()] == ["small"]
-        (placement,) = Story(deployment, by_tag.run_id).placements()
+    def test_pool_of_another_kind_is_chosen_for_one_run(self, deployment: Deployment, launched: Launched) -> None:
+        for run_id in (launched.by_launchpad, launched.by_tag):
+            deployment.wait(run_id)
+        assert [each["pool"] for each in Story(deployment, launched.by_launchpad).placements()] == ["small"]
+        (placement,) = Story(deployment, launched.by_tag).placements()
         assert (placement["pool"], placement["memory"]) == ("small", "400Mi")
 
-    def test_unknown_pool_at_launch_fails_the_step_and_names_those_there_are(self, deployment: Deployment) -> None:
-        run = deployment.run("sleeper", run_config={**sleeping(0), **overriding("*", pool="none")}, status="FAILURE")
+    def test_unknown_pool_at_launch_fails_the_step_and_names_those_there_are(
+        self, deployment: Deployment, launched: Launched
+    ) -> None:
+        run = deployment.wait(launched.on_no_pool, status="FAILURE")
         failure = Story(deployment, run.run_id).failure()
         assert failure["cls_name"] == "PlacementError"
         assert "no pool 'none'" in failure["message"]
         assert "gpu-spot" in failure["message"]
 
     def test_step_whose_container_is_removed_is_run_again_at_once(self, deployment: Deployment) -> None:
-        run_id = deployment.launch("sleeper", run_config=sleeping(15))
-        deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log("sleeper"), run_id)
+        run_id = deployment.launch("sleeper", run_config=sleeping(FOR_EVER))
+        self._wait_for_second(2, deployment, run_id, "sleeper")
         self.delete_container(deployment, run_id)
+        deployment.wait_until(lambda: len(Story(deployment, run_id).placements()) == 2, run_id)
+        deployment.release(run_id)
         deployment.wait(run_id)
         assert [placement["number"] for placement in Story(deployment, run_id).placements()] == [0, 1]
         assert "1. interruption on pool cpu" in Story(deployment, run_id).said()
         assert deployment.events(run_id, dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
 
-    def test_same_container_goes_on_under_the_run_workers_successor(self, deployment: Deployment) -> None:
-        with deployment.daemon():
-            run_id = deployment.launch("sleeper", "after_sleeper", run_config=sleeping(75))
-            deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log("sleeper"), run_id)
-            (before,) = self.containers(deployment, run_id)
-            self.delete_run_worker(deployment, run_id)
-            deployment.wait_until(lambda: "Took over" in Story(deployment, run_id).said(), run_id)
-            (after,) = [each for each in self.containers(deployment, run_id) if each["running"]]
-            deployment.wait(run_id)
-        assert after["id"] == before["id"]
-        assert [placement["step"] for placement in Story(deployment, run_id).placements()] == [
-            "sleeper",
-            "after_sleeper",
-        ]
-        deployment.wait_until(lambda: not self.containers(deployment, run_id), run_id, seconds=GONE_SECONDS)
+    def test_same_container_goes_on_under_the_run_workers_successor(
+        self, deployment: Deployment, taken_over: Mapping[str, TakenOver]
+    ) -> None:
+        run = taken_over["sleeper"]
+        assert run.after == run.before
+        assert [placement["step"] for placement in run.story.placements()] == ["sleeper", "after_sleeper"]
+        self._wait_until_gone(deployment, run.story.run_id)
 
     @pytest.mark.parametrize("asset", ["slow_after_retry", "talkative"])
     def test_successor_takes_over_after_a_delayed_retry_and_beyond_a_page_of_events(
-        self, deployment: Deployment, asset: str
+        self, taken_over: Mapping[str, TakenOver], asset: str
     ) -> None:
-        config = sleeping(75, asset) if asset == "talkative" else {}
-        with deployment.daemon():
-            run_id = deployment.launch(asset, run_config=config)
-            deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log(asset), run_id)
-            (before,) = [each for each in self.containers(deployment, run_id) if each["running"]]
-            self.delete_run_worker(deployment, run_id)
-            deployment.wait_until(lambda: "Took over" in Story(deployment, run_id).said(), run_id)
-            (after,) = [each for each in self.containers(deployment, run_id) if each["running"]]
-            deployment.wait(run_id)
-        assert after["id"] == before["id"]
+        assert taken_over[asset].after == taken_over[asset].before
+
+    @classmethod
+    def _wait_for_second(cls, number: int, deployment: Deployment, run_id: str, asset: str) -> None:
+        """Wait until a counting step has printed that it is in a second."""
+        deployment.wait_until(lambda: f"second {number}" in Story(deployment, run_id).log(asset), run_id)
+
+    @classmethod
+    def _wait_until_gone(cls, deployment: Deployment, run_id: str) -> None:
+        """Wait until nothing is left of a run's steps."""
+        deployment.wait_until(lambda: not cls.containers(deployment, run_id), run_id, seconds=GONE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -209,11 +311,15 @@ class Story:
         """Its events of a kind, in order."""
         return [entry.dagster_event for entry in self.deployment.events(self.run_id, kind) if entry.dagster_event]
 
-    def placements(self) -> list[Mapping[str, Any]]:
-        """Where each launch of its steps was placed."""
+    def placements(self, step: str | None = None) -> list[Mapping[str, Any]]:
+        """Where each launch of its steps was placed, or of one of them."""
         events = self.events(dg.DagsterEventType.STEP_WORKER_STARTING)
         found: list[Any] = [event.engine_event_data.metadata[PLACEMENT_METADATA].value for event in events]
-        return found
+        return [placement for placement in found if step in (None, placement["step"])]
+
+    def succeeded(self) -> list[str]:
+        """Steps that have succeeded."""
+        return [str(event.step_key) for event in self.events(dg.DagsterEventType.STEP_SUCCESS)]
 
     def records(self) -> dict[str, ProvenanceRecord]:
         """The provenance records that it wrote, by asset."""
@@ -223,16 +329,18 @@ class Story:
             found[record.asset] = record
         return found
 
-    def failure(self) -> dict[str, str]:
-        """Name and text of the only failure of a step."""
-        (event,) = self.events(dg.DagsterEventType.STEP_FAILURE)
+    def failure(self, step: str | None = None) -> dict[str, str]:
+        """Name and text of the only failure of a step, or of the one named."""
+        events = self.events(dg.DagsterEventType.STEP_FAILURE)
+        (event,) = [event for event in events if step in (None, event.step_key)]
         error = event.step_failure_data.error
         assert error
         return {"cls_name": str(error.cls_name), "message": error.message}
 
-    def said(self) -> str:
-        """Everything that the executor has said."""
-        return "\n".join(event.message or "" for event in self.events(dg.DagsterEventType.ENGINE_EVENT))
+    def said(self, step: str | None = None) -> str:
+        """Everything that the executor has said, or what it has said of one step."""
+        events = self.events(dg.DagsterEventType.ENGINE_EVENT)
+        return "\n".join(event.message or "" for event in events if step in (None, event.step_key))
 
     def log(self, step: str) -> str:
         """What a step has printed, as the UI would show it now."""

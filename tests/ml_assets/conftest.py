@@ -12,15 +12,16 @@ from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.image_builders.environment import InterpreterEnvironment
 from ml_assets.resources.tracking.runs import MlflowTracking
+from tests.migrated import Migrated
 
 PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> ArtifactStorage:
+def storage(tmp_path: Path, migrated: Migrated) -> ArtifactStorage:
     return ArtifactStorage(
         store=DvcStore(remote=str(tmp_path / "remote"), cache=str(tmp_path / "cache")),
-        tracking=MlflowTracking(tracking_uri=f"sqlite:///{tmp_path}/mlflow/mlflow.db", experiment="tests"),
+        tracking=MlflowTracking(tracking_uri=migrated.mlflow(tmp_path / "mlflow" / "mlflow.db"), experiment="tests"),
         image_builder=InterpreterEnvironment(PROJECT),
         target="local",
         addresses=Addresses("http://dagster.example"),
@@ -33,8 +34,6 @@ def resources(storage: ArtifactStorage) -> dict[str, Any]:
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with dg.DagsterInstance.local_temp(str(home)) as found:
+def instance(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
+    with migrated.instance(tmp_path / "dagster") as found:
         yield found

@@ -27,6 +27,7 @@ from ml_assets.resources.image_builders.base_images import LOCK_FILE
 from ml_assets.resources.models.flavors import load_model
 from ml_assets.resources.provenance import RECORD_METADATA, SCHEMA_VERSION
 from ml_assets.target import Target
+from tests.migrated import Migrated
 from tests.oci_registry import OciRegistry
 
 PROGRAM = Path(sys.prefix) / "bin" / "ml-assets"
@@ -93,7 +94,7 @@ Run = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def home(tmp_path_factory: pytest.TempPathFactory, migrated: Migrated) -> Iterator[Home]:
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("ML_ASSETS", "DAGSTER"))]:
@@ -101,7 +102,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         patch.setenv("DAGSTER_HOME", str(folder / "dagster"))
         patch.setenv("ML_ASSETS__DVC__REMOTE", str(folder / "remote"))
         patch.setenv("ML_ASSETS__DVC__CACHE", str(folder / "cache"))
-        patch.setenv("ML_ASSETS__MLFLOW__TRACKING_URI", f"sqlite:///{folder}/mlflow/mlflow.db")
+        patch.setenv("ML_ASSETS__MLFLOW__TRACKING_URI", migrated.mlflow(folder / "mlflow" / "mlflow.db"))
         patch.setenv("ML_ASSETS__MLFLOW__ARTIFACT_LOCATION", str(folder / "mlflow" / "artifacts"))
         patch.setenv("COLUMNS", "200")
         with Target.from_environment() as target:

@@ -26,6 +26,7 @@ from ml_assets.resources.models.flavors import load_model, save_model
 from ml_assets.resources.provenance import ArtifactKind, ProvenanceRecord, RunTags, record_of
 from ml_assets.resources.tracking.runs import MlflowTracking
 from ml_assets.serving.servable import open_servable
+from tests.migrated import Migrated
 
 PROJECT = Path(__file__).parents[2]
 ROWS = pd.DataFrame({"distance": np.arange(40.0), "delay": np.arange(40.0) * 2 + 1})
@@ -82,12 +83,11 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+def made(tmp_path_factory: pytest.TempPathFactory, migrated: Migrated) -> Iterator[Made]:
     folder = tmp_path_factory.mktemp("models")
-    (folder / "dagster").mkdir()
-    storage = storage_in(folder, f"sqlite:///{folder}/mlflow/mlflow.db")
+    storage = storage_in(folder, migrated.mlflow(folder / "mlflow" / "mlflow.db"))
     more_rounds = {"ops": {"delay_model": {"config": {"rounds": 4}}}}
-    with dg.DagsterInstance.local_temp(str(folder / "dagster")) as instance:
+    with migrated.instance(folder / "dagster") as instance:
         results = [
             dg.materialize(
                 [departures, delay_model, predictions],

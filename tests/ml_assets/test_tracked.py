@@ -19,7 +19,7 @@ from ml_assets.resources.dvc.git import tracked_version
 from ml_assets.resources.errors import DefinitionError, InputError
 from ml_assets.resources.provenance import record_of
 from ml_assets.tracked import tracked_dataset, tracked_dataset_sensor
-from tests.ml_assets.lineage.indexed import load_graph
+from tests.ml_assets.lineage.index.indexed import load_graph
 
 
 @dataclass

@@ -11,7 +11,7 @@ from ml_assets.sensors import close_abandoned_runs
 from ml_assets.target import Target
 
 FIRST_ATTEMPT_FAILS = "the first attempt always fails"
-_DEADLINE_SECONDS = 120
+_DEADLINE_SECONDS = 480
 
 
 class Waiting(dg.Config):

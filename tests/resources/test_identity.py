@@ -2,7 +2,7 @@ import re
 from dataclasses import FrozenInstanceError
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_assets.resources.identity import AssetPartition, Digest, ImageReference, ModelUri
@@ -15,6 +15,7 @@ digests = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(digests)
 def test_digest_is_written_as_it_is_read(text: str) -> None:
     assert str(Digest.parse(text)) == text

@@ -22,10 +22,10 @@ from tests.conftest import require_program
 
 PROJECT = Path(__file__).parents[2]
 SCREENSHOTS = PROJECT / "build" / "screenshots"
-DEADLINE_SECONDS = 300
+DEADLINE_SECONDS = 480
 _BIN = Path(sys.executable).parent
 _POLL_SECONDS = 0.2
-_PATIENCE_MILLISECONDS = 30_000
+_PATIENCE_MILLISECONDS = 240_000
 _BROWSER_OPTIONS = (
     "--headless",
     "--no-sandbox",
@@ -65,7 +65,7 @@ class Deployment:
         """Those of the MLflow run, as the tracking server tells them."""
         run = self.record(asset, partition).mlflow
         assert run
-        answer = requests.get(f"{self.mlflow}/api/2.0/mlflow/runs/get", params={"run_id": run.run_id}, timeout=30)
+        answer = requests.get(f"{self.mlflow}/api/2.0/mlflow/runs/get", params={"run_id": run.run_id}, timeout=480)
         answer.raise_for_status()
         return {metric["key"]: metric["value"] for metric in answer.json()["run"]["data"]["metrics"]}
 

@@ -15,14 +15,14 @@ from hashlib import sha256
 from ml_assets.lineage.graph import Node, NodeKind
 from ml_assets.resources.provenance import InputVersion
 
-__all__ = ["Pointer", "resolve_pointer"]
+__all__ = ["DagsterInput", "resolve_dagster_input"]
 
 _DAGSTER_COMBINES_BELOW = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Pointer:
-    """What Dagster recorded of one upstream asset.
+class DagsterInput:
+    """What Dagster itself recorded of one upstream asset: a version, and a pointer to an event.
 
     Attributes:
         storage_id: the latest event of the asset at that time, of whichever partition.
@@ -33,26 +33,30 @@ class Pointer:
     storage_id: int
 
 
-def resolve_pointer(pointer: Pointer, reader: Node, history: Sequence[Node]) -> tuple[InputVersion, ...]:
-    """The input versions that a pointer stands for.
+def resolve_dagster_input(recorded: DagsterInput, reader: Node, history: Sequence[Node]) -> tuple[InputVersion, ...]:
+    """Return the input versions that a record of Dagster's stands for.
 
     Partitions are looked for where mappings put them: the reader's own, one other, all, or a window that ends at the
     reader's own (or at the last). From 100 partitions on Dagster records the latest event alone, and so does this.
 
     Args:
-        pointer: what was recorded.
+        recorded: what Dagster recorded.
         reader: the node that it was recorded with.
         history: events of the upstream asset, oldest first.
     """
-    known = history[: bisect_right(history, pointer.storage_id, key=lambda node: node.storage_id or 0)]
-    if known and known[-1].storage_id == pointer.storage_id and known[-1].data_version in (pointer.data_version, None):
-        return (_read(known[-1], pointer),)
+    known = history[: bisect_right(history, recorded.storage_id, key=lambda node: node.storage_id or 0)]
+    if (
+        known
+        and known[-1].storage_id == recorded.storage_id
+        and known[-1].data_version in (recorded.data_version, None)
+    ):
+        return (_input_version(known[-1], recorded),)
     latest = {node.partition: node for node in known if node.partition is not None and _is_materialization(node)}
     for group in _candidates([latest[partition] for partition in sorted(latest, key=str)], reader):
-        if _combined(group) == pointer.data_version:
-            return tuple(_read(node, pointer) for node in group)
-    pointed = None if known and known[-1].partition is not None else pointer.storage_id
-    return (InputVersion(asset=pointer.asset, data_version=pointer.data_version, storage_id=pointed),)
+        if _combined(group) == recorded.data_version:
+            return tuple(_input_version(node, recorded) for node in group)
+    pointed = None if known and known[-1].partition is not None else recorded.storage_id
+    return (InputVersion(asset=recorded.asset, data_version=recorded.data_version, storage_id=pointed),)
 
 
 def _candidates(partitions: list[Node], reader: Node) -> Iterator[list[Node]]:
@@ -79,11 +83,11 @@ def _combined(nodes: list[Node]) -> str:
     return sha256("".join(node.data_version or "" for node in nodes).encode()).hexdigest()
 
 
-def _read(node: Node, pointer: Pointer) -> InputVersion:
+def _input_version(node: Node, recorded: DagsterInput) -> InputVersion:
     return InputVersion(
         asset=node.asset,
         partition=node.partition,
-        data_version=node.data_version or pointer.data_version,
+        data_version=node.data_version or recorded.data_version,
         storage_id=node.storage_id,
         run_id=node.dagster_run,
     )

@@ -1,4 +1,4 @@
-"""Where the lineage index is kept: tables beside those of a PostgreSQL instance, elsewhere a file of SQLite's."""
+"""Databases that hold the lineage index: that of a PostgreSQL instance; elsewhere an SQLite file, or memory."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,37 +13,37 @@ from sqlalchemy.pool import NullPool, StaticPool
 
 from ml_assets.lineage.index import schema
 
-__all__ = ["Database", "FileDatabase", "MemoryDatabase", "SharedDatabase"]
+__all__ = ["Database", "MemoryDatabase", "PostgresDatabase", "SqliteDatabase"]
 
 _PATIENCE_SECONDS: Final = 60
 _LOCK: Final = 0x6D6C_6173_7365_7473
 """Number of the advisory lock that writers of the index take, which no other program should happen to take."""
-_WALKING: Final = "SET LOCAL jit = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
-"""How far a walk goes cannot be estimated: the server would compile for longer than it takes, and read whole tables
+_TRAVERSAL_PLAN: Final = "SET LOCAL jit = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+"""The size of a traversal cannot be estimated: the server would compile for longer than it takes, and read whole tables
 where a few look-ups do."""
 
 
 class Database(Protocol):
-    """A place for the schema."""
+    """A database for the tables of the index."""
 
     @property
-    def place(self) -> str:
-        """How people call it."""
+    def location(self) -> str:
+        """The location in words, for people."""
 
     def writing(self) -> AbstractContextManager[sql.Connection]:
-        """A transaction that no other writer shares, and that is kept whole or not at all."""
+        """Return a transaction that no other writer shares, and that is committed whole or not at all."""
 
     def reading(self) -> AbstractContextManager[sql.Connection]:
-        """A transaction that sees one state of the schema."""
+        """Return a transaction that sees one state of the database."""
 
-    def survey(self) -> None:
-        """Let the database look at tables that were made anew, so that it plans for what is in them."""
+    def analyze(self) -> None:
+        """Let the database gather statistics of tables that were created anew, for its query plans."""
 
     def discard(self) -> None:
-        """Throw away what is there, even if it is none of ours, or broken."""
+        """Delete the index, even if it is broken or none of ours."""
 
 
-class SharedDatabase:
+class PostgresDatabase:
     """Tables in the database of Dagster's event log.
 
     Args:
@@ -54,13 +54,13 @@ class SharedDatabase:
         self._connection = connection
 
     @property
-    def place(self) -> str:
-        """How people call it."""
+    def location(self) -> str:
+        """The location in words, for people."""
         return f"tables {schema.PREFIX}… of database {self._connection.engine.url.database}"
 
     @contextmanager
     def writing(self) -> Iterator[sql.Connection]:
-        """A transaction that no other writer shares."""
+        """Return a transaction that no other writer shares."""
         # Each statement sees what others have committed by then, also those that had the lock before.
         connection = self._connection.execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
@@ -69,27 +69,27 @@ class SharedDatabase:
 
     @contextmanager
     def reading(self) -> Iterator[sql.Connection]:
-        """A transaction that sees one state of the database."""
+        """Return a transaction that sees one state of the database."""
         connection = self._connection.execution_options(isolation_level="REPEATABLE READ")
         with connection.begin():
-            connection.exec_driver_sql(_WALKING)
+            connection.exec_driver_sql(_TRAVERSAL_PLAN)
             yield connection
 
-    def survey(self) -> None:
-        """Let the server plan for what is there, and read indexes without the schema."""
+    def analyze(self) -> None:
+        """Let the server gather statistics, and read indexes without their tables."""
         connection = self._connection.execution_options(isolation_level="AUTOCOMMIT")
         # Somebody else may make them anew already.
         with contextlib.suppress(sql.exc.ProgrammingError), connection.begin():
-            connection.exec_driver_sql(f"VACUUM (ANALYZE) {', '.join(schema.names_of_tables())}")
+            connection.exec_driver_sql(f"VACUUM (ANALYZE) {', '.join(schema.table_names())}")
 
     def discard(self) -> None:
-        """Remove the schema."""
+        """Drop the tables."""
         with self.writing() as connection:
             schema.drop_tables(connection)
 
 
-class FileDatabase:
-    """A file of SQLite's, and one beside it for its lock.
+class SqliteDatabase:
+    """An SQLite file, and one beside it for its lock.
 
     Args:
         path: of the file, which is made where it does not exist.
@@ -101,25 +101,25 @@ class FileDatabase:
         self._engine = _engine_of(path)
 
     @property
-    def place(self) -> str:
-        """How people call it."""
+    def location(self) -> str:
+        """The location in words, for people."""
         return str(self._path)
 
     @contextmanager
     def writing(self) -> Iterator[sql.Connection]:
-        """A transaction that no other writer shares."""
+        """Return a transaction that no other writer shares."""
         # Who waits for SQLite's own lock gives up after a while, and an index may take minutes to be made.
         with self._lock, self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[sql.Connection]:
-        """A transaction that sees one state of the file."""
+        """Return a transaction that sees one state of the file."""
         with self._engine.begin() as connection:
             yield connection
 
-    def survey(self) -> None:
-        """Let SQLite plan for what is there."""
+    def analyze(self) -> None:
+        """Let SQLite gather statistics."""
         with self.writing() as connection:
             connection.exec_driver_sql("ANALYZE")
 
@@ -133,26 +133,26 @@ class FileDatabase:
 class MemoryDatabase:
     """An index for an instance that is not kept either."""
 
-    place = "memory"
+    location = "memory"
 
     def __init__(self) -> None:
         self._engine = _sqlite("sqlite://", poolclass=StaticPool)
 
     @contextmanager
     def writing(self) -> Iterator[sql.Connection]:
-        """A transaction."""
+        """Return a transaction."""
         with self._engine.begin() as connection:
             yield connection
 
     reading = writing
 
-    def survey(self) -> None:
-        """Let SQLite plan for what is there."""
+    def analyze(self) -> None:
+        """Let SQLite gather statistics."""
         with self.writing() as connection:
             connection.exec_driver_sql("ANALYZE")
 
     def discard(self) -> None:
-        """Remove the schema."""
+        """Drop the tables."""
         with self.writing() as connection:
             schema.drop_tables(connection)
 

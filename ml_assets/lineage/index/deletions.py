@@ -1,4 +1,4 @@
-"""What of an answer was collected, and not made again since."""
+"""Marks what of an answer `ml-assets gc` deleted and nothing stored again since."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -9,41 +9,47 @@ import sqlalchemy as sql
 from ml_assets.lineage.deletion_log import kept_version
 from ml_assets.lineage.graph import Trace
 from ml_assets.lineage.index import schema
-from ml_assets.lineage.references import Form
+from ml_assets.lineage.references import ReferenceKind
 
-__all__ = ["FindCollected", "with_collected"]
+__all__ = ["FindDeletions", "mark_deleted"]
 
-FindCollected = Callable[[Collection[str]], Mapping[str, datetime]]
-"""Gives those of the versions that were ever collected, and when."""
+FindDeletions = Callable[[Collection[str]], Mapping[str, datetime]]
+"""Returns those of the versions that were ever deleted, and when."""
 
 
-def with_collected(connection: sql.Connection, trace: Trace, find_collected: FindCollected) -> Trace:
-    """The trace with what was collected.
+def mark_deleted(connection: sql.Connection, trace: Trace, find_deletions: FindDeletions) -> Trace:
+    """Return a trace whose nodes say when their content was deleted.
 
     Args:
         connection: to the index.
         trace: what was found in it.
-        find_collected: asked of all versions in the trace at once.
+        find_deletions: asked of all versions in the trace at once.
     """
     versions = {node_id: version for node_id, node in trace.graph.nodes.items() if (version := kept_version(node))}
-    collected = find_collected(set(versions.values()))
-    if not collected:
+    deleted = find_deletions(set(versions.values()))
+    if not deleted:
         return trace
-    last = _last_recorded(connection, collected)
-    gone = {version: moment for version, moment in collected.items() if last.get(version, 0) <= moment.timestamp()}
+    last = _last_recorded(connection, deleted)
+    gone = {version: moment for version, moment in deleted.items() if last.get(version, 0) <= moment.timestamp()}
     nodes = trace.graph.nodes
-    changed = {key: replace(nodes[key], collected=gone[each]) for key, each in versions.items() if each in gone}
+    changed = {key: replace(nodes[key], deleted_at=gone[each]) for key, each in versions.items() if each in gone}
     return replace(trace, graph=trace.graph.changed(changed))
 
 
 def _last_recorded(connection: sql.Connection, versions: Collection[str]) -> dict[str, float]:
-    """When each version was recorded last, in seconds since 1970."""
-    names, carriers, nodes = schema.names.c, schema.carriers.c, schema.nodes.c
+    """Return when each version was recorded last, in seconds since 1970."""
+    identifiers, carried, nodes = schema.identifiers.c, schema.node_identifiers.c, schema.nodes.c
     # One look-up for each version, however many nodes carry it.
-    newest = sql.select(sql.func.max(carriers.node)).where(carriers.name == names.id).scalar_subquery()
-    found = sql.select(names.value, nodes.timestamp).select_from(schema.names).join(schema.nodes, nodes.key == newest)
+    newest = sql.select(sql.func.max(carried.node)).where(carried.identifier == identifiers.id).scalar_subquery()
+    found = (
+        sql.select(identifiers.value, nodes.timestamp)
+        .select_from(schema.identifiers)
+        .join(schema.nodes, nodes.key == newest)
+    )
     last = {}
-    for page in schema.pages(versions):
-        rows = connection.execute(found.where(names.form == Form.VERSION.value, names.value.in_(page)))
+    for batch in schema.batches(versions):
+        rows = connection.execute(
+            found.where(identifiers.kind == ReferenceKind.VERSION.value, identifiers.value.in_(batch))
+        )
         last.update({version: timestamp for version, timestamp in rows if timestamp})
     return last

@@ -1,4 +1,4 @@
-"""Dagster's event log, as the lineage index reads it: which events of assets there are, and what they say.
+"""Dagster's event log as the index reads it: the events of assets, and when assets were wiped.
 
 The tables are read as they are, for Dagster's own way to them makes objects of all that is read. They hold all events
 of assets in one place, on SQLite (where each run also has a file of its own, with other ids) as on PostgreSQL.
@@ -13,26 +13,26 @@ import dagster as dg
 import sqlalchemy as sql
 
 from ml_assets.dagster_internals import AssetKeyTable, SqlEventLogStorageTable
-from ml_assets.lineage.index.event_parser import Recorded, read_event, read_record
-from ml_assets.lineage.index.schema import pages
+from ml_assets.lineage.index.event_parser import ParsedEvent, parse_event, parse_record
+from ml_assets.lineage.index.schema import batches
 from ml_assets.resources.provenance import ProvenanceRecord
 
-__all__ = ["EventLog", "ReadEvent"]
+__all__ = ["EventLog", "LoggedEvent"]
 
 _VERSIONS: Final = (dg.DagsterEventType.ASSET_MATERIALIZATION.value, dg.DagsterEventType.ASSET_OBSERVATION.value)
 
 
-class ReadEvent(NamedTuple):
+class LoggedEvent(NamedTuple):
     """A materialization or observation.
 
     Attributes:
-        origin: its run and time, by which it differs from another event that had the same id.
-        recorded: None where it is no version of its asset.
+        fingerprint: its run and time, by which it differs from another event that had the same id.
+        parsed: None where it is no version of its asset.
     """
 
     storage_id: int
-    origin: str
-    recorded: Recorded | None
+    fingerprint: str
+    parsed: ParsedEvent | None
 
 
 class EventLog:
@@ -49,29 +49,31 @@ class EventLog:
         self._connection = connection
 
     def newest(self) -> str | None:
-        """A mark of the event with the highest id, of whichever kind; None if there is none."""
+        """Return a mark of the event with the highest id, of whichever kind; None if there is none."""
         columns = SqlEventLogStorageTable.c
         return self._mark(columns.id == sql.select(sql.func.max(columns.id)).scalar_subquery())
 
     def holds(self, mark: str) -> bool:
-        """Whether the event of a mark still is what has its id."""
+        """Return whether the event of a mark still has its id."""
         return self._mark(SqlEventLogStorageTable.c.id == int(mark.partition(" ")[0])) == mark
 
     def totals(self, upto: int) -> tuple[int, int]:
-        """Count and sum of the ids, up to this one, of materializations and observations."""
+        """Return count and sum of the ids, up to this one, of materializations and observations."""
         columns = SqlEventLogStorageTable.c
         counted = sql.select(sql.func.count(), sql.func.sum(columns.id)).where(_is_version(), columns.id <= upto)
         count, total = self._connection.execute(counted).one()
         return count, int(total or 0)
 
-    def origins(self, after: int) -> dict[int, str]:
-        """Run and time of materializations and observations by their ids, after this one."""
+    def fingerprints(self, after: int) -> dict[int, str]:
+        """Return the fingerprints of materializations and observations by their ids, after this one."""
         columns = SqlEventLogStorageTable.c
         wanted = sql.select(columns.id, columns.run_id, columns.timestamp).where(_is_version(), columns.id > after)
-        return {storage_id: _origin(run_id, moment) for storage_id, run_id, moment in self._connection.execute(wanted)}
+        return {
+            storage_id: _fingerprint(run_id, moment) for storage_id, run_id, moment in self._connection.execute(wanted)
+        }
 
     def wipes(self) -> dict[str, datetime]:
-        """When assets were wiped, by their names. What was recorded up to then does not count, even if it is there."""
+        """Return when assets were wiped, by name. What was recorded up to then does not count, even if it is there."""
         columns = AssetKeyTable.c
         rows = self._connection.execute(
             sql.select(columns.asset_key, columns.asset_details).where(columns.asset_details.is_not(None))
@@ -83,26 +85,26 @@ class EventLog:
                 wiped[asset.to_user_string()] = datetime.fromtimestamp(moment, UTC)
         return wiped
 
-    def read(self, storage_ids: Sequence[int]) -> Iterator[ReadEvent]:
-        """These events, as far as they are there, in the order of their ids, in which they must be given."""
+    def read(self, storage_ids: Sequence[int]) -> Iterator[LoggedEvent]:
+        """Yield these events, as far as they are there, in the order of their ids, in which they must be given."""
         columns = SqlEventLogStorageTable.c
-        for page in pages(storage_ids):
+        for batch in batches(storage_ids):
             wanted = sql.select(columns.id, columns.run_id, columns.timestamp, columns.event)
-            wanted = wanted.where(columns.id.in_(page), _is_version()).order_by(columns.id)
+            wanted = wanted.where(columns.id.in_(batch), _is_version()).order_by(columns.id)
             for storage_id, run_id, moment, serialized in self._connection.execute(wanted):
-                yield ReadEvent(storage_id, _origin(run_id, moment), read_event(storage_id, serialized))
+                yield LoggedEvent(storage_id, _fingerprint(run_id, moment), parse_event(storage_id, serialized))
 
     def records(self, storage_ids: Collection[int]) -> dict[int, ProvenanceRecord]:
-        """The provenance records of events by their ids; of those that are not there, or carry none, nothing.
+        """Return the provenance records of events by their ids; of those that are not there, or carry none, nothing.
 
         Raises:
             LineageError: a record is malformed, or of a later form than this reads.
         """
         columns, found = SqlEventLogStorageTable.c, {}
-        for page in pages(storage_ids):
-            wanted = sql.select(columns.id, columns.event).where(columns.id.in_(page), _is_version())
+        for batch in batches(storage_ids):
+            wanted = sql.select(columns.id, columns.event).where(columns.id.in_(batch), _is_version())
             for storage_id, text in self._connection.execute(wanted):
-                record = read_record(storage_id, text)
+                record = parse_record(storage_id, text)
                 if record is not None:
                     found[storage_id] = record
         return found
@@ -110,10 +112,10 @@ class EventLog:
     def _mark(self, which: sql.ColumnElement[bool]) -> str | None:
         columns = SqlEventLogStorageTable.c
         row = self._connection.execute(sql.select(columns.id, columns.run_id, columns.timestamp).where(which)).first()
-        return f"{row.id} {_origin(row.run_id, row.timestamp)}" if row else None
+        return f"{row.id} {_fingerprint(row.run_id, row.timestamp)}" if row else None
 
 
-def _origin(run_id: str, moment: datetime) -> str:
+def _fingerprint(run_id: str, moment: datetime) -> str:
     return f"{run_id} {moment}"
 
 

@@ -1,4 +1,4 @@
-"""What one event of Dagster's log says: a version of an asset, and the inputs that were recorded with it. Pure.
+"""Parses one event of Dagster's log: a version of an asset, and the inputs that were recorded with it. Pure.
 
 Dagster makes an object of each part of an event that it reads, which takes six times as long as reading what lineage
 needs. So an event is read as JSON, and handed to Dagster only where it does not have the form that is expected here.
@@ -16,7 +16,7 @@ from pydantic_core import from_json
 
 from ml_assets.dagster_internals import DeserializationError
 from ml_assets.lineage.graph import Node, NodeKind, image_digest
-from ml_assets.lineage.index.dagster_inputs import Pointer
+from ml_assets.lineage.index.dagster_inputs import DagsterInput
 from ml_assets.resources.errors import LineageError, RecordError, RecordTooNew
 from ml_assets.resources.provenance import (
     ENVIRONMENT_METADATA,
@@ -31,7 +31,7 @@ from ml_assets.resources.provenance import (
     record_of,
 )
 
-__all__ = ["RanImage", "Recorded", "read_event", "read_record"]
+__all__ = ["ParsedEvent", "StepImage", "parse_event", "parse_record"]
 
 _Form = TypeVar("_Form")
 
@@ -49,14 +49,14 @@ _JSON_FORM: Final = ("JsonMetadataEntryData", "data")
 _TEXT_FORM: Final = ("TextMetadataEntryData", "text")
 
 
-class _Made(Protocol):
+class _BuiltImage(Protocol):
     @property
     def asset(self) -> str: ...
     @property
     def image(self) -> str | None: ...
 
 
-class RanImage(NamedTuple):
+class StepImage(NamedTuple):
     """The image that a step ran in.
 
     Attributes:
@@ -67,14 +67,14 @@ class RanImage(NamedTuple):
     asset: str
     digests: frozenset[str]
 
-    def is_made_by(self, made: "_Made") -> bool:
-        """Whether this is what a materialization of the image asset made."""
-        return made.asset == self.asset and made.image is not None and image_digest(made.image) in self.digests
+    def is_built_by(self, built: "_BuiltImage") -> bool:
+        """Return whether this is the image that a materialization of the image asset built."""
+        return built.asset == self.asset and built.image is not None and image_digest(built.image) in self.digests
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """A node, and its inputs as they were written down: as versions, or as Dagster's pointers.
+class ParsedEvent:
+    """A node, and its inputs as they were recorded: by us as versions, or by Dagster itself.
 
     Attributes:
         ran_in: the image that it was made in; None where nobody knows, or there was none.
@@ -82,8 +82,8 @@ class Recorded:
 
     node: Node
     inputs: tuple[InputVersion, ...] = ()
-    pointers: tuple[Pointer, ...] = ()
-    ran_in: "RanImage | None" = None
+    dagster_inputs: tuple[DagsterInput, ...] = ()
+    ran_in: "StepImage | None" = None
 
     @property
     def storage_id(self) -> int:
@@ -91,8 +91,8 @@ class Recorded:
         return self.node.storage_id or 0
 
 
-def read_event(storage_id: int, serialized: str) -> Recorded | None:
-    """What an event says of its asset's version; None for an observation that is only a remark about the asset.
+def parse_event(storage_id: int, serialized: str) -> ParsedEvent | None:
+    """Return the version of its asset that an event is; None for an observation that is only a remark about the asset.
 
     An event whose provenance record is malformed, or of a later form than this reads, becomes a node of kind
     `NodeKind.UNREADABLE`.
@@ -101,17 +101,17 @@ def read_event(storage_id: int, serialized: str) -> Recorded | None:
         storage_id: the event's id in Dagster's log.
         serialized: the event as the log holds it.
     """
-    record = _Event.of_json(storage_id, serialized) or _Event.of_dagster(storage_id, serialized)
-    if record is None or not (record.is_materialization or _DATA_VERSION_TAG in record.tags):
+    event = _Event.of_json(storage_id, serialized) or _Event.of_dagster(storage_id, serialized)
+    if event is None or not (event.is_materialization or _DATA_VERSION_TAG in event.tags):
         return None
     try:
-        return _read(record)
+        return _read(event)
     except LineageError as error:
-        return _unreadable(record, error)
+        return _unreadable(event, error)
 
 
-def read_record(storage_id: int, serialized: str) -> ProvenanceRecord | None:
-    """The whole provenance record of an event; None if it carries none.
+def parse_record(storage_id: int, serialized: str) -> ProvenanceRecord | None:
+    """Return the whole provenance record of an event; None if it carries none.
 
     Args:
         storage_id: the event's id in Dagster's log.
@@ -139,7 +139,7 @@ class _Event:
 
     @classmethod
     def of_json(cls, storage_id: int, serialized: str) -> "_Event | None":
-        """Reads the form that Dagster writes today; None if it is another one."""
+        """Return the event from the form that Dagster writes today; None if it is another one."""
         try:
             entry = from_json(serialized)
             data = entry["dagster_event"]["event_specific_data"]
@@ -160,7 +160,7 @@ class _Event:
 
     @classmethod
     def of_dagster(cls, storage_id: int, serialized: str) -> "_Event | None":
-        """Reads any form that Dagster reads; None if it is no event of an asset."""
+        """Return the event from any form that Dagster reads; None if it is no event of an asset."""
         try:
             record = dg.EventLogRecord(storage_id, dg.deserialize_value(serialized, dg.EventLogEntry))
         except (DeserializationError, dg.DagsterError, ValueError):
@@ -202,52 +202,52 @@ def _value(entry: Mapping[str, Any]) -> Any:
     raise ValueError(value["__class__"])
 
 
-def _read(record: _Event) -> Recorded:
-    payload = _metadata(record, RECORD_METADATA)
+def _read(event: _Event) -> ParsedEvent:
+    payload = _metadata(event, RECORD_METADATA)
     if payload is None:
-        return _foreign(record)
-    provenance = _provenance(record, payload)
+        return _foreign(event)
+    provenance = _provenance(event, payload)
     ran = provenance.environment
-    return Recorded(_artifact(record, provenance), _inputs_as_run(provenance.inputs, ran), ran_in=_ran_in(ran))
+    return ParsedEvent(_artifact(event, provenance), _inputs_as_run(provenance.inputs, ran), ran_in=_ran_in(ran))
 
 
-def _ran_in(environment: RunEnvironment) -> RanImage | None:
+def _ran_in(environment: RunEnvironment) -> StepImage | None:
     if environment.image is None or environment.image_asset is None:
         return None
-    return RanImage(
+    return StepImage(
         environment.image_asset, frozenset(filter(None, (image_digest(environment.image), environment.index_digest)))
     )
 
 
-def _provenance(record: _Event, payload: Any) -> ProvenanceRecord:
+def _provenance(event: _Event, payload: Any) -> ProvenanceRecord:
     try:
         provenance = record_of({RECORD_METADATA: payload})
     except RecordTooNew as error:
-        raise LineageError(f"{record.name}: {error.what}", next_step=error.next_step) from error
+        raise LineageError(f"{event.name}: {error.what}", next_step=error.next_step) from error
     except RecordError as error:
-        raise LineageError(f"{record.name}: {error.what}", next_step=_repair(record)) from error
-    if (provenance.asset, provenance.partition) != (record.asset, record.partition):
-        raise _malformed(record, "provenance record", f"it is of {provenance.asset}@{provenance.partition}")
-    _require_references(record, RECORD_METADATA, provenance.made_image, provenance.environment.image)
+        raise LineageError(f"{event.name}: {error.what}", next_step=_repair(event)) from error
+    if (provenance.asset, provenance.partition) != (event.asset, event.partition):
+        raise _malformed(event, "provenance record", f"it is of {provenance.asset}@{provenance.partition}")
+    _require_references(event, RECORD_METADATA, provenance.made_image, provenance.environment.image)
     return provenance
 
 
-def _require_references(record: _Event, name: str, *images: str | None) -> None:
+def _require_references(event: _Event, name: str, *images: str | None) -> None:
     try:
         for image in filter(None, images):
             image_digest(image)
     except ValueError as error:
-        raise _malformed(record, f"metadata {name}", str(error)) from error
+        raise _malformed(event, f"metadata {name}", str(error)) from error
 
 
-def _artifact(record: _Event, provenance: ProvenanceRecord) -> Node:
+def _artifact(event: _Event, provenance: ProvenanceRecord) -> Node:
     content, mlflow, ran = provenance.content, provenance.mlflow, provenance.environment
     return Node(
         asset=provenance.asset,
         kind=provenance.kind,
         partition=provenance.partition,
         data_version=provenance.data_version,
-        storage_id=record.storage_id,
+        storage_id=event.storage_id,
         content_version=content.version if content and content.version != provenance.data_version else None,
         code_version=provenance.code_version,
         image=provenance.made_image or ran.image,
@@ -258,7 +258,7 @@ def _artifact(record: _Event, provenance: ProvenanceRecord) -> Node:
         commit=provenance.source.commit,
         dirty=provenance.source.dirty,
         dagster_run=provenance.dagster_run,
-        timestamp=_timestamp(record),
+        timestamp=_timestamp(event),
     )
 
 
@@ -276,105 +276,105 @@ def _inputs_as_run(inputs: Iterable[InputVersion], ran: RunEnvironment) -> tuple
     )
 
 
-def _foreign(record: _Event) -> Recorded:
+def _foreign(event: _Event) -> ParsedEvent:
     """An event of an asset that no factory made, with what Dagster and our IO manager wrote down of it."""
-    node = _plain(record, NodeKind.ASSET if record.is_materialization else NodeKind.OBSERVATION)
-    inputs = _validated(record, INPUTS_METADATA, _INPUT_VERSIONS) or ()
-    ran = _validated(record, ENVIRONMENT_METADATA, _ENVIRONMENT)
-    source = _validated(record, SOURCE_METADATA, _SOURCE)
+    node = _plain(event, NodeKind.ASSET if event.is_materialization else NodeKind.OBSERVATION)
+    inputs = _validated(event, INPUTS_METADATA, _INPUT_VERSIONS) or ()
+    ran = _validated(event, ENVIRONMENT_METADATA, _ENVIRONMENT)
+    source = _validated(event, SOURCE_METADATA, _SOURCE)
     if ran:
-        _require_references(record, ENVIRONMENT_METADATA, ran.image)
+        _require_references(event, ENVIRONMENT_METADATA, ran.image)
         inputs = _inputs_as_run(inputs, ran)
         node = replace(node, image=ran.image, index_digest=ran.index_digest, environment=ran.environment_digest)
     if source:
         node = replace(node, commit=source.commit, dirty=source.dirty)
-    if tracked := _tracked_commit(record):
+    if tracked := _tracked_commit(event):
         node = replace(node, commit=tracked)
     read = {version.asset for version in inputs}
-    pointers = tuple(each for each in _pointers(record) if each.asset not in read)
-    return Recorded(node, inputs, pointers, _ran_in(ran) if ran else None)
+    dagster_inputs = tuple(each for each in _dagster_inputs(event) if each.asset not in read)
+    return ParsedEvent(node, inputs, dagster_inputs, _ran_in(ran) if ran else None)
 
 
-def _validated(record: _Event, name: str, form: TypeAdapter[_Form]) -> _Form | None:
-    payload = _metadata(record, name)
+def _validated(event: _Event, name: str, form: TypeAdapter[_Form]) -> _Form | None:
+    payload = _metadata(event, name)
     if payload is None:
         return None
     try:
         return form.validate_python(payload)
     except ValidationError as error:
-        raise _malformed(record, f"metadata {name}", _explain(error)) from error
+        raise _malformed(event, f"metadata {name}", _explain(error)) from error
 
 
-def _unreadable(record: _Event, error: LineageError) -> Recorded:
+def _unreadable(event: _Event, error: LineageError) -> ParsedEvent:
     """The event with what Dagster alone wrote down of it."""
     # A new error, for the raised one holds the whole record through its traceback.
     problem = LineageError(error.what, next_step=error.next_step)
     try:
-        pointers = tuple(_pointers(record))
+        dagster_inputs = tuple(_dagster_inputs(event))
     except LineageError:
-        pointers = ()
-    return Recorded(replace(_plain(record, NodeKind.UNREADABLE), problem=problem), pointers=pointers)
+        dagster_inputs = ()
+    return ParsedEvent(replace(_plain(event, NodeKind.UNREADABLE), problem=problem), dagster_inputs=dagster_inputs)
 
 
-def _plain(record: _Event, kind: NodeKind) -> Node:
-    tags = record.tags
+def _plain(event: _Event, kind: NodeKind) -> Node:
+    tags = event.tags
     return Node(
-        asset=record.asset,
+        asset=event.asset,
         kind=kind,
-        partition=record.partition,
+        partition=event.partition,
         data_version=tags.get(_DATA_VERSION_TAG),
-        storage_id=record.storage_id,
+        storage_id=event.storage_id,
         code_version=tags.get(_CODE_VERSION_TAG),
-        dagster_run=record.run_id or None,
-        timestamp=_timestamp(record),
+        dagster_run=event.run_id or None,
+        timestamp=_timestamp(event),
     )
 
 
-def _tracked_commit(record: _Event) -> str | None:
-    tracked = _metadata(record, TRACKED_METADATA)
+def _tracked_commit(event: _Event) -> str | None:
+    tracked = _metadata(event, TRACKED_METADATA)
     commit = tracked.get("commit") if isinstance(tracked, dict) else None
     if commit is None or isinstance(commit, str):
         return commit
-    raise _malformed(record, f"metadata {TRACKED_METADATA}", f"{commit!r} is not a commit")
+    raise _malformed(event, f"metadata {TRACKED_METADATA}", f"{commit!r} is not a commit")
 
 
-def _pointers(record: _Event) -> Iterator[Pointer]:
-    tags = record.tags
+def _dagster_inputs(event: _Event) -> Iterator[DagsterInput]:
+    tags = event.tags
     for tag, value in tags.items():
         asset = tag.removeprefix(_INPUT_POINTER_TAG)
         version = tags.get(_INPUT_VERSION_TAG + asset)
         if asset == tag or value == _NO_EVENT or version is None:
             continue
         if not value.isdecimal() or len(value) > _MOST_DIGITS:
-            raise _malformed(record, f"tag {tag}", f"{value!r} is not the id of an event")
-        yield Pointer(asset, version, int(value))
+            raise _malformed(event, f"tag {tag}", f"{value!r} is not the id of an event")
+        yield DagsterInput(asset, version, int(value))
 
 
-def _metadata(record: _Event, name: str) -> Any:
-    value = record.metadata.get(name)
+def _metadata(event: _Event, name: str) -> Any:
+    value = event.metadata.get(name)
     if not isinstance(value, dg.TextMetadataValue):
         return value
     try:
         return json.loads(value.value or "")
     except json.JSONDecodeError as error:
-        raise _malformed(record, f"metadata {name}", str(error)) from error
+        raise _malformed(event, f"metadata {name}", str(error)) from error
 
 
-def _timestamp(record: _Event) -> datetime:
-    return datetime.fromtimestamp(record.timestamp, UTC)
+def _timestamp(event: _Event) -> datetime:
+    return datetime.fromtimestamp(event.timestamp, UTC)
 
 
-def _malformed(record: _Event, what: str, why: str) -> LineageError:
+def _malformed(event: _Event, what: str, why: str) -> LineageError:
     return LineageError(
-        f"the {what} of {record.name} is malformed: {why}",
-        next_step=_repair(record),
+        f"the {what} of {event.name} is malformed: {why}",
+        next_step=_repair(event),
     )
 
 
-def _repair(record: _Event) -> str:
+def _repair(event: _Event) -> str:
     return (
-        f"materialize {record.asset} again, and then what was made of it; or forget all of its events, for a single one"
-        f" cannot be wiped: dagster asset wipe {record.asset}"
+        f"materialize {event.asset} again, and then what was made of it; or forget all of its events, for a single one"
+        f" cannot be wiped: dagster asset wipe {event.asset}"
     )
 
 

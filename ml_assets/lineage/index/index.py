@@ -1,7 +1,7 @@
-"""The lineage index: a projection of Dagster's event log into SQL tables, which can be thrown away at any time.
+"""The lineage index: a projection of Dagster's event log into SQL tables, which can be deleted at any time.
 
-It is brought up to date whenever something is asked, and made anew by itself where it is missing, broken or of another
-form. It is never the source of truth: what is gone from the log is gone from it.
+It is synced whenever something is asked, and rebuilds itself where it is missing, broken or of another form. It is
+never the source of truth: what is gone from the log is gone from it.
 """
 
 import gc
@@ -17,11 +17,11 @@ from ml_assets.dagster_internals import SqlEventLogStorage
 from ml_assets.lineage.difference import Origin
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
 from ml_assets.lineage.index import schema
-from ml_assets.lineage.index.databases import Database, FileDatabase, MemoryDatabase, SharedDatabase
-from ml_assets.lineage.index.deletions import FindCollected, with_collected
+from ml_assets.lineage.index.databases import Database, MemoryDatabase, PostgresDatabase, SqliteDatabase
+from ml_assets.lineage.index.deletions import FindDeletions, mark_deleted
 from ml_assets.lineage.index.event_log import EventLog
-from ml_assets.lineage.index.sync import FORM, fill, form_of, rebuild
-from ml_assets.lineage.index.traversal import answer, current, part
+from ml_assets.lineage.index.sync import FORM, form_of, rebuild, sync
+from ml_assets.lineage.index.traversal import answer, latest_nodes, subgraph
 from ml_assets.lineage.questions import NODE_LIMIT, Question
 from ml_assets.resources.errors import AmbiguousReference, LineageError
 from ml_assets.resources.provenance import ProvenanceRecord
@@ -36,7 +36,7 @@ _Result = TypeVar("_Result")
 
 @contextmanager
 def open_index(instance: dg.DagsterInstance, say: Callable[[str], None] = lambda _: None) -> Iterator["LineageIndex"]:
-    """The lineage index of an instance.
+    """Open the lineage index of an instance.
 
     Its tables stand beside the instance's own in PostgreSQL; of an instance with an SQLite log it is the file
     ``lineage.db`` in the instance's root directory. Until the block ends, other threads that share the instance wait
@@ -57,9 +57,9 @@ def open_index(instance: dg.DagsterInstance, say: Callable[[str], None] = lambda
         )
     with storage.index_connection() as connection:
         if connection.dialect.name == "postgresql":
-            database: Database = SharedDatabase(connection)
+            database: Database = PostgresDatabase(connection)
         elif storage.is_persistent:
-            database = FileDatabase(Path(instance.root_directory) / _FILE)
+            database = SqliteDatabase(Path(instance.root_directory) / _FILE)
         else:
             database = MemoryDatabase()
         yield LineageIndex(EventLog(connection), database, say)
@@ -78,16 +78,16 @@ class LineageIndex:
         self._log, self._database, self._say = log, database, say
 
     @property
-    def place(self) -> str:
-        """Where it is kept, in words."""
-        return self._database.place
+    def location(self) -> str:
+        """The location in words, for people."""
+        return self._database.location
 
-    def trace(self, question: Question, find_collected: FindCollected = lambda _: {}) -> Trace:
-        """What something came from and what came from it, by the event log as it is now.
+    def trace(self, question: Question, find_deletions: FindDeletions = lambda _: {}) -> Trace:
+        """Return what something came from and what came from it, by the event log as it is now.
 
         Args:
             question: what is asked.
-            find_collected: says which of these versions were collected, and when; none if left out.
+            find_deletions: returns which of these versions were deleted, and when; none if left out.
 
         Raises:
             UnknownReference: nothing recorded has this name.
@@ -95,10 +95,10 @@ class LineageIndex:
             LineageError: the answer is larger than was allowed, lacks something that cannot be read, or cannot be given
                 because the index can be neither read nor made.
         """
-        return self._asked(lambda connection: with_collected(connection, answer(connection, question), find_collected))
+        return self._ask(lambda connection: mark_deleted(connection, answer(connection, question), find_deletions))
 
     def origin(self, reference: str, limit: int = NODE_LIMIT) -> Origin:
-        """Where one artifact came from.
+        """Return where one artifact came from.
 
         Raises:
             AmbiguousReference: the reference names several.
@@ -114,7 +114,7 @@ class LineageIndex:
         return Origin(node, trace.graph, self.records([node]).get(node.id))
 
     def records(self, nodes: Iterable[Node]) -> dict[str, ProvenanceRecord]:
-        """The provenance records of nodes by their ids, of those that a factory of this project made.
+        """Return the provenance records of nodes by their ids, of those that a factory of this project made.
 
         Raises:
             LineageError: a record cannot be read.
@@ -124,7 +124,7 @@ class LineageIndex:
             return {ids[storage_id]: record for storage_id, record in self._log.records(ids).items()}
 
     def affected(self, reference: str, limit: int = NODE_LIMIT) -> tuple[Trace, frozenset[str]]:
-        """What came from something, without edges, and the ids of those that are the latest of their asset's partition.
+        """Return what came from something, without edges, and the ids of the latest nodes of each partition in it.
 
         Raises:
             LineageError: as `trace` does.
@@ -133,24 +133,24 @@ class LineageIndex:
 
         def ask(connection: sql.Connection) -> tuple[Trace, frozenset[str]]:
             trace = answer(connection, question, linked=False)
-            return trace, current(connection, trace.graph)
+            return trace, latest_nodes(connection, trace.graph)
 
-        return self._asked(ask)
+        return self._ask(ask)
 
     def whole(self) -> LineageGraph:
-        """All that is recorded.
+        """Return all that is recorded.
 
         Raises:
             LineageError: an event cannot be read, or as `trace` does.
         """
 
         def ask(connection: sql.Connection) -> LineageGraph:
-            return part(connection, connection.scalars(sql.select(schema.nodes.c.key)).all())[0]
+            return subgraph(connection, connection.scalars(sql.select(schema.nodes.c.key)).all())[0]
 
-        return self._asked(ask)
+        return self._ask(ask)
 
     def rebuild(self) -> int:
-        """Throw the index away and make it anew; gives the number of versions and inputs that it has.
+        """Delete the index and build it anew; return the number of its nodes.
 
         Raises:
             LineageError: it cannot be written.
@@ -160,44 +160,44 @@ class LineageIndex:
             with _garbage_left_alone(), self._database.writing() as connection:
                 rebuild(connection, self._log)
                 made = connection.scalar(sql.select(sql.func.count()).select_from(schema.nodes)) or 0
-            self._database.survey()
+            self._database.analyze()
             return made
         except (sql.exc.SQLAlchemyError, OSError) as error:
             raise self._unusable(error) from error
 
-    def _asked(self, question: Callable[[sql.Connection], _Result]) -> _Result:
+    def _ask(self, question: Callable[[sql.Connection], _Result]) -> _Result:
         try:
-            self._catch_up()
-            return self._answered(question)
+            self._sync()
+            return self._query(question)
         except (sql.exc.DatabaseError, LookupError, TypeError, ValueError) as error:
             # The last ones are of values that nobody wrote; if it was something else, it comes again below.
-            self._say(f"the lineage index ({self.place}) cannot be read and is made anew: {_cause(error)}")
+            self._say(f"the lineage index ({self.location}) cannot be read and is made anew: {_cause(error)}")
         except (sql.exc.SQLAlchemyError, OSError) as error:
             raise self._unusable(error) from error
         self.rebuild()
         try:
-            return self._answered(question)
+            return self._query(question)
         except sql.exc.SQLAlchemyError as error:
             raise self._unusable(error) from error
 
-    def _answered(self, question: Callable[[sql.Connection], _Result]) -> _Result:
+    def _query(self, question: Callable[[sql.Connection], _Result]) -> _Result:
         with _garbage_left_alone(), self._database.reading() as connection:
             return question(connection)
 
-    def _catch_up(self) -> None:
+    def _sync(self) -> None:
         with _garbage_left_alone(), self._database.writing() as connection:
             form = form_of(connection)
             if form == FORM:
-                fill(connection, self._log)
+                sync(connection, self._log)
                 return
             if form is not None:
-                self._say(f"the lineage index ({self.place}) is of form {form}, not {FORM}, and is made anew")
+                self._say(f"the lineage index ({self.location}) is of form {form}, not {FORM}, and is made anew")
             rebuild(connection, self._log)
-        self._database.survey()
+        self._database.analyze()
 
     def _unusable(self, error: Exception) -> LineageError:
         return LineageError(
-            f"the lineage index ({self.place}) cannot be kept: {_cause(error)}",
+            f"the lineage index ({self.location}) cannot be kept: {_cause(error)}",
             next_step="make its place writable, with room for it; it holds nothing that is not in Dagster's event log",
         )
 

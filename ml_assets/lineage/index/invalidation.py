@@ -1,6 +1,6 @@
-"""Which nodes of the index may be linked to something else when events are deleted, or become visible late.
+"""Finds the nodes whose links are invalid once events are deleted, or become visible late.
 
-All that has to be read again is found; more than that does no harm but for its time.
+It finds all that has to be read again. Finding more than that costs only time.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -9,15 +9,15 @@ from typing import Any
 import sqlalchemy as sql
 
 from ml_assets.lineage.index import schema
-from ml_assets.lineage.index.event_log import ReadEvent
+from ml_assets.lineage.index.event_log import LoggedEvent
 from ml_assets.lineage.index.nodes import read_nodes
 from ml_assets.resources.identity import AssetPartition
 
-__all__ = ["Changes", "missing_nodes", "readers_of"]
+__all__ = ["Invalidation", "missing_nodes", "readers_of"]
 
 
-class Changes:
-    """Collects readers while the index is as it was before.
+class Invalidation:
+    """Collects the nodes to link again, while the index is still as it was before the change.
 
     Attributes:
         readers: keys of the nodes that have to be linked again.
@@ -30,42 +30,42 @@ class Changes:
 
     @property
     def artifacts(self) -> set[AssetPartition]:
-        """Whatever is missing of these has to be made anew by all who read it, in their order.
+        """Artifacts whose missing nodes all their readers have to create again, in the order of the log.
 
-        The first of them gives it its name.
+        The first reader gives such a node its id.
         """
         return self._artifacts | self._missing_for(self.readers)
 
-    def went(self, gone: Collection[int]) -> None:
-        """Events are not in the log any more, or do not count any more."""
+    def events_deleted(self, gone: Collection[int]) -> None:
+        """Take notice of events that are not in the log any more, or do not count any more."""
         nodes = read_nodes(self._connection, gone)
         self.readers |= readers_of(self._connection, gone)
-        self._readers_by_pointer({node.asset for node in nodes.values()}, after=min(gone, default=0))
-        self._readers_in_vain(gone)
+        self._readers_by_dagster_input({node.asset for node in nodes.values()}, after=min(gone, default=0))
+        self._readers_of_unresolved(gone)
         self._artifacts |= self._missing_for(gone)
         self._artifacts |= {AssetPartition(node.asset, node.partition) for node in nodes.values()}
 
-    def came(self, late: Sequence[ReadEvent]) -> None:
-        """Events are in the log that were not, although later ones were."""
-        self._readers_in_vain([event.storage_id for event in late])
+    def events_late(self, late: Sequence[LoggedEvent]) -> None:
+        """Take notice of events that became visible after later ones."""
+        self._readers_of_unresolved([event.storage_id for event in late])
         for event in late:
-            if event.recorded is None:
+            if event.parsed is None:
                 continue
-            node = event.recorded.node
+            node = event.parsed.node
             self.readers |= self._later_readers(node.asset, event.storage_id)
-            self._readers_by_pointer({node.asset}, after=event.storage_id)
+            self._readers_by_dagster_input({node.asset}, after=event.storage_id)
             self._artifacts.add(AssetPartition(node.asset, node.partition))
-            self._artifacts |= {AssetPartition(read.asset, read.partition) for read in event.recorded.inputs}
-            self._artifacts |= {AssetPartition(pointer.asset) for pointer in event.recorded.pointers}
+            self._artifacts |= {AssetPartition(read.asset, read.partition) for read in event.parsed.inputs}
+            self._artifacts |= {AssetPartition(dagster_input.asset) for dagster_input in event.parsed.dagster_inputs}
 
-    def were_claimed(self, fresh: Iterable[ReadEvent]) -> None:
-        """Events are in the log as expected, but may have been looked for before."""
-        self._readers_in_vain([event.storage_id for event in fresh])
+    def events_arrived(self, fresh: Iterable[LoggedEvent]) -> None:
+        """Take notice of events that came in order, but that earlier ones may have looked for in vain."""
+        self._readers_of_unresolved([event.storage_id for event in fresh])
 
-    def _readers_in_vain(self, storage_ids: Collection[int]) -> None:
-        columns, readers = schema.claims.c, set[int]()
-        for page in schema.pages(storage_ids):
-            wanted = sql.select(columns.reader).where(columns.storage_id.in_(page))
+    def _readers_of_unresolved(self, storage_ids: Collection[int]) -> None:
+        columns, readers = schema.unresolved_inputs.c, set[int]()
+        for batch in schema.batches(storage_ids):
+            wanted = sql.select(columns.reader).where(columns.storage_id.in_(batch))
             readers |= set(self._connection.scalars(wanted))
         self.readers |= readers
 
@@ -74,11 +74,11 @@ class Changes:
         nodes = read_nodes(self._connection, missing).values()
         return {AssetPartition(node.asset, node.partition) for node in nodes}
 
-    def _readers_by_pointer(self, assets: Collection[str], after: int) -> None:
-        pointers = schema.pointers.c
-        readers = sql.select(pointers.reader).join(schema.assets, schema.assets.c.id == pointers.asset)
-        for page in schema.pages(assets):
-            wanted = readers.where(schema.assets.c.name.in_(page), pointers.reader > after)
+    def _readers_by_dagster_input(self, assets: Collection[str], after: int) -> None:
+        dagster_inputs = schema.dagster_inputs.c
+        readers = sql.select(dagster_inputs.reader).join(schema.assets, schema.assets.c.id == dagster_inputs.asset)
+        for batch in schema.batches(assets):
+            wanted = readers.where(schema.assets.c.name.in_(batch), dagster_inputs.reader > after)
             self.readers |= set(self._connection.scalars(wanted))
 
     def _later_readers(self, asset: str, storage_id: int) -> set[int]:
@@ -92,27 +92,27 @@ class Changes:
 
     def _sources(self, targets: Collection[int]) -> set[int]:
         edges, found = schema.edges.c, set[int]()
-        for page in schema.pages(targets):
-            found |= set(self._connection.scalars(sql.select(edges.source).where(edges.target.in_(page))))
+        for batch in schema.batches(targets):
+            found |= set(self._connection.scalars(sql.select(edges.source).where(edges.target.in_(batch))))
         return found
 
 
 def readers_of(connection: sql.Connection, keys: Collection[int]) -> set[int]:
-    """Keys of what was made of these nodes."""
+    """Return the keys of the nodes that read these."""
     edges, found = schema.edges.c, set[int]()
-    for page in schema.pages(keys):
-        found |= set(connection.scalars(sql.select(edges.target).where(edges.source.in_(page))))
+    for batch in schema.batches(keys):
+        found |= set(connection.scalars(sql.select(edges.target).where(edges.source.in_(batch))))
     return found
 
 
 def missing_nodes(connection: sql.Connection, artifacts: Collection[AssetPartition]) -> set[int]:
-    """Keys of what is missing of these."""
+    """Return the keys of the missing nodes of these artifacts."""
     nodes, wanted = schema.nodes.c, set(artifacts)
     found = set[int]()
-    for page in schema.pages({artifact.asset for artifact in wanted}):
+    for batch in schema.batches({artifact.asset for artifact in wanted}):
         query: sql.Select[Any] = sql.select(nodes.key, schema.assets.c.name, nodes.partition)
         query = query.join(schema.assets, schema.assets.c.id == nodes.asset)
-        for key, asset, partition in connection.execute(query.where(nodes.key < 0, schema.assets.c.name.in_(page))):
+        for key, asset, partition in connection.execute(query.where(nodes.key < 0, schema.assets.c.name.in_(batch))):
             if AssetPartition(asset, partition) in wanted:
                 found.add(key)
     return found

@@ -1,4 +1,4 @@
-"""Which node of the index an input version is.
+"""Links each node of the index to its inputs: finds the node that an input version is.
 
 An input with a storage id is exactly that event, provided that its asset, partition, version and run agree (a log may
 give the id of a deleted event to a new one). A pinned input, which has none, is the last event before its reader with
@@ -18,12 +18,12 @@ import sqlalchemy as sql
 
 from ml_assets.lineage.graph import Node, NodeKind
 from ml_assets.lineage.index import schema
-from ml_assets.lineage.index.dagster_inputs import resolve_pointer
-from ml_assets.lineage.index.event_parser import RanImage, Recorded
+from ml_assets.lineage.index.dagster_inputs import resolve_dagster_input
+from ml_assets.lineage.index.event_parser import ParsedEvent, StepImage
 from ml_assets.lineage.index.nodes import NodeWriter, node_query, read_node
 from ml_assets.resources.provenance import InputVersion
 
-__all__ = ["Links"]
+__all__ = ["Linker"]
 
 
 class _Version(NamedTuple):
@@ -34,8 +34,8 @@ class _Version(NamedTuple):
     image: str | None
 
 
-class Links:
-    """Links events to what they were made of, in the order in which they are given.
+class Linker:
+    """Links events to their inputs, in the order in which they are given.
 
     Args:
         connection: in a transaction that no other writer shares.
@@ -66,41 +66,43 @@ class Links:
         gone = set(missing)
         self._missing = {name: kept for name, kept in self._missing.items() if kept[0] not in gone}
 
-    def link(self, page: Sequence[Recorded]) -> None:
-        """Write down what these events were made of."""
-        self._look_up({read.storage_id for each in page for read in each.inputs if read.storage_id is not None})
+    def link(self, batch: Sequence[ParsedEvent]) -> None:
+        """Write the edges from the inputs of these events."""
+        self._look_up({read.storage_id for each in batch for read in each.inputs if read.storage_id is not None})
         edges: list[tuple[int, int]] = []
-        claims: set[tuple[int, int]] = set()
+        unresolved: set[tuple[int, int]] = set()
         found: dict[int, Node] = {}
-        for recorded in page:
+        for recorded in batch:
             reader, sources = recorded.storage_id, set[int]()
             for read in self._inputs(recorded):
                 source = self._source(read, recorded)
                 if source is None:
                     source = self._missing_node(read, found)
-                    claims |= {(read.storage_id, reader)} if read.storage_id is not None else set()
+                    unresolved |= {(read.storage_id, reader)} if read.storage_id is not None else set()
                 sources.add(source)
             edges += [(reader, source) for source in sorted(sources)]
         self._writer.insert(found)
         schema.insert_rows(self._connection, schema.edges, edges)
-        schema.insert_rows(self._connection, schema.claims, sorted(claims))
-        pointed = {(each.storage_id, self._writer.asset(p.asset)) for each in page for p in each.pointers}
-        schema.insert_rows(self._connection, schema.pointers, sorted(pointed))
+        schema.insert_rows(self._connection, schema.unresolved_inputs, sorted(unresolved))
+        by_dagster = {
+            (each.storage_id, self._writer.asset_id(one.asset)) for each in batch for one in each.dagster_inputs
+        }
+        schema.insert_rows(self._connection, schema.dagster_inputs, sorted(by_dagster))
 
-    def _inputs(self, recorded: Recorded) -> Iterable[InputVersion]:
+    def _inputs(self, recorded: ParsedEvent) -> Iterable[InputVersion]:
         inputs = list(recorded.inputs)
-        for pointer in recorded.pointers:
-            inputs += resolve_pointer(pointer, recorded.node, self._history(pointer.asset).nodes)
-        if recorded.pointers:
+        for dagster_input in recorded.dagster_inputs:
+            inputs += resolve_dagster_input(dagster_input, recorded.node, self._history(dagster_input.asset).nodes)
+        if recorded.dagster_inputs:
             self._look_up({read.storage_id for read in inputs if read.storage_id is not None})
         return inputs
 
-    def _source(self, read: InputVersion, reader: Recorded) -> int | None:
+    def _source(self, read: InputVersion, reader: ParsedEvent) -> int | None:
         image = reader.ran_in if reader.ran_in and reader.ran_in.asset == read.asset else None
         # Nothing is made of what is recorded after it, whatever a record says: the graph has no cycles.
         if read.storage_id is not None and read.storage_id < reader.storage_id:
             version = self._versions.get(read.storage_id)
-            if version and _agrees(version, read) and (image is None or image.is_made_by(version)):
+            if version and _agrees(version, read) and (image is None or image.is_built_by(version)):
                 return read.storage_id
         if image:
             return self._history(read.asset).image_before(reader.storage_id, image)
@@ -134,9 +136,9 @@ class Links:
 
     def _look_up(self, storage_ids: set[int]) -> None:
         unknown = () if self._is_new else storage_ids - self._versions.keys()
-        for page in schema.pages(unknown):
-            self._versions.update(dict.fromkeys(page))
-            for row in self._connection.execute(_versions().where(schema.nodes.c.key.in_(page))):
+        for batch in schema.batches(unknown):
+            self._versions.update(dict.fromkeys(batch))
+            for row in self._connection.execute(_versions().where(schema.nodes.c.key.in_(batch))):
                 self._versions[row.key] = _Version(*row[1:])
 
     def _history(self, asset: str) -> "_History":
@@ -165,9 +167,9 @@ class _History:
         earlier = bisect_left(same, reader)
         return same[earlier - 1] if earlier else None
 
-    def image_before(self, reader: int, image: RanImage) -> int | None:
-        places = range(bisect_left(self.nodes, reader, key=_storage_id) - 1, -1, -1)
-        return next((_storage_id(self.nodes[at]) for at in places if image.is_made_by(self.nodes[at])), None)
+    def image_before(self, reader: int, image: StepImage) -> int | None:
+        positions = range(bisect_left(self.nodes, reader, key=_storage_id) - 1, -1, -1)
+        return next((_storage_id(self.nodes[at]) for at in positions if image.is_built_by(self.nodes[at])), None)
 
 
 def _storage_id(node: Node) -> int:

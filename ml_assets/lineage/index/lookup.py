@@ -1,4 +1,4 @@
-"""What a reference names in the lineage index."""
+"""Looks up in the index what a reference names."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
@@ -8,11 +8,11 @@ import sqlalchemy as sql
 from ml_assets.lineage.graph import Node, NodeKind, image_digest
 from ml_assets.lineage.index import schema
 from ml_assets.lineage.index.nodes import node_query, read_node, read_nodes
-from ml_assets.lineage.references import Form, Reading, Reference
+from ml_assets.lineage.references import Interpretation, ParsedReference, ReferenceKind
 from ml_assets.resources.errors import AmbiguousReference, UnknownReference
 from ml_assets.resources.provenance import ArtifactKind
 
-__all__ = ["Named", "find", "with_equals"]
+__all__ = ["Match", "find_nodes", "with_same_version"]
 
 _SHOWN: Final = 6
 _LAST: Final = "\U0010ffff"
@@ -20,18 +20,18 @@ _LAST: Final = "\U0010ffff"
 _MOST_DIGITS: Final = 18
 """So many digits does an id have at most that a database can hold."""
 
-_Name = tuple[Form, str]
+_Identifier = tuple[ReferenceKind, str]
 
 
-class Named(NamedTuple):
-    """Keys of the nodes that a reference names, and how it was taken."""
+class Match(NamedTuple):
+    """Keys of the nodes that a reference names, and what it was taken for."""
 
-    form: Form
+    kind: ReferenceKind
     keys: set[int]
 
 
-def find(connection: sql.Connection, reference: Reference) -> Named:
-    """The nodes that a reference names.
+def find_nodes(connection: sql.Connection, reference: ParsedReference) -> Match:
+    """Return the nodes that a reference names.
 
     An asset, or one partition of it, stands for the latest materialization of each of its partitions, which is what one
     sees of it today; everything else for all nodes that carry it, such as each of the materializations that gave the
@@ -41,29 +41,29 @@ def find(connection: sql.Connection, reference: Reference) -> Named:
         UnknownReference: nothing recorded has this name.
         AmbiguousReference: different things have it, or begin with it.
     """
-    exact = dict.fromkeys((reading.form, reading.value) for reading in reference.readings)
-    named = {name: keys for name in exact if (keys := _carriers(connection, name))}
-    if not named:
-        named = {name: _carriers(connection, name) for name in _beginning(connection, reference.readings)}
-    if not named:
+    exact = dict.fromkeys((interpretation.kind, interpretation.value) for interpretation in reference.interpretations)
+    matches = {name: keys for name in exact if (keys := _nodes_with(connection, name))}
+    if not matches:
+        matches = {name: _nodes_with(connection, name) for name in _with_prefix(connection, reference.interpretations)}
+    if not matches:
         raise _unknown(connection, reference)
-    if len(named) > 1:
-        raise _ambiguous(connection, reference, named)
-    (((form, _), keys),) = named.items()
-    return Named(form, keys)
+    if len(matches) > 1:
+        raise _ambiguous(connection, reference, matches)
+    (((kind, _), keys),) = matches.items()
+    return Match(kind, keys)
 
 
-def with_equals(connection: sql.Connection, keys: Collection[int]) -> set[int]:
-    """These nodes, and all of the same partition that have the same data version, and of images the same digest.
+def with_same_version(connection: sql.Connection, keys: Collection[int]) -> set[int]:
+    """Return these nodes with all of their partitions that have the same data version, and of images the same digest.
 
     What was made of one of them was made of what the others are, too.
     """
     nodes, given = schema.nodes.c, schema.nodes.alias("given")
     is_equal = (nodes.asset == given.c.asset) & (nodes.data_version == given.c.data_version)
     found = set(keys)
-    for is_same in schema.of_one_partition(nodes, given.c):
+    for is_same in schema.same_partition(nodes, given.c):
         pairs = sql.select(nodes.key, nodes.kind, nodes.image, given.c.kind, given.c.image).select_from(given)
-        pairs = pairs.join(schema.nodes, is_equal & is_same).where(schema.among(connection, given.c.key, keys))
+        pairs = pairs.join(schema.nodes, is_equal & is_same).where(schema.one_of(connection, given.c.key, keys))
         found |= {key for key, *pair in connection.execute(pairs) if not _are_other_images(*pair)}
     return found
 
@@ -75,32 +75,34 @@ def _are_other_images(kind: str, image: str | None, other_kind: str, other: str 
     return image_digest(image) != image_digest(other)
 
 
-def _beginning(connection: sql.Connection, readings: Iterable[Reading]) -> list[_Name]:
-    columns, found = schema.names.c, set[_Name]()
+def _with_prefix(connection: sql.Connection, interpretations: Iterable[Interpretation]) -> list[_Identifier]:
+    columns, found = schema.identifiers.c, set[_Identifier]()
     # A name stays when its nodes are gone.
-    is_carried = sql.select(schema.carriers.c.node).where(schema.carriers.c.name == columns.id).exists()
-    for reading in readings:
-        if not reading.shortened:
+    is_carried = (
+        sql.select(schema.node_identifiers.c.node).where(schema.node_identifiers.c.identifier == columns.id).exists()
+    )
+    for interpretation in interpretations:
+        if not interpretation.is_prefix:
             continue
-        begun = [columns.value, columns.digits] if reading.form is Form.VERSION else [columns.value]
+        begun = [columns.value, columns.digits] if interpretation.kind is ReferenceKind.VERSION else [columns.value]
         for column in begun:
-            begins = column.between(reading.value, reading.value + _LAST)
-            wanted = sql.select(columns.value).where(begins, columns.form == reading.form.value, is_carried)
-            found |= {(reading.form, value) for value in connection.scalars(wanted)}
+            begins = column.between(interpretation.value, interpretation.value + _LAST)
+            wanted = sql.select(columns.value).where(begins, columns.kind == interpretation.kind.value, is_carried)
+            found |= {(interpretation.kind, value) for value in connection.scalars(wanted)}
     return sorted(found)
 
 
-def _carriers(connection: sql.Connection, name: _Name) -> set[int]:
-    form, value = name
-    if form is Form.EVENT:
+def _nodes_with(connection: sql.Connection, name: _Identifier) -> set[int]:
+    kind, value = name
+    if kind is ReferenceKind.EVENT:
         return _event(connection, value)
-    if form is Form.ASSET:
+    if kind is ReferenceKind.ASSET:
         return _asset(connection, value)
-    columns = schema.names.c
+    columns = schema.identifiers.c
     keys = (
-        sql.select(schema.carriers.c.node)
-        .join(schema.names, columns.id == schema.carriers.c.name)
-        .where(columns.form == form.value, columns.value == value)
+        sql.select(schema.node_identifiers.c.node)
+        .join(schema.identifiers, columns.id == schema.node_identifiers.c.identifier)
+        .where(columns.kind == kind.value, columns.value == value)
     )
     return set(connection.scalars(keys))
 
@@ -145,7 +147,7 @@ def _artifacts(connection: sql.Connection, text: str) -> Iterable[sql.ColumnElem
             yield is_of_asset if partition is None else is_of_asset & (schema.nodes.c.partition == partition)
 
 
-def _unknown(connection: sql.Connection, reference: Reference) -> UnknownReference:
+def _unknown(connection: sql.Connection, reference: ParsedReference) -> UnknownReference:
     is_unreadable = schema.nodes.c.kind == NodeKind.UNREADABLE.value
     count, key = connection.execute(
         sql.select(sql.func.count(), sql.func.max(schema.nodes.c.key)).where(is_unreadable)
@@ -159,12 +161,14 @@ def _unknown(connection: sql.Connection, reference: Reference) -> UnknownReferen
     )
 
 
-def _ambiguous(connection: sql.Connection, reference: Reference, named: Mapping[_Name, set[int]]) -> AmbiguousReference:
+def _ambiguous(
+    connection: sql.Connection, reference: ParsedReference, matches: Mapping[_Identifier, set[int]]
+) -> AmbiguousReference:
     shown = []
-    for (form, value), keys in list(named.items())[:_SHOWN]:
+    for (kind, value), keys in list(matches.items())[:_SHOWN]:
         (last,) = read_nodes(connection, [max(keys)]).values()
-        shown.append(f"{form} {value} ({last.id})")
-    more = f", and {len(named) - len(shown)} more" if len(named) > len(shown) else ""
+        shown.append(f"{kind} {value} ({last.id})")
+    more = f", and {len(matches) - len(shown)} more" if len(matches) > len(shown) else ""
     return AmbiguousReference(
         f"{reference.text!r} may be {' or '.join(shown)}{more}",
         next_step="write one of them in full, or the id of a materialization, which stands in parentheses",

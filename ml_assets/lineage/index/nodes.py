@@ -1,4 +1,4 @@
-"""Nodes as rows of the index, with the names by which they are found."""
+"""Nodes in the tables of the index: read, written with their identifiers, and deleted."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ import sqlalchemy as sql
 
 from ml_assets.lineage.graph import Node, NodeKind
 from ml_assets.lineage.index import schema
-from ml_assets.lineage.references import Form
+from ml_assets.lineage.references import ReferenceKind
 from ml_assets.resources.errors import LineageError
 from ml_assets.resources.provenance import ArtifactKind
 
@@ -18,14 +18,14 @@ _KINDS: Final[Mapping[str, ArtifactKind | NodeKind]] = {kind.value: kind for kin
 
 
 def node_query() -> sql.Select[Any]:
-    """Selects what `read_node` reads."""
+    """Return the query whose rows `read_node` reads."""
     return sql.select(schema.nodes, schema.assets.c.name).join(
         schema.assets, schema.assets.c.id == schema.nodes.c.asset
     )
 
 
 def read_node(row: Sequence[Any]) -> Node:
-    """The node of a row of `node_query`."""
+    """Return the node of a row of `node_query`."""
     *_, timestamp, problem, next_step, asset = row
     moment = None if timestamp is None else datetime.fromtimestamp(timestamp, UTC)
     trouble = LineageError(problem, next_step=next_step) if problem else None
@@ -34,16 +34,16 @@ def read_node(row: Sequence[Any]) -> Node:
 
 
 def read_nodes(connection: sql.Connection, keys: Collection[int]) -> dict[int, Node]:
-    """Nodes by their keys."""
+    """Return nodes by their keys."""
     found = {}
-    for page in schema.pages(keys):
-        for row in connection.execute(node_query().where(schema.nodes.c.key.in_(page))):
+    for batch in schema.batches(keys):
+        for row in connection.execute(node_query().where(schema.nodes.c.key.in_(batch))):
             found[row[0]] = read_node(row)
     return found
 
 
 class NodeWriter:
-    """Writes nodes, and gives names and assets their numbers.
+    """Writes nodes, and gives identifiers and assets their ids.
 
     Args:
         connection: in a transaction that no other writer shares.
@@ -52,12 +52,12 @@ class NodeWriter:
 
     def __init__(self, connection: sql.Connection, is_new: bool) -> None:
         self._connection, self._is_new = connection, is_new
-        self._assets = {name: number for number, name in connection.execute(sql.select(schema.assets))}
-        self._names: dict[tuple[str, str], int] = {}
-        self._last_name: int = connection.scalar(sql.select(sql.func.max(schema.names.c.id))) or 0
+        self._assets = {name: asset_id for asset_id, name in connection.execute(sql.select(schema.assets))}
+        self._identifiers: dict[tuple[str, str], int] = {}
+        self._last_identifier: int = connection.scalar(sql.select(sql.func.max(schema.identifiers.c.id))) or 0
 
-    def asset(self, name: str) -> int:
-        """The number of an asset."""
+    def asset_id(self, name: str) -> int:
+        """Return the id of an asset."""
         number = self._assets.get(name)
         if number is None:
             number = self._assets[name] = len(self._assets) + 1
@@ -67,26 +67,28 @@ class NodeWriter:
     def insert(self, nodes: Mapping[int, Node]) -> None:
         """Add nodes by their keys."""
         carried = {key: node.identifiers for key, node in nodes.items()}
-        self._number(set().union(*carried.values()))
+        self._assign_ids(set().union(*carried.values()))
         schema.insert_rows(self._connection, schema.nodes, [self._row(key, node) for key, node in nodes.items()])
-        rows = [(self._names[name], key) for key, identifiers in carried.items() for name in identifiers]
-        schema.insert_rows(self._connection, schema.carriers, rows)
+        rows = [(self._identifiers[name], key) for key, identifiers in carried.items() for name in identifiers]
+        schema.insert_rows(self._connection, schema.node_identifiers, rows)
 
     def delete(self, keys: Collection[int]) -> None:
-        """Remove nodes, and the names that they carry."""
+        """Delete nodes, and their links to identifiers."""
         carried = {key: node.identifiers for key, node in read_nodes(self._connection, keys).items()}
-        self._number(set().union(*carried.values()))
-        columns = schema.carriers.c
+        self._assign_ids(set().union(*carried.values()))
+        columns = schema.node_identifiers.c
         for key, identifiers in carried.items():
-            numbers = [self._names[name] for name in identifiers]
-            self._connection.execute(schema.carriers.delete().where(columns.node == key, columns.name.in_(numbers)))
-        for page in schema.pages(keys):
-            self._connection.execute(schema.nodes.delete().where(schema.nodes.c.key.in_(page)))
+            numbers = [self._identifiers[name] for name in identifiers]
+            self._connection.execute(
+                schema.node_identifiers.delete().where(columns.node == key, columns.identifier.in_(numbers))
+            )
+        for batch in schema.batches(keys):
+            self._connection.execute(schema.nodes.delete().where(schema.nodes.c.key.in_(batch)))
 
     def _row(self, key: int, node: Node) -> tuple[Any, ...]:
         return (
             key,
-            self.asset(node.asset),
+            self.asset_id(node.asset),
             node.kind.value,
             node.partition,
             node.data_version,
@@ -106,19 +108,21 @@ class NodeWriter:
             node.problem and node.problem.next_step,
         )
 
-    def _number(self, wanted: Iterable[tuple[Form, str]]) -> None:
-        """Give each of these names a number, the one that it has, if it has any."""
-        unknown = [name for name in wanted if name not in self._names]
+    def _assign_ids(self, wanted: Iterable[tuple[ReferenceKind, str]]) -> None:
+        """Give each of these identifiers an id, the one that it has, if it has any."""
+        unknown = [name for name in wanted if name not in self._identifiers]
         if not self._is_new:
-            columns = schema.names.c
-            for page in schema.pages({value for _, value in unknown}):
-                found = sql.select(columns.id, columns.form, columns.value).where(columns.value.in_(page))
-                self._names.update({(form, value): number for number, form, value in self._connection.execute(found)})
+            columns = schema.identifiers.c
+            for batch in schema.batches({value for _, value in unknown}):
+                found = sql.select(columns.id, columns.kind, columns.value).where(columns.value.in_(batch))
+                self._identifiers.update(
+                    {(kind, value): number for number, kind, value in self._connection.execute(found)}
+                )
         rows = []
-        for form, value in unknown:
-            if (form, value) not in self._names:
-                self._last_name += 1
-                self._names[form, value] = self._last_name
-                digits = value.partition(":")[2] or None if form is Form.VERSION else None
-                rows.append((self._last_name, form.value, value, digits))
-        schema.insert_rows(self._connection, schema.names, rows)
+        for kind, value in unknown:
+            if (kind, value) not in self._identifiers:
+                self._last_identifier += 1
+                self._identifiers[kind, value] = self._last_identifier
+                digits = value.partition(":")[2] or None if kind is ReferenceKind.VERSION else None
+                rows.append((self._last_identifier, kind.value, value, digits))
+        schema.insert_rows(self._connection, schema.identifiers, rows)

@@ -1,4 +1,4 @@
-"""The tables of the lineage index, and how many rows are written at once.
+"""The tables of the lineage index, and statements that all modules build on them.
 
 They hold nothing that is not in Dagster's event log. A node's key is the id of its event; that of an input that is
 missing from the log is negative.
@@ -14,29 +14,29 @@ from sqlalchemy.dialects import postgresql
 
 __all__ = [
     "PREFIX",
-    "among",
     "assets",
-    "carriers",
-    "claims",
+    "batches",
     "create_indexes",
     "create_tables",
+    "dagster_inputs",
     "drop_tables",
     "edges",
     "events",
+    "identifiers",
     "insert_rows",
-    "listed",
-    "names",
-    "names_of_tables",
+    "key_table",
+    "node_identifiers",
     "nodes",
-    "of_one_partition",
-    "pages",
-    "pointers",
+    "one_of",
+    "same_partition",
     "state",
+    "table_names",
+    "unresolved_inputs",
 ]
 
 _Item = TypeVar("_Item")
 
-_PAGE: Final = 500
+_BATCH_SIZE: Final = 500
 PREFIX: Final = "ml_assets_lineage_"
 """All names begin with it, for the tables may stand beside those of others."""
 _METADATA: Final = sql.MetaData()
@@ -55,7 +55,7 @@ def _key(name: str) -> sql.Column[int]:
 state = _table("state", sql.Column("name", sql.Text, primary_key=True), sql.Column("value", sql.Text, nullable=False))
 """The form of the tables, and how far the log was read."""
 
-events = _table("events", _key("id"), sql.Column("origin", sql.Text, nullable=False))
+events = _table("events", _key("id"), sql.Column("fingerprint", sql.Text, nullable=False))
 """Each event of the log that was read, whether or not it is a version of its asset."""
 
 assets = _table("assets", _key("id"), sql.Column("name", sql.Text, nullable=False))
@@ -85,49 +85,49 @@ nodes = _table(
 
 edges = _table("edges", _key("target"), _key("source"), sqlite_with_rowid=False)
 
-pointers = _table("pointers", _key("reader"), _key("asset"), sqlite_with_rowid=False)
-"""Which nodes have inputs that Dagster recorded as pointers, whose meaning hangs on the asset's other events."""
+dagster_inputs = _table("dagster_inputs", _key("reader"), _key("asset"), sqlite_with_rowid=False)
+"""Nodes with inputs that Dagster itself recorded, whose meaning depends on the other events of the asset."""
 
-claims = _table("claims", _key("storage_id"), _key("reader"), sqlite_with_rowid=False)
-"""Which events a node read that are not in the log."""
+unresolved_inputs = _table("unresolved_inputs", _key("storage_id"), _key("reader"), sqlite_with_rowid=False)
+"""Events that a node read and that are not in the log."""
 
-names = _table(
-    "names",
+identifiers = _table(
+    "identifiers",
     _key("id"),
-    sql.Column("form", sql.Text, nullable=False),
+    sql.Column("kind", sql.Text, nullable=False),
     sql.Column("value", _BYTES, nullable=False),
     sql.Column("digits", _BYTES),
 )
-"""What identifies nodes; the digits are a version without its algorithm."""
+"""Identifiers of nodes; the digits are a version without its algorithm."""
 
-carriers = _table("carriers", _key("name"), _key("node"), sqlite_with_rowid=False)
-"""Which nodes carry a name."""
+node_identifiers = _table("node_identifiers", _key("identifier"), _key("node"), sqlite_with_rowid=False)
+"""The identifiers of each node."""
 
 _INDEXES: Final = (
     sql.Index(PREFIX + "assets_by_name", assets.c.name),
     sql.Index(PREFIX + "nodes_by_asset", nodes.c.asset, nodes.c.partition, nodes.c.key),
     sql.Index(PREFIX + "edges_by_source", edges.c.source, edges.c.target),
-    sql.Index(PREFIX + "pointers_by_asset", pointers.c.asset, pointers.c.reader),
-    sql.Index(PREFIX + "claims_by_reader", claims.c.reader),
-    sql.Index(PREFIX + "names_by_value", names.c.value),
-    sql.Index(PREFIX + "names_by_digits", names.c.digits),
+    sql.Index(PREFIX + "dagster_inputs_by_asset", dagster_inputs.c.asset, dagster_inputs.c.reader),
+    sql.Index(PREFIX + "unresolved_inputs_by_reader", unresolved_inputs.c.reader),
+    sql.Index(PREFIX + "identifiers_by_value", identifiers.c.value),
+    sql.Index(PREFIX + "identifiers_by_digits", identifiers.c.digits),
 )
 
 
 def create_tables(connection: sql.Connection) -> None:
-    """Make the tables, without indexes, which are made faster once there are rows."""
+    """Create the tables, without indexes, which are created faster once there are rows."""
     for table in _METADATA.sorted_tables:
         connection.execute(sql.schema.CreateTable(table))
 
 
 def create_indexes(connection: sql.Connection) -> None:
-    """Make the indexes."""
+    """Create the indexes."""
     for index in _INDEXES:
         connection.execute(sql.schema.CreateIndex(index))
 
 
-def names_of_tables() -> list[str]:
-    """What the tables are called in the database."""
+def table_names() -> list[str]:
+    """Return the names of the tables in the database."""
     return [table.name for table in _METADATA.sorted_tables]
 
 
@@ -138,30 +138,33 @@ def drop_tables(connection: sql.Connection) -> None:
             connection.exec_driver_sql(f'DROP TABLE "{name}"')
 
 
-def pages(items: Collection[_Item]) -> Iterator[list[_Item]]:
-    """Items in portions that one statement can name one by one."""
-    listed = list(items)
-    return (listed[start : start + _PAGE] for start in range(0, len(listed), _PAGE))
+def batches(items: Collection[_Item]) -> Iterator[list[_Item]]:
+    """Return items in batches, each small enough for the parameters of one statement."""
+    whole = list(items)
+    return (whole[start : start + _BATCH_SIZE] for start in range(0, len(whole), _BATCH_SIZE))
 
 
-def listed(connection: sql.Connection, keys: Iterable[int]) -> sql.Subquery:
-    """Any number of keys as a table, whose column is ``key``."""
+def key_table(connection: sql.Connection, keys: Iterable[int]) -> sql.Subquery:
+    """Return any number of keys as a table with one column, ``key``."""
     if connection.dialect.name == "postgresql":
         array = sql.cast(list(keys), postgresql.ARRAY(sql.BigInteger))
-        return sql.select(sql.func.unnest(array).column_valued("listed").label("key")).subquery()
+        return sql.select(sql.func.unnest(array).column_valued("key_table").label("key")).subquery()
     each = sql.func.json_each(json.dumps(list(keys))).table_valued("value")
     return sql.select(sql.cast(each.c.value, sql.BigInteger).label("key")).subquery()
 
 
-def among(connection: sql.Connection, column: sql.ColumnElement[int], keys: Iterable[int]) -> sql.ColumnElement[bool]:
-    """Whether a column holds one of any number of keys; rows come in the order of an index on the column, if any."""
+def one_of(connection: sql.Connection, column: sql.ColumnElement[int], keys: Iterable[int]) -> sql.ColumnElement[bool]:
+    """Return the condition that a column holds one of any number of keys.
+
+    Rows come in the order of an index on the column, if there is one.
+    """
     if connection.dialect.name == "postgresql":
         return column == sql.func.any(sql.cast(list(keys), postgresql.ARRAY(sql.BigInteger)))
-    return column.in_(sql.select(listed(connection, keys).c.key))
+    return column.in_(sql.select(key_table(connection, keys).c.key))
 
 
-def of_one_partition(one: Any, other: Any) -> tuple[sql.ColumnElement[bool], sql.ColumnElement[bool]]:
-    """The two ways in which nodes are of the same partition of their asset: a look-up in an index each.
+def same_partition(one: Any, other: Any) -> tuple[sql.ColumnElement[bool], sql.ColumnElement[bool]]:
+    """Return the two conditions under which nodes are of the same partition of their asset: a look-up in an index each.
 
     An index serves no comparison that takes NULLs for equal.
 
@@ -179,8 +182,8 @@ def insert_rows(connection: sql.Connection, table: sql.Table, rows: Sequence[Seq
     if connection.dialect.name == "postgresql":
         _copy(connection, table, rows)
         return
-    places = ", ".join("?" * len(table.columns))
-    connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({places})", [tuple(row) for row in rows])  # noqa: S608 (our own name)
+    placeholders = ", ".join("?" * len(table.columns))
+    connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({placeholders})", [tuple(row) for row in rows])  # noqa: S608 (our own name)
 
 
 def _copy(connection: sql.Connection, table: sql.Table, rows: Iterable[Sequence[Any]]) -> None:

@@ -1,8 +1,7 @@
-"""Brings the lineage index up to what Dagster's event log says now.
+"""Syncs the lineage index with Dagster's event log.
 
-What is new is read, and linked to what it was made of. What is gone is forgotten; whatever had been linked to it, or
-had looked in vain for something that turned up late, is read from the log again. So the index is at any time what it
-would be if it were made anew.
+New events are read and linked to their inputs. Deleted ones are removed; whatever had been linked to them, or lacked an
+input that became visible late, is read from the log again. So the index is always equal to one that is built anew.
 """
 
 import json
@@ -13,16 +12,16 @@ from typing import Final
 import sqlalchemy as sql
 
 from ml_assets.lineage.index import schema
-from ml_assets.lineage.index.event_log import EventLog, ReadEvent
-from ml_assets.lineage.index.invalidation import Changes, missing_nodes, readers_of
-from ml_assets.lineage.index.linking import Links
+from ml_assets.lineage.index.event_log import EventLog, LoggedEvent
+from ml_assets.lineage.index.invalidation import Invalidation, missing_nodes, readers_of
+from ml_assets.lineage.index.linking import Linker
 from ml_assets.lineage.index.nodes import NodeWriter
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import SCHEMA_VERSION
 
-__all__ = ["FORM", "fill", "form_of", "rebuild"]
+__all__ = ["FORM", "form_of", "rebuild", "sync"]
 
-FORM: Final = f"2.{SCHEMA_VERSION}"
+FORM: Final = f"3.{SCHEMA_VERSION}"
 """Form of the tables, and of the records that they are made from. Its first number is raised with any change of what is
 written."""
 
@@ -47,22 +46,22 @@ def rebuild(connection: sql.Connection, log: EventLog) -> None:
     """
     schema.drop_tables(connection)
     schema.create_tables(connection)
-    _Filling(connection, log, is_new=True).run()
+    _Sync(connection, log, is_new=True).run()
     schema.create_indexes(connection)
     _write_state(connection, form=FORM)
 
 
-def fill(connection: sql.Connection, log: EventLog) -> None:
-    """Bring an index of the form `FORM` up to what the log says now.
+def sync(connection: sql.Connection, log: EventLog) -> None:
+    """Bring an index of the form `FORM` up to date with the log.
 
     Args:
         connection: to the index, in a transaction that no other writer shares.
         log: what it was made from.
     """
-    _Filling(connection, log, is_new=False).run()
+    _Sync(connection, log, is_new=False).run()
 
 
-class _Filling:
+class _Sync:
     def __init__(self, connection: sql.Connection, log: EventLog, is_new: bool) -> None:
         self._connection, self._log, self._is_new = connection, log, is_new
         self._wipes: Mapping[str, datetime] = {}
@@ -76,11 +75,11 @@ class _Filling:
         wiped = [asset for asset, moment in wipes.items() if known.get(asset) != moment]
         highest = self._connection.scalar(sql.select(sql.func.max(schema.events.c.id))) or 0
         settled = max(highest - _LOOKBACK, 0)
-        here = self._origins(settled)
+        here = self._fingerprints(settled)
         if wiped or not self._is_settled(state, settled, here):
-            settled, here = 0, self._origins(0)
-        there = self._log.origins(settled)
-        gone = {storage_id for storage_id, origin in here.items() if there.get(storage_id) != origin}
+            settled, here = 0, self._fingerprints(0)
+        there = self._log.fingerprints(settled)
+        gone = {storage_id for storage_id, fingerprint in here.items() if there.get(storage_id) != fingerprint}
         gone |= self._recorded_before_wipe(wiped)
         new = sorted(there.keys() - (here.keys() - gone))
         if gone or new:
@@ -102,9 +101,9 @@ class _Filling:
         count, total = self._connection.execute(sql.select(sql.func.count(), sql.func.sum(ids))).one()
         return count, int(total or 0)
 
-    def _origins(self, after: int) -> dict[int, str]:
+    def _fingerprints(self, after: int) -> dict[int, str]:
         columns = schema.events.c
-        rows = self._connection.execute(sql.select(columns.id, columns.origin).where(columns.id > after))
+        rows = self._connection.execute(sql.select(columns.id, columns.fingerprint).where(columns.id > after))
         return dict(rows.tuples().all())
 
     def _recorded_before_wipe(self, assets: Iterable[str]) -> set[int]:
@@ -120,35 +119,35 @@ class _Filling:
         """Forget events, and read others, of which those up to the highest that was known came late."""
         late = [storage_id for storage_id in new if storage_id <= highest]
         arrived = [self._unless_wiped(event) for event in self._log.read(late)]
-        changes = Changes(self._connection)
-        changes.went(gone)
-        changes.came(arrived)
-        readers, artifacts = changes.readers - set(gone), changes.artifacts
+        invalidation = Invalidation(self._connection)
+        invalidation.events_deleted(gone)
+        invalidation.events_late(arrived)
+        readers, artifacts = invalidation.readers - set(gone), invalidation.artifacts
         self._unlink(readers | set(gone))
         self._forget(gone)
         self._writer = NodeWriter(self._connection, self._is_new)
-        self._links = Links(self._connection, self._writer, self._is_new)
+        self._linker = Linker(self._connection, self._writer, self._is_new)
         self._add(arrived)
-        lost = self._relink(readers | {event.storage_id for event in arrived if event.recorded}, artifacts)
-        for page in schema.pages(new[len(late) :]):
-            lost |= self._append([self._unless_wiped(event) for event in self._log.read(page)])
+        lost = self._relink(readers | {event.storage_id for event in arrived if event.parsed}, artifacts)
+        for batch in schema.batches(new[len(late) :]):
+            lost |= self._append([self._unless_wiped(event) for event in self._log.read(batch)])
         self._sweep()
         if lost:
             # Deleted while this was at work.
             self._apply(lost, [], highest)
 
-    def _append(self, page: list[ReadEvent]) -> set[int]:
-        self._add(page)
-        self._links.link([event.recorded for event in page if event.recorded])
-        expected = Changes(self._connection)
-        expected.were_claimed(page)
+    def _append(self, batch: list[LoggedEvent]) -> set[int]:
+        self._add(batch)
+        self._linker.link([event.parsed for event in batch if event.parsed])
+        expected = Invalidation(self._connection)
+        expected.events_arrived(batch)
         return self._relink(expected.readers, expected.artifacts) if expected.readers else set()
 
-    def _add(self, page: list[ReadEvent]) -> None:
-        schema.insert_rows(self._connection, schema.events, [(event.storage_id, event.origin) for event in page])
-        nodes = {event.storage_id: event.recorded.node for event in page if event.recorded}
+    def _add(self, batch: list[LoggedEvent]) -> None:
+        schema.insert_rows(self._connection, schema.events, [(event.storage_id, event.fingerprint) for event in batch])
+        nodes = {event.storage_id: event.parsed.node for event in batch if event.parsed}
         self._writer.insert(nodes)
-        self._links.add(nodes.values())
+        self._linker.add(nodes.values())
 
     def _relink(self, readers: set[int], artifacts: Collection[AssetPartition]) -> set[int]:
         """Link again, in order, what may be linked otherwise now; gives those that are not in the log any more."""
@@ -156,24 +155,26 @@ class _Filling:
         readers = readers | readers_of(self._connection, missing)
         self._unlink(readers)
         self._writer.delete(missing)
-        self._links.forget(missing)
+        self._linker.forget(missing)
         found = set[int]()
-        for page in schema.pages(sorted(readers)):
-            events = [event for event in self._log.read(page) if event.recorded]
-            self._links.link([event.recorded for event in events if event.recorded])
+        for batch in schema.batches(sorted(readers)):
+            events = [event for event in self._log.read(batch) if event.parsed]
+            self._linker.link([event.parsed for event in events if event.parsed])
             found |= {event.storage_id for event in events}
         return readers - found
 
     def _unlink(self, readers: Collection[int]) -> None:
-        for page in schema.pages(readers):
-            self._connection.execute(schema.edges.delete().where(schema.edges.c.target.in_(page)))
-            self._connection.execute(schema.pointers.delete().where(schema.pointers.c.reader.in_(page)))
-            self._connection.execute(schema.claims.delete().where(schema.claims.c.reader.in_(page)))
+        for batch in schema.batches(readers):
+            self._connection.execute(schema.edges.delete().where(schema.edges.c.target.in_(batch)))
+            self._connection.execute(schema.dagster_inputs.delete().where(schema.dagster_inputs.c.reader.in_(batch)))
+            self._connection.execute(
+                schema.unresolved_inputs.delete().where(schema.unresolved_inputs.c.reader.in_(batch))
+            )
 
     def _forget(self, gone: Collection[int]) -> None:
         NodeWriter(self._connection, self._is_new).delete(gone)
-        for page in schema.pages(gone):
-            self._connection.execute(schema.events.delete().where(schema.events.c.id.in_(page)))
+        for batch in schema.batches(gone):
+            self._connection.execute(schema.events.delete().where(schema.events.c.id.in_(batch)))
 
     def _sweep(self) -> None:
         """Remove what is missing and was read by nothing that is left."""
@@ -182,15 +183,15 @@ class _Filling:
         unread = self._connection.scalars(sql.select(nodes.key).where(nodes.key < 0, ~is_read)).all()
         if unread:
             self._writer.delete(unread)
-            self._links.forget(unread)
+            self._linker.forget(unread)
 
-    def _unless_wiped(self, event: ReadEvent) -> ReadEvent:
-        if event.recorded is None:
+    def _unless_wiped(self, event: LoggedEvent) -> LoggedEvent:
+        if event.parsed is None:
             return event
-        node = event.recorded.node
+        node = event.parsed.node
         moment = self._wipes.get(node.asset)
         is_wiped = moment is not None and node.timestamp is not None and node.timestamp <= moment
-        return event._replace(recorded=None) if is_wiped else event
+        return event._replace(parsed=None) if is_wiped else event
 
 
 def _state(connection: sql.Connection) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Answers questions from the lineage index: what something came from, and what came from it."""
+"""Traverses the index: answers what something came from, and what came from it."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -7,17 +7,17 @@ import sqlalchemy as sql
 
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
 from ml_assets.lineage.index import schema
-from ml_assets.lineage.index.lookup import find, with_equals
+from ml_assets.lineage.index.lookup import find_nodes, with_same_version
 from ml_assets.lineage.index.nodes import node_query, read_node
 from ml_assets.lineage.questions import Question
-from ml_assets.lineage.references import Form, parse_reference
+from ml_assets.lineage.references import ReferenceKind, parse_reference
 from ml_assets.resources.errors import LineageError
 
-__all__ = ["answer", "current", "part"]
+__all__ = ["answer", "latest_nodes", "subgraph"]
 
 
 def answer(connection: sql.Connection, question: Question, *, linked: bool = True) -> Trace:
-    """Answer a question.
+    """Return the answer to a question.
 
     What came from an asset, or one partition of it, came from every event that gave what it is today.
 
@@ -32,14 +32,14 @@ def answer(connection: sql.Connection, question: Question, *, linked: bool = Tru
         LineageError: the answer has more nodes than the question allows; or an event that is part of it cannot be read,
             so that it may lack inputs.
     """
-    form, named = find(connection, parse_reference(question.reference))
-    starts = with_equals(connection, named) if question.down and form is Form.ASSET else named
-    up = _walk(connection, named, schema.edges.c.target, schema.edges.c.source, question) if question.up else None
-    down = _walk(connection, starts, schema.edges.c.source, schema.edges.c.target, question) if question.down else None
+    kind, matches = find_nodes(connection, parse_reference(question.reference))
+    starts = with_same_version(connection, matches) if question.down and kind is ReferenceKind.ASSET else matches
+    up = _reach(connection, matches, schema.edges.c.target, schema.edges.c.source, question) if question.up else None
+    down = _reach(connection, starts, schema.edges.c.source, schema.edges.c.target, question) if question.down else None
     reached = (up or set()) | (down or set())
     if len(reached) > question.limit:
         raise _too_large(question)
-    graph, ids = part(connection, reached, linked=linked)
+    graph, ids = subgraph(connection, reached, linked=linked)
     return Trace(
         reference=question.reference,
         starts=tuple(ids[key] for key in ids if key in starts),
@@ -50,17 +50,17 @@ def answer(connection: sql.Connection, question: Question, *, linked: bool = Tru
     )
 
 
-def part(
+def subgraph(
     connection: sql.Connection, keys: Collection[int], *, linked: bool = True
 ) -> tuple[LineageGraph, dict[int, str]]:
-    """These nodes with the edges between them, if asked for, in the order of the log, and their ids by key.
+    """Return these nodes with the edges between them, if asked for, in the order of the log, and their ids by key.
 
     Raises:
         LineageError: one of the events cannot be read.
         ValueError: the index lacks one of the nodes.
     """
-    rows = connection.execute(node_query().where(schema.among(connection, schema.nodes.c.key, keys))).all()
-    nodes = dict(sorted(((row[0], read_node(row)) for row in rows), key=_place))
+    rows = connection.execute(node_query().where(schema.one_of(connection, schema.nodes.c.key, keys))).all()
+    nodes = dict(sorted(((row[0], read_node(row)) for row in rows), key=_log_order))
     if len(nodes) != len(keys):
         raise ValueError(f"it lacks {len(keys) - len(nodes)} nodes that it refers to")
     for node in nodes.values():
@@ -74,7 +74,7 @@ def _edges(connection: sql.Connection, keys: Collection[int], ids: Mapping[int, 
     columns = schema.edges.c
     # One row for each target: twenty thousand rows are so many objects that Python would look for garbage among them.
     sources = sql.func.aggregate_strings(sql.cast(columns.source, sql.Text), ",")
-    inward = sql.select(columns.target, sources).where(schema.among(connection, columns.target, keys))
+    inward = sql.select(columns.target, sources).where(schema.one_of(connection, columns.target, keys))
     return [
         (ids[source], ids[target])
         for target, text in connection.execute(inward.group_by(columns.target))
@@ -83,8 +83,8 @@ def _edges(connection: sql.Connection, keys: Collection[int], ids: Mapping[int, 
     ]
 
 
-def current(connection: sql.Connection, graph: LineageGraph) -> frozenset[str]:
-    """Ids of the nodes of a graph that are the latest event of their asset's partition."""
+def latest_nodes(connection: sql.Connection, graph: LineageGraph) -> frozenset[str]:
+    """Return the ids of the nodes of a graph that are the latest event of their asset's partition."""
     there = {
         node.storage_id: node_id
         for node_id, node in graph.nodes.items()
@@ -93,24 +93,23 @@ def current(connection: sql.Connection, graph: LineageGraph) -> frozenset[str]:
     columns, later = schema.nodes.c, schema.nodes.alias("later")
     is_later = (later.c.asset == columns.asset) & (later.c.key > columns.key)
     replaced = [
-        sql.select(later.c.key).where(is_later, is_same).exists()
-        for is_same in schema.of_one_partition(later.c, columns)
+        sql.select(later.c.key).where(is_later, is_same).exists() for is_same in schema.same_partition(later.c, columns)
     ]
-    latest = sql.select(columns.key).where(schema.among(connection, columns.key, there), ~sql.or_(*replaced))
+    latest = sql.select(columns.key).where(schema.one_of(connection, columns.key, there), ~sql.or_(*replaced))
     return frozenset(there[key] for key in connection.scalars(latest))
 
 
-def _place(item: tuple[int, Node]) -> tuple[int, int]:
+def _log_order(item: tuple[int, Node]) -> tuple[int, int]:
     key, node = item
     return node.storage_id or 0, -key
 
 
-def _walk(connection: sql.Connection, starts: Collection[int], here: Any, there: Any, question: Question) -> set[int]:
-    """Keys of what is reached and asked for, but for those beyond the limit."""
+def _reach(connection: sql.Connection, starts: Collection[int], here: Any, there: Any, question: Question) -> set[int]:
+    """Return the keys of what is reached and asked for, up to one more than the limit."""
     if question.depth is None:
         reached: sql.FromClause = _reached(connection, starts, here, there)
     else:
-        reached = schema.listed(connection, _near(connection, starts, here, there, question))
+        reached = schema.key_table(connection, _within_depth(connection, starts, here, there, question))
     keys = sql.select(reached.c.key)
     if not question.is_whole:
         nodes = schema.nodes.c
@@ -126,15 +125,17 @@ def _walk(connection: sql.Connection, starts: Collection[int], here: Any, there:
 
 
 def _reached(connection: sql.Connection, starts: Collection[int], here: Any, there: Any) -> sql.CTE:
-    reached = sql.select(schema.listed(connection, starts).c.key).cte("reached", recursive=True)
+    reached = sql.select(schema.key_table(connection, starts).c.key).cte("reached", recursive=True)
     return reached.union(sql.select(there).join(reached, reached.c.key == here))
 
 
-def _near(connection: sql.Connection, starts: Collection[int], here: Any, there: Any, question: Question) -> set[int]:
-    """What is so many edges away at most. One statement cannot say so without finding nodes again by longer paths."""
+def _within_depth(
+    connection: sql.Connection, starts: Collection[int], here: Any, there: Any, question: Question
+) -> set[int]:
+    """Return what is at most so many edges away. A single statement would find nodes again by longer paths."""
     reached = frontier = set(starts)
     for _ in range(question.depth or 0):
-        last = schema.listed(connection, frontier)
+        last = schema.key_table(connection, frontier)
         frontier = set(connection.scalars(sql.select(there).distinct().join(last, last.c.key == here))) - reached
         reached = reached | frontier
         if not frontier or (question.is_whole and len(reached) > question.limit):

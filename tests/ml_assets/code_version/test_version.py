@@ -208,7 +208,7 @@ def _elsewhere(folder: Path, python: str = sys.executable) -> str:
     )
     environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [python, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [python, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=480, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ml_assets.doctor.checks import checks_of
-from ml_assets.doctor.runner import Check, Verdict, examine
+from ml_assets.doctor.runner import Check, Severity, run_checks
 from ml_assets.resources.settings import load_settings
 from ml_assets.target import Target
 from tests.ports import free_port
@@ -20,9 +20,9 @@ def check(target: Target, name: str) -> Check:
 
 def test_a_docker_engine_that_does_not_answer_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{free_port()}")
-    (found,) = examine([check(Target(load_settings({"ML_ASSETS_TARGET": "docker"}, PROJECT)), "docker")], seconds=60)
-    assert (found.verdict, found.next_step) == (
-        Verdict.FAULT,
+    (found,) = run_checks([check(Target(load_settings({"ML_ASSETS_TARGET": "docker"}, PROJECT)), "docker")], seconds=60)
+    assert (found.severity, found.next_step) == (
+        Severity.FAULT,
         "start it, or set DOCKER_HOST and mount its socket into the run worker",
     )
 
@@ -40,11 +40,11 @@ def test_a_cluster_that_does_not_answer_is_a_fault(tmp_path: Path, name: str) ->
         f" clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{free_port()}'}}}}],"
         " users: [{name: u, user: {}}]}"
     )
-    (found,) = examine([check(on_cluster(kubeconfig), name)], seconds=60)
-    assert (found.verdict, "API server does not answer" in found.what) == (Verdict.FAULT, True)
+    (found,) = run_checks([check(on_cluster(kubeconfig), name)], seconds=60)
+    assert (found.severity, "API server does not answer" in found.what) == (Severity.FAULT, True)
 
 
 def test_a_kubeconfig_that_is_none_is_a_fault(tmp_path: Path) -> None:
-    (found,) = examine([check(on_cluster(tmp_path / "missing"), "cluster")], seconds=60)
-    assert found.verdict is Verdict.FAULT
+    (found,) = run_checks([check(on_cluster(tmp_path / "missing"), "cluster")], seconds=60)
+    assert found.severity is Severity.FAULT
     assert found.what.startswith("there is no way to the cluster")

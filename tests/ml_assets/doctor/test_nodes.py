@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from ml_assets.doctor.nodes import pool_finding
-from ml_assets.doctor.runner import Verdict
+from ml_assets.doctor.runner import Severity
 from ml_assets.resources.pools import Pool, Toleration
 
 GPU = Pool(
@@ -25,7 +25,7 @@ def node(name: str = "gpu-0", **changes: Any) -> dict[str, Any]:
 
 def test_a_pool_fits_if_one_of_its_nodes_has_all_that_it_asks_for() -> None:
     found = pool_finding("gpu", GPU, [node("small", has={"cpu": "1"}), node()])
-    assert (found.verdict, found.what) == (Verdict.OK, "pool gpu fits on gpu-0")
+    assert (found.severity, found.what) == (Severity.OK, "pool gpu fits on gpu-0")
 
 
 @pytest.mark.parametrize(
@@ -41,29 +41,29 @@ def test_a_pool_fits_if_one_of_its_nodes_has_all_that_it_asks_for() -> None:
 )
 def test_a_pool_that_fits_nowhere_is_a_fault_that_says_why(wrong: dict[str, Any], why: str) -> None:
     found = pool_finding("gpu", GPU, [node(**wrong)])
-    assert found.verdict is Verdict.FAULT
+    assert found.severity is Severity.FAULT
     assert found.what == f"pool gpu fits on none of its nodes (gpu-0: {why})"
 
 
 def test_a_taint_that_only_prefers_others_keeps_nobody_away() -> None:
     soft = node(spec={"taints": [{"key": "x", "effect": "PreferNoSchedule"}]})
-    assert pool_finding("gpu", GPU, [soft]).verdict is Verdict.OK
+    assert pool_finding("gpu", GPU, [soft]).severity is Severity.OK
 
 
 @pytest.mark.parametrize(
-    ("toleration", "verdict"),
+    ("toleration", "severity"),
     [
-        (Toleration(), Verdict.OK),
-        (Toleration(key="a", operator="Equal", value="b"), Verdict.OK),
-        (Toleration(key="a", operator="Equal", value="c"), Verdict.FAULT),
-        (Toleration(key="a", effect="NoExecute"), Verdict.FAULT),
+        (Toleration(), Severity.OK),
+        (Toleration(key="a", operator="Equal", value="b"), Severity.OK),
+        (Toleration(key="a", operator="Equal", value="c"), Severity.FAULT),
+        (Toleration(key="a", effect="NoExecute"), Severity.FAULT),
     ],
 )
-def test_tolerations_are_read_as_kubernetes_does(toleration: Toleration, verdict: Verdict) -> None:
+def test_tolerations_are_read_as_kubernetes_does(toleration: Toleration, severity: Severity) -> None:
     tainted = node(spec={"taints": [{"key": "a", "value": "b", "effect": "NoSchedule"}]})
-    assert pool_finding("p", Pool(tolerations=(toleration,)), [tainted]).verdict is verdict
+    assert pool_finding("p", Pool(tolerations=(toleration,)), [tainted]).severity is severity
 
 
 def test_a_pool_whose_nodes_are_not_there_may_be_one_of_an_autoscaler() -> None:
     found = pool_finding("gpu", GPU, [node(labels={"pool": "cpu"})])
-    assert (found.verdict, found.what) == (Verdict.WARNING, "no node has the labels pool=gpu of pool gpu")
+    assert (found.severity, found.what) == (Severity.WARNING, "no node has the labels pool=gpu of pool gpu")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ml_assets.doctor.runner import Check, Finding, Verdict, clock_finding, examine, ok, warning
+from ml_assets.doctor.runner import Check, Finding, Severity, clock_finding, ok, run_checks, warning
 from ml_assets.resources.errors import StoreError
 
 
@@ -36,23 +36,23 @@ def test_findings_come_in_the_order_of_the_checks_and_name_them() -> None:
         slow.set()
         yield ok("second")
 
-    found = examine([Check("one", first), Check("two", second)], seconds=30)
+    found = run_checks([Check("one", first), Check("two", second)], seconds=480)
     assert [(each.check, each.what) for each in found] == [("one", "first"), ("two", "second")]
 
 
 def test_an_error_of_ours_is_a_fault_with_its_next_step_beside_what_was_found_before() -> None:
-    found = examine([Check("it", broken), Check("other", fine)], seconds=30)
-    assert [(each.verdict, each.what, each.next_step) for each in found] == [
-        (Verdict.OK, "half", None),
-        (Verdict.FAULT, "it is broken", "mend it"),
-        (Verdict.OK, "fine", None),
-        (Verdict.WARNING, "nearly", "look"),
+    found = run_checks([Check("it", broken), Check("other", fine)], seconds=480)
+    assert [(each.severity, each.what, each.next_step) for each in found] == [
+        (Severity.OK, "half", None),
+        (Severity.FAULT, "it is broken", "mend it"),
+        (Severity.OK, "fine", None),
+        (Severity.WARNING, "nearly", "look"),
     ]
 
 
 def test_any_other_error_is_a_fault_as_well() -> None:
-    _, found = examine([Check("it", unforeseen)], seconds=30)
-    assert (found.verdict, found.what) == (Verdict.FAULT, "ZeroDivisionError: by zero")
+    _, found = run_checks([Check("it", unforeseen)], seconds=480)
+    assert (found.severity, found.what) == (Severity.FAULT, "ZeroDivisionError: by zero")
 
 
 def test_what_hangs_is_a_fault_after_the_deadline_with_what_it_logged() -> None:
@@ -64,18 +64,18 @@ def test_what_hangs_is_a_fault_after_the_deadline_with_what_it_logged() -> None:
         yield ok("never")
 
     began = time.monotonic()
-    hung, found = examine([Check("it", hangs), Check("other", lambda: [ok("fine")])], seconds=0.2)
+    hung, found = run_checks([Check("it", hangs), Check("other", lambda: [ok("fine")])], seconds=0.2)
     leave.set()
     assert time.monotonic() - began < 20
-    assert (hung.check, hung.verdict, hung.what) == (
+    assert (hung.check, hung.severity, hung.what) == (
         "it",
-        Verdict.FAULT,
+        Severity.FAULT,
         "no answer within 0.2 seconds: asking it again",
     )
-    assert found.verdict is Verdict.OK
+    assert found.severity is Severity.OK
 
 
-@pytest.mark.parametrize(("seconds", "verdict"), [(0, Verdict.OK), (20, Verdict.WARNING), (3600, Verdict.FAULT)])
-def test_clocks_may_differ_by_seconds(seconds: int, verdict: Verdict) -> None:
+@pytest.mark.parametrize(("seconds", "severity"), [(0, Severity.OK), (20, Severity.WARNING), (3600, Severity.FAULT)])
+def test_clocks_may_differ_by_seconds(seconds: int, severity: Severity) -> None:
     for direction in (1, -1):
-        assert clock_finding("it", datetime.now(UTC) + direction * timedelta(seconds=seconds)).verdict is verdict
+        assert clock_finding("it", datetime.now(UTC) + direction * timedelta(seconds=seconds)).severity is severity

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_assets.doctor import services
-from ml_assets.doctor.runner import Check, Finding, Verdict, examine
+from ml_assets.doctor.runner import Check, Finding, Severity, run_checks
 from ml_assets.resources.settings import load_settings
 from ml_assets.target import Target
 from tests.conftest import require_program
@@ -30,24 +30,24 @@ def target_in(folder: Path, **overrides: str) -> Target:
     return Target(load_settings({**given, **overrides}, PROJECT))
 
 
-def verdicts(look: Any, target: Target) -> list[Finding]:
+def findings(look: Any, target: Target) -> list[Finding]:
     subject = target if look in OF_TARGETS else target.settings
-    return examine([Check("it", lambda: look(subject))], seconds=60)
+    return run_checks([Check("it", lambda: look(subject))], seconds=480)
 
 
 def worst(look: Any, target: Target) -> Finding:
-    return max(verdicts(look, target), key=lambda each: list(Verdict).index(each.verdict))
+    return max(findings(look, target), key=lambda each: list(Severity).index(each.severity))
 
 
 def test_a_new_home_has_a_database_that_answers(tmp_path: Path) -> None:
-    (found,) = verdicts(services.database, target_in(tmp_path))
+    (found,) = findings(services.database, target_in(tmp_path))
     assert found.what == f"Dagster's database answers ({tmp_path}/dagster, 0 runs)"
 
 
 def test_a_home_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "dagster").write_text("a file")
     found = worst(services.database, target_in(tmp_path))
-    assert found.verdict is Verdict.FAULT
+    assert found.severity is Severity.FAULT
     assert "cannot be used" in found.what
 
 
@@ -58,28 +58,28 @@ def test_a_database_that_does_not_answer_is_a_fault_that_says_why(tmp_path: Path
     (home / "dagster.yaml").write_text(f"storage: {{postgres: {{postgres_url: '{url}'}}}}\n")
     target = target_in(tmp_path)
     check = Check("database", lambda: services.database(target), needs=("dagster_postgres",))
-    (found,) = examine([check], seconds=3)
-    assert found.verdict is Verdict.FAULT
+    (found,) = run_checks([check], seconds=3)
+    assert found.severity is Severity.FAULT
     assert "Connection refused" in found.what
 
 
 def test_a_remote_is_written_read_and_left_as_it_was(tmp_path: Path) -> None:
     remote = tmp_path / "remote"
     remote.mkdir()
-    found = verdicts(services.content, target_in(tmp_path))
-    assert [each.verdict for each in found] == [Verdict.OK, Verdict.OK]
+    found = findings(services.content, target_in(tmp_path))
+    assert [each.severity for each in found] == [Severity.OK, Severity.OK]
     assert found[1].what == f"the DVC remote {remote} takes, gives and deletes"
     assert [file for file in remote.rglob("*") if file.is_file()] == []
 
 
 def test_a_remote_that_is_not_there_yet_is_told_and_not_made(tmp_path: Path) -> None:
-    assert worst(services.content, target_in(tmp_path)).verdict is Verdict.WARNING
+    assert worst(services.content, target_in(tmp_path)).severity is Severity.WARNING
     assert not (tmp_path / "remote").exists()
 
 
 def test_a_remote_or_cache_that_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "remote").write_text("a file")
-    assert worst(services.content, target_in(tmp_path)).verdict is Verdict.FAULT
+    assert worst(services.content, target_in(tmp_path)).severity is Severity.FAULT
     (tmp_path / "remote").unlink()
     cache = worst(services.content, target_in(tmp_path, ML_ASSETS__DVC__CACHE="/proc/cache"))
     assert cache.what.startswith("the content cache /proc/cache cannot be written")
@@ -94,13 +94,13 @@ def test_a_remote_server_that_does_not_answer_is_a_fault(tmp_path: Path) -> None
         ),
     )
     found = worst(services.content, target)
-    assert (found.verdict, "s3://bucket/content" in found.what) == (Verdict.FAULT, True)
+    assert (found.severity, "s3://bucket/content" in found.what) == (Severity.FAULT, True)
 
 
 def test_an_mlflow_server_that_does_not_answer_is_a_fault(tmp_path: Path) -> None:
     target = target_in(tmp_path, ML_ASSETS__MLFLOW__TRACKING_URI=f"http://127.0.0.1:{free_port()}")
     found = worst(services.tracking, target)
-    assert found.verdict is Verdict.FAULT
+    assert found.severity is Severity.FAULT
     assert found.next_step == "start the server, or correct mlflow.tracking_uri, and run again"
 
 
@@ -126,7 +126,7 @@ def answering(version: str) -> Iterator[str]:
 def test_an_mlflow_server_of_another_version_is_told(tmp_path: Path) -> None:
     with answering("1.2.3") as address:
         found = worst(services.tracking, target_in(tmp_path, ML_ASSETS__MLFLOW__TRACKING_URI=address))
-    assert found.verdict is Verdict.WARNING
+    assert found.severity is Severity.WARNING
     assert "has version 1.2.3, and the client" in found.what
 
 
@@ -137,7 +137,7 @@ def buildkit(folder: Path, registry: str) -> Target:
 def test_a_registry_gives_and_takes_and_keeps_nothing_of_the_question(
     tmp_path: Path, oci_registry: OciRegistry
 ) -> None:
-    (found,) = verdicts(services.registry, buildkit(tmp_path, oci_registry.host))
+    (found,) = findings(services.registry, buildkit(tmp_path, oci_registry.host))
     assert found.what == f"the registry {oci_registry.host} gives images and takes them"
     assert [file for file in oci_registry.storage.rglob("*") if file.name in ("data", "startedat", "link")] == []
 
@@ -147,19 +147,19 @@ def test_a_registry_that_takes_nothing_is_a_fault(tmp_path: Path) -> None:
     storage = {"filesystem": {"rootdirectory": str(tmp_path / "r")}, "maintenance": {"readonly": {"enabled": True}}}
     with OciRegistry.started(program, tmp_path / "registry", settings={"storage": storage}) as registry:
         found = worst(services.registry, buildkit(tmp_path, registry.host))
-    assert found.verdict is Verdict.FAULT
+    assert found.severity is Severity.FAULT
 
 
 def test_a_registry_that_does_not_answer_is_a_fault(tmp_path: Path) -> None:
     found = worst(services.registry, buildkit(tmp_path, f"127.0.0.1:{free_port()}"))
-    assert (found.verdict, "did not answer" in found.what) == (Verdict.FAULT, True)
+    assert (found.severity, "did not answer" in found.what) == (Severity.FAULT, True)
 
 
 def test_packages_are_compared_with_the_lock(tmp_path: Path) -> None:
-    assert worst(services.packages, target_in(tmp_path)).verdict is Verdict.OK
+    assert worst(services.packages, target_in(tmp_path)).severity is Severity.OK
     target = Target(target_in(tmp_path).settings.model_copy(update={"root": tmp_path}))
     assert worst(services.packages, target).what.startswith("there is no ")
     (tmp_path / "uv.lock").write_text('[[package]]\nname = "dagster"\nversion = "0.1"\n')
     found = worst(services.packages, target)
-    assert found.verdict is Verdict.WARNING
+    assert found.severity is Severity.WARNING
     assert "(locked 0.1)" in found.what

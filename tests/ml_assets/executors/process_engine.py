@@ -15,16 +15,18 @@ from typing import Any
 
 import pytest
 
-from ml_assets.executors import definition, image_check, launch
+from ml_assets.executors import definition, image_check, loop
 from ml_assets.executors.engine import RUN_LABEL, ContainerEngine, ContainerRequest, ContainerState, ContainerStatus
 from ml_assets.executors.failures import Failure, FailureCause
 from ml_assets.resources.errors import EngineRefused, EngineUnreachable
 
-__all__ = ["UNREACHABLE", "ProcessEngine", "delete_container", "end_container", "processes", "used"]
+__all__ = ["SEEN", "UNREACHABLE", "ProcessEngine", "delete_container", "end_container", "processes", "used"]
 
 PROJECT = Path(__file__).parents[3]
 UNREACHABLE = "unreachable"
 """A file of this name in the engine's folder: the engine does not answer as long as it is there."""
+SEEN = "seen"
+"""A file of this name in a container's folder: the engine has told that it runs."""
 OTHER_IMAGE = "registry.example/other@sha256:" + "0" * 64
 _OUT_OF_MEMORY = 128 + signal.SIGKILL
 _PATIENCE_SECONDS = 10
@@ -130,6 +132,8 @@ class ProcessEngine(ContainerEngine):
             failure = killed if code == _OUT_OF_MEMORY else Failure.of_exit(code)
             return ContainerStatus(ContainerState.FAILED, image_id=image, failure=failure)
         if pid.exists() and pid.stat().st_size:
+            with suppress(FileNotFoundError):  # it was removed
+                (place / SEEN).touch()
             return ContainerStatus(ContainerState.RUNNING, started_at=pid.stat().st_mtime, image_id=image)
         if request["fits"]:
             return ContainerStatus(ContainerState.PENDING)
@@ -167,8 +171,8 @@ def used(engine: ContainerEngine) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(definition, "container_engine", lambda settings, variables: engine)
         patch.setattr(image_check, "image_check", lambda registry: lambda image_id, placed: image_id == placed.image)
-        patch.setattr(launch, "_EVENTS_SECONDS", 0.05)
-        patch.setattr(launch, "_LOOK_SECONDS", 0.2)
+        patch.setattr(loop, "_EVENTS_SECONDS", 0.05)
+        patch.setattr(loop, "_LOOK_SECONDS", 0.2)
         yield
 
 

@@ -11,21 +11,21 @@ from typing import NoReturn
 import dagster as dg
 
 from ml_assets.containers import runs_in
-from ml_assets.executors.container_request import container_name
 from ml_assets.executors.definition import container_executor
 from ml_assets.executors.failures import FailureCause
+from ml_assets.executors.launches import container_name
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.placement import Placement, current_placement
 from ml_assets.resources.pools import Override, Pool
 from ml_assets.resources.settings import ContainerSettings
-from tests.ml_assets.executors.process_engine import delete_container, end_container
+from tests.ml_assets.executors.process_engine import SEEN, delete_container, end_container
 
 IMAGE = "registry.example/train@sha256:" + "a" * 64
 MOVED, FORBIDDEN = IMAGE.replace("train", "moved"), IMAGE.replace("train", "forbidden")
 ENGINE = "engine"
 """Folder of the engine in that of the Dagster instance."""
 TAG = "queue"
-_DEADLINE_SECONDS = 600
+_DEADLINE_SECONDS = 480
 
 POOLS = {
     "cpu": Pool(),
@@ -65,6 +65,8 @@ def succeeds(context: dg.OpExecutionContext) -> None:
 
 @dg.op(retry_policy=dg.RetryPolicy(max_retries=1), tags={TAG: "one"})
 def fails_once(context: dg.OpExecutionContext) -> None:
+    # An attempt that is over between two looks of the executor leaves no times of its launch.
+    wait_for(engine_folder(context) / own_name(context) / SEEN)
     if context.retry_number == 0:
         raise ValueError("the first attempt always fails")
 

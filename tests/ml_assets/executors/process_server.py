@@ -58,6 +58,4 @@ def _become(place: Path) -> None:
 
 
 if __name__ == "__main__":
-    # Dagster's SQLite storage loads hundreds of migration scripts whenever it is opened: let them be compiled once.
-    sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path(sys.argv[1]) / ".bytecode")
     _become(serve(Path(sys.argv[1])))  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from ml_assets.placement import Placement
 from tests.ml_assets.executors import process_jobs
 from tests.ml_assets.executors.process_engine import PROJECT, ProcessEngine, processes
 
-_DEADLINE_SECONDS = 300
+_DEADLINE_SECONDS = 480
 _CONFIGURATION = """
 run_monitoring: {enabled: true, max_resume_run_attempts: 3}
 run_launcher: {module: tests.ml_assets.executors.run_worker, class: ResumingRunLauncher}

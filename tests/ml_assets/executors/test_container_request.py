@@ -3,30 +3,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ml_assets.dagster_internals import ExecuteStepArgs, InstanceRef
 from ml_assets.executors import container_request
-from ml_assets.executors.container_request import container_name, packed, unpacked
+from ml_assets.executors.container_request import packed, unpacked
 from ml_assets.executors.engine import RUN_LABEL
 from tests.ml_assets.executors import process_jobs
 from tests.ml_assets.executors.sample_requests import RUN
-
-DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-
-
-@given(st.text(max_size=300), st.integers(min_value=0, max_value=99_999))
-def test_name_is_one_that_engines_take(step: str, number: int) -> None:
-    assert DNS_LABEL.fullmatch(container_name(RUN, step, number))
-
-
-def test_name_is_readable_and_of_one_run_step_and_launch() -> None:
-    name = container_name(RUN, "reports__delay_model[2013]", 3)
-    assert re.fullmatch(r"step-reports-delay-model-2013-[0-9a-f]{12}-3", name)
-    assert name == container_name(RUN, "reports__delay_model[2013]", 3)
-    others = [("other", "reports__delay_model[2013]"), (RUN, "reports__delay_model_2013")]
-    assert all(container_name(run, step, 3) != name for run, step in others)
 
 
 def test_arguments_come_through_a_command_line_as_they_were() -> None:

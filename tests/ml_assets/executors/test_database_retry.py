@@ -100,7 +100,7 @@ def test_run_rides_out_an_outage_in_which_its_step_ends(stage: Scene, server: Po
             end_step(stage, run)
             until(lambda: COMPLAINT in log_of_worker(stage), "the run worker's complaint")
             until(lambda: COMPLAINT in log_of_step(stage), "the step's complaint")
-        assert worker.wait(120) == 0
+        assert worker.wait(480) == 0
     assert run.stored.is_success
     assert launches_of(run) == ONCE
     assert len([record for record in run.records() if record.event_log_entry.user_message == "going on"]) == 1
@@ -119,11 +119,11 @@ def test_worker_that_is_asked_to_end_in_an_outage_leaves_its_step_to_a_successor
         with outage(server):
             until(lambda: log_of_worker(stage).count(COMPLAINT) > told, "the run worker's complaint")
             first.send_signal(signal.SIGTERM)
-            first.wait(120)
+            first.wait(480)
     assert run.stored.status is dg.DagsterRunStatus.STARTED
     with stage.worker(run, "resume") as second:
         end_step(stage, run)
-        assert second.wait(120) == 0
+        assert second.wait(480) == 0
     assert run.stored.is_success
     assert launches_of(run) == ONCE
 

@@ -1,4 +1,4 @@
-"""Whether there is hope for a container. What is written of it, and everything around it, is in `test_launch`."""
+"""Why a container is given up. What is written of it, and everything around it, is in `test_launch`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from ml_assets.executors import diagnosis
-from ml_assets.executors.diagnosis import Launched, diagnose
+from ml_assets.executors.diagnosis import Diagnostics
 from ml_assets.executors.engine import ContainerEngine, ContainerRequest, ContainerState, ContainerStatus
 from ml_assets.executors.failures import Failure, FailureCause
-from ml_assets.executors.launch import ContainerExecutor
+from ml_assets.executors.launches import ContainerLaunch, LaunchState
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.placement import Placement
 from ml_assets.resources.pools import Pool
@@ -53,14 +53,14 @@ class GoneEngine(ContainerEngine):
 
 
 @pytest.fixture
-def executor() -> ContainerExecutor:
+def diagnostics() -> Diagnostics:
     rules = PlacementRules(ContainerSettings(), {"cpu": Pool(pending_seconds=60)})
-    return ContainerExecutor(GoneEngine(), rules, image_ran=lambda image_id, placement: None, variables={})
+    return Diagnostics(GoneEngine(), rules, image_ran=lambda image_id, placement: None)
 
 
-def launched(**said: Any) -> Launched:
-    placement = Placement(step="s", image=IMAGE, pool="cpu", cpus=1, memory="1Gi", run_seconds=said.pop("limit", None))
-    return Launched(NONE, placement, "step-s-0", ORDERED, **said)
+def launched(*, limit: int | None = None, state: LaunchState = LaunchState.ORDERED) -> ContainerLaunch:
+    placement = Placement(step="s", image=IMAGE, pool="cpu", cpus=1, memory="1Gi", run_seconds=limit)
+    return ContainerLaunch(NONE, 0, "step-s-0", state, where=placement, ordered_at=ORDERED)
 
 
 @pytest.fixture
@@ -74,54 +74,54 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     ("unschedulable", "cause"), [(True, FailureCause.UNSCHEDULABLE), (False, FailureCause.NOT_STARTED)]
 )
 def test_pending_container_has_a_deadline(
-    executor: ContainerExecutor, clock: list[float], unschedulable: bool, cause: FailureCause
+    diagnostics: Diagnostics, clock: list[float], unschedulable: bool, cause: FailureCause
 ) -> None:
     seen, one = ContainerStatus(ContainerState.PENDING, unschedulable=unschedulable), launched()
     clock[0] += 60
-    assert diagnose(one, seen, executor, NONE) is None
+    assert diagnostics.diagnose(one, seen, NONE) is None
     clock[0] += 1
-    assert diagnose(one, seen, executor, NONE) == Failure(cause, "not started within 60 seconds")
+    assert diagnostics.diagnose(one, seen, NONE) == Failure(cause, "not started within 60 seconds")
 
 
-def test_run_time_counts_from_the_start_of_the_process(executor: ContainerExecutor, clock: list[float]) -> None:
+def test_run_time_counts_from_the_start_of_the_process(diagnostics: Diagnostics, clock: list[float]) -> None:
     seen, one = ContainerStatus(ContainerState.RUNNING, started_at=ORDERED + 500), launched(limit=100)
     clock[0] += 600
-    assert diagnose(one, seen, executor, NONE) is None
+    assert diagnostics.diagnose(one, seen, NONE) is None
     clock[0] += 1
-    assert diagnose(one, seen, executor, NONE) == Failure(FailureCause.DEADLINE, "still running after 100 seconds")
+    assert diagnostics.diagnose(one, seen, NONE) == Failure(FailureCause.DEADLINE, "still running after 100 seconds")
 
 
-def test_running_container_without_a_limit_may_go_on(executor: ContainerExecutor, clock: list[float]) -> None:
+def test_running_container_without_a_limit_may_go_on(diagnostics: Diagnostics, clock: list[float]) -> None:
     clock[0] += 10**7
-    assert diagnose(launched(), ContainerStatus(ContainerState.RUNNING), executor, NONE) is None
+    assert diagnostics.diagnose(launched(), ContainerStatus(ContainerState.RUNNING), NONE) is None
 
 
-def test_end_without_an_event_is_silent(executor: ContainerExecutor, clock: list[float]) -> None:
-    found = diagnose(launched(), ContainerStatus(ContainerState.SUCCEEDED), executor, NONE)
+def test_end_without_an_event_is_silent(diagnostics: Diagnostics, clock: list[float]) -> None:
+    found = diagnostics.diagnose(launched(), ContainerStatus(ContainerState.SUCCEEDED), NONE)
     assert found is not None
     assert found.cause is FailureCause.SILENT
 
 
-def test_what_the_engine_says_is_taken_over(executor: ContainerExecutor, clock: list[float]) -> None:
+def test_what_the_engine_says_is_taken_over(diagnostics: Diagnostics, clock: list[float]) -> None:
     failure = Failure(FailureCause.EVICTED, "the node was low on memory")
-    assert diagnose(launched(), ContainerStatus(ContainerState.FAILED, failure=failure), executor, NONE) is failure
+    assert diagnostics.diagnose(launched(), ContainerStatus(ContainerState.FAILED, failure=failure), NONE) is failure
     hopeless = Failure(FailureCause.IMAGE_PULL, "not found")
-    assert diagnose(launched(), ContainerStatus(ContainerState.PENDING, failure=hopeless), executor, NONE) is hopeless
+    assert diagnostics.diagnose(launched(), ContainerStatus(ContainerState.PENDING, failure=hopeless), NONE) is hopeless
 
 
 def test_container_that_is_gone_is_asked_after(
-    executor: ContainerExecutor, clock: list[float], monkeypatch: pytest.MonkeyPatch
+    diagnostics: Diagnostics, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert diagnose(launched(accepted=True), None, executor, NONE) is None
+    assert diagnostics.diagnose(launched(state=LaunchState.ACCEPTED), None, NONE) is None
     preempted = Failure(FailureCause.PREEMPTED, "for another")
-    monkeypatch.setattr(executor.engine, "reason", preempted)
-    assert diagnose(launched(accepted=True), None, executor, NONE) is preempted
+    monkeypatch.setattr(diagnostics.engine, "reason", preempted)
+    assert diagnostics.diagnose(launched(state=LaunchState.ACCEPTED), None, NONE) is preempted
 
 
-def test_another_process_under_the_same_name_is_not_ours(executor: ContainerExecutor, clock: list[float]) -> None:
+def test_another_process_under_the_same_name_is_not_ours(diagnostics: Diagnostics, clock: list[float]) -> None:
     one = launched()
-    assert diagnose(one, ContainerStatus(ContainerState.RUNNING, identity="first"), executor, NONE) is None
-    assert diagnose(one, ContainerStatus(ContainerState.RUNNING), executor, NONE) is None
-    assert diagnose(one, ContainerStatus(ContainerState.RUNNING, identity="first"), executor, NONE) is None
-    found = diagnose(one, ContainerStatus(ContainerState.RUNNING, identity="second"), executor, NONE)
+    assert diagnostics.diagnose(one, ContainerStatus(ContainerState.RUNNING, identity="first"), NONE) is None
+    assert diagnostics.diagnose(one, ContainerStatus(ContainerState.RUNNING), NONE) is None
+    assert diagnostics.diagnose(one, ContainerStatus(ContainerState.RUNNING, identity="first"), NONE) is None
+    found = diagnostics.diagnose(one, ContainerStatus(ContainerState.RUNNING, identity="second"), NONE)
     assert found == Failure(FailureCause.DELETED, "another took its place")

@@ -252,6 +252,6 @@ def test_canceled_run_leaves_no_container_behind(stage: Scene) -> None:
         until((stage.home / "waits").exists, "the step's start")
         stage.instance.report_run_canceling(run.stored)
         worker.send_signal(signal.SIGTERM)
-        worker.wait(60)
+        worker.wait(480)
     assert run.stored.status is dg.DagsterRunStatus.CANCELED
     assert stage.engine.observe(run.id) == {}

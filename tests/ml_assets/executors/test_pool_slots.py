@@ -11,13 +11,14 @@ from ml_assets.dagster_internals import PRIORITY_TAG
 from ml_assets.executors import pool_slots as module
 from ml_assets.executors.pool_slots import PoolSlots, priority_of
 from ml_assets.resources.pools import Pool
+from tests.migrated import Migrated
 
 POOLS = {"one": Pool(concurrency=1), "two": Pool(concurrency=2), "free": Pool()}
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as found:
+def instance(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
+    with migrated.instance(tmp_path) as found:
         yield found
 
 

@@ -10,10 +10,12 @@ from dagster._core.execution.api import create_execution_plan
 from ml_assets.dagster_internals import ActiveExecution, RetryMode
 from ml_assets.executors.event_tail import launch_of_event
 from ml_assets.executors.failures import REPLACED_EXIT
-from ml_assets.executors.resume import Replayed, placement_of, replay
+from ml_assets.executors.launches import Launches, LaunchState
+from ml_assets.executors.resume import placement_of, resume_run
 from tests.ml_assets.executors import process_jobs
 from tests.ml_assets.executors.process_engine import UNREACHABLE
 from tests.ml_assets.executors.runs import Run, Scene, scene, until
+from tests.ml_assets.executors.sample_requests import RUN
 
 START, STARTED = dg.DagsterEventType.STEP_WORKER_STARTING, dg.DagsterEventType.STEP_START
 RESTARTED, SUCCESS = dg.DagsterEventType.STEP_RESTARTED, dg.DagsterEventType.STEP_SUCCESS
@@ -23,7 +25,7 @@ MORE_THAN_A_PAGE = 1000
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with scene(tmp_path_factory.mktemp("replay")) as found:
+    with scene(tmp_path_factory.mktemp("resume")) as found:
         yield found
 
 
@@ -50,14 +52,14 @@ def run(stage: Scene) -> Run:
     with stage.worker(run, "resume") as second:
         until(lambda: any(text.startswith("Took over step-") for text in run.said(None)), "the taking over")
         second.send_signal(signal.SIGTERM)
-        second.wait(60)
+        second.wait(480)
     with stage.worker(run, "resume") as third:
         until(lambda: len([text for text in run.said(None) if text.startswith("Took over ")]) == 2, "the taking over")
         (stage.engine.folder / UNREACHABLE).touch()
         until(lambda: any("Asking again; running steps go on" in text for text in run.said(None)), "the complaint")
         (stage.engine.folder / UNREACHABLE).unlink()
         (stage.home / "go").touch()
-        third.wait(120)
+        third.wait(480)
     return run
 
 
@@ -87,9 +89,9 @@ def test_worker_that_was_given_up_for_lost_leaves_all_to_its_successor(stage: Sc
     with stage.worker(run, "execute") as first:
         until(lambda: run.events("holds_a_slot", STARTED), "the step's start")
         with stage.worker(run, "resume") as second:
-            assert first.wait(60) == REPLACED_EXIT
+            assert first.wait(480) == REPLACED_EXIT
             (stage.home / "go").touch()
-            assert second.wait(120) == 0
+            assert second.wait(480) == 0
     assert run.stored.is_success
     assert len(run.placements("holds_a_slot")) == 1
     assert [text for text in run.said(None) if text.startswith("A successor has taken over; ")]
@@ -121,15 +123,17 @@ def storage_id(run: Run, step: str, of_type: dg.DagsterEventType) -> int:
     return found
 
 
-def replayed(instance: dg.DagsterInstance, records: Sequence[dg.EventLogRecord]) -> tuple[ActiveExecution, Replayed]:
+def resumed(records: Sequence[dg.EventLogRecord]) -> tuple[ActiveExecution, Launches]:
     plan = create_execution_plan(dg.reconstructable(process_jobs.resumed))
     active = ActiveExecution(plan, retry_mode=RetryMode.ENABLED)
     active._context_guard = True  # it is not run to its end here
-    return active, replay(active, records)
+    launches = Launches(RUN)
+    resume_run(active, records, launches)
+    return active, launches
 
 
 def running(records: Sequence[dg.EventLogRecord]) -> dict[str, int]:
-    """Steps whose last launch has not ended, by a simpler rule than that of `replay`."""
+    """Steps whose last launch has not ended, by a simpler rule than that of `resume_run`."""
     found: dict[str, int] = {}
     for record in records:
         event = record.event_log_entry.dagster_event
@@ -147,11 +151,11 @@ def test_worker_may_be_killed_after_any_event(stage: Scene, run: Run) -> None:
     records = [record for record in run.records() if record.event_log_entry.dagster_event is not None]
     complete = set(process_jobs.resumed.graph.node_dict)
     for count in range(len(records) + 1):
-        active, state = replayed(stage.instance, records[:count])
-        open_launches = {key: launch.placement.number for key, launch in state.launched.items()}
+        active, launches = resumed(records[:count])
+        open_launches = {launch.step.key: launch.placement.number for launch in launches.under_way()}
         assert open_launches == running(records[:count])
         # Every step is somewhere: nothing can be waited for in vain.
-        assert active._in_flight == set(state.launched) | set(state.waiting)
+        assert active._in_flight == {launch.step.key for launch in launches if launch.is_open}
         list(active.get_steps_to_execute())
     assert active.is_complete
     assert active._success | active._skipped == complete
@@ -167,11 +171,13 @@ def test_launch_that_was_heard_of_is_told_from_one_that_was_only_ordered(stage: 
         and event.step_key == "holds_a_slot"
         and launch_of_event(event) == 0
     )
-    _, before = replayed(stage.instance, records[: ordered + 1])
-    _, after = replayed(stage.instance, records[: heard + 1])
-    assert not before.launched["holds_a_slot"].heard
-    assert after.launched["holds_a_slot"].heard
-    assert after.launched["holds_a_slot"].since == records[ordered].event_log_entry.timestamp
+    before = resumed(records[: ordered + 1])[1].open("holds_a_slot")
+    after = resumed(records[: heard + 1])[1].open("holds_a_slot")
+    assert before is not None
+    assert after is not None
+    assert before.state is LaunchState.ORDERED
+    assert after.state is LaunchState.RUNNING
+    assert after.ordered_at == records[ordered].event_log_entry.timestamp
 
 
 def is_launch_of(record: dg.EventLogRecord, step: str) -> bool:
@@ -191,13 +197,14 @@ def test_delay_of_a_retry_goes_on_under_the_successor(stage: Scene, run: Run, mo
     )
     before_launch = records[: records.index(asked) + 1]
     monkeypatch.setattr("ml_assets.executors.resume.time.time", lambda: asked.event_log_entry.timestamp + 0.1)
-    active, state = replayed(stage.instance, before_launch)
-    assert step not in state.waiting
+    active, launches = resumed(before_launch)
+    assert launches.open(step) is None
     assert active.retry_state.get_attempt_count(step) == 1
     monkeypatch.setattr("ml_assets.executors.resume.time.time", lambda: asked.event_log_entry.timestamp + 0.6)
-    _, state = replayed(stage.instance, before_launch)
-    assert step in state.waiting
-    assert state.launches[step] == 1
+    again = resumed(before_launch)[1].open(step)
+    assert again is not None
+    assert again.state is LaunchState.WAITING
+    assert again.number == 1
 
 
 def test_slot_of_a_step_that_had_just_ended_is_freed_by_the_successor(stage: Scene) -> None:
@@ -208,4 +215,4 @@ def test_slot_of_a_step_that_had_just_ended_is_freed_by_the_successor(stage: Sce
     with stage.worker(run, "resume"):
         until(lambda: any(text.startswith("No step was running") for text in run.said(None)), "the taking over")
         (stage.home / "leave").touch()
-        until(lambda: run.placements("wants_that_slot"), "the next step's launch", seconds=20)
+        until(lambda: run.placements("wants_that_slot"), "the next step's launch")

@@ -15,6 +15,7 @@ from ml_assets.executors.failures import REPLACED_EXIT
 from ml_assets.placement import Placement
 from ml_assets.resources.machine.hardware import hardware
 from ml_assets.resources.provenance import PLACEMENT_METADATA
+from tests.migrated import Migrated
 from tests.ml_assets.executors.process_jobs import IMAGE, once
 from tests.ml_assets.executors.runs import Run
 
@@ -25,10 +26,10 @@ STEP = "reports__model"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
+def run(tmp_path: Path, migrated: Migrated) -> Iterator[Run]:
     """A run that its worker has started, and whose step has not been."""
     job = dg.reconstructable(once)
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+    with migrated.instance(tmp_path) as instance:
         created = instance.create_run_for_job(
             job.get_definition(), job_code_origin=job.get_python_origin(), status=dg.DagsterRunStatus.STARTED
         )

@@ -13,6 +13,7 @@ from ml_assets import cli
 from ml_assets.executors.engine import ContainerState
 from ml_assets.executors.sweep import SweepOutcome, find_leftovers, sweep
 from ml_assets.target import Target
+from tests.migrated import Migrated
 from tests.ml_assets.executors.leftover_engine import LeftoverEngine
 
 CANCELED, FAILURE, SUCCESS = dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
@@ -20,9 +21,9 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def instance(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with dg.DagsterInstance.from_config(str(tmp_path)) as found:
+    with dg.DagsterInstance.from_config(str(migrated.dagster(tmp_path))) as found:
         yield found
 
 

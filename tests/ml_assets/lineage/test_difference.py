@@ -16,7 +16,7 @@ from ml_assets.resources.provenance import (
     Source,
     Threads,
 )
-from tests.ml_assets.lineage.reference import Event, ReferenceGraph
+from tests.ml_assets.lineage.index.reference import Event, ReferenceGraph
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 HARDWARE = Hardware(architecture="x", system="x", processor="x", cpus=4, memory_bytes=1)

@@ -10,7 +10,7 @@ from ml_assets.datasets import dataset
 from ml_assets.features import feature_set
 from ml_assets.images import container_image
 from ml_assets.lineage.graph import NodeKind
-from tests.ml_assets.lineage.indexed import IndexedGraph, load_graph
+from tests.ml_assets.lineage.index.indexed import IndexedGraph, load_graph
 
 MONTHS = dg.MonthlyPartitionsDefinition("2013-01-01", end_date="2013-05-01")
 

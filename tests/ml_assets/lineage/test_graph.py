@@ -8,8 +8,8 @@ from ml_assets.lineage.graph import Edge, Node, NodeKind
 from ml_assets.lineage.questions import Question
 from ml_assets.resources.errors import AmbiguousReference, UnknownReference
 from ml_assets.resources.provenance import ArtifactKind, InputVersion
-from tests.ml_assets.lineage.indexed import IndexedGraph, index_of
-from tests.ml_assets.lineage.reference import Event, ReferenceGraph
+from tests.ml_assets.lineage.index.indexed import IndexedGraph, index_of
+from tests.ml_assets.lineage.index.reference import Event, ReferenceGraph
 
 HEX = "0123456789abcdef0123456789abcdef"
 

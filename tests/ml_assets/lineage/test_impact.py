@@ -8,7 +8,7 @@ from rich.console import Console
 from ml_assets.lineage.graph import LineageGraph, Node
 from ml_assets.lineage.impact import Impact, Urgency, impact_of, impact_to_json, render_impact
 from ml_assets.resources.provenance import ArtifactKind, InputVersion
-from tests.ml_assets.lineage.reference import Event, ReferenceGraph
+from tests.ml_assets.lineage.index.reference import Event, ReferenceGraph
 
 DATA, MODEL = ArtifactKind.DATASET, ArtifactKind.MODEL
 

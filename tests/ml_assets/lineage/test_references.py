@@ -2,53 +2,67 @@
 
 import pytest
 
-from ml_assets.lineage.references import Form, Reading, parse_reference
+from ml_assets.lineage.references import Interpretation, ReferenceKind, parse_reference
 from ml_assets.resources.errors import UnknownReference
 
 MD5 = "0123456789abcdef0123456789abcdef"
 SHA256 = MD5 + MD5
 
 
-def forms(text: str) -> set[Form]:
-    return {reading.form for reading in parse_reference(text).readings}
+def kinds(text: str) -> set[ReferenceKind]:
+    return {interpretation.kind for interpretation in parse_reference(text).interpretations}
 
 
 def test_any_text_may_be_an_asset_an_event_or_a_version() -> None:
-    assert forms("key/of/asset@2013-01") == {Form.EVENT, Form.ASSET, Form.VERSION}
+    assert kinds("key/of/asset@2013-01") == {ReferenceKind.EVENT, ReferenceKind.ASSET, ReferenceKind.VERSION}
 
 
 @pytest.mark.parametrize(
-    ("digits", "form", "shortest"),
-    [(MD5, Form.VERSION, 6), (MD5, Form.COMMIT, 7), (MD5, Form.MLFLOW_RUN, 8), (MD5, Form.DAGSTER_RUN, 8)],
+    ("digits", "kind", "shortest"),
+    [
+        (MD5, ReferenceKind.VERSION, 6),
+        (MD5, ReferenceKind.COMMIT, 7),
+        (MD5, ReferenceKind.MLFLOW_RUN, 8),
+        (MD5, ReferenceKind.DAGSTER_RUN, 8),
+    ],
 )
-def test_digits_are_read_from_the_shortest_length_on(digits: str, form: Form, shortest: int) -> None:
-    assert Reading(form, digits[:shortest], shortened=True) in parse_reference(digits[:shortest]).readings
-    assert Reading(form, digits[: shortest - 1], shortened=True) not in parse_reference(digits[: shortest - 1]).readings
+def test_digits_are_read_from_the_shortest_length_on(digits: str, kind: ReferenceKind, shortest: int) -> None:
+    assert Interpretation(kind, digits[:shortest], is_prefix=True) in parse_reference(digits[:shortest]).interpretations
+    assert (
+        Interpretation(kind, digits[: shortest - 1], is_prefix=True)
+        not in parse_reference(digits[: shortest - 1]).interpretations
+    )
 
 
 def test_a_whole_md5_may_still_be_the_start_of_a_directory() -> None:
-    assert Reading(Form.VERSION, f"md5:{MD5}", shortened=True) in parse_reference(f"md5:{MD5}").readings
+    assert (
+        Interpretation(ReferenceKind.VERSION, f"md5:{MD5}", is_prefix=True)
+        in parse_reference(f"md5:{MD5}").interpretations
+    )
 
 
 def test_a_whole_sha256_is_the_start_of_nothing() -> None:
-    assert not any(reading.shortened for reading in parse_reference(f"sha256:{SHA256}").readings)
+    assert not any(interpretation.is_prefix for interpretation in parse_reference(f"sha256:{SHA256}").interpretations)
 
 
 def test_digits_may_be_written_in_capitals() -> None:
-    assert Reading(Form.VERSION, f"sha256:{SHA256}") in parse_reference(f"SHA256:{SHA256.upper()}").readings
+    assert (
+        Interpretation(ReferenceKind.VERSION, f"sha256:{SHA256}")
+        in parse_reference(f"SHA256:{SHA256.upper()}").interpretations
+    )
 
 
 def test_an_image_reference_is_one() -> None:
-    assert Form.IMAGE in forms(f"registry.example:5000/train@sha256:{SHA256}")
+    assert ReferenceKind.IMAGE in kinds(f"registry.example:5000/train@sha256:{SHA256}")
 
 
 def test_a_dashed_id_is_a_dagster_run() -> None:
-    assert Form.DAGSTER_RUN in forms("1a2b3c4d-0000-4000-8000-000000000000")
+    assert ReferenceKind.DAGSTER_RUN in kinds("1a2b3c4d-0000-4000-8000-000000000000")
 
 
 def test_a_dirty_commit_can_be_pasted_as_it_is_shown() -> None:
-    readings = parse_reference("abc1234+dirty").readings
-    assert Reading(Form.COMMIT, "abc1234", shortened=True) in readings
+    interpretations = parse_reference("abc1234+dirty").interpretations
+    assert Interpretation(ReferenceKind.COMMIT, "abc1234", is_prefix=True) in interpretations
 
 
 @pytest.mark.parametrize("text", ["flights\0", b"flights\xff".decode(errors="surrogateescape"), "a@" * 5000])
@@ -58,8 +72,8 @@ def test_what_no_database_can_hold_is_refused(text: str) -> None:
 
 
 def test_a_model_version_is_nothing_else() -> None:
-    assert parse_reference("models:/flight-delay/3").readings == (
-        Reading(Form.MODEL_VERSION, "models:/flight-delay/3"),
+    assert parse_reference("models:/flight-delay/3").interpretations == (
+        Interpretation(ReferenceKind.MODEL_VERSION, "models:/flight-delay/3"),
     )
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from ml_assets.lineage.graph import Node, NodeKind, Trace
 from ml_assets.lineage.rendering import DEPTH, FEW, MANY, render_trace, to_json
 from ml_assets.resources.provenance import ArtifactKind, InputVersion
-from tests.ml_assets.lineage.reference import Event, ReferenceGraph
+from tests.ml_assets.lineage.index.reference import Event, ReferenceGraph
 
 MD5 = "md5:0123456789abcdef0123456789abcdef"
 ENVIRONMENT = f"sha256:{'5' * 64}"

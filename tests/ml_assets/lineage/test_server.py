@@ -50,7 +50,7 @@ class Client:
 
     def get(self, path: str, method: str = "GET", host: str | None = None, **params: str) -> requests.Response:
         headers = {"Host": host} if host else {}
-        return requests.request(method, self.address + path, params=params, headers=headers, timeout=60)
+        return requests.request(method, self.address + path, params=params, headers=headers, timeout=480)
 
 
 @contextmanager

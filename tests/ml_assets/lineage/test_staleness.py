@@ -10,10 +10,11 @@ import pytest
 from ml_assets.dagster_internals import ASSET_EVALUATION_ID_TAG
 from ml_assets.lineage.code_location import CodeLocation
 from ml_assets.lineage.staleness import Staleness
-from ml_assets.lineage.why import CauseKind, Status, Why, explain, summarize
+from ml_assets.lineage.why import ReasonKind, Status, Why, explain, summarize
 from ml_assets.resources.errors import AmbiguousReference, SettingsError, UnknownReference
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import LaunchKind
+from tests.migrated import Migrated
 from tests.ml_assets.lineage import why_assets
 from tests.ml_assets.lineage.why_assets import ASSETS, STATE, UNUSED, departures, flights, foreign, train, whole_year
 
@@ -32,10 +33,9 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def on_disk(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def on_disk(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
     """With schedules and other processes, which the one in memory does not have."""
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as found:
+    with migrated.instance(tmp_path / "dagster") as found:
         yield found
 
 
@@ -68,31 +68,31 @@ def why(instance: dg.DagsterInstance, reference: str, *changed: dg.AssetsDefinit
 def test_what_was_never_made_is_missing(instance: dg.DagsterInstance) -> None:
     found = why(instance, "flights@1")
     assert found.status is Status.MISSING
-    assert [cause.kind for cause in found.causes] == [CauseKind.MISSING]
-    assert (found.made, found.launch) == (None, None)
+    assert [reason.kind for reason in found.reasons] == [ReasonKind.MISSING]
+    assert (found.latest, found.launch) == (None, None)
 
 
 def test_what_has_not_changed_is_fresh_and_says_who_launched_it(instance: dg.DagsterInstance, make: Any) -> None:
     make(flights, departures, tags={"user": "ada"})
     found = why(instance, "departures@1")
-    assert (found.status, found.causes) == (Status.FRESH, ())
+    assert (found.status, found.reasons) == (Status.FRESH, ())
     assert found.launch is not None
     assert (found.launch.kind, found.launch.name) == (LaunchKind.USER, "ada")
 
 
 def test_changed_input_is_named_with_both_versions(instance: dg.DagsterInstance, make: Any) -> None:
     make(flights, departures)
-    before = why(instance, "flights@1").made
+    before = why(instance, "flights@1").latest
     STATE["value"] = 2
     make(flights)
-    after = why(instance, "flights@1").made
+    after = why(instance, "flights@1").latest
     assert before is not None
     assert after is not None
     found = why(instance, "departures@1")
     assert found.status is Status.STALE
-    (cause,) = found.causes
-    assert (cause.kind, cause.what, cause.is_shown) == (CauseKind.DATA, AssetPartition("flights", "1"), True)
-    assert (cause.before, cause.after) == (before.data_version, after.data_version)
+    (reason,) = found.reasons
+    assert (reason.kind, reason.what, reason.is_shown) == (ReasonKind.DATA, AssetPartition("flights", "1"), True)
+    assert (reason.before, reason.after) == (before.data_version, after.data_version)
 
 
 def test_input_made_again_with_the_same_content_makes_nothing_stale(instance: dg.DagsterInstance, make: Any) -> None:
@@ -107,10 +107,10 @@ def test_changed_code_names_the_functions(instance: dg.DagsterInstance, make: An
     make(flights, departures)
     found = why(instance, "departures@1", why_assets_changed.departures)
     assert found.status is Status.STALE
-    (cause,) = found.causes
-    assert cause.kind is CauseKind.CODE
-    assert cause.before != cause.after
-    assert cause.details == ("STATE is gone", "added is new", "departures changed")
+    (reason,) = found.reasons
+    assert reason.kind is ReasonKind.CODE
+    assert reason.before != reason.after
+    assert reason.details == ("STATE is gone", "added is new", "departures changed")
 
 
 def test_another_environment_is_no_change_of_data(
@@ -120,10 +120,10 @@ def test_another_environment_is_no_change_of_data(
     make(flights)
     tags = {"dagster/data_version": "sha256:" + "0" * 64}
     instance.report_runless_asset_event(dg.AssetMaterialization("images/train", tags=tags))
-    (cause,) = why(instance, "flights@1").causes
-    assert (cause.kind, cause.what) == (CauseKind.ENVIRONMENT, AssetPartition("images/train"))
-    assert cause.after == "sha256:" + "0" * 64
-    assert (cause.before or "").startswith("sha256:")
+    (reason,) = why(instance, "flights@1").reasons
+    assert (reason.kind, reason.what) == (ReasonKind.ENVIRONMENT, AssetPartition("images/train"))
+    assert reason.after == "sha256:" + "0" * 64
+    assert (reason.before or "").startswith("sha256:")
 
 
 def test_failed_run_is_told_with_its_error(instance: dg.DagsterInstance, make: Any) -> None:
@@ -132,19 +132,19 @@ def test_failed_run_is_told_with_its_error(instance: dg.DagsterInstance, make: A
     failed = make(departures, raise_on_error=False)
     found = why(instance, "departures@1")
     assert found.status is Status.FRESH
-    (cause,) = found.causes
-    assert (cause.kind, cause.what) == (CauseKind.FAILED, failed.run_id)
-    assert cause.details == ("step departures: ValueError: no such month",)
+    (reason,) = found.reasons
+    assert (reason.kind, reason.what) == (ReasonKind.FAILED, failed.run_id)
+    assert reason.details == ("step departures: ValueError: no such month",)
     STATE["fails"] = 0
     make(departures)
-    assert why(instance, "departures@1").causes == ()
+    assert why(instance, "departures@1").reasons == ()
 
 
 def test_step_that_was_not_reached_has_the_error_of_the_one_before_it(instance: dg.DagsterInstance, make: Any) -> None:
     STATE["fails"] = 1
     make(flights, departures, whole_year, raise_on_error=False)
-    failed, missing = why(instance, "departures@1").causes
-    assert (failed.kind, missing.kind) == (CauseKind.FAILED, CauseKind.MISSING)
+    failed, missing = why(instance, "departures@1").reasons
+    assert (failed.kind, missing.kind) == (ReasonKind.FAILED, ReasonKind.MISSING)
 
 
 def test_run_that_is_at_work_is_told(instance: dg.DagsterInstance, make: Any) -> None:
@@ -156,8 +156,8 @@ def test_run_that_is_at_work_is_told(instance: dg.DagsterInstance, make: Any) ->
         ),
         run.run_id,
     )
-    running, missing = why(instance, "foreign").causes
-    assert (running.kind, running.what, missing.kind) == (CauseKind.RUNNING, run.run_id, CauseKind.MISSING)
+    running, missing = why(instance, "foreign").reasons
+    assert (running.kind, running.what, missing.kind) == (ReasonKind.RUNNING, run.run_id, ReasonKind.MISSING)
 
 
 def test_input_that_dagster_does_not_compare_is_told_all_the_same(instance: dg.DagsterInstance, make: Any) -> None:
@@ -165,13 +165,13 @@ def test_input_that_dagster_does_not_compare_is_told_all_the_same(instance: dg.D
     for month in months:
         make(flights, departures, month=month)
     make(whole_year, month=None)
-    assert why(instance, "whole_year").causes == ()
+    assert why(instance, "whole_year").reasons == ()
     STATE["value"] = 2
     make(flights, departures, month="2")
     found = why(instance, "whole_year")
-    shown = [cause for cause in found.causes if cause.is_shown]
+    shown = [reason for reason in found.reasons if reason.is_shown]
     assert bool(shown) == (found.status is Status.STALE)
-    assert AssetPartition("departures", "2") in [cause.what for cause in found.causes]
+    assert AssetPartition("departures", "2") in [reason.what for reason in found.reasons]
 
 
 def test_partitions_are_counted_by_cause(instance: dg.DagsterInstance, make: Any) -> None:
@@ -183,11 +183,11 @@ def test_partitions_are_counted_by_cause(instance: dg.DagsterInstance, make: Any
     make(departures, month="1", raise_on_error=False)
     summary = summarize("departures", staleness(instance).every("departures"))
     assert summary.statuses == {Status.FRESH: 1, Status.STALE: 1, Status.MISSING: 1}
-    told = [(cause.kind, cause.what, cause.partitions) for cause in summary.causes]
+    told = [(reason.kind, reason.what, reason.partitions) for reason in summary.reasons]
     assert told == [
-        (CauseKind.FAILED, None, ("1",)),
-        (CauseKind.MISSING, None, ("3",)),
-        (CauseKind.DATA, "flights", ("2",)),
+        (ReasonKind.FAILED, None, ("1",)),
+        (ReasonKind.MISSING, None, ("3",)),
+        (ReasonKind.DATA, "flights", ("2",)),
     ]
 
 

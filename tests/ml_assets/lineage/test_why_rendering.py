@@ -5,16 +5,16 @@ from datetime import UTC, datetime
 
 from rich.console import Console, RenderableType
 
-from ml_assets.lineage.why import Cause, CauseKind, Made, Status, Summary, SummedCause, Why
+from ml_assets.lineage.why import LatestEvent, ReasonKind, SharedReason, Status, StatusReason, Summary, Why
 from ml_assets.lineage.why_rendering import render_summary, render_why, summary_to_json, why_to_json
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import Launch, LaunchKind
 from tests.ml_assets.lineage.test_difference import record
 
 BEFORE, AFTER = "md5:" + "1" * 32, "md5:" + "2" * 32
-DATA = Cause(CauseKind.DATA, "has a new data version", AssetPartition("data", "1"), BEFORE, AFTER)
-CODE = Cause(CauseKind.CODE, "has a new code version", None, "a" * 64, "b" * 64, ("fit changed",))
-MADE = Made(
+DATA = StatusReason(ReasonKind.DATA, "has a new data version", AssetPartition("data", "1"), BEFORE, AFTER)
+CODE = StatusReason(ReasonKind.CODE, "has a new code version", None, "a" * 64, "b" * 64, ("fit changed",))
+MADE = LatestEvent(
     "model#7",
     datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
     "0123456789",
@@ -73,7 +73,7 @@ def test_machines_read_whole_versions() -> None:
 
 def test_many_partitions_are_shown_by_the_first_few() -> None:
     names = tuple(f"{number:02}" for number in range(9))
-    summed = SummedCause(CauseKind.DATA, "has a new data version", "data", names)
+    summed = SharedReason(ReasonKind.DATA, "has a new data version", "data", names)
     summary = Summary("model", 10, {Status.STALE: 9, Status.FRESH: 1, Status.MISSING: 0}, (summed,))
     text = printed(render_summary(summary))
     assert "10 partitions: 9 stale, 1 fresh" in text

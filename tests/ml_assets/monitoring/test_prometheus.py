@@ -24,8 +24,8 @@ from ml_assets.dagster_internals import (
 )
 from ml_assets.datasets import dataset
 from ml_assets.executors.failures import FailureCause
-from ml_assets.monitoring.prometheus import Metrics, serve
-from ml_assets.monitoring.steps import Steps
+from ml_assets.monitoring.prometheus import DagsterCollector, serve
+from ml_assets.monitoring.steps import StepCounts
 from ml_assets.placement import placed
 from ml_assets.resources.errors import SettingsError
 from tests.ml_assets.artifacts.test_meter import PLACEMENT
@@ -48,10 +48,10 @@ def failing() -> None:
     fails()
 
 
-def scraped(metrics: Metrics) -> dict[tuple[str, ...], float]:
+def scraped(collector: DagsterCollector) -> dict[tuple[str, ...], float]:
     """Values by name and labels."""
     found = {}
-    for family in metrics.collect():
+    for family in collector.collect():
         for sample in family.samples:
             found[(sample.name.removeprefix("ml_assets_"), *sample.labels.values())] = sample.value
     return found
@@ -59,11 +59,11 @@ def scraped(metrics: Metrics) -> dict[tuple[str, ...], float]:
 
 def test_runs_and_ends_of_steps_are_counted_once(instance: dg.DagsterInstance, resources: dict[str, Any]) -> None:
     failing.execute_in_process(instance=instance, raise_on_error=False)
-    metrics = Metrics(instance)
-    assert scraped(metrics)[("step_ends_total", "failure")] == 0, "what was before does not count"
+    collector = DagsterCollector(instance)
+    assert scraped(collector)[("step_ends_total", "failure")] == 0, "what was before does not count"
     failing.execute_in_process(instance=instance, raise_on_error=False)
     dg.materialize([frame], instance=instance, resources=resources)
-    for found in (scraped(metrics), scraped(metrics)):
+    for found in (scraped(collector), scraped(collector)):
         assert found[("up",)] == 1
         assert (found[("runs", "failure")], found[("runs", "success")]) == (2, 1)
         assert (found[("step_ends_total", "failure")], found[("step_ends_total", "success")]) == (1, 1)
@@ -72,7 +72,7 @@ def test_runs_and_ends_of_steps_are_counted_once(instance: dg.DagsterInstance, r
 
 
 def test_a_run_that_is_touched_long_after_its_end_is_not_counted_again(instance: dg.DagsterInstance) -> None:
-    steps = Steps(instance, datetime.now(UTC))
+    steps = StepCounts(instance, datetime.now(UTC))
     result = failing.execute_in_process(instance=instance, raise_on_error=False)
     steps.update()
     steps.looked = datetime.now(UTC) + timedelta(days=1)
@@ -84,11 +84,11 @@ def test_a_run_that_is_touched_long_after_its_end_is_not_counted_again(instance:
 
 
 def test_usage_and_cost_are_those_of_materializations(instance: dg.DagsterInstance, resources: dict[str, Any]) -> None:
-    metrics = Metrics(instance)
+    collector = DagsterCollector(instance)
     with placed(PLACEMENT):
         for _ in range(2):
             dg.materialize([frame], instance=instance, resources=resources)
-    found = scraped(metrics)
+    found = scraped(collector)
     assert found[("asset_memory_asked_bytes", "frame")] == 4 * 2**30
     assert found[("asset_memory_needed_bytes", "frame")] > 2**20
     assert found[("asset_cost_total", "frame", "gpu")] > 0
@@ -101,8 +101,8 @@ def report(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: dg.DagsterEve
 
 
 def test_causes_are_told_apart_and_begin_at_zero(instance: dg.DagsterInstance) -> None:
-    metrics = Metrics(instance)
-    before = scraped(metrics)
+    collector = DagsterCollector(instance)
+    before = scraped(collector)
     for name in ("step_failures_total", "step_restarts_total"):
         assert {before[(name, cause.value)] for cause in FailureCause} == {0}
     run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
@@ -111,7 +111,7 @@ def test_causes_are_told_apart_and_begin_at_zero(instance: dg.DagsterInstance) -
     error = SerializableErrorInfo("it was killed", [], FailureCause.OUT_OF_MEMORY.name)
     label = UserFailureData(FailureCause.OUT_OF_MEMORY.value, None, {})
     report(instance, run, dg.DagsterEventType.STEP_FAILURE, StepFailureData(error, label))
-    found = scraped(metrics)
+    found = scraped(collector)
     assert found[("step_restarts_total", "preempted")] == 1
     assert found[("step_failures_total", "out of memory")] == 1
     assert found[("step_failures_total", "error")] == 0
@@ -125,7 +125,7 @@ def test_queue_and_pools_show_what_waits(instance: dg.DagsterInstance) -> None:
     storage.set_concurrency_slots("gpu", 1)
     storage.claim_concurrency_slot("gpu", "a run", "first")
     storage.claim_concurrency_slot("gpu", "a run", "second")
-    found = scraped(Metrics(instance))
+    found = scraped(DagsterCollector(instance))
     assert found[("runs", "queued")] == 1
     assert found[("queue_oldest_seconds",)] >= 0
     names = ("pool_slots", "pool_slots_claimed", "pool_steps_waiting")
@@ -134,16 +134,16 @@ def test_queue_and_pools_show_what_waits(instance: dg.DagsterInstance) -> None:
 
 def test_a_schedule_shows_its_last_run_and_its_last_success(instance: dg.DagsterInstance) -> None:
     schedule_state(instance, "nightly")
-    metrics = Metrics(instance)
-    assert ("schedule_last_run_failed", "nightly") not in scraped(metrics)
+    collector = DagsterCollector(instance)
+    assert ("schedule_last_run_failed", "nightly") not in scraped(collector)
     tags = {SCHEDULE_NAME_TAG: "nightly"}
     create_run_for_test(instance, status=dg.DagsterRunStatus.SUCCESS, tags=tags)
-    found = scraped(metrics)
+    found = scraped(collector)
     assert found[("schedule_last_run_failed", "nightly")] == 0
     assert found[("schedule_last_success_timestamp_seconds", "nightly")] > 0
     create_run_for_test(instance, status=dg.DagsterRunStatus.FAILURE, tags=tags)
     create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED, tags=tags)
-    assert scraped(metrics)[("schedule_last_run_failed", "nightly")] == 1
+    assert scraped(collector)[("schedule_last_run_failed", "nightly")] == 1
 
 
 def test_a_database_that_cannot_be_read_is_told(
@@ -152,9 +152,9 @@ def test_a_database_that_cannot_be_read_is_told(
     def gone(*_: Any) -> None:
         raise ConnectionError("gone")
 
-    metrics = Metrics(instance)
+    collector = DagsterCollector(instance)
     monkeypatch.setattr(instance, "get_runs_count", gone)
-    assert scraped(metrics) == {("up",): 0}
+    assert scraped(collector) == {("up",): 0}
     assert "cannot be read" in caplog.text
 
 
@@ -166,10 +166,10 @@ def test_a_scrape_is_answered_over_http(instance: dg.DagsterInstance) -> None:
         said.append(line)
         told.set()
 
-    threading.Thread(target=serve, args=(Metrics(instance), "127.0.0.1", 0, say), daemon=True).start()
-    assert told.wait(60)
+    threading.Thread(target=serve, args=(DagsterCollector(instance), "127.0.0.1", 0, say), daemon=True).start()
+    assert told.wait(480)
     address = said[0].split()[1]
-    with urllib.request.urlopen(address, timeout=60) as answer:
+    with urllib.request.urlopen(address, timeout=480) as answer:
         families = {family.name for family in text_string_to_metric_families(answer.read().decode())}
     assert {"ml_assets_up", "ml_assets_runs", "ml_assets_step_failures"} <= families
 
@@ -177,4 +177,4 @@ def test_a_scrape_is_answered_over_http(instance: dg.DagsterInstance) -> None:
 def test_an_address_that_is_taken_is_told(instance: dg.DagsterInstance) -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", port)), pytest.raises(SettingsError, match="nothing can listen"):
-        serve(Metrics(instance), "127.0.0.1", port, lambda _: None)
+        serve(DagsterCollector(instance), "127.0.0.1", port, lambda _: None)

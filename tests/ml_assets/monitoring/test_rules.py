@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from ml_assets.monitoring.prometheus import Metrics
+from ml_assets.monitoring.prometheus import DagsterCollector
 from tests.conftest import require_program
 
 FOLDER = Path(__file__).parents[3] / "deployments" / "monitoring"
@@ -123,7 +123,7 @@ def test_what_the_dashboard_asks_is_valid(promtool: str, tmp_path: Path) -> None
 
 
 def _told(instance: dg.DagsterInstance) -> Iterator[str]:
-    for family in Metrics(instance).collect():
+    for family in DagsterCollector(instance).collect():
         yield f"{family.name}_total" if family.type == "counter" else family.name
 
 

@@ -14,7 +14,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 
 from ml_assets.dagster_internals import JobPythonOrigin, RemoteJobOrigin
 from ml_assets.reproduction.job import OP_NAME
-from ml_assets.reproduction.launching import Launch, reproduce_in_image, require_image
+from ml_assets.reproduction.launching import ReproductionRun, reproduce_in_image, require_image
 from ml_assets.reproduction.request import ReproductionRequest, parse_request
 from ml_assets.resources.errors import ReproductionRefused
 from ml_assets.resources.pools import Pool
@@ -23,13 +23,14 @@ from ml_assets.resources.provenance import (
     ArtifactKind,
     Hardware,
     ImageLabels,
+    Launch,
     LaunchKind,
     ProvenanceRecord,
     RunEnvironment,
     Source,
 )
-from ml_assets.resources.provenance import Launch as Launched
 from ml_assets.resources.registry.client import RegistryClient
+from tests.migrated import Migrated
 from tests.oci_registry import OciRegistry
 
 REQUEST = ReproductionRequest(asset="line", storage_id=1, data_version="md5:1")
@@ -47,7 +48,7 @@ RECORD = ProvenanceRecord(
     dagster_step="line",
     attempt=0,
     job="j",
-    launch=Launched(kind=LaunchKind.USER),
+    launch=Launch(kind=LaunchKind.USER),
     hardware=Hardware(architecture="a", system="s", processor="p", cpus=1, memory_bytes=1),
     started_at=NOW,
     ended_at=NOW,
@@ -106,16 +107,16 @@ def test_registry_that_does_not_answer_is_left_to_the_engine(registry: RegistryC
 def test_pool_that_is_gone_is_refused_and_another_can_be_named(instance: dg.DagsterInstance) -> None:
     pools: dict[str, Any] = {"cpu": Pool()}
     with pytest.raises(ReproductionRefused, match=r"it ran on pool 'gpu', and there is no such pool now.*--pool: cpu"):
-        Launch.of(REQUEST, RECORD, instance, pools, None)
+        ReproductionRun.of(REQUEST, RECORD, instance, pools, None)
     with pytest.raises(ReproductionRefused, match="no run of its code location is in Dagster's database"):
-        Launch.of(REQUEST, RECORD, instance, pools, "cpu")
+        ReproductionRun.of(REQUEST, RECORD, instance, pools, "cpu")
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def queue(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
     """An instance on which runs wait for a daemon."""
     coordinator = {"module": "dagster._core.run_coordinator", "class": "QueuedRunCoordinator"}
-    with dg.DagsterInstance.local_temp(str(tmp_path), overrides={"run_coordinator": coordinator}) as found:
+    with migrated.instance(tmp_path, {"run_coordinator": coordinator}) as found:
         yield found
 
 
@@ -143,7 +144,7 @@ def test_run_is_like_the_newest_of_its_code_location_and_its_step_is_in_the_past
     _earlier_run(queue, "new", "ours")
     _earlier_run(queue, "other", "theirs")
     record = RECORD.model_copy(update={"dagster_run": past})
-    run = Launch.of(REQUEST, record, queue, {"gpu": Pool()}, None).create(queue)
+    run = ReproductionRun.of(REQUEST, record, queue, {"gpu": Pool()}, None).create(queue)
     assert run.job_code_origin
     assert run.job_code_origin.repository_origin.container_image == "new"
     assert run.remote_job_origin

@@ -18,7 +18,7 @@ from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
 from ml_assets.datasets import dataset
 from ml_assets.images import container_image
 from ml_assets.lineage import Lineage
-from ml_assets.lineage.deletion_log import Ledger, explain_missing
+from ml_assets.lineage.deletion_log import DeletionLog, explain_missing
 from ml_assets.lineage.graph import Node
 from ml_assets.lineage.impact import Urgency
 from ml_assets.lineage.index.index import LineageIndex, open_index
@@ -30,7 +30,7 @@ from ml_assets.resources.image_builders.environment import InterpreterEnvironmen
 from ml_assets.resources.image_builders.interface import BuiltImage
 from ml_assets.resources.registry.client import RegistryClient
 from ml_assets.resources.tracking.model_registry import ModelRegistry
-from ml_assets.retention.garbage_collector import Collector, Place
+from ml_assets.retention.garbage_collector import GarbageCollector, Scope
 from ml_assets.retention.plan import Plan
 from ml_assets.retention.policy import Policy, kept_nodes
 from tests.conftest import require_program
@@ -101,10 +101,10 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def collector(instance: dg.DagsterInstance, storage: ArtifactStorage, tmp_path: Path) -> Collector:
+def collector(instance: dg.DagsterInstance, storage: ArtifactStorage, tmp_path: Path) -> GarbageCollector:
     models = ModelRegistry(storage.tracking.tracking_uri, storage.tracking.experiment)
     client = RegistryClient(docker_config=tmp_path / "no-config.json", timeout=20)
-    return Collector(instance, storage.store, models, client)
+    return GarbageCollector(instance, storage.store, models, client)
 
 
 @pytest.fixture
@@ -117,19 +117,19 @@ def make(instance: dg.DagsterInstance, resources: dict[str, Any]) -> Callable[..
     return materialize
 
 
-def all_of(collector: Collector, asset: str) -> list[Node]:
+def all_of(collector: GarbageCollector, asset: str) -> list[Node]:
     with open_index(collector.instance) as index:
         return [node for node in index.whole().nodes.values() if node.asset == asset]
 
 
-def collect(collector: Collector, policy: Policy, *places: Place, orphans: bool = False) -> Plan:
-    chosen = places or (Place.DATA, Place.CACHE)
+def collect(collector: GarbageCollector, policy: Policy, *scopes: Scope, orphans: bool = False) -> Plan:
+    chosen = scopes or (Scope.DATA, Scope.CACHE)
     plan = collector.plan(policy, chosen, orphans=orphans)
     list(collector.collect(policy, plan, chosen))
     return plan
 
 
-def require_kept(collector: Collector, policy: Policy, folder: Path) -> int:
+def require_kept(collector: GarbageCollector, policy: Policy, folder: Path) -> int:
     """Fetch all that is kept into an empty cache, where it is verified; gives how many versions are gone."""
     fresh = collector.store.model_copy(update={"cache": str(folder / f"fresh-{random.random()}")})
     with open_index(collector.instance) as index:
@@ -144,7 +144,7 @@ def require_kept(collector: Collector, policy: Policy, folder: Path) -> int:
 
 
 def test_every_kept_materialization_can_be_fetched_whatever_went(
-    collector: Collector, make: Callable[..., None], tmp_path: Path
+    collector: GarbageCollector, make: Callable[..., None], tmp_path: Path
 ) -> None:
     chance, gone = random.Random(7), 0
     for keep in (2, 1):
@@ -154,14 +154,14 @@ def test_every_kept_materialization_can_be_fetched_whatever_went(
         make(copied, {"own.txt": f"text {keep}"})
         policy = Policy(last=keep, grace=NO_GRACE)
         plan = collect(collector, policy)
-        assert collector.plan(policy, [Place.DATA]).data.collect == ()
+        assert collector.plan(policy, [Scope.DATA]).data.collect == ()
         assert not plan.data.incomplete
         gone = require_kept(collector, policy, tmp_path)
     assert gone
 
 
 def test_a_trace_says_what_was_collected_until_it_is_made_again(
-    collector: Collector, make: Callable[..., None], tmp_path: Path
+    collector: GarbageCollector, make: Callable[..., None], tmp_path: Path
 ) -> None:
     make(files, {"old": "old"}, "a")
     make(files, {"new": "new"}, "a")
@@ -184,49 +184,49 @@ def test_a_trace_of_much_that_was_collected_brings_the_index_up_once(
     for version in versions:
         tags = {"dagster/data_version": version}
         instance.report_runless_asset_event(dg.AssetMaterialization("table", partition=version, tags=tags))
-    Ledger(instance).add(versions, datetime.now(UTC))
+    DeletionLog(instance).add(versions, datetime.now(UTC))
     looked = list[object]()
     catch_up = LineageIndex._catch_up
     monkeypatch.setattr(LineageIndex, "_catch_up", lambda index: looked.append(index) or catch_up(index))
     trace = Lineage(instance).trace("table", up=False)
-    assert all(node.collected for node in trace.graph.nodes.values())
+    assert all(node.deleted_at for node in trace.graph.nodes.values())
     assert len(looked) == 1
 
 
-def test_nothing_goes_while_runs_are_at_work(collector: Collector, make: Callable[..., None]) -> None:
+def test_nothing_goes_while_runs_are_at_work(collector: GarbageCollector, make: Callable[..., None]) -> None:
     make(files, {"old": "old"}, "a")
     make(files, {"new": "new"}, "a")
     policy = Policy(last=1, grace=NO_GRACE)
-    plan = collector.plan(policy, [Place.DATA])
+    plan = collector.plan(policy, [Scope.DATA])
     run = collector.instance.create_run_for_job(nothing)
     collector.instance.report_run_canceling(run)
     with pytest.raises(RetentionError, match=f"runs are at work \\({run.run_id[:8]}"):
-        list(collector.collect(policy, plan, [Place.DATA]))
+        list(collector.collect(policy, plan, [Scope.DATA]))
     collector.instance.report_run_canceled(run)
-    assert len(list(collector.collect(policy, plan, [Place.DATA]))) == 1
+    assert len(list(collector.collect(policy, plan, [Scope.DATA]))) == 1
 
 
-def test_what_is_younger_than_the_grace_period_stays(collector: Collector, make: Callable[..., None]) -> None:
+def test_what_is_younger_than_the_grace_period_stays(collector: GarbageCollector, make: Callable[..., None]) -> None:
     make(files, {"old": "old"}, "a")
     make(files, {"new": "new"}, "a")
-    assert collector.plan(Policy(last=1), list(Place)).size == 0
+    assert collector.plan(Policy(last=1), list(Scope)).size == 0
 
 
-def test_only_what_was_agreed_upon_goes(collector: Collector, make: Callable[..., None]) -> None:
+def test_only_what_was_agreed_upon_goes(collector: GarbageCollector, make: Callable[..., None]) -> None:
     for text in ("first", "second", "third"):
         make(files, {text: text}, "a")
-    agreed = collector.plan(Policy(last=2, grace=NO_GRACE), [Place.DATA])
-    list(collector.collect(Policy(last=1, grace=NO_GRACE), agreed, [Place.DATA]))
-    assert len(collector.plan(Policy(last=1, grace=NO_GRACE), [Place.DATA]).data.collect) == 1
+    agreed = collector.plan(Policy(last=2, grace=NO_GRACE), [Scope.DATA])
+    list(collector.collect(Policy(last=1, grace=NO_GRACE), agreed, [Scope.DATA]))
+    assert len(collector.plan(Policy(last=1, grace=NO_GRACE), [Scope.DATA]).data.collect) == 1
 
 
 def test_an_interrupted_collection_is_finished_by_the_next(
-    collector: Collector, make: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    collector: GarbageCollector, make: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     make(files, {"one": "1", "two": "2", "shared": "3"}, "a")
     make(files, {"shared": "3"}, "a")
     policy, remote = Policy(last=1, grace=NO_GRACE), collector.store.opened()
-    plan, remove, removed = collector.plan(policy, [Place.DATA]), type(remote).remove, list[str]()
+    plan, remove, removed = collector.plan(policy, [Scope.DATA]), type(remote).remove, list[str]()
 
     def die(self: Any, values: Any) -> None:
         if removed:
@@ -237,16 +237,16 @@ def test_an_interrupted_collection_is_finished_by_the_next(
     with monkeypatch.context() as patch:
         patch.setattr(type(remote), "remove", die)
         with pytest.raises(KeyboardInterrupt):
-            list(collector.collect(policy, plan, [Place.DATA]))
-    (rest,) = collector.plan(policy, [Place.DATA]).data.collect
+            list(collector.collect(policy, plan, [Scope.DATA]))
+    (rest,) = collector.plan(policy, [Scope.DATA]).data.collect
     assert set(rest.objects) == set(plan.data.collect[0].objects) - set(removed)
     collect(collector, policy)
-    assert not collector.plan(policy, [Place.DATA], orphans=True).data.orphans
+    assert not collector.plan(policy, [Scope.DATA], orphans=True).data.orphans
     require_kept(collector, policy, tmp_path)
 
 
 def test_what_plain_dvc_users_keep_in_the_remote_stays_unless_it_is_asked_for(
-    collector: Collector, make: Callable[..., None], tmp_path: Path
+    collector: GarbageCollector, make: Callable[..., None], tmp_path: Path
 ) -> None:
     make(files, {"old": "old", "theirs": "theirs"}, "a")
     make(files, {"new": "new"}, "a")
@@ -259,12 +259,12 @@ def test_what_plain_dvc_users_keep_in_the_remote_stays_unless_it_is_asked_for(
     assert len(plan.data.orphans) == 2
     fresh = collector.store.model_copy(update={"cache": str(tmp_path / "fresh")})
     fresh.fetch(theirs)
-    collect(collector, policy, Place.DATA, orphans=True)
+    collect(collector, policy, Scope.DATA, orphans=True)
     assert not collector.store.has(theirs)
 
 
 def test_what_another_instance_said_to_keep_stays(
-    collector: Collector, make: Callable[..., None], resources: dict[str, Any]
+    collector: GarbageCollector, make: Callable[..., None], resources: dict[str, Any]
 ) -> None:
     CONTENT.update({"common": "common"})
     with dg.DagsterInstance.ephemeral() as other:
@@ -273,24 +273,24 @@ def test_what_another_instance_said_to_keep_stays(
         make(files, {"common": "common"}, "a")
         make(files, {"new": "new"}, "a")
         notes: list[str] = []
-        plan = replace(collector, note=notes.append).plan(Policy(last=1, grace=NO_GRACE), [Place.DATA])
+        plan = replace(collector, note=notes.append).plan(Policy(last=1, grace=NO_GRACE), [Scope.DATA])
     assert plan.data.collect == ()
     assert any("1 other instances keep content" in line for line in notes)
 
 
-def test_the_cache_keeps_what_is_kept(collector: Collector, make: Callable[..., None]) -> None:
+def test_the_cache_keeps_what_is_kept(collector: GarbageCollector, make: Callable[..., None]) -> None:
     for text in ("old", "new"):
         make(files, {text: text}, "a")
         make(files, {text: text}, "b")
         make(copied, {})
     before = collector.store.cached()
-    collect(collector, Policy(last=1, grace=NO_GRACE), Place.CACHE)
+    collect(collector, Policy(last=1, grace=NO_GRACE), Scope.CACHE)
     assert 0 < len(collector.store.cached()) < len(before)
-    assert collector.plan(Policy(last=1, grace=NO_GRACE), [Place.DATA]).data.collect
+    assert collector.plan(Policy(last=1, grace=NO_GRACE), [Scope.DATA]).data.collect
 
 
 def test_content_goes_from_a_server_too(
-    collector: Collector, instance: dg.DagsterInstance, storage: ArtifactStorage, tmp_path: Path
+    collector: GarbageCollector, instance: dg.DagsterInstance, storage: ArtifactStorage, tmp_path: Path
 ) -> None:
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
@@ -324,7 +324,7 @@ def test_content_goes_from_a_server_too(
 
 
 def test_artifacts_of_models_that_are_not_kept_go_and_their_runs_stay(
-    collector: Collector, make: Callable[..., None], storage: ArtifactStorage
+    collector: GarbageCollector, make: Callable[..., None], storage: ArtifactStorage
 ) -> None:
     for partition in ("a", "b"):
         make(files, {"a": "a"}, partition)
@@ -332,24 +332,24 @@ def test_artifacts_of_models_that_are_not_kept_go_and_their_runs_stay(
     for number in range(2):
         make(delay, {str(each): "" for each in range(number + 1)})
     policy = Policy(last=1, grace=NO_GRACE)
-    assert collector.plan(policy, [Place.MLFLOW]).runs == ()
+    assert collector.plan(policy, [Scope.MLFLOW]).runs == ()
     client = MlflowClient(storage.tracking.tracking_uri)
     client.delete_model_version("delay", "1")
     (first, second) = sorted(all_of(collector, "delay"), key=lambda node: node.storage_id or 0)
-    plan = collect(collector, policy, Place.MLFLOW, Place.DATA)
+    plan = collect(collector, policy, Scope.MLFLOW, Scope.DATA)
     ((gone,), (content,)) = plan.runs, plan.data.collect
     assert (gone.run_id, gone.of, content.of) == (first.mlflow_run, (first.id,), (first.id,))
     assert gone.size > 0
     run = client.get_run(first.mlflow_run or "")
     assert run.data.metrics["files"] == 1
     assert "ml_assets.collected" in run.data.tags
-    assert collector.plan(policy, [Place.MLFLOW]).runs == ()
+    assert collector.plan(policy, [Scope.MLFLOW]).runs == ()
     assert client.list_artifacts(second.mlflow_run or "") or client.get_run(second.mlflow_run or "").outputs
 
 
 @pytest.mark.parametrize("policy", [Policy(last=1), Policy(last=1, registered=False)], ids=["registered", "deployed"])
 def test_models_that_people_registered_themselves_are_kept(
-    collector: Collector, make: Callable[..., None], policy: Policy
+    collector: GarbageCollector, make: Callable[..., None], policy: Policy
 ) -> None:
     policy = replace(policy, grace=NO_GRACE)
     make_models(make, unregistered, "abcd")
@@ -374,7 +374,7 @@ def test_models_that_people_registered_themselves_are_kept(
 
 @pytest.mark.parametrize("is_left", [True, False], ids=["promoted", "moved"])
 def test_a_model_that_was_promoted_to_another_name_is_kept_and_the_first_that_is_affected(
-    collector: Collector, make: Callable[..., None], is_left: bool
+    collector: GarbageCollector, make: Callable[..., None], is_left: bool
 ) -> None:
     make_models(make, delay, "abc")
     first, second, third = made_in_order(collector, "delay")
@@ -400,7 +400,7 @@ def test_a_model_that_was_promoted_to_another_name_is_kept_and_the_first_that_is
 
 
 def test_a_registry_of_many_pages_is_read_whole(
-    collector: Collector, make: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    collector: GarbageCollector, make: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ml_assets.resources.tracking.model_registry._PAGE", 2)
     make_models(make, delay, "ab")
@@ -413,13 +413,15 @@ def test_a_registry_of_many_pages_is_read_whole(
     assert told.aliases == tuple(f"models:/copy{number}@champion" for number in range(5))
 
 
-def test_all_models_are_kept_where_mlflow_does_not_answer(collector: Collector, make: Callable[..., None]) -> None:
+def test_all_models_are_kept_where_mlflow_does_not_answer(
+    collector: GarbageCollector, make: Callable[..., None]
+) -> None:
     make_models(make, unregistered, "ab")
-    (content,) = collector.plan(Policy(last=1, grace=NO_GRACE), [Place.DATA]).data.collect
+    (content,) = collector.plan(Policy(last=1, grace=NO_GRACE), [Scope.DATA]).data.collect
     assert content.of == (made_in_order(collector, "unregistered")[0].id,)
     notes: list[str] = []
     silent = replace(collector, models=ModelRegistry("http://127.0.0.1:1", "tests"), note=notes.append)
-    assert silent.plan(Policy(last=1, grace=NO_GRACE), [Place.DATA]).data.collect == ()
+    assert silent.plan(Policy(last=1, grace=NO_GRACE), [Scope.DATA]).data.collect == ()
     assert notes[-1].startswith("all models are kept, for it is not known which are registered. the MLflow server")
 
 
@@ -432,13 +434,13 @@ def make_models(make: Callable[..., None], asset: dg.AssetsDefinition, numbers: 
         make(asset, dict.fromkeys(numbers[: number + 1], ""))
 
 
-def made_in_order(collector: Collector, asset: str) -> list[Node]:
+def made_in_order(collector: GarbageCollector, asset: str) -> list[Node]:
     return sorted(all_of(collector, asset), key=lambda node: node.storage_id or 0)
 
 
-def gone_runs(collector: Collector, policy: Policy) -> list[str]:
+def gone_runs(collector: GarbageCollector, policy: Policy) -> list[str]:
     """MLflow runs whose artifacts are deleted, and whose content with them."""
-    plan = collect(collector, policy, Place.MLFLOW, Place.DATA)
+    plan = collect(collector, policy, Scope.MLFLOW, Scope.DATA)
     assert [each.of for each in plan.runs] == [each.of for each in plan.data.collect]
     return [each.run_id for each in plan.runs]
 
@@ -463,7 +465,7 @@ def push(registry: OciRegistry, tag: str) -> tuple[ImageReference, str]:
 
 @pytest.mark.parametrize("deletes", [True, False])
 def test_images_that_nothing_kept_was_made_in_go_with_what_is_attached(
-    collector: Collector,
+    collector: GarbageCollector,
     instance: dg.DagsterInstance,
     storage: ArtifactStorage,
     tmp_path: Path,
@@ -480,21 +482,21 @@ def test_images_that_nothing_kept_was_made_in_go_with_what_is_attached(
             builder.built.append(image)
             builder.index.append(index)
             dg.materialize(ASSETS, selection=[train], instance=instance, resources=there)
-        assert collector.plan(Policy(last=1, grace=NO_GRACE), [Place.IMAGES]).images == ()
+        assert collector.plan(Policy(last=1, grace=NO_GRACE), [Scope.IMAGES]).images == ()
         policy = Policy(last=1, service_images=False, grace=NO_GRACE)
-        (going,) = collector.plan(policy, [Place.IMAGES]).images
+        (going,) = collector.plan(policy, [Scope.IMAGES]).images
         assert going.reference == str(builder.built[0])
         assert (len(going.manifests), going.manifests[0]) == (3, builder.index[0])
         assert going.size > 0
         if not deletes:
             with pytest.raises(RegistryError, match=r"deletes nothing\. Next: let it"):
-                collect(collector, policy, Place.IMAGES)
+                collect(collector, policy, Scope.IMAGES)
             return
-        collect(collector, policy, Place.IMAGES)
+        collect(collector, policy, Scope.IMAGES)
         client = collector.registry
         assert client.parts(builder.built[0]) is None
         assert client.find(f"{registry.host}/ml/train:second") is not None
         assert client.find(f"{registry.host}/ml/train:first") is None
-        assert collector.plan(policy, [Place.IMAGES]).images == ()
+        assert collector.plan(policy, [Scope.IMAGES]).images == ()
         old, _ = sorted(all_of(collector, "images/train"), key=lambda node: node.storage_id or 0)
         assert Lineage(instance).trace(old.id).graph.nodes[old.id].collected is not None

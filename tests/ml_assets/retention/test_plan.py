@@ -6,7 +6,7 @@ from typing import Any
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
 from ml_assets.resources.dvc.directory import HeldObject
 from ml_assets.resources.provenance import ArtifactKind
-from ml_assets.retention.plan import DataPlan, plan_data, unkept_images
+from ml_assets.retention.plan import DataPlan, plan_data, unreferenced_images
 
 CUTOFF = 1000.0
 A, B, C, D = (letter * 32 for letter in "abcd")
@@ -122,5 +122,5 @@ def test_an_image_stays_as_long_as_something_kept_was_made_in_it() -> None:
         Node("model", ArtifactKind.MODEL, storage_id=4, image=ran),
         Node("images/none", image, storage_id=5),
     ]
-    going = unkept_images(LineageGraph(nodes, ()), {"images/train#3", "model#4"})
+    going = unreferenced_images(LineageGraph(nodes, ()), {"images/train#3", "model#4"})
     assert {name: [each.id for each in made] for name, made in going.items()} == {old: ["images/train#1"]}

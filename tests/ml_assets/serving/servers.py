@@ -16,7 +16,7 @@ from typing import Any
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[3]
-_PATIENCE = 120
+_PATIENCE = 480
 
 
 @dataclass(frozen=True)

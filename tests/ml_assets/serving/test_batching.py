@@ -20,7 +20,7 @@ class _Watched(Servable):
         self.free.set()
 
     def run(self, feeds: Feeds) -> Feeds:
-        self.free.wait(30)
+        self.free.wait(480)
         if (feeds["features"] == -1).any():
             raise RuntimeError("the row says so")
         return super().run(feeds)

@@ -69,7 +69,7 @@ def test_client_of_mlflow(server: Server) -> None:
     from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
     client = ScoringServerClient("127.0.0.1", server.port)
-    client.wait_server_ready(timeout=10)
+    client.wait_server_ready(timeout=480)
     answer = client.invoke(pd.DataFrame(ROWS, columns=list(COLUMNS)))
     np.testing.assert_allclose(np.asarray(answer.get_predictions()).reshape(-1), PREDICTED, rtol=1e-5)
 

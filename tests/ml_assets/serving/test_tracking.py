@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ml_assets.resources.provenance import RECORD_METADATA, ArtifactKind, Mlflow
 from ml_assets.serving.reference import ModelReference
 from ml_assets.serving.servable import load_servable
 from ml_assets.serving.settings import ServeSettings
-from ml_assets.serving.tracking import fetch_model, resolve
+from ml_assets.serving.tracking import TrackingServer, fetch_model, resolve
 from tests.ml_assets.lineage.index.test_event_parser import record as lineage_record
 from tests.ml_assets.serving.asgi import application, ask
 from tests.ml_assets.serving.registry import Registry, registry
@@ -140,6 +141,36 @@ def test_credentials_are_sent_as_mlflow_sends_them(mlflow: Registry) -> None:
     }
 
 
+def test_credentials_do_not_follow_a_redirect_to_another_host() -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            host = self.headers["Host"]
+            asked.append((host.partition(":")[0], self.headers["Authorization"]))
+            if host.startswith("127.0.0.1"):
+                self.send_response(302)
+                self.send_header("Location", f"http://localhost:{self.server.server_port}/elsewhere")  # type: ignore[attr-defined]
+                self.end_headers()
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"model_version": {}}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        settings = ServeSettings(model="models:/delay/1", tracking_uri=address, tracking_token="secret")
+        try:
+            assert TrackingServer.of(settings).version("delay", "1") == {}
+        finally:
+            server.shutdown()
+    assert asked == [("127.0.0.1", "Bearer secret"), ("localhost", None)]
+
+
 def test_new_version_of_an_alias_is_swapped_in_without_losing_a_request(mlflow: Registry, tmp_path: Path) -> None:
     first = mlflow.register("moving", weights=(0, 1, 0))
     mlflow.alias("moving", "production", first)
@@ -165,7 +196,7 @@ def test_new_version_of_an_alias_is_swapped_in_without_losing_a_request(mlflow: 
         server.wait_until(lambda: len(answers) > count + 20, "answers after it")
         stop.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(480)
         assert not any(thread.is_alive() for thread in threads)
     assert {(status, version, value) for status, version, value in answers} == {(200, first, 1.0), (200, second, 2.0)}
 

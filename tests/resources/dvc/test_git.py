@@ -1,6 +1,7 @@
 """Content that people track with real git and real ``dvc``."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,9 @@ class _Repository:
             "DVC_NO_ANALYTICS": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
         }
-        folder.mkdir()
+
+    def make(self) -> None:
+        self.folder.mkdir()
         self.run("git", "init", "--quiet", "--initial-branch", "main")
         self.run("git", "config", "user.name", "Test")
         self.run("git", "config", "user.email", "test@localhost")
@@ -51,8 +54,17 @@ class _Repository:
         return self.commit()
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> _Repository:
+    """A repository that is copied, because each call of ``dvc`` costs a second."""
+    made = _Repository(tmp_path_factory.mktemp("empty") / "repository")
+    made.make()
+    return made
+
+
 @pytest.fixture
-def repository(tmp_path: Path) -> _Repository:
+def repository(empty: _Repository, tmp_path: Path) -> _Repository:
+    shutil.copytree(empty.folder, tmp_path / "repository")
     return _Repository(tmp_path / "repository")
 
 

@@ -32,10 +32,10 @@ def test_storing_waits_until_the_deletion_is_over(
         monkeypatch.setattr(dvc_lease, "_remaining", remaining)
         writer = threading.Thread(target=store.put, args=(tmp_path / "file",))
         writer.start()
-        assert has_asked.wait(30)
+        assert has_asked.wait(480)
         renew()
         assert not store.opened().held()
-    writer.join(30)
+    writer.join(480)
     assert len(store.opened().held()) == 1
 
 

@@ -257,13 +257,13 @@ def test_unchanged_files_are_not_copied_again(store: DvcStore, folder: Path, mon
     monkeypatch.setattr(scan, "_RACY_NS", -(10**9))
     first = store.put(folder)
     copied: list[str] = []
-    original = dvc_directory.deposit.deposit
+    original = dvc_directory.dvc_deposit.deposit
 
     def counting(sources: list[str], *rest: object) -> list[tuple[str, int]]:
         copied.extend(source for source in sources if source.startswith(str(folder)))
         return original(sources, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(dvc_directory.deposit, "deposit", counting)
+    monkeypatch.setattr(dvc_directory.dvc_deposit, "deposit", counting)
     assert store.put(folder) == first
     assert copied == []
     (folder / "new").write_bytes(b"new")
@@ -352,7 +352,7 @@ def test_no_right_to_write_is_told(number: int, store: DvcStore, folder: Path, m
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(dvc_directory.deposit, "publish", refuse)
+    monkeypatch.setattr(dvc_directory.dvc_deposit, "publish", refuse)
     with pytest.raises(StoreFull, match=os.strerror(number)):
         store.put(folder)
 

@@ -15,13 +15,14 @@ from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import AcceleratorUnavailable, DefinitionError, InputError
 from ml_assets.resources.models.flavors import load_model, save_model
 
-# Run in a process of its own: trains the estimator that it is told to and saves it.
+# Run in a process of its own: trains each estimator and saves it in a folder of its name.
 TRAIN = """
 import sys
 from pathlib import Path
-from tests.resources.models.test_flavors import fitted, frame
+from tests.resources.models.test_flavors import KINDS, fitted, frame
 from ml_assets.resources.models.flavors import save_model
-save_model(fitted(sys.argv[1]), Path(sys.argv[2]), input_example=frame())
+for kind in KINDS:
+    save_model(fitted(kind), Path(sys.argv[1], kind), input_example=frame())
 """
 KINDS = ["xgboost", "booster", "forest", "boosting", "pipeline"]
 
@@ -64,12 +65,21 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_processes_that_train_alike_write_the_same_bytes(kind: str, tmp_path: Path) -> None:
-    for name, seed in (("first", "1"), ("second", "2")):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """What two processes wrote that differ in the order of their sets."""
+    folders = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
+    for folder, seed in zip(folders, "12", strict=True):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
-        subprocess.run([sys.executable, "-c", TRAIN, kind, str(tmp_path / name)], check=True, env=environment)
-    assert contents(tmp_path / "first") == contents(tmp_path / "second")
+        subprocess.run([sys.executable, "-c", TRAIN, folder], check=True, env=environment)
+    return folders
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_that_train_alike_write_the_same_bytes(kind: str, trained: tuple[Path, Path]) -> None:
+    first, second = (contents(folder / kind) for folder in trained)
+    assert first
+    assert first == second
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from ml_assets.resources.errors import RegistryError
 from ml_assets.resources.registry.client import RegistryClient
-from ml_assets.resources.registry.session import Credentials, is_loopback, read_credentials
+from ml_assets.resources.registry.session import is_loopback
 from tests.conftest import require_program
 from tests.oci_registry import OciRegistry
 
@@ -142,55 +142,6 @@ def test_loopback_names_are_known(registry: str) -> None:
 @pytest.mark.parametrize("registry", ["registry.example", "localhost.example:5000", "10.0.0.1", "0.0.0.0:5000"])
 def test_other_names_are_not_loopback(registry: str) -> None:
     assert not is_loopback(registry)
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        {"auth": base64.b64encode(b"anna:pass:word").decode()},
-        {"username": "anna", "password": "pass:word"},
-    ],
-)
-@pytest.mark.parametrize("address", ["registry.example", "https://registry.example/v1/"])
-def test_credentials_are_read_in_every_form_that_docker_writes(
-    docker_config: Path, entry: dict[str, str], address: str
-) -> None:
-    docker_config.write_text(json.dumps({"auths": {address: entry, "other.example": {"auth": "!"}}}))
-    assert read_credentials(docker_config, "registry.example") == Credentials("anna", "pass:word")
-
-
-def test_credentials_of_another_registry_are_not_used(docker_config: Path) -> None:
-    _log_in(docker_config, "registry.example", PASSWORD)
-    assert read_credentials(docker_config, "registry.example:5000") is None
-
-
-def test_credential_helper_is_asked_before_the_file(
-    tmp_path: Path, docker_config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    helper = tmp_path / "docker-credential-test"
-    helper.write_text('#!/bin/sh\nread host\necho "{\\"Username\\": \\"$host\\", \\"Secret\\": \\"s\\"}"\n')
-    helper.chmod(0o700)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    docker_config.write_text(json.dumps({"credHelpers": {"registry.example": "test"}}))
-    assert read_credentials(docker_config, "registry.example") == Credentials("registry.example", "s")
-
-
-def test_credential_helper_that_is_missing_is_named(docker_config: Path) -> None:
-    docker_config.write_text(json.dumps({"credsStore": "no-such-store"}))
-    with pytest.raises(RegistryError, match="docker-credential-no-such-store is not installed"):
-        read_credentials(docker_config, "registry.example")
-
-
-@pytest.mark.parametrize("text", ["not json", "[]", '{"auths": {"registry.example": {"auth": "c2VjcmV0!"}}}'])
-def test_malformed_configuration_is_refused_without_quoting_it(docker_config: Path, text: str) -> None:
-    docker_config.write_text(text)
-    with pytest.raises(RegistryError, match=r"is not a Docker configuration that can be read") as caught:
-        read_credentials(docker_config, "registry.example")
-    assert "c2Vj" not in str(caught.value)
-
-
-def test_password_is_not_in_the_representation_of_credentials() -> None:
-    assert "secret" not in repr(Credentials("anna", "secret"))
 
 
 def _log_in(docker_config: Path, host: str, password: str) -> None:

@@ -8,11 +8,12 @@ from mlflow import MlflowClient
 from ml_assets.resources.errors import TrackingError, UnknownReference
 from ml_assets.resources.tracking.model_registry import ModelRegistry
 from ml_assets.resources.tracking.store import open_store
+from tests.migrated import Migrated
 
 
 @pytest.fixture
-def uri(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/mlflow.db"
+def uri(tmp_path: Path, migrated: Migrated) -> str:
+    return migrated.mlflow(tmp_path / "mlflow.db")
 
 
 @pytest.fixture

@@ -22,13 +22,14 @@ from ml_assets.dagster_internals import (
 )
 from ml_assets.lineage.index import event_parser
 from ml_assets.lineage.index.event_log import EventLog
-from ml_assets.lineage.index.event_parser import read_event
+from ml_assets.lineage.index.event_parser import parse_event
 from ml_assets.resources.provenance import INPUTS_METADATA
+from tests.migrated import Migrated
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+def instance(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
+    with migrated.instance(tmp_path) as instance:
         yield instance
 
 
@@ -66,9 +67,9 @@ def test_an_event_is_read_as_json_as_dagster_itself_reads_it(
     with storage_of(instance).index_connection() as connection:
         (text,) = connection.scalars(sql.select(SqlEventLogStorageTable.c.event))
     assert event_parser._Event.of_json(1, text)
-    fast = read_event(1, text)
+    fast = parse_event(1, text)
     monkeypatch.setattr(event_parser._Event, "of_json", lambda *_: None)
-    assert fast == read_event(1, text)
+    assert fast == parse_event(1, text)
 
 
 def test_a_wipe_is_found_where_dagster_notes_it(instance: dg.DagsterInstance) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -27,7 +28,8 @@ from ml_assets.resources.provenance import (
     RunEnvironment,
     Source,
 )
-from tests.ml_assets.lineage.indexed import load_graph
+from tests.migrated import Migrated
+from tests.ml_assets.lineage.index.indexed import load_graph
 
 ENVIRONMENT = str(Digest.of_bytes(b"environment"))
 MONTHS = dg.StaticPartitionsDefinition(["2013-01", "2013-02", "2013-03"])
@@ -40,9 +42,9 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def on_disk() -> Iterator[dg.DagsterInstance]:
+def on_disk(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
     """An instance as people have it: one database a run, and one of all asset events with ids of its own."""
-    with dg.DagsterInstance.local_temp() as instance:
+    with migrated.instance(tmp_path) as instance:
         yield instance
 
 
@@ -319,7 +321,7 @@ def test_a_plain_multi_asset_has_the_edges_of_each_of_its_assets(instance: dg.Da
 def test_a_history_longer_than_a_page_is_read_whole(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ml_assets.lineage.index.schema._PAGE", 2)
+    monkeypatch.setattr("ml_assets.lineage.index.schema._BATCH_SIZE", 2)
     for number in range(5):
         instance.report_runless_asset_event(
             dg.AssetMaterialization("flights", tags={"dagster/data_version": f"{number}"})
@@ -383,11 +385,11 @@ def test_a_malformed_record_is_refused_naming_the_event(instance: dg.DagsterInst
         graph.trace("flights")
 
 
-@pytest.mark.parametrize("pointer", ["first", "9" * 5000])
-def test_a_malformed_pointer_is_refused_naming_the_event(instance: dg.DagsterInstance, pointer: str) -> None:
-    tags = {"input_data_version/weather": "w", "input_event_pointer/weather": pointer}
+@pytest.mark.parametrize("dagster_input", ["first", "9" * 5000])
+def test_a_malformed_pointer_is_refused_naming_the_event(instance: dg.DagsterInstance, dagster_input: str) -> None:
+    tags = {"input_data_version/weather": "w", "input_event_pointer/weather": dagster_input}
     report(instance, "remark", "none", **tags)
-    with pytest.raises(LineageError, match=rf"event \d+ \(flights, run .*'{pointer}' is not the id of an event"):
+    with pytest.raises(LineageError, match=rf"event \d+ \(flights, run .*'{dagster_input}' is not the id of an event"):
         load_graph(instance).trace("flights")
 
 

@@ -17,19 +17,20 @@ import pytest
 import sqlalchemy as sql
 
 from ml_assets.lineage.graph import Node, NodeKind, Trace
-from ml_assets.lineage.index.databases import FileDatabase, MemoryDatabase
-from ml_assets.lineage.index.event_log import ReadEvent
-from ml_assets.lineage.index.event_parser import Recorded
+from ml_assets.lineage.index.databases import MemoryDatabase, SqliteDatabase
+from ml_assets.lineage.index.event_log import LoggedEvent
+from ml_assets.lineage.index.event_parser import ParsedEvent
 from ml_assets.lineage.index.index import LineageIndex, open_index
 from ml_assets.lineage.questions import NODE_LIMIT, Question
 from ml_assets.resources.errors import LineageError
 from ml_assets.resources.provenance import ArtifactKind, InputVersion
-from tests.ml_assets.lineage.indexed import MadeUpLog, load_graph, require_equal, whole_graph
+from tests.migrated import Migrated
+from tests.ml_assets.lineage.index.indexed import MadeUpLog, load_graph, require_equal, whole_graph
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def made(storage_id: int, asset: str, *inputs: Recorded, kind: ArtifactKind = ArtifactKind.DATASET) -> Recorded:
+def made(storage_id: int, asset: str, *inputs: ParsedEvent, kind: ArtifactKind = ArtifactKind.DATASET) -> ParsedEvent:
     node = Node(
         asset=asset,
         kind=kind,
@@ -42,7 +43,7 @@ def made(storage_id: int, asset: str, *inputs: Recorded, kind: ArtifactKind = Ar
         InputVersion(asset=each.node.asset, data_version=f"v{each.storage_id}", storage_id=each.storage_id)
         for each in inputs
     ]
-    return Recorded(node, tuple(read))
+    return ParsedEvent(node, tuple(read))
 
 
 def small_log() -> MadeUpLog:
@@ -67,7 +68,7 @@ def said() -> list[str]:
 @pytest.fixture
 def index(file: Path, said: list[str]) -> LineageIndex:
     """The index of a small log, in a file, brought up to date."""
-    index = LineageIndex(small_log(), FileDatabase(file), said.append)
+    index = LineageIndex(small_log(), SqliteDatabase(file), said.append)
     require_equal(whole_graph(index), small_log().graph())
     assert said == []
     return index
@@ -164,7 +165,7 @@ def test_a_broken_index_is_made_anew_and_one_line_says_so(
 
 def test_an_empty_file_is_no_broken_index(file: Path, said: list[str]) -> None:
     file.touch()
-    assert ids(LineageIndex(small_log(), FileDatabase(file), said.append).trace(Question("raw")))[0] == "raw#1"
+    assert ids(LineageIndex(small_log(), SqliteDatabase(file), said.append).trace(Question("raw")))[0] == "raw#1"
     assert said == []
 
 
@@ -181,8 +182,8 @@ def test_an_index_is_filled_with_what_is_new_alone(index: LineageIndex) -> None:
 def test_a_writer_that_is_killed_leaves_what_was_there(file: Path, index: LineageIndex) -> None:
     code = (
         "import os, sys; from pathlib import Path; from ml_assets.lineage.index import schema;"
-        "from ml_assets.lineage.index.databases import FileDatabase\n"
-        "with FileDatabase(Path(sys.argv[1])).writing() as connection:\n"
+        "from ml_assets.lineage.index.databases import SqliteDatabase\n"
+        "with SqliteDatabase(Path(sys.argv[1])).writing() as connection:\n"
         "    connection.exec_driver_sql('PRAGMA cache_size = 1')\n"
         "    schema.insert_rows(connection, schema.events, [(n, 'x' * 99) for n in range(100, 9999)])\n"
         "    schema.drop_tables(connection); os._exit(9)"
@@ -196,7 +197,7 @@ def test_a_process_that_is_killed_while_it_writes_the_index_leaves_no_half_of_it
     file: Path, index: LineageIndex, is_new: bool
 ) -> None:
     class Deadly(MadeUpLog):
-        def read(self, storage_ids: Sequence[int]) -> Iterator[ReadEvent]:
+        def read(self, storage_ids: Sequence[int]) -> Iterator[LoggedEvent]:
             for event in super().read(storage_ids):
                 if event.storage_id == 900:
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -205,7 +206,7 @@ def test_a_process_that_is_killed_while_it_writes_the_index_leaves_no_half_of_it
     events = [*small_log().events.values(), *(made(number, f"more{number}") for number in range(6, 1000))]
 
     def die() -> None:
-        database, log = FileDatabase(file), Deadly()
+        database, log = SqliteDatabase(file), Deadly()
         # So little memory that half of what is written reaches the disk.
         sql.event.listen(database._engine, "connect", lambda opened, _: opened.execute("PRAGMA cache_size = 1"))
         log.write(events)
@@ -216,7 +217,7 @@ def test_a_process_that_is_killed_while_it_writes_the_index_leaves_no_half_of_it
     assert file.with_name(file.name + "-journal").exists() or is_new
     log = MadeUpLog()
     log.write(events)
-    require_equal(whole_graph(LineageIndex(log, FileDatabase(file), pytest.fail)), log.graph())
+    require_equal(whole_graph(LineageIndex(log, SqliteDatabase(file), pytest.fail)), log.graph())
 
 
 def in_processes(*tasks: Callable[[], object]) -> list[int]:
@@ -241,7 +242,7 @@ def _in_process(task: Callable[[], object]) -> int:
 def test_a_full_disk_is_told_and_repaired_by_asking_again(file: Path, index: LineageIndex) -> None:
     log = small_log()
     log.write(made(number, f"more{number}") for number in range(6, 1000))
-    database = FileDatabase(file)
+    database = SqliteDatabase(file)
 
     def fill(opened: Any, _: Any) -> None:
         opened.execute("PRAGMA max_page_count = 20")  # SQLite says the same as where no block is left
@@ -250,7 +251,7 @@ def test_a_full_disk_is_told_and_repaired_by_asking_again(file: Path, index: Lin
     with pytest.raises(LineageError, match=r"cannot be kept: database or disk is full. Next: make its place writable"):
         LineageIndex(log, database, lambda _: None).trace(Question("model"))
     sql.event.remove(database._engine, "connect", fill)
-    require_equal(whole_graph(LineageIndex(log, FileDatabase(file), pytest.fail)), log.graph())
+    require_equal(whole_graph(LineageIndex(log, SqliteDatabase(file), pytest.fail)), log.graph())
 
 
 def test_what_is_deleted_while_the_index_is_being_filled_is_not_in_it() -> None:
@@ -271,7 +272,7 @@ def test_what_is_deleted_while_the_index_is_being_filled_is_not_in_it() -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    index = LineageIndex(small_log(), FileDatabase(tmp_path / "file" / "lineage.db"), lambda _: None)
+    index = LineageIndex(small_log(), SqliteDatabase(tmp_path / "file" / "lineage.db"), lambda _: None)
     with pytest.raises(LineageError, match=r"lineage index \(.*file/lineage.db\) cannot be kept.*Next: make its place"):
         index.trace(Question("raw"))
 
@@ -313,8 +314,8 @@ def test_processes_that_ask_rebuild_and_materialize_at_once_get_along(tmp_path: 
 
 
 @pytest.fixture
-def on_disk(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+def on_disk(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
+    with migrated.instance(tmp_path) as instance:
         yield instance
 
 
@@ -378,11 +379,11 @@ def test_a_collected_version_may_have_more_bearers_than_an_answer(file: Path) ->
     events = [made(number, f"asset{number}") for number in range(1, NODE_LIMIT + 2)]
     log = MadeUpLog()
     log.write(replace(each, node=replace(each.node, data_version=empty)) for each in events)
-    index = LineageIndex(log, FileDatabase(file), pytest.fail)
+    index = LineageIndex(log, SqliteDatabase(file), pytest.fail)
     newest = START + timedelta(days=events[-1].storage_id)
     for moment, expected in {newest: newest, newest - timedelta(seconds=1): None}.items():
         trace = index.trace(Question("asset1"), lambda versions, moment=moment: dict.fromkeys(versions, moment))
-        assert [node.collected for node in trace.graph.nodes.values()] == [expected]
+        assert [node.deleted_at for node in trace.graph.nodes.values()] == [expected]
 
 
 def test_what_cannot_be_read_is_not_left_out_in_silence(index: LineageIndex) -> None:
@@ -402,5 +403,5 @@ def test_a_chain_as_long_as_a_history_is_walked(file: Path) -> None:
     for number in range(2, 3000):
         last = made(number, "state", last)
         log.write([last])
-    index = LineageIndex(log, FileDatabase(file), pytest.fail)
+    index = LineageIndex(log, SqliteDatabase(file), pytest.fail)
     assert len(ids(index.trace(Question("v1")))) == 2999

@@ -11,7 +11,7 @@ import pytest
 
 from ml_assets.lineage.index.index import open_index
 from ml_assets.lineage.questions import Question
-from tests.ml_assets.lineage.indexed import load_graph, require_equal
+from tests.ml_assets.lineage.index.indexed import load_graph, require_equal
 from tests.postgres import Postgres, postgres
 
 

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_assets.lineage.graph import Node, NodeKind
-from ml_assets.lineage.index.dagster_inputs import Pointer
+from ml_assets.lineage.index.dagster_inputs import DagsterInput
 from ml_assets.lineage.index.databases import MemoryDatabase
-from ml_assets.lineage.index.event_parser import RanImage, Recorded
+from ml_assets.lineage.index.event_parser import ParsedEvent, StepImage
 from ml_assets.lineage.index.index import LineageIndex
 from ml_assets.lineage.questions import Question
 from ml_assets.resources.errors import LineageError
 from ml_assets.resources.provenance import ArtifactKind, InputVersion
-from tests.ml_assets.lineage.indexed import MadeUpLog, require_equal, whole_graph
-from tests.ml_assets.lineage.reference import ReferenceGraph
+from tests.ml_assets.lineage.index.indexed import MadeUpLog, require_equal, whole_graph
+from tests.ml_assets.lineage.index.reference import ReferenceGraph
 
 ASSETS, PARTITIONS, VERSIONS = ["a", "b", "c/d"], [None, "01", "02"], ["v0", "v1", "v2"]
 IMAGES = [f"sha256:{letter * 64}" for letter in "ef"]
@@ -34,8 +34,8 @@ class History:
     random: Random
     gives_ids_again: bool
     log: MadeUpLog = field(default_factory=MadeUpLog)
-    recorded: list[Recorded] = field(default_factory=list)
-    hidden: list[Recorded] = field(default_factory=list)
+    recorded: list[ParsedEvent] = field(default_factory=list)
+    hidden: list[ParsedEvent] = field(default_factory=list)
     highest: int = 0
     clock: int = 0
 
@@ -66,13 +66,13 @@ class History:
         if self.gives_ids_again:
             self._keep(lambda event: event.node.asset != asset)
 
-    def _keep(self, stays: Callable[[Recorded], bool]) -> None:
+    def _keep(self, stays: Callable[[ParsedEvent], bool]) -> None:
         self.log.events = {key: event for key, event in self.log.events.items() if stays(event)}
 
     def _now(self) -> datetime:
         return START + timedelta(seconds=self.clock)
 
-    def _event(self) -> Recorded:
+    def _event(self) -> ParsedEvent:
         if self.gives_ids_again:
             self.highest = max([*self.log.events, *(event.storage_id for event in self.hidden)], default=0)
         self.highest += 1
@@ -87,12 +87,12 @@ class History:
             timestamp=self._now(),
         )
         inputs = [self._input() for _ in range(self.random.randrange(4))]
-        pointers = [self._pointer() for _ in range(self.random.randrange(2))]
-        return Recorded(node, tuple(inputs), tuple(pointers), self._image())
+        dagster_inputs = [self._dagster_input() for _ in range(self.random.randrange(2))]
+        return ParsedEvent(node, tuple(inputs), tuple(dagster_inputs), self._image())
 
-    def _image(self) -> RanImage | None:
+    def _image(self) -> StepImage | None:
         digest = self.random.choice([None, *IMAGES])
-        return RanImage(self.random.choice(ASSETS), frozenset({digest})) if digest else None
+        return StepImage(self.random.choice(ASSETS), frozenset({digest})) if digest else None
 
     def _input(self) -> InputVersion:
         if self.recorded and self.random.random() < 0.7:
@@ -113,13 +113,13 @@ class History:
             run_id=self.random.choice([None, "run 1"]),
         )
 
-    def _pointer(self) -> Pointer:
+    def _dagster_input(self) -> DagsterInput:
         asset = self.random.choice(ASSETS)
         nodes = [each.node for each in self.recorded if each.node.asset == asset]
         latest = {node.partition: node.data_version or "" for node in nodes if node.partition}
         combined = sha256("".join(latest[partition] for partition in sorted(latest)).encode()).hexdigest()
         newest = max((key for node in nodes if (key := node.storage_id or 0) < self.highest), default=0)
-        return Pointer(asset, self.random.choice([*VERSIONS, combined]), newest)
+        return DagsterInput(asset, self.random.choice([*VERSIONS, combined]), newest)
 
 
 @pytest.mark.parametrize("gives_ids_again", [False, True], ids=["ids grow", "ids are given again"])
@@ -130,7 +130,7 @@ def test_the_index_follows_the_log(gives_ids_again: bool, random: Random, lookba
     index = LineageIndex(history.log, MemoryDatabase(), pytest.fail)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ml_assets.lineage.index.sync._LOOKBACK", lookback)
-        patch.setattr("ml_assets.lineage.index.schema._PAGE", random.choice([1, 2, 500]))
+        patch.setattr("ml_assets.lineage.index.schema._BATCH_SIZE", random.choice([1, 2, 500]))
         for _ in range(random.randint(1, 25)):
             history.happen()
             if random.random() < 0.3:

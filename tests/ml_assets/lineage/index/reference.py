@@ -14,9 +14,9 @@ import dagster as dg
 from pydantic import TypeAdapter, ValidationError
 
 from ml_assets.lineage.graph import Edge, LineageGraph, Node, NodeKind, Trace
-from ml_assets.lineage.index.dagster_inputs import Pointer, resolve_pointer
-from ml_assets.lineage.index.event_parser import RanImage
-from ml_assets.lineage.references import Form, Reading, Reference, parse_reference
+from ml_assets.lineage.index.dagster_inputs import DagsterInput, resolve_dagster_input
+from ml_assets.lineage.index.event_parser import StepImage
+from ml_assets.lineage.references import Interpretation, ParsedReference, ReferenceKind, parse_reference
 from ml_assets.resources.errors import AmbiguousReference, LineageError, UnknownReference
 from ml_assets.resources.identity import AssetPartition, ImageReference
 from ml_assets.resources.provenance import (
@@ -33,7 +33,7 @@ from ml_assets.resources.provenance import (
     Source,
 )
 
-__all__ = ["Event", "ReferenceGraph", "Unlinked", "link_pointers", "load_graph"]
+__all__ = ["Event", "ReferenceGraph", "UnlinkedEvent", "link_dagster_inputs", "load_graph"]
 
 _PAGE: Final = 1000
 _DATA_VERSION_TAG: Final = "dagster/data_version"
@@ -50,7 +50,7 @@ class Event:
 
     node: Node
     inputs: tuple[InputVersion, ...] = ()
-    ran_in: RanImage | None = None
+    ran_in: StepImage | None = None
 
 
 class ReferenceGraph(LineageGraph):
@@ -79,7 +79,7 @@ class ReferenceGraph(LineageGraph):
         nodes = [*missing.values(), *(event.node for event in ordered)]
         return cls(sorted(nodes, key=lambda node: node.storage_id or 0), edges)
 
-    def find(self, reference: Reference) -> tuple[Node, ...]:
+    def find(self, reference: ParsedReference) -> tuple[Node, ...]:
         """The nodes that a reference names.
 
         An asset, or one partition of it, stands for the latest materialization of each of its partitions, which is what
@@ -97,13 +97,13 @@ class ReferenceGraph(LineageGraph):
             raise _ambiguous(reference, {name: [self.nodes[i].id for i in self._names[name]] for name in named})
         (name,) = named
         found = [self.nodes[node_id] for node_id in self._names[name]]
-        return _latest_of_each_partition(found) if name[0] is Form.ASSET else tuple(found)
+        return _latest_of_each_partition(found) if name[0] is ReferenceKind.ASSET else tuple(found)
 
-    def find_equal(self, reference: Reference) -> tuple[Node, ...]:
+    def find_equal(self, reference: ParsedReference) -> tuple[Node, ...]:
         """The nodes that a reference names; of an asset, also all that gave its partition what it is today."""
         named = self.find(reference)
         name = (self._exact(reference) or self._beginning(reference))[0]
-        if name[0] is not Form.ASSET:
+        if name[0] is not ReferenceKind.ASSET:
             return named
         nodes = self.nodes.values()
         return tuple(node for node in nodes if any(node is each or _gave_the_same(node, each) for each in named))
@@ -129,40 +129,44 @@ class ReferenceGraph(LineageGraph):
         return Trace(text, starts, answer, upstream, downstream)
 
     @cached_property
-    def _names(self) -> dict[tuple[Form, str], list[str]]:
-        names: dict[tuple[Form, str], list[str]] = defaultdict(list)
+    def _names(self) -> dict[tuple[ReferenceKind, str], list[str]]:
+        names: dict[tuple[ReferenceKind, str], list[str]] = defaultdict(list)
         for node in self.nodes.values():
             for name in _names(node):
                 names[name].append(node.id)
         return dict(names)
 
-    def _exact(self, reference: Reference) -> list[tuple[Form, str]]:
-        names = dict.fromkeys((reading.form, reading.value) for reading in reference.readings)
+    def _exact(self, reference: ParsedReference) -> list[tuple[ReferenceKind, str]]:
+        names = dict.fromkeys(
+            (interpretation.kind, interpretation.value) for interpretation in reference.interpretations
+        )
         return [name for name in names if name in self._names]
 
-    def _beginning(self, reference: Reference) -> list[tuple[Form, str]]:
-        readings = [reading for reading in reference.readings if reading.shortened]
-        if not readings:
+    def _beginning(self, reference: ParsedReference) -> list[tuple[ReferenceKind, str]]:
+        interpretations = [interpretation for interpretation in reference.interpretations if interpretation.is_prefix]
+        if not interpretations:
             return []
-        return sorted(name for name in self._names if any(_begins(name, reading) for reading in readings))
+        return sorted(
+            name for name in self._names if any(_begins(name, interpretation) for interpretation in interpretations)
+        )
 
 
-def _names(node: Node) -> frozenset[tuple[Form, str]]:
+def _names(node: Node) -> frozenset[tuple[ReferenceKind, str]]:
     """Everything that identifies this node, alone or together with others."""
     digest = str(ImageReference.parse(node.image).digest) if node.image else None
     named = {
-        (Form.EVENT, node.id),
-        (Form.ASSET, node.asset),
-        (Form.ASSET, str(AssetPartition(node.asset, node.partition))),
-        (Form.IMAGE, node.image),
-        (Form.MLFLOW_RUN, node.mlflow_run),
-        (Form.MODEL_VERSION, node.model_version),
-        (Form.DAGSTER_RUN, node.dagster_run),
-        (Form.COMMIT, node.commit),
+        (ReferenceKind.EVENT, node.id),
+        (ReferenceKind.ASSET, node.asset),
+        (ReferenceKind.ASSET, str(AssetPartition(node.asset, node.partition))),
+        (ReferenceKind.IMAGE, node.image),
+        (ReferenceKind.MLFLOW_RUN, node.mlflow_run),
+        (ReferenceKind.MODEL_VERSION, node.model_version),
+        (ReferenceKind.DAGSTER_RUN, node.dagster_run),
+        (ReferenceKind.COMMIT, node.commit),
     }
     versions = (node.data_version, node.content_version, node.environment, digest, node.index_digest)
-    named |= {(Form.VERSION, version) for version in versions}
-    return frozenset((form, value) for form, value in named if value)
+    named |= {(ReferenceKind.VERSION, version) for version in versions}
+    return frozenset((kind, value) for kind, value in named if value)
 
 
 class _Log:
@@ -181,10 +185,10 @@ class _Log:
         image = reader.ran_in if reader.ran_in and reader.ran_in.asset == read.asset else None
         recorded = self.by_storage_id.get(read.storage_id or 0)
         is_earlier = recorded is not None and (recorded.storage_id or 0) < (reader.node.storage_id or 0)
-        if recorded and is_earlier and _agrees(recorded, read) and (image is None or image.is_made_by(recorded)):
+        if recorded and is_earlier and _agrees(recorded, read) and (image is None or image.is_built_by(recorded)):
             return recorded
         if image:
-            same = [node for node in self.by_storage_id.values() if image.is_made_by(node)]
+            same = [node for node in self.by_storage_id.values() if image.is_built_by(node)]
         elif read.storage_id is not None:
             return None
         else:
@@ -234,16 +238,16 @@ def _gave_the_same(node: Node, other: Node) -> bool:
     return same and node.data_version is not None
 
 
-def _begins(name: tuple[Form, str], reading: Reading) -> bool:
-    form, value = name
-    if form is not reading.form:
+def _begins(name: tuple[ReferenceKind, str], interpretation: Interpretation) -> bool:
+    kind, value = name
+    if kind is not interpretation.kind:
         return False
-    return value.startswith(reading.value) or (
-        form is Form.VERSION and value.partition(":")[2].startswith(reading.value)
+    return value.startswith(interpretation.value) or (
+        kind is ReferenceKind.VERSION and value.partition(":")[2].startswith(interpretation.value)
     )
 
 
-def _unknown(reference: Reference, unreadable: list[Node]) -> UnknownReference:
+def _unknown(reference: ParsedReference, unreadable: list[Node]) -> UnknownReference:
     except_in = f" (unreadable events: {len(unreadable)}, such as {unreadable[-1].id})" if unreadable else ""
     return UnknownReference(
         f"nothing recorded is named {reference.text!r}{except_in}",
@@ -252,8 +256,8 @@ def _unknown(reference: Reference, unreadable: list[Node]) -> UnknownReference:
     )
 
 
-def _ambiguous(reference: Reference, named: Mapping[tuple[Form, str], list[str]]) -> AmbiguousReference:
-    shown = [f"{form} {value} ({ids[-1]})" for (form, value), ids in list(named.items())[:6]]
+def _ambiguous(reference: ParsedReference, named: Mapping[tuple[ReferenceKind, str], list[str]]) -> AmbiguousReference:
+    shown = [f"{kind} {value} ({ids[-1]})" for (kind, value), ids in list(named.items())[:6]]
     more = f", and {len(named) - len(shown)} more" if len(named) > len(shown) else ""
     return AmbiguousReference(
         f"{reference.text!r} may be {' or '.join(shown)}{more}",
@@ -269,26 +273,26 @@ def load_graph(instance: dg.DagsterInstance) -> ReferenceGraph:
     malformed, or of a later form than this reads, becomes a node of kind `NodeKind.UNREADABLE`, and only a trace that
     it is part of is refused.
     """
-    found: dict[int, Unlinked] = {}
+    found: dict[int, UnlinkedEvent] = {}
     for key in instance.get_asset_keys():
         for record in _pages(instance, key):
             found[record.storage_id] = _parse(record)
     _add_late(instance, found)
-    return ReferenceGraph.of_events(link_pointers(found))
+    return ReferenceGraph.of_events(link_dagster_inputs(found))
 
 
 @dataclass(frozen=True)
-class Unlinked:
+class UnlinkedEvent:
     """An event, and its inputs as they were written down: as versions, or as Dagster's pointers."""
 
     event: Event
-    pointers: tuple[Pointer, ...] = ()
+    dagster_inputs: tuple[DagsterInput, ...] = ()
 
     @property
     def referenced(self) -> Iterator[tuple[str, int]]:
         """Asset and storage id of each event that it names."""
         yield from ((read.asset, read.storage_id) for read in self.event.inputs if read.storage_id is not None)
-        yield from ((pointer.asset, pointer.storage_id) for pointer in self.pointers)
+        yield from ((dagster_input.asset, dagster_input.storage_id) for dagster_input in self.dagster_inputs)
 
 
 def _pages(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[dg.EventLogRecord]:
@@ -300,7 +304,7 @@ def _pages(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[dg.EventL
             cursor, more = page.cursor, page.has_more
 
 
-def _add_late(instance: dg.DagsterInstance, found: dict[int, Unlinked]) -> None:
+def _add_late(instance: dg.DagsterInstance, found: dict[int, UnlinkedEvent]) -> None:
     """Fetch inputs that were recorded after their asset had been read, while the log was growing."""
     asked: set[tuple[str, int]] = set()
     while wanted := _unseen(found) - asked:
@@ -313,7 +317,7 @@ def _add_late(instance: dg.DagsterInstance, found: dict[int, Unlinked]) -> None:
                 found[record.storage_id] = _parse(record)
 
 
-def _unseen(found: dict[int, Unlinked]) -> set[tuple[str, int]]:
+def _unseen(found: dict[int, UnlinkedEvent]) -> set[tuple[str, int]]:
     return {
         (asset, storage_id)
         for recorded in found.values()
@@ -336,7 +340,7 @@ def _is_version(record: dg.EventLogRecord) -> bool:
     return record.asset_materialization is not None or _DATA_VERSION_TAG in _tags(record)
 
 
-def link_pointers(found: Mapping[int, Unlinked]) -> Iterator[Event]:
+def link_dagster_inputs(found: Mapping[int, UnlinkedEvent]) -> Iterator[Event]:
     """The events with their pointers resolved."""
     history: dict[str, list[Node]] = defaultdict(list)
     for storage_id in sorted(found):
@@ -344,32 +348,32 @@ def link_pointers(found: Mapping[int, Unlinked]) -> Iterator[Event]:
         history[node.asset].append(node)
     for recorded in found.values():
         node, inputs = recorded.event.node, list(recorded.event.inputs)
-        for pointer in recorded.pointers:
-            inputs += resolve_pointer(pointer, node, history[pointer.asset])
+        for dagster_input in recorded.dagster_inputs:
+            inputs += resolve_dagster_input(dagster_input, node, history[dagster_input.asset])
         yield Event(node, tuple(inputs), recorded.event.ran_in)
 
 
-def _parse(record: dg.EventLogRecord) -> Unlinked:
+def _parse(record: dg.EventLogRecord) -> UnlinkedEvent:
     try:
         return _read(record)
     except LineageError as error:
         return _unreadable(record, error)
 
 
-def _read(record: dg.EventLogRecord) -> Unlinked:
+def _read(record: dg.EventLogRecord) -> UnlinkedEvent:
     payload = _metadata(record, RECORD_METADATA)
     if payload is None:
         return _foreign(record)
     provenance = _provenance(record, payload)
     ran = provenance.environment
-    return Unlinked(Event(_artifact(record, provenance), _inputs_as_run(provenance.inputs, ran), _ran_in(ran)))
+    return UnlinkedEvent(Event(_artifact(record, provenance), _inputs_as_run(provenance.inputs, ran), _ran_in(ran)))
 
 
-def _ran_in(ran: RunEnvironment) -> RanImage | None:
+def _ran_in(ran: RunEnvironment) -> StepImage | None:
     if not ran.image or not ran.image_asset:
         return None
     digests = {str(ImageReference.parse(ran.image).digest)} | ({ran.index_digest} if ran.index_digest else set())
-    return RanImage(ran.image_asset, frozenset(digests))
+    return StepImage(ran.image_asset, frozenset(digests))
 
 
 def _provenance(record: dg.EventLogRecord, payload: Any) -> ProvenanceRecord:
@@ -431,7 +435,7 @@ def _inputs_as_run(inputs: Iterable[InputVersion], ran: RunEnvironment) -> tuple
     )
 
 
-def _foreign(record: dg.EventLogRecord) -> Unlinked:
+def _foreign(record: dg.EventLogRecord) -> UnlinkedEvent:
     """An event of an asset that no factory made, with what Dagster and our IO manager wrote down of it."""
     node = replace(
         _plain(record, NodeKind.ASSET if record.asset_materialization else NodeKind.OBSERVATION),
@@ -455,18 +459,18 @@ def _foreign(record: dg.EventLogRecord) -> Unlinked:
     except ValidationError as error:
         raise _malformed(record, "metadata", _explain(error)) from error
     read = {version.asset for version in inputs}
-    return Unlinked(Event(node, inputs, ran_in), tuple(p for p in _pointers(record) if p.asset not in read))
+    return UnlinkedEvent(Event(node, inputs, ran_in), tuple(p for p in _dagster_inputs(record) if p.asset not in read))
 
 
-def _unreadable(record: dg.EventLogRecord, error: LineageError) -> Unlinked:
+def _unreadable(record: dg.EventLogRecord, error: LineageError) -> UnlinkedEvent:
     """The event with what Dagster alone wrote down of it."""
     # A new error, for the raised one holds the whole record through its traceback.
     problem = LineageError(error.what, next_step=error.next_step)
     try:
-        pointers = tuple(_pointers(record))
+        dagster_inputs = tuple(_dagster_inputs(record))
     except LineageError:
-        pointers = ()
-    return Unlinked(Event(replace(_plain(record, NodeKind.UNREADABLE), problem=problem)), pointers)
+        dagster_inputs = ()
+    return UnlinkedEvent(Event(replace(_plain(record, NodeKind.UNREADABLE), problem=problem)), dagster_inputs)
 
 
 def _plain(record: dg.EventLogRecord, kind: NodeKind) -> Node:
@@ -491,7 +495,7 @@ def _tracked_commit(record: dg.EventLogRecord) -> str | None:
     raise _malformed(record, f"metadata {TRACKED_METADATA}", f"{commit!r} is not a commit")
 
 
-def _pointers(record: dg.EventLogRecord) -> Iterator[Pointer]:
+def _dagster_inputs(record: dg.EventLogRecord) -> Iterator[DagsterInput]:
     tags = _tags(record)
     for tag, value in tags.items():
         asset = tag.removeprefix(_INPUT_POINTER_TAG)
@@ -500,7 +504,7 @@ def _pointers(record: dg.EventLogRecord) -> Iterator[Pointer]:
             continue
         if not value.isdecimal() or len(value) > 18:
             raise _malformed(record, f"tag {tag}", f"{value!r} is not the id of an event")
-        yield Pointer(asset, version, int(value))
+        yield DagsterInput(asset, version, int(value))
 
 
 def _metadata(record: dg.EventLogRecord, name: str) -> Any:

@@ -19,8 +19,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from tests.ml_assets.lineage.observed_steps import serve
-from tests.ml_assets.lineage.random_project import PARTITIONS, RandomAsset, commit, random_project
+from tests.ml_assets.lineage.index.observed_steps import serve
+from tests.ml_assets.lineage.index.random_project import PARTITIONS, RandomAsset, commit, random_project
 
 CONSTANT: Final = {"constant": "yes"}
 """Tags of a run in which each asset's partition has the content that it has in every such run."""
@@ -35,7 +35,7 @@ run_launcher:
 python_logs:
   dagster_handler_config:
     handlers:
-      marks: {class: tests.ml_assets.lineage.observed_steps.StepMarks, level: DEBUG}
+      marks: {class: tests.ml_assets.lineage.index.observed_steps.StepMarks, level: DEBUG}
 """
 
 

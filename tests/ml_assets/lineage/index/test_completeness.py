@@ -19,9 +19,9 @@ import pytest
 
 from ml_assets.lineage.graph import Node, NodeKind
 from ml_assets.lineage.questions import Question
-from tests.ml_assets.lineage.indexed import IndexedGraph, load_graph
+from tests.ml_assets.lineage.index.indexed import IndexedGraph, load_graph
 
-PROJECT = Path(__file__).parents[3]
+PROJECT = Path(__file__).parents[4]
 SEEDS = [1, 2]
 RUNS = 14
 
@@ -70,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("histories")
     with (folder / "log").open("w") as log:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.ml_assets.lineage.random_history", folder, str(RUNS), *map(str, SEEDS)],
+            [sys.executable, "-m", "tests.ml_assets.lineage.index.random_history", folder, str(RUNS), *map(str, SEEDS)],
             cwd=PROJECT,
             stdout=log,
             stderr=log,

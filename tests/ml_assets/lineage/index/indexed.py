@@ -10,13 +10,13 @@ import sqlalchemy as sql
 from ml_assets.lineage.graph import Edge, LineageGraph, Trace
 from ml_assets.lineage.index import schema
 from ml_assets.lineage.index.databases import MemoryDatabase
-from ml_assets.lineage.index.event_log import EventLog, ReadEvent
-from ml_assets.lineage.index.event_parser import Recorded
+from ml_assets.lineage.index.event_log import EventLog, LoggedEvent
+from ml_assets.lineage.index.event_parser import ParsedEvent
 from ml_assets.lineage.index.index import LineageIndex, open_index
 from ml_assets.lineage.index.nodes import node_query, read_node
 from ml_assets.lineage.questions import Question
-from tests.ml_assets.lineage import reference
-from tests.ml_assets.lineage.reference import Event, ReferenceGraph, Unlinked
+from tests.ml_assets.lineage.index import reference
+from tests.ml_assets.lineage.index.reference import Event, ReferenceGraph, UnlinkedEvent
 
 __all__ = ["IndexedGraph", "MadeUpLog", "ask", "index_of", "load_graph", "require_equal", "whole_graph"]
 
@@ -50,7 +50,7 @@ def index_of(events: Iterable[Event]) -> IndexedGraph:
     """The index of a log that holds these events."""
     events = list(events)
     log = MadeUpLog()
-    log.write(Recorded(event.node, event.inputs, ran_in=event.ran_in) for event in events)
+    log.write(ParsedEvent(event.node, event.inputs, ran_in=event.ran_in) for event in events)
     index = LineageIndex(log, MemoryDatabase(), print)
     found = whole_graph(index)
     require_equal(found, ReferenceGraph.of_events(events))
@@ -59,7 +59,7 @@ def index_of(events: Iterable[Event]) -> IndexedGraph:
 
 def whole_graph(index: LineageIndex) -> LineageGraph:
     """All nodes and edges of an index, brought up to date."""
-    return index._asked(_whole)
+    return index._ask(_whole)
 
 
 def _whole(connection: sql.Connection) -> LineageGraph:
@@ -77,50 +77,50 @@ def require_equal(found: LineageGraph, expected: LineageGraph) -> None:
 class MadeUpLog(EventLog):
     """A log of which a test says when events become visible, and when they go. It stands for a database's."""
 
-    events: dict[int, Recorded] = field(default_factory=dict)
+    events: dict[int, ParsedEvent] = field(default_factory=dict)
     wiped: dict[str, datetime] = field(default_factory=dict)
     were_read: list[int] = field(default_factory=list)
     """Ids of the events that were read, in turn."""
 
-    def write(self, events: Iterable[Recorded]) -> None:
+    def write(self, events: Iterable[ParsedEvent]) -> None:
         self.events |= {event.storage_id: event for event in events}
 
     def graph(self) -> ReferenceGraph:
         """What the log says."""
         there = {
-            key: Unlinked(Event(event.node, event.inputs, event.ran_in), event.pointers)
+            key: UnlinkedEvent(Event(event.node, event.inputs, event.ran_in), event.dagster_inputs)
             for key, event in sorted(self.events.items())
             if not self._is_wiped(event)
         }
-        return ReferenceGraph.of_events(reference.link_pointers(there))
+        return ReferenceGraph.of_events(reference.link_dagster_inputs(there))
 
     def newest(self) -> str | None:
-        return f"{max(self.events)} {self._origin(max(self.events))}" if self.events else None
+        return f"{max(self.events)} {self._fingerprint(max(self.events))}" if self.events else None
 
     def holds(self, mark: str) -> bool:
-        storage_id, _, origin = mark.partition(" ")
-        return int(storage_id) in self.events and self._origin(int(storage_id)) == origin
+        storage_id, _, fingerprint = mark.partition(" ")
+        return int(storage_id) in self.events and self._fingerprint(int(storage_id)) == fingerprint
 
     def totals(self, upto: int) -> tuple[int, int]:
         ids = [key for key in self.events if key <= upto]
         return len(ids), sum(ids)
 
-    def origins(self, after: int) -> dict[int, str]:
-        return {key: self._origin(key) for key in self.events if key > after}
+    def fingerprints(self, after: int) -> dict[int, str]:
+        return {key: self._fingerprint(key) for key in self.events if key > after}
 
     def wipes(self) -> dict[str, datetime]:
         return self.wiped
 
-    def read(self, storage_ids: Sequence[int]) -> Iterator[ReadEvent]:
+    def read(self, storage_ids: Sequence[int]) -> Iterator[LoggedEvent]:
         for key in storage_ids:
             if key in self.events:
                 self.were_read.append(key)
-                yield ReadEvent(key, self._origin(key), self.events[key])
+                yield LoggedEvent(key, self._fingerprint(key), self.events[key])
 
-    def _origin(self, storage_id: int) -> str:
+    def _fingerprint(self, storage_id: int) -> str:
         node = self.events[storage_id].node
         return f"{node.dagster_run} {node.timestamp}"
 
-    def _is_wiped(self, event: Recorded) -> bool:
+    def _is_wiped(self, event: ParsedEvent) -> bool:
         moment = self.wiped.get(event.node.asset)
         return moment is not None and event.node.timestamp is not None and event.node.timestamp <= moment

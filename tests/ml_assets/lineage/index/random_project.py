@@ -26,7 +26,7 @@ from ml_assets.containers import runs_in
 from ml_assets.datasets import dataset
 from ml_assets.features import feature_set
 from ml_assets.images import container_image
-from tests.ml_assets.lineage.observed_steps import resources, work
+from tests.ml_assets.lineage.index.observed_steps import resources, work
 
 months = dg.MonthlyPartitionsDefinition("2013-01-01", end_date="2013-04-01")
 parts = dg.StaticPartitionsDefinition(["x", "y"])

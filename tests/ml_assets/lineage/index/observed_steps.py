@@ -113,7 +113,7 @@ class _Process:
         """Id of the latest materialization of each partition of each asset, as Dagster's table has it."""
         wanted = "SELECT asset_key, partition, max(id) FROM event_logs"
         wanted += " WHERE dagster_event_type = 'ASSET_MATERIALIZATION' GROUP BY asset_key, partition"
-        with closing(sqlite3.connect(self.folder / "dagster" / "history" / "runs" / "index.db", timeout=60)) as log:
+        with closing(sqlite3.connect(self.folder / "dagster" / "history" / "runs" / "index.db", timeout=480)) as log:
             return {f"{'/'.join(json.loads(key))}@{part}": newest for key, part, newest in log.execute(wanted)}
 
     def note(self, **seen: Any) -> None:

@@ -1,0 +1,105 @@
+"""Credentials of image registries, read from Docker's configuration by Docker's own client library."""
+
+import json
+import shutil
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ml_assets.resources.errors import RegistryError
+from ml_assets.resources.time_limit import within
+
+__all__ = ["Credentials", "read_credentials"]
+
+_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 - the user name by which credential helpers mark an identity token
+_HELPER_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What Docker's configuration holds for one registry: a user and password, or an identity token."""
+
+    user: str
+    password: str = field(repr=False)
+
+    @property
+    def is_identity_token(self) -> bool:
+        """Whether the password is a refresh token to exchange (OAuth 2) and not a password."""
+        return self.user == _IDENTITY_TOKEN_USER
+
+
+def read_credentials(docker_config: Path, registry: str) -> Credentials | None:
+    """Return what Docker's ``config.json`` holds for a registry, in the file or in a credential helper.
+
+    Args:
+        docker_config: the file; one that does not exist holds nothing.
+        registry: host with an optional port.
+
+    Raises:
+        RegistryError: the file cannot be read, or its credential helper fails.
+    """
+    from docker.auth import AuthConfig
+    from docker.errors import DockerException
+
+    try:
+        tree = json.loads(docker_config.read_text())
+        config = AuthConfig(
+            {
+                "auths": AuthConfig.parse_auth(_entries(tree.get("auths", {}), registry), raise_on_error=True),
+                "credHelpers": tree.get("credHelpers", {}),
+                "credsStore": tree.get("credsStore"),
+            }
+        )
+        if helper := config.get_credential_store(registry):
+            _require_helper(helper)
+        found: Mapping[str, str] = within(_HELPER_SECONDS, lambda: config.resolve_authconfig(registry)) or {}
+    except FileNotFoundError:
+        return None
+    except TimeoutError as error:
+        raise _helper_error(helper or "", "did not answer") from error
+    except DockerException as error:
+        raise _helper_error(helper or "", "failed") from error
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        # The text of such an error may quote a secret, so only its kind is told.
+        raise RegistryError(
+            f"{docker_config} is not a Docker configuration that can be read ({type(error).__name__})",
+            next_step=f"run docker login {registry} again, or set images.docker_config to another file",
+        ) from None
+    return _credentials({name.lower(): value for name, value in found.items()})
+
+
+def _entries(auths: Mapping[str, Any], registry: str) -> dict[str, Any]:
+    """The registry's own entries: a malformed one of another registry does no harm."""
+    from docker.auth import convert_to_hostname
+
+    return {address: _encoded(entry) for address, entry in auths.items() if convert_to_hostname(address) == registry}
+
+
+def _encoded(entry: Any) -> Any:
+    """An entry as Docker's library reads it, which knows a user and password only in their encoded form."""
+    filled = {name: value for name, value in entry.items() if value}
+    if "username" in filled and not {"auth", "identitytoken"} & filled.keys():
+        pair = f"{filled['username']}:{filled.get('password', '')}"
+        filled["auth"] = b64encode(pair.encode()).decode()
+    return filled
+
+
+def _credentials(found: Mapping[str, str]) -> Credentials | None:
+    if token := found.get("identitytoken"):
+        return Credentials(_IDENTITY_TOKEN_USER, token)
+    user = found.get("username")
+    return Credentials(user, found.get("password", "")) if user else None
+
+
+def _require_helper(helper: str) -> None:
+    if shutil.which(f"docker-credential-{helper}") is None:
+        raise _helper_error(helper, "is not installed")
+
+
+def _helper_error(helper: str, what: str) -> RegistryError:
+    return RegistryError(
+        f"the credential helper docker-credential-{helper} {what}",
+        next_step=f"install it, or take {helper!r} out of Docker's configuration and log in again",
+    )

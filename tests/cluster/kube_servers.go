@@ -1,0 +1,43 @@
+// All servers of a cluster in one program, which is the server that its name says: they share nearly all that there is to
+// compile and to link.
+package main
+
+import (
+	"fmt"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/component-base/logs"
+	_ "k8s.io/component-base/metrics/prometheus/clientgo" // both register metrics
+	_ "k8s.io/component-base/metrics/prometheus/version"
+	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+)
+
+func main() {
+	rand.Seed(time.Now().UnixNano())
+	servers := map[string]func() *cobra.Command{
+		"kube-apiserver":          apiserver.NewAPIServerCommand,
+		"kube-controller-manager": controllers.NewControllerManagerCommand,
+		"kube-proxy":              proxy.NewProxyCommand,
+		"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
+		"kubelet":                 kubelet.NewKubeletCommand,
+	}
+	server, known := servers[filepath.Base(os.Args[0])]
+	if !known {
+		fmt.Fprintln(os.Stderr, "no server has this name:", os.Args[0])
+		os.Exit(2)
+	}
+	logs.InitLogs()
+	defer logs.FlushLogs()
+	if err := server().Execute(); err != nil {
+		logs.FlushLogs()
+		os.Exit(1)
+	}
+}
