@@ -101,13 +101,13 @@ def plant_seeds(seed: int | None, parameters: Mapping[str, Any]) -> dict[str, in
         for name, value in parameters.items()
         if (name == "seed" or name.endswith("_seed")) and isinstance(value, int) and not isinstance(value, bool)
     }
-    chosen = seeds.get("seed", seed)
-    if chosen is not None:
+    planted = seeds.get("seed", seed)
+    if planted is not None:
         import numpy
 
-        random.seed(chosen)
-        numpy.random.seed(chosen % 2**32)
-        seeds |= {"random": chosen, "numpy": chosen % 2**32}
+        random.seed(planted)
+        numpy.random.seed(planted % 2**32)
+        seeds |= {"random": planted, "numpy": planted % 2**32}
     return seeds
 
 
