@@ -101,7 +101,7 @@ def find_artifact(instance: dg.DagsterInstance, reference: str) -> StoredArtifac
     if not found:
         raise UnknownReference(
             f"nothing is recorded of an asset {wanted.asset!r} that has content",
-            next_step="see what there is: dagster asset list -m ml_assets.definitions",
+            next_step="see what there is: dagster asset list",
         )
     fitting = _fitting(found, wanted.partition)
     if not fitting:

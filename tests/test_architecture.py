@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import ml_assets
 from ml_assets.resources import errors
 from ml_assets.resources.errors import MlAssetsError
 from tests.conftest import FOLDER, LONGEST_FIRST
@@ -26,6 +27,7 @@ MODULES = sorted(
     for path in (ROOT / layer).rglob("*.py")
     if path.name not in ("__init__.py", "__main__.py")
 )
+REFERENCE_PIPELINE = "ml_assets.flight_delays"
 COMPOSITION_ROOT = Path("ml_assets/target.py")
 SERVE_SETTINGS = Path("ml_assets/serving/settings.py")
 HEAVY = (
@@ -177,6 +179,23 @@ def test_rooms_import_faces_of_each_other_alone(imports: dict[str, set[str]]) ->
 
 
 @in_each_module
+def test_reference_pipeline_uses_what_any_project_does_and_is_used_by_its_code_location_alone(path: Path) -> None:
+    imported = {name for name in _imported(path) if name.startswith("ml_assets")}
+    inside = {name for name in imported if f"{name}.".startswith(f"{REFERENCE_PIPELINE}.")}
+    if path.parts[:2] == tuple(REFERENCE_PIPELINE.split(".")):
+        assert imported - inside <= {"ml_assets"}
+        public = {
+            alias
+            for node in ast.walk(_tree(path))
+            if isinstance(node, ast.ImportFrom) and node.module == "ml_assets"
+            for alias in node.names
+        }
+        assert {alias.name for alias in public} <= set(ml_assets.__all__)
+    else:
+        assert not inside or path == Path("ml_assets/definitions.py")
+
+
+@in_each_module
 def test_environment_is_read_in_the_composition_root_and_the_model_servers_settings_alone(path: Path) -> None:
     reads = list(_environment_reads(path))
     if path == SERVE_SETTINGS:
@@ -187,7 +206,7 @@ def test_environment_is_read_in_the_composition_root_and_the_model_servers_setti
         return
     assert [ast.unparse(read) for read in reads] == ["os.environ"]
     handed_over = [ast.unparse(node) for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
-    assert "load_settings(os.environ)" in handed_over
+    assert "load_settings(os.environ, sections=sections)" in handed_over
 
 
 @in_each_module
@@ -254,6 +273,11 @@ def loaded() -> dict[str, set[str]]:
 
 def test_heavy_libraries_are_not_loaded_with_the_code_location(loaded: dict[str, set[str]]) -> None:
     assert sorted(loaded["code location"].intersection(HEAVY)) == []
+
+
+def test_commands_and_rooms_ask_the_target_and_not_a_code_location() -> None:
+    asking = [path for path in MODULES if "ml_assets.definitions" in _imported(path)]
+    assert asking == []
 
 
 def test_no_step_loads_lineage_or_what_renders_it(loaded: dict[str, set[str]]) -> None:

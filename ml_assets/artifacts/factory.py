@@ -167,7 +167,7 @@ def _storage_of(step: dg.StepExecutionContext) -> ArtifactStorage:
     if not isinstance(storage, ArtifactStorage):
         raise DefinitionError(
             f"the resource {STORAGE_KEY!r} is a {type(storage).__name__}, not an ArtifactStorage",
-            next_step="complete the definitions with ml_assets.target.on_target",
+            next_step="complete the definitions with ml_assets.on_target",
         )
     return storage
 

@@ -15,7 +15,7 @@ from ml_assets.resources.errors import PlacementError
 from ml_assets.resources.identity import ImageReference
 from ml_assets.resources.pools import Override, Pool
 from ml_assets.resources.provenance import OVERRIDES_TAG
-from ml_assets.resources.settings import ContainerSettings
+from ml_assets.resources.sections import ContainerSettings
 from ml_assets.resources.suggestion import suggestion
 
 if TYPE_CHECKING:
