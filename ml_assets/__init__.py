@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ml_assets.datasets import dataset
     from ml_assets.features import feature_set
     from ml_assets.images import container_image
-    from ml_assets.lineage.service import Lineage
+    from ml_assets.lineage import Lineage
     from ml_assets.models import model
     from ml_assets.resources.errors import InputError, MlAssetsError, SettingsError
     from ml_assets.resources.provenance import ProvenanceRecord, record_of
@@ -69,7 +69,7 @@ __all__ = [
 _MODULES = {
     "ArtifactStorage": "artifacts.io_manager",
     "InputError": "resources.errors",
-    "Lineage": "lineage.service",
+    "Lineage": "lineage",
     "MlAssetsError": "resources.errors",
     "ProvenanceRecord": "resources.provenance",
     "ResolvedInput": "artifacts.inputs",
