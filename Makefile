@@ -135,10 +135,10 @@ $(TORCH)/.torch: uv.lock pyproject.toml
 		|| { rm -f $(TORCH)/.installed && $(MAKE) --no-print-directory setup VENV=$(TORCH) EXTRAS="$(EXTRAS) --extra torch"; }
 	@touch $@
 
-# More workers than the two cores that this is meant for: a third of the time goes by waiting for containers to come and go.
 # TESTS names files, as in TESTS=tests/containers/test_compose.py.
 TESTS := tests/cluster tests/containers
 
+# More workers than the two cores that this is meant for: a third of the time goes by waiting for containers to come and go.
 test-containers: setup  ## Run those too, on an engine and a cluster made here (Debian, root), or on KUBECONFIG's
 	@if [ -z "$$KUBECONFIG" ]; then exports="$$(tests/cluster/kube up)" || exit $$?; eval "$$exports"; fi; \
 		$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --timeout 1800 $(TESTS) $(PYTEST_OPTIONS)

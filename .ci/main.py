@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     heed_signals()
     os.chdir(ROOT)
     table = _possible(load_table())
-    outcomes = Runner(table, FOLDER, limits, clock).run(_changed_paths(), _turn())
+    outcomes = Runner(table, FOLDER, limits, clock).run(changed_paths(), turn())
     for line in lines(outcomes, clock(), table.goal):
         print(line, flush=True)
     return 1 if faults(outcomes) else 0
@@ -57,13 +57,13 @@ def _possible(table: Table) -> Table:
     return table
 
 
-def _changed_paths() -> list[list[str]]:
+def changed_paths() -> list[list[str]]:
     """Return the paths that each of the last commits changed, the newest first; nothing without a repository."""
     logged = _git("log", f"-{COMMITS}", "--name-only", "--no-renames", "--format=%x00")
     return [commit.split("\n") for commit in logged.split("\0")[1:]]
 
 
-def _turn() -> int:
+def turn() -> int:
     """Return the number of commits; where history was cut off, a number made of the commit's hash."""
     if _git("rev-parse", "--is-shallow-repository").strip() == "false":
         return int(_git("rev-list", "--count", "HEAD") or 0)

@@ -173,17 +173,17 @@ _Record = TypeVar("_Record")
 _EXECUTION = {
     # The executor's loop: which steps are ready, waiting or done; replaying a run puts finished steps into it.
     "ActiveExecution": "dagster._core.execution.plan.active",
-    # The steps of a run, from which placements are validated.
+    # The steps of a run; overrides that match none of them are reported.
     "ExecutionPlan": "dagster._core.execution.plan.plan",
-    # A step that can be launched: `key`, `tags`, `pool` and its handle.
+    # A step that can be launched: `key`, `tags`, `pool`, `node_handle`, `step_outputs`.
     "ExecutionStep": "dagster._core.execution.plan.step",
-    # What any step of a plan has, mapped ones before they are known included: `node_handle`, `get_step_outputs`.
+    # Any step of a plan, also one whose mapping is not known yet: `node_handle`, `step_outputs`.
     "IExecutionStep": "dagster._core.execution.plan.step",
-    # Type of the context in which a step's events are written.
+    # Context in which the executor writes a step's events: `step`, `op_retry_policy`, `retry_mode`.
     "IStepContext": "dagster._core.execution.context.system",
-    # Type of what an executor is given: `instance`, `dagster_run`, `job`, `reconstructable_job`, `for_step`.
+    # What an executor is given: `instance`, `dagster_run`, `job`, `plan_data`, `resume_from_failure`, `for_step`.
     "PlanOrchestrationContext": "dagster._core.execution.context.system",
-    # Outcomes of earlier steps, sent to a step's container.
+    # Outcomes of earlier steps, sent to a step's container: `get_retry_state`.
     "KnownExecutionState": "dagster._core.execution.plan.state",
     # `retries` in the executor's config: from_config, ENABLED, and what a step is told (for_inner_plan).
     "RetryMode": "dagster._core.execution.retries",
@@ -195,7 +195,7 @@ _EXECUTION = {
     "TagConcurrencyLimitsCounter": "dagster._utils.tags",
     # Signals become flags that are asked for, so that a loop ends between two of its rounds.
     "capture_interrupts": "dagster._utils.interrupts",
-    # Such a flag, read and cleared while a database is waited for.
+    # Such a flag, read while a database is waited for.
     "check_captured_interrupt": "dagster._utils.interrupts",
     # Order of one step, serialized into its container's arguments.
     "ExecuteStepArgs": "dagster._grpc.types",
@@ -209,18 +209,18 @@ _EXECUTION = {
     "current_execution_context": "dagster._core.execution.context.compute",
     # Names the output whose I/O manager is asked for.
     "StepOutputHandle": "dagster._core.execution.plan.outputs",
-    # Run launcher: RUN granularity means that pools do not limit steps.
+    # Whether a pool limits steps or whole runs.
     "PoolGranularity": "dagster._core.instance.config",
-    # Run launcher: what `check_run_worker_health` returns.
+    # What a run launcher's `check_run_worker_health` returns.
     "CheckRunHealthResult": "dagster._core.launcher.base",
-    # Run launcher: SUCCESS of a worker whose run goes on is a FAILED one.
+    # A worker that ended with SUCCESS while its run goes on is reported as FAILED.
     "WorkerStatus": "dagster._core.launcher.base",
 }
 
 _EVENTS = {
-    # Kinds of events that Dagster also keeps by asset; whether they were stored is asked otherwise.
+    # Events that Dagster also keeps by asset: stored there again after an outage.
     "ASSET_EVENTS": "dagster._core.events",
-    # Kinds of events that Dagster also keeps by check.
+    # Events that Dagster also keeps by check: stored there again after an outage.
     "ASSET_CHECK_EVENTS": "dagster._core.events",
     # Metadata and error of an engine event.
     "EngineEventData": "dagster._core.events",
@@ -241,13 +241,13 @@ _EVENTS = {
 }
 
 _STORAGE = {
-    # The event log in a database: `index_connection`, `store_event`; which others cannot be asked by SQL.
+    # An event log in a database, which lineage and usage read by SQL through `index_connection`.
     "SqlEventLogStorage": "dagster._core.storage.event_log",
     # Table of events: the columns that lineage and usage read.
     "SqlEventLogStorageTable": "dagster._core.storage.event_log.schema",
     # Table of assets: where a wipe is noted.
     "AssetKeyTable": "dagster._core.storage.event_log.schema",
-    # Runs in a database; waits for it as the event log does.
+    # Runs in a database, which is waited for after an outage.
     "SqlRunStorage": "dagster._core.storage.runs",
     # Statuses of runs that may still read or write.
     "NOT_FINISHED_STATUSES": "dagster._core.storage.dagster_run",
@@ -274,7 +274,7 @@ _VERSIONS = {
     "CachingStaleStatusResolver": "dagster._core.definitions.data_version",
     # FRESH, STALE and MISSING, in that answer.
     "StaleStatus": "dagster._core.definitions.data_version",
-    # Base of what that answer reads instances through.
+    # Base of the object that owns the answer's caches: `instance`, `loaders`.
     "LoadingContext": "dagster._core.loader",
 }
 
@@ -306,11 +306,11 @@ _CODE = {
 }
 
 _AUTOMATION = {
-    # SCHEDULE and SENSOR, in questions about ticks.
+    # SCHEDULE: alerts and metrics are about schedules.
     "InstigatorType": "dagster._core.definitions.run_request",
-    # A schedule or sensor with its ticks: `name`, `instigator_origin_id`, `selector_id`.
+    # A schedule: `instigator_name`, `instigator_origin_id`, `selector_id`.
     "InstigatorState": "dagster._core.scheduler.instigation",
-    # A tick: `error`, `timestamp`, `tick_id`.
+    # A tick: `error`, `timestamp`.
     "InstigatorTick": "dagster._core.scheduler.instigation",
     # FAILURE: the ticks that alerts are about.
     "TickStatus": "dagster._core.scheduler.instigation",

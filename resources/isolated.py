@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import Field
 
 from ml_assets.resources.dvc.store import DvcStore
+from ml_assets.resources.mlflow_internals import registry_at
 from ml_assets.resources.provenance import Content
 from ml_assets.resources.tracking.open_run import TrackedRun
 from ml_assets.resources.tracking.runs import MlflowTracking
@@ -46,14 +47,5 @@ class ScratchTracking(MlflowTracking):
     @contextmanager
     def run(self, *, name: str, tags: Mapping[str, str], parameters: Mapping[str, Any]) -> Iterator[TrackedRun]:
         """As `MlflowTracking.run`; what MLflow's own functions register meanwhile stays in the folder, too."""
-        from mlflow.environment_variables import MLFLOW_REGISTRY_URI
-        from mlflow.tracking._model_registry import utils as registry
-
-        before, variable = registry._registry_uri, MLFLOW_REGISTRY_URI.get_raw()
-        registry.set_registry_uri(self.tracking_uri)  # goes before whatever registry a variable names
-        try:
-            with super().run(name=name, tags=tags, parameters=parameters) as tracked:
-                yield tracked
-        finally:
-            registry._registry_uri = before
-            MLFLOW_REGISTRY_URI.unset() if variable is None else MLFLOW_REGISTRY_URI.set(variable)
+        with registry_at(self.tracking_uri), super().run(name=name, tags=tags, parameters=parameters) as tracked:
+            yield tracked

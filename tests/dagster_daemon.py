@@ -22,8 +22,8 @@ from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.daemon import SchedulerDaemon, SensorDaemon
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster_graphql.test.utils import execute_dagster_graphql
-from dagster_shared.error import SerializableErrorInfo
 
+from ml_assets.dagster_internals import SerializableErrorInfo
 from ml_assets.target import Target
 
 PROJECT = Path(__file__).parents[1]

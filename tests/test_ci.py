@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -13,11 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+import main
 from slices.plan import FIRST, Counts, Limits, Outcome, State, faults, in_order, may_run, pace
 from slices.report import lines
 from slices.running import Clock, Runner, read_report, run_for
 from slices.table import TABLE, Part, Table, load_table
-from slices.times import estimate, node_id, rewrite
+from slices.times import Time, estimate, node_id, rewrite
 
 ROOT = Path(__file__).parents[1]
 PARTS = load_table()
@@ -326,6 +328,45 @@ def test_interrupt_reaches_parts_of_a_run_that_was_started_with_it_ignored(tmp_p
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
+@pytest.mark.parametrize(("case", "code"), [(PASSED, 0), (FAILED, 1)])
+def test_exit_code_says_whether_what_ran_passed(
+    case: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = table_of(
+        part("cluster", tests=0, mandatory=True, command=("false",)),
+        part("core", mandatory=True, command=shell("true", PASSED)),
+        part("fits", seconds=1, command=shell("true", case)),
+        part("does not", seconds=3000, tests=17),
+    )
+    monkeypatch.setattr(main, "load_table", lambda: table)
+    monkeypatch.setattr(main, "FOLDER", tmp_path)
+    monkeypatch.setattr(main, "heed_signals", lambda: None)
+    monkeypatch.setenv("ML_ASSETS_CI_DEADLINE", "2000")
+    monkeypatch.setenv("KUBECONFIG", "given, so that no cluster is made")
+    monkeypatch.chdir(ROOT)
+    assert main.main([]) == code
+    printed = capfd.readouterr().out.splitlines()
+    assert "left: does not (17 tests)" in printed
+    assert printed[-1] == f"{2 - code} passed, {code} failed, 0 skipped"
+
+
+def test_commits_decide_by_the_paths_that_they_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (main.changed_paths(), main.turn()) == ([], 0), "there is no repository"
+    for number, names in enumerate((["a/b.py", "c"], ["d"])):
+        for name in names:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(str(number))
+        for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "Change"]):
+            author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+            subprocess.run(["git", *author, *command], check=True)
+    assert [sorted(filter(None, paths)) for paths in main.changed_paths()] == [["d"], ["a/b.py", "c"]]
+    assert main.turn() == 2
+    subprocess.run(["git", "clone", "-q", "--depth=1", f"file://{tmp_path}", "shallow"], check=True)
+    monkeypatch.chdir(tmp_path / "shallow")
+    assert main.turn() > 2
+
+
 # --- the budget
 
 
@@ -340,16 +381,17 @@ def test_budget_is_rewritten_from_reports(tmp_path: Path) -> None:
         ("tests.test_ci", "test_c"): 7,
     }
     text = "".join(f'<testcase classname="{of}" name="{name}" time="{time}"/>' for (of, name), time in cases.items())
-    (tmp_path / "report.xml").write_text(REPORT.format(len(cases), text))
+    suite = f'<testsuites><testsuite tests="4" time="318.5">{text}</testsuite></testsuites>'  # by two workers
+    (tmp_path / "report.xml").write_text(suite)
     assert rewrite([tmp_path / "report.xml"], table) == ["test", "core", "kubernetes"]
     found = {part.name: (part.seconds, part.tests) for part in load_table(table).parts}
-    assert (found["test"], found["core"], found["kubernetes"]) == ((22, 1), (515, 1), (115, 2))
+    assert (found["test"], found["core"], found["kubernetes"]) == ((17, 1), (510, 1), (110, 2))
     assert found["docker"] == next((part.seconds, part.tests) for part in SLICES if part.name == "docker")
 
 
-def test_two_workers_take_half_the_time_unless_one_file_is_longer() -> None:
-    assert estimate({"a.py::b": 10, "b.py::b": 10, "c.py::b": 20}) == 35
-    assert estimate({"a.py::b": 10, "b.py::b": 90}) == 105
+def test_session_with_two_workers_takes_half_the_time_unless_one_file_is_longer() -> None:
+    assert estimate({"a.py::b": Time(10, 5), "b.py::b": Time(10, 5), "c.py::b": Time(20, 10)}) == 30
+    assert estimate({"a.py::b": Time(10, 5), "b.py::b": Time(90, 45)}) == 100
 
 
 def test_reports_name_tests_by_module_and_class() -> None:

@@ -5,31 +5,48 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from slices.table import TABLE, Part, load_table
 
-WORKERS = 2
-SESSION_SECONDS = 15
-"""What pytest takes beside its tests: to start, to collect, and to end."""
+BESIDE_SECONDS = 10
+"""What a part takes beside its session of pytest: make looks at the environment and at the cluster."""
 OTHER_FOLDERS = ("tests/torch/", "tests/cluster/", "tests/containers/")
+
+
+class Time(NamedTuple):
+    """Seconds of one test, with its fixtures."""
+
+    worker: float
+    """Of the worker that ran it."""
+    session: float
+    """Its share of the session's duration, in which several workers ran."""
 
 
 def rewrite(reports: Sequence[Path], path: Path = TABLE) -> list[str]:
     """Rewrite a table with what reports say, and return the names of the parts that they cover."""
-    seconds = read_seconds(reports)
+    times = read_times(reports)
     text, covered = path.read_text(), []
     for part in load_table(path).parts:
-        if tests := tests_of(part, seconds):
+        if tests := tests_of(part, times):
             text = with_numbers(text, part.name, estimate(tests), len(tests))
             covered.append(part.name)
     path.write_text(text)
     return covered
 
 
-def read_seconds(reports: Sequence[Path]) -> dict[str, float]:
-    """Return the seconds of each test, with its fixtures, by pytest's id."""
-    cases = [case for path in reports for case in ElementTree.parse(path).iter("testcase")]  # noqa: S314 - pytest wrote it
-    return {node_id(case.get("classname", ""), case.get("name", "")): float(case.get("time", 0)) for case in cases}
+def read_times(reports: Sequence[Path]) -> dict[str, Time]:
+    """Return the time of each test by pytest's id."""
+    times: dict[str, Time] = {}
+    for path in reports:
+        for suite in ElementTree.parse(path).iter("testsuite"):  # noqa: S314 - pytest wrote it
+            cases = [
+                (node_id(case.get("classname", ""), case.get("name", "")), float(case.get("time", 0)))
+                for case in suite.iter("testcase")
+            ]
+            share = float(suite.get("time", 0)) / (sum(seconds for _, seconds in cases) or 1)
+            times |= {test: Time(seconds, seconds * share) for test, seconds in cases}
+    return times
 
 
 def node_id(classname: str, name: str) -> str:
@@ -39,23 +56,23 @@ def node_id(classname: str, name: str) -> str:
     return "::".join(["/".join(words[: module + 1]) + ".py", *words[module + 1 :], name])
 
 
-def tests_of(part: Part, seconds: Mapping[str, float]) -> dict[str, float]:
+def tests_of(part: Part, times: Mapping[str, Time]) -> dict[str, Time]:
     """Return the tests of a part, without those that it leaves to the core."""
     if part.name == "test":
-        return {test: time for test, time in seconds.items() if not test.startswith(OTHER_FOLDERS)}
+        return {test: time for test, time in times.items() if not test.startswith(OTHER_FOLDERS)}
     return {
         test: time
-        for test, time in seconds.items()
+        for test, time in times.items()
         if test.startswith(part.files) and not test.startswith(part.deselected)
     }
 
 
-def estimate(tests: Mapping[str, float]) -> int:
-    """Return how long pytest takes for tests, when its workers take one file after the other."""
+def estimate(tests: Mapping[str, Time]) -> int:
+    """Return how long tests take together; one worker runs all tests of a file."""
     files: defaultdict[str, float] = defaultdict(float)
     for test, time in tests.items():
-        files[test.split("::")[0]] += time
-    return round(SESSION_SECONDS + max(max(files.values()), sum(files.values()) / WORKERS))
+        files[test.split("::")[0]] += time.worker
+    return round(BESIDE_SECONDS + max(max(files.values()), sum(time.session for time in tests.values())))
 
 
 def with_numbers(text: str, name: str, seconds: int, tests: int) -> str:

@@ -24,6 +24,7 @@ import pandas as pd
 
 from ml_assets.resources.dvc.scan import listing
 from ml_assets.resources.errors import DefinitionError, InputError
+from ml_assets.resources.mlflow_internals import no_map_of_all_packages
 from ml_assets.resources.models.libraries import FLAVORS, Flavor, accepted, class_name, flavor_of
 from ml_assets.resources.models.onnx import ONNX_FILE, export_onnx
 
@@ -155,7 +156,7 @@ def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]
         if saved.largest_difference is not None:
             _write_servable(saved, Path(path) / _SERVABLE)
 
-    with _without_integer_hint(), _without_map_of_all_packages():
+    with _without_integer_hint(), no_map_of_all_packages():
         information = Model.log(
             artifact_path=None,
             name=name,
@@ -203,22 +204,6 @@ def _without_integer_hint() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*schema contains integer column", category=UserWarning)
         yield
-
-
-@contextmanager
-def _without_map_of_all_packages() -> Iterator[None]:
-    """MLflow compares requirements with what is installed, which ours are; for that it reads every package's metadata.
-
-    It keeps what it read in this variable, and reads nothing where there is something.
-    """
-    from mlflow.utils import requirements_utils
-
-    known = requirements_utils._MODULES_TO_PACKAGES
-    requirements_utils._MODULES_TO_PACKAGES = known or {}
-    try:
-        yield
-    finally:
-        requirements_utils._MODULES_TO_PACKAGES = known
 
 
 def _signature_tree(signature: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pydantic import field_validator
 
 from ml_assets.resources.errors import TrackingError
 from ml_assets.resources.machine.process_identity import ProcessIdentity
+from ml_assets.resources.mlflow_internals import active_run_ids, fluent_state_kept
 from ml_assets.resources.provenance import MlflowRun
 from ml_assets.resources.tracking.open_run import DESCRIPTION_TAG, TrackedRun
 from ml_assets.resources.tracking.store import (
@@ -228,16 +229,10 @@ def _end(tracked: TrackedRun, status: str) -> None:
     import mlflow
 
     run_id = tracked.identity.run_id
-    while run_id in _active_runs():
+    while run_id in active_run_ids():
         mlflow.end_run(status)
     if tracked.client.get_run(run_id).info.status != status:
         tracked.client.set_terminated(run_id, status)
-
-
-def _active_runs() -> list[str]:
-    from mlflow.tracking import fluent
-
-    return [run.info.run_id for run in fluent._active_run_stack.get()]
 
 
 @contextmanager
@@ -248,19 +243,10 @@ def _fluent_state(uri: str) -> Iterator[None]:
     """
     import mlflow
     from mlflow.environment_variables import MLFLOW_EXPERIMENT_ID, MLFLOW_TRACKING_URI
-    from mlflow.tracking import fluent
-    from mlflow.tracking._tracking_service import utils as service
 
-    stack, experiment = fluent._active_run_stack.get(), fluent._active_experiment_id
-    depth, tracking_uri = len(stack), service._tracking_uri
-    with _environment(MLFLOW_EXPERIMENT_ID, MLFLOW_TRACKING_URI), _quiet():
+    with _environment(MLFLOW_EXPERIMENT_ID, MLFLOW_TRACKING_URI), _quiet(), fluent_state_kept():
         mlflow.set_tracking_uri(uri)
-        try:
-            yield
-        finally:
-            del stack[depth:]
-            fluent._active_experiment_id = experiment
-            mlflow.set_tracking_uri(tracking_uri)
+        yield
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ml_assets.resources.errors import SettingsError, TrackingError
+from ml_assets.resources.mlflow_internals import create_tables
 
 __all__ = ["check_server", "check_uri", "open_store", "public_uri", "sqlite_file", "tracking_errors"]
 
@@ -159,19 +160,13 @@ def _make_database(file: Path) -> None:
             if file.exists():
                 return
             unfinished.unlink(missing_ok=True)
-            _migrate(unfinished, file.parent / "artifacts")
+            create_tables(f"{_SQLITE}{unfinished}", file.parent / "artifacts")
             unfinished.rename(file)
     except Timeout as error:
         raise TrackingError(
             f"another process has been making {file} for {_MIGRATION_SECONDS} seconds",
             next_step=f"end the process that holds {file}.lock, and run again",
         ) from error
-
-
-def _migrate(file: Path, artifacts: Path) -> None:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    SqlAlchemyStore(f"{_SQLITE}{file}", str(artifacts))._dispose_engine()
 
 
 def _public(error: Exception) -> str:

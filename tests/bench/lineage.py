@@ -26,9 +26,8 @@ from uuid import UUID
 
 import dagster as dg
 import sqlalchemy as sql
-from dagster._core.event_api import EventLogCursor
-from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogStorageTable
 
+from ml_assets.dagster_internals import AssetKeyTable, EventLogCursor, SqlEventLogStorageTable
 from ml_assets.lineage import Lineage
 from ml_assets.lineage.deletion_log import DeletionLog
 from ml_assets.lineage.index.index import open_index

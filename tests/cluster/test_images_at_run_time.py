@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
+from ml_assets.dagster_internals import CachingStaleStatusResolver, StaleStatus
 from ml_assets.images import make_images
 from ml_assets.resources.identity import ImageReference
 from ml_assets.resources.image_builders.base_images import LOCK_FILE, update_base_images

@@ -15,11 +15,11 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
-from dagster._core.launcher.base import WorkerStatus
 from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.load_target import GrpcServerTarget
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
+from ml_assets.dagster_internals import WorkerStatus
 from tests.containers.ground import Ground
 from tests.containers.servers import BUCKET, Servers, running
 from tests.containers.train_image import image_variables

@@ -11,7 +11,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.events import DagsterEvent
 
 from ml_assets.executors.failures import FailureCause
 from ml_assets.resources.provenance import OVERRIDES_TAG, PLACEMENT_METADATA, ProvenanceRecord, record_of
@@ -308,7 +307,7 @@ class Story:
     deployment: Deployment
     run_id: str
 
-    def events(self, kind: dg.DagsterEventType) -> list[DagsterEvent]:
+    def events(self, kind: dg.DagsterEventType) -> list[dg.DagsterEvent]:
         """Its events of a kind, in order."""
         return [entry.dagster_event for entry in self.deployment.events(self.run_id, kind) if entry.dagster_event]
 

@@ -5,23 +5,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.remote_origin import (
-    InProcessCodeLocationOrigin,
-    RemoteInstigatorOrigin,
-    RemoteRepositoryOrigin,
-)
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    InstigatorType,
-    ScheduleInstigatorData,
-    TickData,
-    TickStatus,
-)
+from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorStatus, ScheduleInstigatorData, TickData
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster_shared.error import SerializableErrorInfo
 
 from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
+from ml_assets.dagster_internals import InstigatorState, InstigatorType, SerializableErrorInfo, TickStatus
 from ml_assets.resources.alerts import Alerts
 from ml_assets.resources.errors import AlertError, InputError
 from ml_assets.resources.tracking.store import open_store

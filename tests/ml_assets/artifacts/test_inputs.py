@@ -4,11 +4,11 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
 from ml_assets.artifacts.inputs import ResolvedInput, input_tags, latest_versions
 from ml_assets.artifacts.io_manager import STORAGE_KEY
+from ml_assets.dagster_internals import CachingStaleStatusResolver, StaleStatus
 from ml_assets.datasets import dataset
 from ml_assets.features import feature_set
 from ml_assets.resources.errors import ContentCorrupt, InputError

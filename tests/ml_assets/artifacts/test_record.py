@@ -6,16 +6,10 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
-from dagster._core.storage.dagster_run import DagsterRun
-from dagster._core.storage.tags import (
-    PARENT_RUN_ID_TAG,
-    RETRY_NUMBER_TAG,
-    SCHEDULED_EXECUTION_TIME_TAG,
-    TICK_ID_TAG,
-)
 
 from ml_assets.artifacts import record
 from ml_assets.artifacts.record import _interpreter, launch_of, plant_seeds, why_not_reproducible
+from ml_assets.dagster_internals import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, SCHEDULED_EXECUTION_TIME_TAG, TICK_ID_TAG
 from ml_assets.datasets import dataset
 from ml_assets.resources.provenance import Launch, LaunchKind, Source, record_of
 
@@ -39,33 +33,33 @@ def arrivals() -> None: ...
     [
         ({"user": "ada"}, Launch(kind=LaunchKind.USER, name="ada")),
         (
-            {**DagsterRun.tags_for_schedule(nightly), SCHEDULED_EXECUTION_TIME_TAG: NIGHT, TICK_ID_TAG: "7"},
+            {**dg.DagsterRun.tags_for_schedule(nightly), SCHEDULED_EXECUTION_TIME_TAG: NIGHT, TICK_ID_TAG: "7"},
             Launch(kind=LaunchKind.SCHEDULE, name="nightly", tick=NIGHT),
         ),
         (
-            {**DagsterRun.tags_for_schedule(nightly), TICK_ID_TAG: "7"},
+            {**dg.DagsterRun.tags_for_schedule(nightly), TICK_ID_TAG: "7"},
             Launch(kind=LaunchKind.SCHEDULE, name="nightly", tick="7"),
         ),
         (
-            {**DagsterRun.tags_for_sensor(arrivals), TICK_ID_TAG: "8"},
+            {**dg.DagsterRun.tags_for_sensor(arrivals), TICK_ID_TAG: "8"},
             Launch(kind=LaunchKind.SENSOR, name="arrivals", tick="8"),
         ),
-        (DagsterRun.tags_for_backfill_id("abc"), Launch(kind=LaunchKind.BACKFILL, name="abc")),
+        (dg.DagsterRun.tags_for_backfill_id("abc"), Launch(kind=LaunchKind.BACKFILL, name="abc")),
         (
             {
-                **DagsterRun.tags_for_sensor(arrivals),
-                **DagsterRun.tags_for_backfill_id("abc"),
-                **DagsterRun.tags_for_tick_id("9", has_evaluations=True),
+                **dg.DagsterRun.tags_for_sensor(arrivals),
+                **dg.DagsterRun.tags_for_backfill_id("abc"),
+                **dg.DagsterRun.tags_for_tick_id("9", has_evaluations=True),
             },
             Launch(kind=LaunchKind.AUTOMATION, name="arrivals", tick="9"),
         ),
         (
-            {**DagsterRun.tags_for_schedule(nightly), TICK_ID_TAG: "7", PARENT_RUN_ID_TAG: "before", "user": "ada"},
+            {**dg.DagsterRun.tags_for_schedule(nightly), TICK_ID_TAG: "7", PARENT_RUN_ID_TAG: "before", "user": "ada"},
             Launch(kind=LaunchKind.USER, name="ada", parent_run_id="before"),
         ),
         (
             {
-                **DagsterRun.tags_for_schedule(nightly),
+                **dg.DagsterRun.tags_for_schedule(nightly),
                 TICK_ID_TAG: "7",
                 PARENT_RUN_ID_TAG: "before",
                 RETRY_NUMBER_TAG: "1",

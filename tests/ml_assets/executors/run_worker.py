@@ -5,15 +5,13 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.execution.api import execute_run_iterator
-from dagster._core.launcher import DefaultRunLauncher
-from dagster._utils.hosted_user_process import recon_job_from_origin
-from dagster._utils.interrupts import capture_interrupts
 
+from ml_assets.dagster_internals import capture_interrupts, recon_job_from_origin
 from tests.ml_assets.executors import process_jobs
 from tests.ml_assets.executors.process_engine import ProcessEngine, used
 
 
-class ResumingRunLauncher(DefaultRunLauncher):
+class ResumingRunLauncher(dg.DefaultRunLauncher):
     """One that says that it can resume runs, as those of Kubernetes and Docker do; the tests start the workers."""
 
     @property

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.event_api import EventLogRecord
-from dagster._core.events import DagsterEvent
 from dagster._core.execution.api import execute_run_iterator
 
 from ml_assets.executors.resume import placement_of
@@ -88,9 +86,9 @@ class Run:
         assert run is not None
         return run
 
-    def records(self, *types: dg.DagsterEventType) -> list[EventLogRecord]:
+    def records(self, *types: dg.DagsterEventType) -> list[dg.EventLogRecord]:
         """All of its records, from the first on, or those of some types."""
-        records: list[EventLogRecord] = []
+        records: list[dg.EventLogRecord] = []
         cursor, has_more = None, True
         while has_more:
             page = self.instance.get_records_for_run(self.id, cursor, set(types) or None, limit=1000)
@@ -98,7 +96,7 @@ class Run:
             cursor, has_more = page.cursor, page.has_more
         return records
 
-    def events(self, step: str | None, *types: dg.DagsterEventType) -> list[DagsterEvent]:
+    def events(self, step: str | None, *types: dg.DagsterEventType) -> list[dg.DagsterEvent]:
         """Events of a step (or of no step), of all types unless some are given."""
         events = [record.event_log_entry.dagster_event for record in self.records(*types)]
         return [event for event in events if event is not None and event.step_key == step]

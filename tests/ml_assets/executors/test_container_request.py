@@ -3,10 +3,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.instance.ref import InstanceRef
-from dagster._grpc.types import ExecuteStepArgs
-from dagster_shared.serdes import deserialize_value
 
+from ml_assets.dagster_internals import ExecuteStepArgs, InstanceRef
 from ml_assets.executors import container_request
 from ml_assets.executors.container_request import packed, unpacked
 from ml_assets.executors.engine import RUN_LABEL
@@ -22,7 +20,7 @@ def test_arguments_come_through_a_command_line_as_they_were() -> None:
     )
     text = packed(arguments)
     assert re.fullmatch(r"[A-Za-z0-9+/=]+", text)
-    assert deserialize_value(unpacked(text), ExecuteStepArgs) == arguments
+    assert dg.deserialize_value(unpacked(text), ExecuteStepArgs) == arguments
 
 
 def test_steps_open_the_instance_without_what_costs_them_time(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.events import DagsterEvent, EngineEventData, StepMaterializationData
+from dagster._core.events import StepMaterializationData
 from dagster._core.execution.api import execute_run_iterator
 from sqlalchemy import create_engine, event, text
 
+from ml_assets.dagster_internals import EngineEventData
 from ml_assets.executors import database_retry, step_process
 from ml_assets.executors.database_retry import call_with_retries, retry_database_operations
 from ml_assets.executors.failures import REPLACED_EXIT
@@ -159,10 +160,10 @@ def the_run(instance: dg.DagsterInstance) -> str:
     return instance.create_run_for_job(dg.reconstructable(process_jobs.once).get_definition()).run_id
 
 
-def materialization() -> DagsterEvent:
+def materialization() -> dg.DagsterEvent:
     made = dg.AssetMaterialization(KEY, tags={"dagster/data_version": "7"})
     data = StepMaterializationData(made)
-    return DagsterEvent(MATERIALIZED.value, "once", step_key="kept", event_specific_data=data)
+    return dg.DagsterEvent(MATERIALIZED.value, "once", step_key="kept", event_specific_data=data)
 
 
 def cut_once(
@@ -231,7 +232,7 @@ def test_launch_that_was_given_up_in_the_outage_records_nothing_final(
         facts = {PLACEMENT_METADATA: dg.MetadataValue.json(placement(number=1).model_dump(mode="json"))}
         data = EngineEventData(facts)
         stage.instance.report_dagster_event(
-            DagsterEvent(START.value, "once", step_key=STEP, event_specific_data=data), run.id
+            dg.DagsterEvent(START.value, "once", step_key=STEP, event_specific_data=data), run.id
         )
 
     def leave(status: int) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.execution.retries import RetryMode
 from dagster._core.system_config.objects import ResolvedRunConfig
 
+from ml_assets.dagster_internals import RetryMode
 from ml_assets.executors import definition
 from ml_assets.executors.definition import container_engine, container_executor
 from ml_assets.executors.launch import ContainerExecutor

@@ -4,10 +4,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.event_api import EventLogCursor
-from dagster._core.events import DagsterEvent
 from sqlalchemy import create_engine, text
 
+from ml_assets.dagster_internals import EventLogCursor
 from ml_assets.executors import event_tail
 from ml_assets.executors.event_tail import EventTail, launch_of_event
 from ml_assets.resources.provenance import LAUNCH_EVENT_TAG
@@ -24,7 +23,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 def write(instance: dg.DagsterInstance, numbers: Sequence[int]) -> None:
     for number in numbers:
-        event = DagsterEvent(dg.DagsterEventType.STEP_START.value, "job", step_key=str(number))
+        event = dg.DagsterEvent(dg.DagsterEventType.STEP_START.value, "job", step_key=str(number))
         instance.report_dagster_event(event, RUN)
 
 
@@ -82,6 +81,6 @@ def test_tail_does_not_read_old_events_again(instance: dg.DagsterInstance, monke
 
 
 def test_launch_of_an_event_is_in_its_tags() -> None:
-    event = DagsterEvent(dg.DagsterEventType.STEP_START.value, "job", step_key="step")
+    event = dg.DagsterEvent(dg.DagsterEventType.STEP_START.value, "job", step_key="step")
     assert launch_of_event(event) is None
     assert launch_of_event(event._replace(logging_tags={LAUNCH_EVENT_TAG: "3"})) == 3

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import dagster as dg
 import pytest
-from dagster._core.events import DagsterEvent
 
 from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, OVERRIDES_TAG
 from ml_assets.resources.usage import LaunchTimes
@@ -229,7 +228,7 @@ def test_limit_of_the_run_holds(run: Run) -> None:
     assert 2 <= most <= 6
 
 
-def is_relaunch(event: DagsterEvent) -> bool:
+def is_relaunch(event: dg.DagsterEvent) -> bool:
     return bool(event.step_key) and (event.message or "").startswith(("Running it again", "Going on on pool"))
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.storage.tags import PRIORITY_TAG
 from sqlalchemy.exc import IntegrityError
 
+from ml_assets.dagster_internals import PRIORITY_TAG
 from ml_assets.executors import pool_slots as module
 from ml_assets.executors.pool_slots import PoolSlots, priority_of
 from ml_assets.resources.pools import Pool

@@ -5,11 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 import pytest
-from dagster._core.event_api import EventLogRecord
 from dagster._core.execution.api import create_execution_plan
-from dagster._core.execution.plan.active import ActiveExecution
-from dagster._core.execution.retries import RetryMode
 
+from ml_assets.dagster_internals import ActiveExecution, RetryMode
 from ml_assets.executors.event_tail import launch_of_event
 from ml_assets.executors.failures import REPLACED_EXIT
 from ml_assets.executors.launches import Launches, LaunchState
@@ -125,7 +123,7 @@ def storage_id(run: Run, step: str, of_type: dg.DagsterEventType) -> int:
     return found
 
 
-def resumed(records: Sequence[EventLogRecord]) -> tuple[ActiveExecution, Launches]:
+def resumed(records: Sequence[dg.EventLogRecord]) -> tuple[ActiveExecution, Launches]:
     plan = create_execution_plan(dg.reconstructable(process_jobs.resumed))
     active = ActiveExecution(plan, retry_mode=RetryMode.ENABLED)
     active._context_guard = True  # it is not run to its end here
@@ -134,7 +132,7 @@ def resumed(records: Sequence[EventLogRecord]) -> tuple[ActiveExecution, Launche
     return active, launches
 
 
-def running(records: Sequence[EventLogRecord]) -> dict[str, int]:
+def running(records: Sequence[dg.EventLogRecord]) -> dict[str, int]:
     """Steps whose last launch has not ended, by a simpler rule than that of `resume_run`."""
     found: dict[str, int] = {}
     for record in records:
@@ -182,7 +180,7 @@ def test_launch_that_was_heard_of_is_told_from_one_that_was_only_ordered(stage: 
     assert after.ordered_at == records[ordered].event_log_entry.timestamp
 
 
-def is_launch_of(record: EventLogRecord, step: str) -> bool:
+def is_launch_of(record: dg.EventLogRecord, step: str) -> bool:
     event = record.event_log_entry.dagster_event
     return event is not None and event.step_key == step and event.event_type is START
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.events import DagsterEvent, EngineEventData
-from dagster._grpc.types import ExecuteStepArgs
 
+from ml_assets.dagster_internals import EngineEventData, ExecuteStepArgs
 from ml_assets.executors import step_process
 from ml_assets.executors.container_request import packed
 from ml_assets.executors.event_tail import launch_of_event
@@ -49,7 +48,7 @@ def execute(run: Run, **said: Any) -> None:
     step_process.run([packed(arguments), placement(**said).model_dump_json()])
 
 
-def written(run: Run) -> list[DagsterEvent]:
+def written(run: Run) -> list[dg.DagsterEvent]:
     """Events of the step; that it was planned was written before."""
     planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
     return [event for event in run.events(STEP) if event.event_type is not planned]
@@ -116,7 +115,7 @@ def test_second_container_of_one_launch_leaves_the_step_alone(run: Run) -> None:
 
 def test_launch_that_was_given_up_records_nothing_final(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = {PLACEMENT_METADATA: dg.MetadataValue.json(placement(number=1).model_dump(mode="json"))}
-    event = DagsterEvent(
+    event = dg.DagsterEvent(
         dg.DagsterEventType.STEP_WORKER_STARTING.value,
         "once",
         step_key=STEP,

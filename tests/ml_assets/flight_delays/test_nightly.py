@@ -15,10 +15,9 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
-from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
-from dagster._core.storage.tags import SCHEDULED_EXECUTION_TIME_TAG
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
+from ml_assets.dagster_internals import SCHEDULED_EXECUTION_TIME_TAG, InstigatorTick, TickStatus
 from ml_assets.flight_delays.definitions import JOB_NAME, ONE_AT_A_TIME, nightly_retraining
 from ml_assets.flight_delays.source import FlightSource, read_flights, read_weather
 from ml_assets.resources.provenance import LaunchKind, ProvenanceRecord, record_of

@@ -6,8 +6,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.storage.tags import ASSET_EVALUATION_ID_TAG
 
+from ml_assets.dagster_internals import ASSET_EVALUATION_ID_TAG
 from ml_assets.lineage.code_location import CodeLocation
 from ml_assets.lineage.staleness import Staleness
 from ml_assets.lineage.why import ReasonKind, Status, Why, explain, summarize

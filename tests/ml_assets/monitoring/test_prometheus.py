@@ -9,15 +9,19 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
-from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
-from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
-from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
-from dagster._core.storage.tags import SCHEDULE_NAME_TAG
+from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster_shared.error import SerializableErrorInfo
 from prometheus_client.parser import text_string_to_metric_families
 
+from ml_assets.dagster_internals import (
+    SCHEDULE_NAME_TAG,
+    EngineEventData,
+    RemoteJobOrigin,
+    SerializableErrorInfo,
+    StepFailureData,
+    UserFailureData,
+)
 from ml_assets.datasets import dataset
 from ml_assets.executors.failures import FailureCause
 from ml_assets.monitoring.prometheus import DagsterCollector, serve
@@ -91,8 +95,8 @@ def test_usage_and_cost_are_those_of_materializations(instance: dg.DagsterInstan
     assert ("asset_gpu_utilization_ratio", "frame") not in found
 
 
-def report(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: DagsterEventType, data: Any) -> None:
-    event = DagsterEvent(kind.value, run.job_name, step_key="fails", event_specific_data=data)
+def report(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: dg.DagsterEventType, data: Any) -> None:
+    event = dg.DagsterEvent(kind.value, run.job_name, step_key="fails", event_specific_data=data)
     instance.report_dagster_event(event, run.run_id)
 
 
@@ -103,10 +107,10 @@ def test_causes_are_told_apart_and_begin_at_zero(instance: dg.DagsterInstance) -
         assert {before[(name, cause.value)] for cause in FailureCause} == {0}
     run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
     cause = {"cause": dg.MetadataValue.text(FailureCause.PREEMPTED.value)}
-    report(instance, run, DagsterEventType.ENGINE_EVENT, EngineEventData(metadata=cause))
+    report(instance, run, dg.DagsterEventType.ENGINE_EVENT, EngineEventData(metadata=cause))
     error = SerializableErrorInfo("it was killed", [], FailureCause.OUT_OF_MEMORY.name)
     label = UserFailureData(FailureCause.OUT_OF_MEMORY.value, None, {})
-    report(instance, run, DagsterEventType.STEP_FAILURE, StepFailureData(error, label))
+    report(instance, run, dg.DagsterEventType.STEP_FAILURE, StepFailureData(error, label))
     found = scraped(collector)
     assert found[("step_restarts_total", "preempted")] == 1
     assert found[("step_failures_total", "out of memory")] == 1

@@ -9,9 +9,10 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.code_pointer import ModuleCodePointer
-from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.origin import RepositoryPythonOrigin
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 
+from ml_assets.dagster_internals import JobPythonOrigin, RemoteJobOrigin
 from ml_assets.reproduction.job import OP_NAME
 from ml_assets.reproduction.launching import ReproductionRun, reproduce_in_image, require_image
 from ml_assets.reproduction.request import ReproductionRequest, parse_request

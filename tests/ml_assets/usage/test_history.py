@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
-from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 
+from ml_assets.dagster_internals import EngineEventData
 from ml_assets.datasets import dataset
 from ml_assets.placement import placed
 from ml_assets.resources.errors import UnknownReference
@@ -33,8 +33,8 @@ def foreign() -> None: ...
 def write_times(instance: dg.DagsterInstance, run_id: str, step: str, times: LaunchTimes) -> None:
     """What the executor writes when a container runs."""
     metadata = {LAUNCH_TIMES_METADATA: dg.MetadataValue.json(times.model_dump(mode="json"))}
-    event = DagsterEvent(
-        DagsterEventType.ENGINE_EVENT.value,
+    event = dg.DagsterEvent(
+        dg.DagsterEventType.ENGINE_EVENT.value,
         "job",
         step_key=step,
         message="runs",

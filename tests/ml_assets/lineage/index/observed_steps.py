@@ -26,7 +26,6 @@ import pandas as pd
 from dagster._core.definitions.selector import JobSubsetSelector, PartitionsByAssetSelector
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.execution.plan.resume_retry import ReexecutionStrategy
-from dagster._core.instance import DagsterInstance
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
@@ -266,7 +265,7 @@ def serve(folder: Path, number: int, pipe: Connection) -> None:
     import project  # type: ignore[import-not-found]
 
     with ExitStack() as stack:
-        instance = stack.enter_context(DagsterInstance.from_config(str(folder / "dagster")))
+        instance = stack.enter_context(dg.DagsterInstance.from_config(str(folder / "dagster")))
         origin = InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="project"), location_name="project")
         workspace = stack.enter_context(WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget(origin)))
         job = project.defs.resolve_implicit_global_asset_job_def()
@@ -292,7 +291,7 @@ def _placement(image: str) -> Placement:
     )
 
 
-def _run(instance: DagsterInstance, workspace: Any, job: Any, details: Mapping[str, Any]) -> tuple[bool, str]:
+def _run(instance: dg.DagsterInstance, workspace: Any, job: Any, details: Mapping[str, Any]) -> tuple[bool, str]:
     result = job.execute_in_process(
         asset_selection=[dg.AssetKey.from_user_string(key) for key in details["keys"]],
         partition_key=details["partition"],
@@ -303,7 +302,7 @@ def _run(instance: DagsterInstance, workspace: Any, job: Any, details: Mapping[s
     return result.success, result.run_id
 
 
-def _backfill(instance: DagsterInstance, workspace: Any, job: Any, details: Mapping[str, Any]) -> tuple[bool, str]:
+def _backfill(instance: dg.DagsterInstance, workspace: Any, job: Any, details: Mapping[str, Any]) -> tuple[bool, str]:
     graph = workspace.create_request_context().asset_graph
     backfill = PartitionBackfill.from_partitions_by_assets(
         backfill_id=details["id"],
@@ -328,7 +327,7 @@ def _backfill(instance: DagsterInstance, workspace: Any, job: Any, details: Mapp
     raise AssertionError(status)
 
 
-def _again(instance: DagsterInstance, workspace: Any, job: Any, details: Mapping[str, Any]) -> tuple[bool, str]:
+def _again(instance: dg.DagsterInstance, workspace: Any, job: Any, details: Mapping[str, Any]) -> tuple[bool, str]:
     parent = instance.get_run_by_id(details["run"])
     assert parent
     context = workspace.create_request_context()

@@ -10,16 +10,16 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import sqlalchemy as sql
-from dagster._core.definitions.data_version import (
-    CODE_VERSION_TAG,
+from dagster._core.definitions.data_version import CODE_VERSION_TAG, NULL_EVENT_POINTER
+
+from ml_assets.dagster_internals import (
     DATA_VERSION_TAG,
-    NULL_EVENT_POINTER,
+    AssetKeyTable,
+    SqlEventLogStorage,
+    SqlEventLogStorageTable,
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
-from dagster._core.storage.event_log import SqlEventLogStorage
-from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogStorageTable
-
 from ml_assets.lineage.index import event_parser
 from ml_assets.lineage.index.event_log import EventLog
 from ml_assets.lineage.index.event_parser import parse_event
