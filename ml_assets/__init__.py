@@ -1,1 +1,107 @@
-"""Dagster plugins for containerized machine learning."""
+"""Dagster plugins for containerized machine learning.
+
+What a project needs is here; nothing is imported before it is used::
+
+    import ml_assets as ml
+
+
+    @ml.dataset()
+    def flights() -> pd.DataFrame: ...
+
+
+    @dg.definitions
+    def defs() -> dg.Definitions:
+        return ml.on_target(dg.Definitions(assets=[flights]))
+
+- kinds of artifact: `dataset`, `feature_set`, `model` (of a `TrainedModel`), `container_image`, `tracked_dataset`
+- where anything else runs: `runs_in`
+- automation: `on_new_data`, `ignoring_images`, `tracked_dataset_sensor`
+- deployment: `on_target`, `Target`, `Section`
+- what was made: `ArtifactStorage`, `latest_versions`, `ResolvedInput`, `Lineage`, `ProvenanceRecord`, `record_of`
+- errors: `MlAssetsError`, of which all others are; authors raise `InputError` and `SettingsError`
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ml_assets.artifacts.inputs import ResolvedInput, latest_versions
+    from ml_assets.artifacts.io_manager import ArtifactStorage
+    from ml_assets.artifacts.trained_model import TrainedModel
+    from ml_assets.automation import ignoring_images, on_new_data
+    from ml_assets.containers import runs_in
+    from ml_assets.datasets import dataset
+    from ml_assets.features import feature_set
+    from ml_assets.images import container_image
+    from ml_assets.lineage.service import Lineage
+    from ml_assets.models import model
+    from ml_assets.resources.errors import InputError, MlAssetsError, SettingsError
+    from ml_assets.resources.provenance import ProvenanceRecord, record_of
+    from ml_assets.resources.sections import Section
+    from ml_assets.target import Target, on_target
+    from ml_assets.tracked import tracked_dataset, tracked_dataset_sensor
+
+__all__ = [
+    "ArtifactStorage",
+    "InputError",
+    "Lineage",
+    "MlAssetsError",
+    "ProvenanceRecord",
+    "ResolvedInput",
+    "Section",
+    "SettingsError",
+    "Target",
+    "TrainedModel",
+    "container_image",
+    "dataset",
+    "feature_set",
+    "ignoring_images",
+    "latest_versions",
+    "model",
+    "on_new_data",
+    "on_target",
+    "record_of",
+    "runs_in",
+    "tracked_dataset",
+    "tracked_dataset_sensor",
+]
+
+_MODULES = {
+    "ArtifactStorage": "artifacts.io_manager",
+    "InputError": "resources.errors",
+    "Lineage": "lineage.service",
+    "MlAssetsError": "resources.errors",
+    "ProvenanceRecord": "resources.provenance",
+    "ResolvedInput": "artifacts.inputs",
+    "Section": "resources.sections",
+    "SettingsError": "resources.errors",
+    "Target": "target",
+    "TrainedModel": "artifacts.trained_model",
+    "container_image": "images",
+    "dataset": "datasets",
+    "feature_set": "features",
+    "ignoring_images": "automation",
+    "model": "models",
+    "on_new_data": "automation",
+    "on_target": "target",
+    "record_of": "resources.provenance",
+    "latest_versions": "artifacts.inputs",
+    "runs_in": "containers",
+    "tracked_dataset": "tracked",
+    "tracked_dataset_sensor": "tracked",
+}
+"""Where each public name is. The model server imports this package without most of what these modules need."""
+
+
+if not TYPE_CHECKING:  # or a type checker would take every name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        module = _MODULES.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULES]

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from ml_assets.backup.commands import backup_commands
-from ml_assets.console import Json, examples, say, write_file
+from ml_assets.console import Json, Module, examples, say, write_file
 from ml_assets.doctor.commands import doctor_commands
 from ml_assets.lineage.commands import lineage_commands
 from ml_assets.monitoring.commands import metrics_commands
-from ml_assets.reproduction.command import reproduction_commands
+from ml_assets.reproduction.commands import reproduction_commands
 from ml_assets.resources.errors import (
     AmbiguousReference,
     MlAssetsError,
@@ -104,7 +104,7 @@ def _sweep(
     from ml_assets.executors.sweep import SweepOutcome, find_leftovers, sweep
     from ml_assets.target import Target
 
-    with Target.from_environment() as target:
+    with Target.for_command() as target:
         found = (find_leftovers if dry_run else sweep)(target.engine, target.instance)
     if as_json:
         rows = [
@@ -141,11 +141,11 @@ def _get(
     It is named for its asset: flights.parquet, delay_model. Nothing that is there already is overwritten.
     """
     from ml_assets.fetch import find_artifact
-    from ml_assets.lineage.deletion_log import explain_missing
+    from ml_assets.lineage import explain_missing
     from ml_assets.resources.identity import Digest
     from ml_assets.target import Target
 
-    with Target.from_environment() as target:
+    with Target.for_command() as target:
         found = find_artifact(target.instance, reference)
         content, path = found.stored(), directory / found.file_name
         try:
@@ -180,7 +180,7 @@ def _export(
     from ml_assets.fetch import find_artifact
     from ml_assets.target import Target
 
-    with Target.from_environment() as target:
+    with Target.for_command() as target:
         found = find_artifact(target.instance, reference)
     file = output or Path(f"{found.file_name}.dvc")
     if file.suffix != ".dvc":
@@ -213,7 +213,7 @@ def _update(
     from ml_assets.resources.image_builders.base_images import LOCK_FILE, update_base_images
     from ml_assets.target import Target
 
-    target = Target.from_environment()
+    target = Target.for_command()
     host = registry or target.settings.images.registry
     if not host:
         raise SettingsError("no registry is named", next_step="give --registry HOST[:PORT], or set images.registry")
@@ -240,6 +240,7 @@ def _bootstrap(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Images to make, such as train; all when left out.")
     ] = None,
+    module: Module = None,
     as_json: Json = False,
 ) -> None:
     """Make images on this machine, so that steps have images to run in.
@@ -248,12 +249,13 @@ def _bootstrap(
     again. Each is printed by digest.
     """
     from ml_assets.artifacts.metadata import NOT_CONTAINERIZED
-    from ml_assets.definitions import defs
     from ml_assets.images import make_images
+    from ml_assets.project import load_code_location
     from ml_assets.target import Target
 
-    with Target.from_environment() as target:
-        records = make_images(defs(), target.instance, names or [], lambda line: typer.echo(line, err=True))
+    with Target.for_command() as target:
+        code_location = load_code_location(target.settings.root, module)
+        records = make_images(code_location, target.instance, names or [], lambda line: typer.echo(line, err=True))
     if as_json:
         rows = [
             {

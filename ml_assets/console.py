@@ -11,12 +11,24 @@ from rich.console import Console, RenderableType
 from ml_assets.resources.atomic_file import write_atomically
 from ml_assets.resources.errors import StoreError
 
-__all__ = ["Json", "examples", "say", "warn", "write_file"]
+__all__ = ["Json", "Module", "examples", "say", "warn", "write_file"]
 
 _PIPE_WIDTH = 200
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 """The option that every command has that answers anything."""
+
+Module = Annotated[
+    str | None,
+    typer.Option(
+        "--module",
+        "-m",
+        metavar="MODULE",
+        help="Module of the definitions, as for dagster -m; the one that [tool.dagster] in pyproject.toml names when "
+        "left out.",
+    ),
+]
+"""The option of each command that loads the project's code."""
 
 
 def examples(*lines: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.dagster_internals import DATA_VERSION_TAG
-from ml_assets.lineage.references import DIRTY_MARK
+from ml_assets.lineage import DIRTY_MARK
 from ml_assets.resources.dvc.git import store_of
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import AmbiguousReference, InputError, UnknownReference
@@ -101,7 +101,7 @@ def find_artifact(instance: dg.DagsterInstance, reference: str) -> StoredArtifac
     if not found:
         raise UnknownReference(
             f"nothing is recorded of an asset {wanted.asset!r} that has content",
-            next_step="see what there is: dagster asset list -m ml_assets.definitions",
+            next_step="see what there is: dagster asset list",
         )
     fitting = _fitting(found, wanted.partition)
     if not fitting:

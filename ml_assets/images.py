@@ -76,10 +76,11 @@ def container_image(
     )
 
 
-def image_specs(definitions: dg.Definitions) -> dict[dg.AssetKey, ImageSpec]:
-    """What each image asset of the definitions is made from."""
+def image_specs(definitions: dg.Definitions | dg.RepositoryDefinition) -> dict[dg.AssetKey, ImageSpec]:
+    """Return what each image asset of the definitions is made from."""
     found: dict[dg.AssetKey, ImageSpec] = {}
-    for asset in definitions.assets or ():
+    assets = definitions.assets if isinstance(definitions, dg.Definitions) else definitions.assets_defs_by_key.values()
+    for asset in assets or ():
         if not isinstance(asset, dg.AssetsDefinition) or not asset.is_executable:
             continue
         if any(metadata.get(KIND_METADATA) == ArtifactKind.IMAGE for metadata in asset.metadata_by_key.values()):
@@ -113,12 +114,15 @@ def with_build_keys(definitions: dg.Definitions, builder: ImageBuilder) -> dg.De
 
 
 def make_images(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], say: Callable[[str], None]
+    code_location: dg.RepositoryDefinition,
+    instance: dg.DagsterInstance,
+    names: Sequence[str],
+    say: Callable[[str], None],
 ) -> list[ProvenanceRecord]:
     """Materialize image assets in this process, as one run of the instance.
 
     Args:
-        definitions: the whole code location.
+        code_location: all definitions.
         instance: where it is recorded.
         names: names of images, such as ``train``; every image when empty.
         say: takes each line of the builds' logs.
@@ -127,7 +131,7 @@ def make_images(
         UnknownReference: there is no such image.
         ImageError: one of them could not be made. Those before it are recorded.
     """
-    known = {key.path[-1]: key for key in image_specs(definitions)}
+    known = {key.path[-1]: key for key in image_specs(code_location)}
     unknown = sorted(set(names) - known.keys())
     if unknown:
         raise UnknownReference(
@@ -141,7 +145,7 @@ def make_images(
 
     run_id = str(uuid4())
     instance.add_event_listener(run_id, report)
-    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+    result = code_location.get_implicit_global_asset_job_def().execute_in_process(
         run_config=_QUIET,
         instance=instance,
         asset_selection=[known[name] for name in names or known],

@@ -15,7 +15,8 @@ from ml_assets.artifacts.writer import Stored, WriteContext
 from ml_assets.containers import ImageAsset
 from ml_assets.resources.errors import SchemaError
 from ml_assets.resources.identity import Digest
-from ml_assets.resources.provenance import ArtifactKind, RunTags
+from ml_assets.resources.provenance import ArtifactKind
+from ml_assets.resources.tracking.tags import RunTags
 
 __all__ = ["TrainedModel", "model"]
 
@@ -67,7 +68,7 @@ def _write_model(value: Any, context: WriteContext, registered_name: str | None,
     if not isinstance(value, TrainedModel):
         raise SchemaError(
             f"the function returned a {type(value).__name__}, and a TrainedModel can be kept",
-            next_step="return ml_assets.models.TrainedModel(estimator, input_example, metrics)",
+            next_step="return ml_assets.TrainedModel(estimator, input_example, metrics)",
         )
     if value.input_example is None:
         raise SchemaError(

@@ -18,7 +18,7 @@ from ml_assets.dagster_internals import (
     TickStatus,
 )
 from ml_assets.resources.alerts import Alerts
-from ml_assets.resources.provenance import RunTags
+from ml_assets.resources.tracking.tags import RunTags
 
 if TYPE_CHECKING:
     from ml_assets.executors.engine import ContainerEngine

@@ -1,13 +1,13 @@
 """The library's root: a target's settings choose implementations, and complete a project's definitions."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import dagster as dg
 
@@ -22,6 +22,7 @@ from ml_assets.resources.atomic_file import write_atomically
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import SettingsError
 from ml_assets.resources.image_builders.environment import InterpreterEnvironment
+from ml_assets.resources.sections import Section
 from ml_assets.resources.settings import Settings, load_settings
 from ml_assets.resources.tracking.runs import MlflowTracking
 from ml_assets.sensors import (
@@ -35,13 +36,15 @@ from ml_assets.source_links import with_source_links
 
 if TYPE_CHECKING:
     from ml_assets.executors.engine import ContainerEngine
-    from ml_assets.lineage.service import Lineage
+    from ml_assets.lineage import Lineage
     from ml_assets.resources.image_builders.buildkit import BuildOptions
     from ml_assets.resources.image_builders.interface import ImageBuilder
     from ml_assets.resources.registry.client import RegistryClient
     from ml_assets.resources.tracking.model_registry import ModelRegistry
 
 __all__ = ["Target", "on_target"]
+
+_Section = TypeVar("_Section", bound=Section)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +62,36 @@ class Target:
     note: Callable[[str], None] = lambda _: None
 
     @classmethod
-    def from_environment(cls, note: Callable[[str], None] = lambda _: None) -> Self:
+    def from_environment(cls, *sections: type[Section]) -> Self:
         """Return the target that the process's environment names (``ML_ASSETS_TARGET``; ``local`` without it).
+
+        Args:
+            sections: those of ``settings.toml`` that the project adds.
 
         Raises:
             SettingsError: the target is unknown, or its settings are wrong.
         """
-        return cls(load_settings(os.environ), note)
+        return cls(_load(sections))
+
+    @classmethod
+    def for_command(cls, note: Callable[[str], None] = lambda _: None) -> Self:
+        """Return the same for a command, which does not load the project's code and so leaves its sections unread.
+
+        Args:
+            note: takes a line for people.
+
+        Raises:
+            SettingsError: the target is unknown, or its settings are wrong.
+        """
+        return cls(_load(None), note)
+
+    def section(self, kind: type[_Section]) -> _Section:
+        """Return a section that the project adds to ``settings.toml``.
+
+        Raises:
+            SettingsError: the target was made without it.
+        """
+        return self.settings.section(kind)
 
     def __enter__(self) -> Self:
         return self
@@ -184,7 +210,7 @@ class Target:
         Raises:
             SettingsError: the instance cannot be opened.
         """
-        from ml_assets.lineage.service import Lineage
+        from ml_assets.lineage import Lineage
 
         return Lineage(self.instance, self.model_registry, self.note)
 
@@ -252,6 +278,10 @@ def on_target(definitions: dg.Definitions) -> dg.Definitions:
         SettingsError: the target is unknown, its settings are wrong, or an asset names what they do not have.
     """
     return Target.from_environment().bind(definitions)
+
+
+def _load(sections: Iterable[type[Section]] | None) -> Settings:
+    return load_settings(os.environ, sections=sections)
 
 
 def _make_home(home: Path, template: Path) -> None:

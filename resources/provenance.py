@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ml_assets.resources.errors import RecordError, RecordTooNew
 from ml_assets.resources.identity import ModelUri
-from ml_assets.resources.tracking.tags import RunTags
 from ml_assets.resources.usage import Usage
 
 __all__ = [
@@ -41,7 +40,6 @@ __all__ = [
     "MlflowRun",
     "ProvenanceRecord",
     "RunEnvironment",
-    "RunTags",
     "Source",
     "Threads",
     "find_record",

@@ -127,7 +127,7 @@ class Daemons:
 @contextmanager
 def daemons(target: WorkspaceLoadTarget, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemons]:
     """The daemons of the instance that settings name, on a code location in a server process of its own."""
-    ours = Target.from_environment()
+    ours = Target.for_command()
     home = ours.settings.path(ours.settings.home)
     home.mkdir(parents=True)
     template = PROJECT / "deployments" / "local" / "dagster.yaml"

@@ -7,11 +7,13 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+import ml_assets
 from ml_assets.resources import errors
 from ml_assets.resources.errors import MlAssetsError
 from tests.conftest import FOLDER, LONGEST_FIRST
@@ -25,6 +27,7 @@ MODULES = sorted(
     for path in (ROOT / layer).rglob("*.py")
     if path.name not in ("__init__.py", "__main__.py")
 )
+REFERENCE_PIPELINE = "ml_assets.flight_delays"
 COMPOSITION_ROOT = Path("ml_assets/target.py")
 SERVE_SETTINGS = Path("ml_assets/serving/settings.py")
 HEAVY = (
@@ -54,6 +57,76 @@ REGISTRY_HOSTS = (
     "gcr" + ".io",
 )
 
+# Which room may import which, from the ground up: a room imports those alone that stand before it in this table. A room
+# is a folder or module directly in `ml_assets` or `resources`; the modules `commands` of all rooms together are one.
+# Imports in functions and for type checking count. Rooms of `ml_assets` may import all of `resources`: not listed.
+MAY_IMPORT = {
+    # What a step talks to.
+    "resources.atomic_file": "",
+    "resources.errors": "",
+    "resources.identity": "",
+    "resources.pools": "",
+    "resources.suggestion": "",
+    "resources.time_limit": "",
+    "resources.usage": "",
+    "resources.alerts": "errors",
+    "resources.provenance": "errors identity usage",
+    "resources.registry": "atomic_file errors identity time_limit",
+    "resources.settings": "errors pools",
+    "resources.dvc": "atomic_file errors identity provenance time_limit",
+    "resources.git": "errors identity provenance",
+    "resources.machine": "provenance usage",
+    "resources.image_builders": "atomic_file errors git identity provenance registry",
+    "resources.models": "dvc errors",
+    "resources.tracking": "errors identity machine models provenance",
+    "resources.isolated": "dvc provenance tracking",
+    # Values and doors that all rooms may need.
+    "addresses": "",
+    "console": "",
+    "dagster_internals": "",
+    "placement": "",
+    "containers": "dagster_internals",
+    "automation": "containers dagster_internals",
+    # The core: what a step is, and where it runs. Neither knows the other.
+    "code_version": "",
+    "serving": "",  # what takes a model downstream predicts by the server's code
+    "artifacts": "addresses automation code_version containers dagster_internals placement serving",
+    "executors": "containers dagster_internals placement",
+    # What an author imports.
+    "datasets": "artifacts containers",
+    "features": "artifacts containers",
+    "images": "artifacts code_version containers",
+    "models": "artifacts containers",
+    "sensors": "artifacts dagster_internals executors",
+    "source_links": "artifacts",
+    "tracked": "artifacts dagster_internals",
+    # The rooms, which share only lineage.
+    "lineage": "addresses artifacts code_version dagster_internals",
+    "backup": "lineage",
+    "fetch": "dagster_internals lineage",
+    "monitoring": "dagster_internals executors",
+    "reproduction": "artifacts dagster_internals executors lineage placement",
+    "retention": "dagster_internals lineage",
+    "usage": "dagster_internals lineage",
+    # The composition root, and what asks it.
+    "target": "addresses artifacts executors images lineage reproduction sensors source_links",
+    "doctor": "dagster_internals executors target",
+    "commands": "addresses backup console doctor lineage monitoring reproduction retention target usage",
+    "cli": "artifacts commands console executors fetch images lineage target",
+    # The reference pipeline: a project as any other.
+    "flight_delays": "artifacts cli dagster_internals datasets features images models target",
+    "definitions": "flight_delays target",
+}
+# Not moved yet.
+STILL = {("cli", "definitions"), ("flight_delays", "definitions")}
+# The modules of a room that rooms above it may import: its face. All modules of the core are one.
+FACES = {
+    "lineage": {"ml_assets.lineage"},
+    "reproduction": {"ml_assets.reproduction.job"},
+    "serving": {"ml_assets.serving.servable"},
+}
+ROOMS = ("backup", "doctor", "lineage", "monitoring", "reproduction", "retention", "serving", "usage")
+
 in_each_module = pytest.mark.parametrize("path", MODULES, ids=str)
 
 
@@ -64,6 +137,62 @@ def test_imports_point_from_ml_assets_to_resources(path: Path) -> None:
         assert not [name for name in ours if not name.startswith("ml_assets.resources.")]
     else:
         assert not [name for name in _imported(path) if name.split(".")[0] == "tests"]
+
+
+def test_no_modules_import_each_other_in_a_circle(imports: dict[str, set[str]]) -> None:
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(error.args[1][::-1]))
+
+
+def test_rooms_import_what_the_table_allows(imports: dict[str, set[str]]) -> None:
+    allowed = {(room, name) for room in MAY_IMPORT for name in _allowed(room)}
+    found = {
+        (_room(importing), _room(name)): f"{importing} → {name}"
+        for importing, names in imports.items()
+        for name in names
+    }
+    # A room may import itself, and all of `resources`.
+    found = {pair: text for pair, text in found.items() if pair[0] != pair[1] and not _goes_to_the_ground(*pair)}
+    assert [text for pair, text in found.items() if pair not in allowed | STILL] == [], (
+        "allow it in the table, or move it"
+    )
+    assert allowed - found.keys() == set(), "in the table, and not in the code"
+
+
+def test_table_of_rooms_goes_from_the_ground_up() -> None:
+    below = set[str]()
+    for room in MAY_IMPORT:
+        assert set(_allowed(room)) <= below, room
+        below.add(room)
+
+
+def test_rooms_import_faces_of_each_other_alone(imports: dict[str, set[str]]) -> None:
+    assert [
+        f"{importing} → {name}"
+        for importing, names in imports.items()
+        for name in names
+        if _room(name) in ROOMS and _room(importing) not in (_room(name), "commands")
+        if name not in FACES.get(_room(name), ())
+    ] == []
+
+
+@in_each_module
+def test_reference_pipeline_uses_what_any_project_does_and_is_used_by_its_code_location_alone(path: Path) -> None:
+    imported = {name for name in _imported(path) if name.startswith("ml_assets")}
+    inside = {name for name in imported if f"{name}.".startswith(f"{REFERENCE_PIPELINE}.")}
+    if path.parts[:2] == tuple(REFERENCE_PIPELINE.split(".")):
+        assert imported - inside <= {"ml_assets"}
+        public = {
+            alias
+            for node in ast.walk(_tree(path))
+            if isinstance(node, ast.ImportFrom) and node.module == "ml_assets"
+            for alias in node.names
+        }
+        assert {alias.name for alias in public} <= set(ml_assets.__all__)
+    else:
+        assert not inside or path == Path("ml_assets/definitions.py")
 
 
 @in_each_module
@@ -77,7 +206,7 @@ def test_environment_is_read_in_the_composition_root_and_the_model_servers_setti
         return
     assert [ast.unparse(read) for read in reads] == ["os.environ"]
     handed_over = [ast.unparse(node) for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
-    assert "load_settings(os.environ)" in handed_over
+    assert "load_settings(os.environ, sections=sections)" in handed_over
 
 
 @in_each_module
@@ -121,6 +250,14 @@ def test_every_exception_is_exported_and_every_one_of_ours_is_in_the_tree() -> N
 
 
 @pytest.fixture(scope="module")
+def imports() -> dict[str, set[str]]:
+    """The modules of ours that each module imports, anywhere in it."""
+    files = [path.relative_to(ROOT) for layer in LAYERS for path in (ROOT / layer).rglob("*.py")]
+    modules = {_name(path).removesuffix(".__init__"): path for path in files}
+    return {name: set(_ours(path, modules.keys())) - {name} for name, path in modules.items()}
+
+
+@pytest.fixture(scope="module")
 def loaded() -> dict[str, set[str]]:
     """What an interpreter has loaded after the factories' imports, and after the code location's."""
     code = (
@@ -136,6 +273,11 @@ def loaded() -> dict[str, set[str]]:
 
 def test_heavy_libraries_are_not_loaded_with_the_code_location(loaded: dict[str, set[str]]) -> None:
     assert sorted(loaded["code location"].intersection(HEAVY)) == []
+
+
+def test_commands_and_rooms_ask_the_target_and_not_a_code_location() -> None:
+    asking = [path for path in MODULES if "ml_assets.definitions" in _imported(path)]
+    assert asking == []
 
 
 def test_no_step_loads_lineage_or_what_renders_it(loaded: dict[str, set[str]]) -> None:
@@ -172,6 +314,22 @@ def _name(path: Path) -> str:
     return ".".join(("ml_assets", *parts) if parts[0] == "resources" else parts)
 
 
+def _room(module: str) -> str:
+    """Return the room of a module, as `MAY_IMPORT` calls it."""
+    _, *parts = module.split(".")
+    if parts[:1] == ["resources"]:
+        return ".".join(parts[:2])
+    return "commands" if parts[1:] == ["commands"] else parts[0] if parts else "ml_assets"
+
+
+def _allowed(room: str) -> Iterator[str]:
+    yield from (f"resources.{name}" if room.startswith("resources.") else name for name in MAY_IMPORT[room].split())
+
+
+def _goes_to_the_ground(importing: str, name: str) -> bool:
+    return name.startswith("resources") and not importing.startswith("resources")
+
+
 @functools.cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse((ROOT / path).read_text())
@@ -183,6 +341,16 @@ def _imported(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module or ""
+
+
+def _ours(path: Path, modules: Collection[str]) -> Iterator[str]:
+    """Yield the modules of ours that a file imports; a package where a name of its own is imported from it."""
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module in modules:
+            within = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name if name in modules else node.module for name in within)
 
 
 def _environment_reads(path: Path) -> Iterator[ast.AST]:

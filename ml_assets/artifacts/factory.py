@@ -33,8 +33,9 @@ from ml_assets.resources.errors import DefinitionError, MlAssetsError
 from ml_assets.resources.git.source import read_source
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.machine.hardware import threads
-from ml_assets.resources.provenance import ArtifactKind, MlflowRun, ProvenanceRecord, RunTags, Source
+from ml_assets.resources.provenance import ArtifactKind, MlflowRun, ProvenanceRecord, Source
 from ml_assets.resources.tracking.open_run import TrackedRun
+from ml_assets.resources.tracking.tags import RunTags
 
 __all__ = ["define_artifact"]
 
@@ -166,7 +167,7 @@ def _storage_of(step: dg.StepExecutionContext) -> ArtifactStorage:
     if not isinstance(storage, ArtifactStorage):
         raise DefinitionError(
             f"the resource {STORAGE_KEY!r} is a {type(storage).__name__}, not an ArtifactStorage",
-            next_step="complete the definitions with ml_assets.target.on_target",
+            next_step="complete the definitions with ml_assets.on_target",
         )
     return storage
 

@@ -17,7 +17,7 @@ from ml_assets.resources.errors import DefinitionError
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import InputVersion
 
-__all__ = ["ResolvedInput", "events_by_id", "input_tags", "resolve", "resolve_inputs", "windowed_ins"]
+__all__ = ["ResolvedInput", "events_by_id", "input_tags", "latest_versions", "resolve_inputs", "windowed_ins"]
 
 _PAGE: Final = 1000
 """Partitions, or events, asked for at once: Dagster's own limit."""
@@ -78,10 +78,10 @@ def resolve_inputs(step: dg.StepExecutionContext) -> dict[dg.AssetKey, list[Reso
     }
 
 
-def resolve(
+def latest_versions(
     instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str | None], *, loaded: bool = True
 ) -> list[ResolvedInput]:
-    """The latest version of each partition, as of one moment, for readers outside a step."""
+    """Return the latest version of each partition, as of one moment, for readers outside a step."""
     return _resolve_key(instance, key, partitions, loaded, None)
 
 

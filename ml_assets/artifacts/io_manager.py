@@ -10,7 +10,7 @@ import dagster as dg
 import pandas as pd
 
 from ml_assets.addresses import Addresses
-from ml_assets.artifacts.inputs import ResolvedInput, resolve
+from ml_assets.artifacts.inputs import ResolvedInput, latest_versions
 from ml_assets.artifacts.record import run_environment, source_file
 from ml_assets.artifacts.step import running_step
 from ml_assets.artifacts.trained_model import TrainedModel
@@ -102,13 +102,13 @@ class ArtifactStorage(dg.IOManager):
     def _entries(self, context: dg.InputContext) -> Sequence[ResolvedInput]:
         partitions: list[str | None] = list(context.asset_partition_keys) if context.has_asset_partitions else [None]
         if not context.has_input_name:
-            return resolve(context.instance, context.asset_key, partitions)
+            return latest_versions(context.instance, context.asset_key, partitions)
         step = context.step_context
         running = running_step(step)
         if not running.has_foreign_record:
             running.has_foreign_record = True
             self._record_on_foreign_assets(step, running.inputs)
-        return running.inputs.get(context.asset_key) or resolve(step.instance, context.asset_key, partitions)
+        return running.inputs.get(context.asset_key) or latest_versions(step.instance, context.asset_key, partitions)
 
     def _record_on_foreign_assets(
         self, step: dg.StepExecutionContext, resolved: Mapping[dg.AssetKey, Sequence[ResolvedInput]]

@@ -43,7 +43,7 @@ def _backup(folder: _Folder, as_json: Json = False) -> None:
     from ml_assets.backup.recorded import recorded_images
     from ml_assets.target import Target
 
-    with Target.from_environment() as target, Console(stderr=True).status("reading what is recorded") as status:
+    with Target.for_command() as target, Console(stderr=True).status("reading what is recorded") as status:
         backup = _opened(folder, target)
         _require_server(target)
         images = recorded_images(target.instance, target.settings)
@@ -70,7 +70,7 @@ def _restore(folder: _Folder, as_json: Json = False) -> None:
     """
     from ml_assets.target import Target
 
-    backup = _opened(folder, Target.from_environment())
+    backup = _opened(folder, Target.for_command())
     with Console(stderr=True).status("reading the backup") as status:
         saved = backup.restore(lambda line: status.update(escape(line)))
     say(as_json, _described(saved, "restored"), _payload(saved))

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from ml_assets.console import write_file
+from ml_assets.resources.atomic_file import write_atomically
 from ml_assets.resources.dvc.directory import disk_errors
 from ml_assets.resources.dvc.trees import Tree
 from ml_assets.resources.errors import BackupError
@@ -130,7 +130,7 @@ class Backup:
             gone += [f"{registry}/{repository}@{digest}" for digest in layout.save(sorted(digests, key=str))]
             saved[f"{registry}/{repository}"] = len(layout)
         done = Saved(form=_FORM, made=datetime.now(UTC), trees=trees, images=saved, gone=tuple(gone))
-        write_file(self._index, done.model_dump_json(indent=2))
+        write_atomically(self._index, done.model_dump_json(indent=2))
         return done
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from ml_assets.lineage.index.index import open_index
+from ml_assets.lineage import open_index
 from ml_assets.resources.identity import Digest, ImageReference
 from ml_assets.resources.settings import Settings
 

@@ -8,8 +8,8 @@ What counts, where one could decide otherwise:
 
 * First-party is what belongs to the function's own top-level package, and every module that is not installed (below no
   ``site-packages``) and not of the standard library. Of the rest only the imported name counts; the environment digest
-  speaks for its version. This project's own modules are such a rest, except the reference pipeline:
-  `STORAGE_FORMAT` speaks for them.
+  speaks for its version. This project's own modules are such a rest, except the package below ``ml_assets`` that the
+  function stands in, such as the reference pipeline: `STORAGE_FORMAT` speaks for them.
 * Layout, comments, docstrings, the order of definitions and the name of the function's own module do not count.
 * A function's decorators count unless they come from Dagster or from this project: those say where and when it runs. In
   a function that makes assets, everything counts.
@@ -45,7 +45,6 @@ STORAGE_FORMAT = 2
 differently, which makes every asset stale."""
 
 _PLUGIN = "ml_assets"
-_REFERENCE_PIPELINE = "ml_assets.flight_delays"
 _ORCHESTRATION = (_PLUGIN, "dagster")
 _INSTALLED = {"site-packages", "dist-packages"}
 _WHOLE = "*"
@@ -139,6 +138,8 @@ class _Search:
     def __init__(self, function: Callable[..., Any]) -> None:
         author, links, self._captured = _unwrap(function)
         self._own = _locate(author)
+        top, *below = self._own.name.split(".")
+        self._room = f"{_PLUGIN}.{below[0]}." if top == _PLUGIN and below else None
         self._located: dict[str, _LocatedModule | None] = {self._own.name: self._own}
         self._modules: dict[str, SyntaxModule] = {}
         self.found: dict[_Symbol, bytes] = {}
@@ -303,10 +304,10 @@ class _Search:
         top = name.partition(".")[0]
         if not top or top in sys.stdlib_module_names:
             return None
-        if top in _PLUGIN and not f"{name}.".startswith(f"{_REFERENCE_PIPELINE}."):
+        if top == _PLUGIN and not (self._room and f"{name}.".startswith(self._room)):
             return None
         around = name.rpartition(".")[0]
-        if around and around != _PLUGIN[0] and self._first_party(around) is None:
+        if around and around != _PLUGIN and self._first_party(around) is None:
             return None
         located = _find(name)
         if located is None:

@@ -49,7 +49,7 @@ def _doctor(
 
     name = "?"
     try:
-        target = Target.from_environment()
+        target = Target.for_command()
         name = target.settings.target
         with Console(stderr=True).status("asking") as status:
             findings = run_checks(checks_of(target), seconds, lambda check: status.update(escape(f"asked: {check}")))

@@ -1,4 +1,4 @@
-"""Riding out a short outage of Dagster's database, such as a restart: its operations wait instead of failing.
+"""Retries of operations on Dagster's database during a short outage, such as a restart.
 
 Dagster asks for a connection again for some seconds, and then the run or the step fails. Here operations are repeated
 for minutes: those that read, those that do no harm when they are done twice, and the writing of an event, which is

@@ -9,7 +9,7 @@ from ml_assets.dagster_internals import RetryMode, get_retries_config, get_tag_c
 from ml_assets.executors.launch import ContainerExecutor
 from ml_assets.executors.placement import EVERY_STEP, PlacementRules, parse_overrides
 from ml_assets.placement import Placement
-from ml_assets.resources.settings import ContainerSettings
+from ml_assets.resources.sections import ContainerSettings
 
 if TYPE_CHECKING:
     from ml_assets.executors.engine import ContainerEngine

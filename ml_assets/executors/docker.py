@@ -20,7 +20,7 @@ from ml_assets.executors.engine import (
 from ml_assets.executors.failures import Failure, FailureCause
 from ml_assets.resources.errors import EngineUnreachable
 from ml_assets.resources.pools import parse_memory
-from ml_assets.resources.settings import ContainerSettings
+from ml_assets.resources.sections import ContainerSettings
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -70,7 +70,7 @@ class DockerEngine(ContainerEngine):
 
     def observe(self, run_id: str) -> dict[str, ContainerStatus]:
         """Every container of a run, by name."""
-        found = {name: observation for name, observation in self._begun(run_id) if observation is not None}
+        found = {name: status for name, status in self._begun(run_id) if status is not None}
         with reaching():
             listed = self._client.api.containers(all=True, filters={"label": f"{RUN_LABEL}={run_id}"})
             for each in listed:

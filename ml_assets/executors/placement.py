@@ -1,6 +1,5 @@
 """The rules that place a step: its definition, over it settings, over those the run's overrides."""
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from ml_assets.resources.errors import PlacementError
 from ml_assets.resources.identity import ImageReference
 from ml_assets.resources.pools import Override, Pool
 from ml_assets.resources.provenance import OVERRIDES_TAG
-from ml_assets.resources.settings import ContainerSettings
+from ml_assets.resources.sections import ContainerSettings
+from ml_assets.resources.suggestion import suggestion
 
 if TYPE_CHECKING:
     from ml_assets.dagster_internals import ExecutionPlan, ExecutionStep, IExecutionStep
@@ -27,7 +27,6 @@ __all__ = [
     "RunPlacements",
     "parse_overrides",
     "step_names",
-    "suggestion",
 ]
 
 EVERY_STEP = "*"
@@ -221,12 +220,6 @@ def _names_of(step: "IExecutionStep") -> list[str]:
     )
     # One of those that a dynamic output is mapped to has a key of its own: op[key].
     return list(dict.fromkeys([op, step.key, *things]))
-
-
-def suggestion(name: str, names: Iterable[str]) -> str:
-    """The names that one may have been meant for, in a clause; empty where nothing is like it."""
-    close = difflib.get_close_matches(name, sorted(names))
-    return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def _spec_of(step: "ExecutionStep", job: dg.JobDefinition) -> tuple[ContainerSpec, str | None]:

@@ -6,10 +6,11 @@ import dagster as dg
 
 from ml_assets.containers import ContainerSpec, placed_image
 from ml_assets.dagster_internals import NodeDefinition
-from ml_assets.executors.placement import EVERY_STEP, step_names, suggestion
+from ml_assets.executors.placement import EVERY_STEP, step_names
 from ml_assets.resources.errors import SettingsError
 from ml_assets.resources.pools import Override, Pool, parse_memory
 from ml_assets.resources.settings import Settings
+from ml_assets.resources.suggestion import suggestion
 
 __all__ = ["check_placements"]
 

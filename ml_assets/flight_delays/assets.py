@@ -3,13 +3,10 @@
 import dagster as dg
 import pandas as pd
 
-from ml_assets.datasets import dataset
-from ml_assets.features import feature_set
+import ml_assets as ml
 from ml_assets.flight_delays.features import NEW_YORK, departure_features
 from ml_assets.flight_delays.source import FlightSource
 from ml_assets.flight_delays.training import TrainConfig, predict, train
-from ml_assets.images import container_image
-from ml_assets.models import TrainedModel, model
 
 __all__ = [
     "GROUP",
@@ -32,18 +29,18 @@ months = dg.MonthlyPartitionsDefinition(start_date="2013-01-01", end_date="2014-
 
 _PROJECT = ("pyproject.toml", "README.md", "LICENSE", "deployments", "resources", "ml_assets")
 
-train_image = container_image("train", dockerfile="Dockerfile.train", sources=_PROJECT)
+train_image = ml.container_image("train", dockerfile="Dockerfile.train", sources=_PROJECT)
 # XGBoost's GPU runtime is half a gigabyte, which images for the CPU go without. Assets move to this one by [placement].
-train_cuda_image = container_image(
+train_cuda_image = ml.container_image(
     "train_cuda", dockerfile="Dockerfile.train", arguments={"ACCELERATOR": "cuda"}, sources=_PROJECT
 )
-builder_image = container_image(
+builder_image = ml.container_image(
     "builder",
     dockerfile="Dockerfile.train",
     target="builder",
     sources=(*_PROJECT, "Dockerfile.train", "Dockerfile.serve", ".dockerignore", "uv.lock", "images.lock"),
 )
-serve_image = container_image(
+serve_image = ml.container_image(
     "serve",
     dockerfile="Dockerfile.serve",
     sources=(
@@ -66,7 +63,7 @@ def month_of(partition: str) -> str:
     return partition[:7]
 
 
-@dataset(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
+@ml.dataset(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
 def flights(context: dg.AssetExecutionContext, flight_source: FlightSource) -> pd.DataFrame:
     """Every flight that was scheduled to leave New York in the month, and what became of it.
 
@@ -75,7 +72,7 @@ def flights(context: dg.AssetExecutionContext, flight_source: FlightSource) -> p
     return flight_source.flights(month_of(context.partition_key))
 
 
-@dataset(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
+@ml.dataset(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
 def weather(context: dg.AssetExecutionContext, flight_source: FlightSource) -> pd.DataFrame:
     """The weather at the three airports in every hour of the month, as their stations reported it.
 
@@ -84,7 +81,7 @@ def weather(context: dg.AssetExecutionContext, flight_source: FlightSource) -> p
     return flight_source.weather(month_of(context.partition_key))
 
 
-@feature_set(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
+@ml.feature_set(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
 def departures(flights: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame:
     """What was known of each departure two hours before its schedule, and how late it left.
 
@@ -93,7 +90,7 @@ def departures(flights: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame:
     return departure_features(flights, weather)
 
 
-@model(
+@ml.model(
     image=train_image,
     pool="gpu",
     registered_name="flight-delay",
@@ -101,7 +98,7 @@ def departures(flights: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame:
     window={"departures": 4},
     group_name=GROUP,
 )
-def delay_model(context: dg.AssetExecutionContext, departures: pd.DataFrame, config: TrainConfig) -> TrainedModel:
+def delay_model(context: dg.AssetExecutionContext, departures: pd.DataFrame, config: TrainConfig) -> ml.TrainedModel:
     """How many minutes late a flight will leave, learned from the three months before.
 
     Retrained every night, so that gate staff and passengers are told what the last months teach. It is judged on the
@@ -110,8 +107,8 @@ def delay_model(context: dg.AssetExecutionContext, departures: pd.DataFrame, con
     return train(departures, month_of(context.partition_key), config)
 
 
-@dataset(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
-def predictions(delay_model: TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
+@ml.dataset(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
+def predictions(delay_model: ml.TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
     """The predicted delay of every flight of the month that its model had not seen, beside the actual one.
 
     What a planner would have been told at the time; for reports on how far the predictions could be trusted.

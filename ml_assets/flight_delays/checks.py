@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import dagster as dg
 import pandas as pd
 
-from ml_assets.artifacts.inputs import ResolvedInput, resolve
-from ml_assets.artifacts.io_manager import ArtifactStorage
-from ml_assets.artifacts.trained_model import TrainedModel
+import ml_assets as ml
 from ml_assets.flight_delays import schemas
 from ml_assets.flight_delays.assets import delay_model, departures, flights, months, weather
 from ml_assets.flight_delays.drift import DRIFTED, drift
@@ -78,7 +76,7 @@ def departures_schema(departures: pd.DataFrame) -> dg.AssetCheckResult:
 
 @_monthly(departures)
 def departures_drift(
-    context: dg.AssetCheckExecutionContext, departures: pd.DataFrame, artifacts: dg.ResourceParam[ArtifactStorage]
+    context: dg.AssetCheckExecutionContext, departures: pd.DataFrame, artifacts: dg.ResourceParam[ml.ArtifactStorage]
 ) -> dg.AssetCheckResult:
     """The features are distributed as in the month before."""
     previous = _previous(context, DEPARTURES)
@@ -88,18 +86,18 @@ def departures_drift(
 @_monthly(delay_model, blocking=True, also="departures")
 def model_quality(
     context: dg.AssetCheckExecutionContext,
-    delay_model: TrainedModel,
+    delay_model: ml.TrainedModel,
     departures: pd.DataFrame,
-    artifacts: dg.ResourceParam[ArtifactStorage],
+    artifacts: dg.ResourceParam[ml.ArtifactStorage],
 ) -> dg.AssetCheckResult:
     """The model beats the baseline, and does no worse than the version of the month before on the same flights."""
     judged = unseen(delay_model, departures)
     previous = _previous(context, DELAY_MODEL)
-    skill = resolve(context.instance, DELAY_MODEL, [context.partition_key])[0].metadata["skill"]
+    skill = ml.latest_versions(context.instance, DELAY_MODEL, [context.partition_key])[0].metadata["skill"]
     return judge_quality(
         skill,
         mean_error(delay_model, judged),
-        mean_error(artifacts.read(previous, TrainedModel), judged) if previous else None,
+        mean_error(artifacts.read(previous, ml.TrainedModel), judged) if previous else None,
     )
 
 
@@ -157,11 +155,11 @@ def judge_quality(skill: float, error: float, previous_error: float | None) -> d
     )
 
 
-def _previous(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey) -> ResolvedInput | None:
+def _previous(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey) -> ml.ResolvedInput | None:
     """What the asset's partition before this one holds, if it has been materialized."""
     partitions = months.get_partition_keys()
     place = partitions.index(context.partition_key)
     if place == 0:
         return None
-    (found,) = resolve(context.instance, asset, [partitions[place - 1]])
+    (found,) = ml.latest_versions(context.instance, asset, [partitions[place - 1]])
     return found if found.event else None

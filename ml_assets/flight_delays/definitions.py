@@ -4,13 +4,22 @@ from pathlib import Path
 
 import dagster as dg
 
-from ml_assets.dagster_internals import NOT_FINISHED_STATUSES, PARTITION_NAME_TAG
+import ml_assets as ml
 from ml_assets.flight_delays import assets, checks
 from ml_assets.flight_delays.features import NEW_YORK
+from ml_assets.flight_delays.settings import FlightDelaySettings
 from ml_assets.flight_delays.source import FlightSource
-from ml_assets.resources.settings import FlightDelaySettings
 
-__all__ = ["JOB_NAME", "NIGHTLY", "ONE_AT_A_TIME", "flight_delays", "images_job", "nightly_retraining", "pipeline_job"]
+__all__ = [
+    "JOB_NAME",
+    "NIGHTLY",
+    "ONE_AT_A_TIME",
+    "flight_delays",
+    "flight_delays_on_target",
+    "images_job",
+    "nightly_retraining",
+    "pipeline_job",
+]
 
 JOB_NAME = "flight_delays"
 
@@ -18,7 +27,9 @@ ONE_AT_A_TIME = {"ml_assets/one_at_a_time": JOB_NAME}
 """Run tag that the instance's concurrency limit is on: a month trains on what earlier months recorded."""
 
 NIGHTLY = FlightDelaySettings().nightly
-"""03:15 exists exactly once on every day, also when the clock changes (at 02:00)."""
+
+_PARTITION_TAG = "dagster/partition"
+_ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 images_job = dg.define_asset_job(
     "images", selection=dg.AssetSelection.groups("images"), description="Make the images that the pipeline runs in."
@@ -61,14 +72,27 @@ def _retrain(context: dg.ScheduleEvaluationContext, flight_source: FlightSource)
 
 def _under_way(instance: dg.DagsterInstance) -> set[str]:
     """Partitions that runs of the pipeline are waiting or working for."""
-    unfinished = dg.RunsFilter(job_name=JOB_NAME, statuses=list(NOT_FINISHED_STATUSES))
-    return {run.tags[PARTITION_NAME_TAG] for run in instance.get_runs(unfinished) if PARTITION_NAME_TAG in run.tags}
+    statuses = [status for status in dg.DagsterRunStatus if status not in _ENDED]
+    unfinished = dg.RunsFilter(job_name=JOB_NAME, statuses=statuses)
+    return {run.tags[_PARTITION_TAG] for run in instance.get_runs(unfinished) if _PARTITION_TAG in run.tags}
 
 
 def _window() -> int:
     """Number of months that the newest model reads."""
     mapping = assets.delay_model.get_partition_mapping(assets.departures.key)
     return 1 - mapping.start_offset if isinstance(mapping, dg.TimeWindowPartitionMapping) else 1
+
+
+def flight_delays_on_target() -> dg.Definitions:
+    """Return the reference pipeline on the target that the environment names.
+
+    Raises:
+        SettingsError: the target is unknown, or its settings are wrong.
+    """
+    target = ml.Target.from_environment(FlightDelaySettings)
+    settings = target.section(FlightDelaySettings)
+    landing = target.settings.path(settings.landing) if settings.landing else None
+    return target.bind(flight_delays(settings.nightly, landing))
 
 
 def flight_delays(nightly: str = NIGHTLY, landing: Path | None = None) -> dg.Definitions:

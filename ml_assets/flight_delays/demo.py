@@ -1,5 +1,6 @@
 """Materialize the reference pipeline on this machine and show what was recorded."""
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Annotated
@@ -10,14 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ml_assets.artifacts.metadata import NOT_CONTAINERIZED
-from ml_assets.cli import run_app
-from ml_assets.definitions import defs
-from ml_assets.flight_delays.definitions import JOB_NAME, images_job
-from ml_assets.resources.errors import MlAssetsError
-from ml_assets.resources.identity import AssetPartition, Digest
-from ml_assets.resources.provenance import ProvenanceRecord, record_of
-from ml_assets.target import Target
+import ml_assets as ml
+from ml_assets.flight_delays.definitions import JOB_NAME, flight_delays_on_target, images_job
 
 __all__ = ["main"]
 
@@ -29,8 +24,8 @@ def main(
 ) -> None:
     """Materialize the images and then the pipeline, month by month."""
     console, started = Console(), time.monotonic()
-    definitions = defs()
-    with Target.from_environment() as target:
+    definitions = flight_delays_on_target()
+    with ml.Target.for_command() as target:
         instance = target.instance
         records = _run(console, definitions.resolve_job_def(images_job.name), instance, None)
         job = definitions.resolve_job_def(JOB_NAME)
@@ -48,8 +43,8 @@ def main(
 
 def _run(
     console: Console, job: dg.JobDefinition, instance: dg.DagsterInstance, partition: str | None
-) -> list[ProvenanceRecord]:
-    records: list[ProvenanceRecord] = []
+) -> list[ml.ProvenanceRecord]:
+    records: list[ml.ProvenanceRecord] = []
     run_id = str(uuid4())
     with console.status(f"{job.name} {partition or ''} ...") as status:
         instance.add_event_listener(run_id, _reporter(console, status.update, records))
@@ -59,12 +54,14 @@ def _run(
     if not result.success:
         failed = [event for event in result.all_events if event.is_step_failure]
         causes = "; ".join(f"{event.step_key}: {event.step_failure_data.error_display_string}" for event in failed)
-        raise MlAssetsError(f"the run {run_id} failed: {causes}", next_step="correct the cause and run make demo again")
+        raise ml.MlAssetsError(
+            f"the run {run_id} failed: {causes}", next_step="correct the cause and run make demo again"
+        )
     return records
 
 
 def _reporter(
-    console: Console, update: Callable[[str], None], records: list[ProvenanceRecord]
+    console: Console, update: Callable[[str], None], records: list[ml.ProvenanceRecord]
 ) -> Callable[[dg.EventLogEntry], None]:
     def report(entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event
@@ -74,10 +71,10 @@ def _reporter(
             update(f"{event.step_key} ...")
         if event.is_step_materialization:
             materialization = event.step_materialization_data.materialization
-            record = record_of(materialization.metadata)
+            record = ml.record_of(materialization.metadata)
             records.append(record)
             seconds = (record.ended_at - record.started_at).total_seconds()
-            console.print(f"  {AssetPartition(record.asset, record.partition)!s:28} {seconds:5.1f} s", highlight=False)
+            console.print(f"  {_name(record):28} {seconds:5.1f} s", highlight=False)
         if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if not check.passed:
@@ -89,7 +86,7 @@ def _reporter(
     return report
 
 
-def _table(records: list[ProvenanceRecord]) -> Table:
+def _table(records: list[ml.ProvenanceRecord]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("asset", "partition", "version", "image", "MLflow", "commit"):
         table.add_column(name, no_wrap=True)
@@ -97,17 +94,21 @@ def _table(records: list[ProvenanceRecord]) -> Table:
         table.add_row(
             record.asset,
             record.partition or "",
-            Digest.parse(record.data_version).hex[:8],
-            record.made_image or record.environment.image or NOT_CONTAINERIZED,
+            record.data_version.partition(":")[2][:8],
+            record.made_image or record.environment.image or "not containerized",
             record.mlflow.run_id[:8] if record.mlflow else "",
             f"{(record.source.commit or 'none')[:7]}{'+dirty' if record.source.dirty else ''}",
         )
     return table
 
 
-def _next_steps(console: Console, records: list[ProvenanceRecord]) -> None:
+def _name(record: ml.ProvenanceRecord) -> str:
+    return f"{record.asset}@{record.partition}" if record.partition else record.asset
+
+
+def _next_steps(console: Console, records: list[ml.ProvenanceRecord]) -> None:
     model = next((record for record in reversed(records) if record.mlflow), records[-1])
-    name = AssetPartition(model.asset, model.partition)
+    name = _name(model)
     console.print("\nNext:")
     for command, purpose in (
         ("make ui", "open Dagster (and MLflow) on what was made"),
@@ -120,4 +121,7 @@ def _next_steps(console: Console, records: list[ProvenanceRecord]) -> None:
 if __name__ == "__main__":
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(main)
-    run_app(app)
+    try:
+        app()
+    except ml.MlAssetsError as error:
+        sys.exit(f"error: {error}")

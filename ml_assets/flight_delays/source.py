@@ -15,7 +15,7 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
-from ml_assets.resources.errors import InputError
+import ml_assets as ml
 
 __all__ = ["FlightSource", "available_months", "read_flights", "read_weather"]
 
@@ -99,7 +99,7 @@ def available_months(landing: Path | None = None) -> list[str]:
     if landing is None:
         return _months_in(_package_year("weather.csv"))
     if not landing.is_dir():
-        raise InputError(
+        raise ml.InputError(
             f"the landing directory {landing} does not exist",
             next_step="create it, or correct flight_delays.landing in the settings",
         )
@@ -147,7 +147,7 @@ def _read(
 ) -> pd.DataFrame:
     months = available_months(landing)
     if month not in months:
-        raise InputError(
+        raise ml.InputError(
             f"no {kind} of {month!r} in {landing or PACKAGE}, which has {_span(months)}",
             next_step="choose one of these months" if landing is None else "wait until both of its files have arrived",
         )
@@ -169,7 +169,7 @@ def _package_directory() -> Path:
     # The package's own module needs pkg_resources, which today's setuptools no longer has: it is found, never imported.
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(
+        raise ml.InputError(
             f"the package {PACKAGE} is not installed", next_step="install this project with its extra flight-delays"
         )
     return Path(spec.submodule_search_locations[0]) / "data"
@@ -181,7 +181,7 @@ def _read_csv(file: Path, columns: dict[Hashable, str]) -> pd.DataFrame:
         frame["time_hour"] = pd.to_datetime(frame["time_hour"], utc=True, format="ISO8601")
     except (ValueError, OSError) as error:
         reason = str(error).partition("\n")[0].rstrip(":.")
-        raise InputError(
+        raise ml.InputError(
             f"{file} cannot be read as {re.split('[-.]', file.name)[0]}: {reason}",
             next_step=f"deliver it again, as CSV with the columns {', '.join(map(str, columns))}",
         ) from error
@@ -191,7 +191,7 @@ def _read_csv(file: Path, columns: dict[Hashable, str]) -> pd.DataFrame:
 def _refuse_other_months(frame: pd.DataFrame, month: str, file: Path) -> None:
     found = _months_in(frame)
     if found != [month]:
-        raise InputError(
+        raise ml.InputError(
             f"{file} should hold {month} and holds {_span(found)}",
             next_step="deliver each month in a file of its own",
         )

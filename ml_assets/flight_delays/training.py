@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from ml_assets.artifacts.trained_model import TrainedModel
+import ml_assets as ml
 from ml_assets.flight_delays.features import IDENTITY, NEW_YORK, RECENT_FEATURES, TARGET
 from ml_assets.flight_delays.plots import hourly_figure, importance_figure
-from ml_assets.resources.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
     from xgboost import XGBRegressor
@@ -94,7 +93,7 @@ class Baseline:
         return self.medians.reindex(slots).fillna(self.overall).to_numpy()
 
 
-def train(departures: pd.DataFrame, month: str, config: TrainConfig) -> TrainedModel:
+def train(departures: pd.DataFrame, month: str, config: TrainConfig) -> ml.TrainedModel:
     """Fit on the flights before a month and judge on the flights of that month.
 
     Where no month lies before it, the month's own first `FIRST_DAYS` days stand in for them.
@@ -113,7 +112,7 @@ def train(departures: pd.DataFrame, month: str, config: TrainConfig) -> TrainedM
     estimator, baseline = fit(before, config), fit_baseline(before)
     estimator.get_booster().set_attr(**{TRAINED_BEFORE: boundary.isoformat()})
     results = judged.assign(predicted=estimator.predict(predictors(judged)), baseline=baseline.predict(judged))
-    return TrainedModel(
+    return ml.TrainedModel(
         estimator,
         input_example=_example(predictors(judged.head(999))),
         metrics=_metrics(results, before),
@@ -142,7 +141,7 @@ def fit(departures: pd.DataFrame, config: TrainConfig) -> "XGBRegressor":
     import xgboost
 
     if config.device == "cuda" and not xgboost.build_info().get("USE_CUDA"):
-        raise SettingsError(
+        raise ml.SettingsError(
             "device is 'cuda', and the XGBoost installed here was built for the CPU alone",
             next_step="set device to 'cpu', or install this project with its extra cuda instead of cpu",
         )
@@ -162,7 +161,7 @@ def fit_baseline(departures: pd.DataFrame) -> Baseline:
     return Baseline(departures.groupby(_slots(departures))[TARGET].median(), float(departures[TARGET].median()))
 
 
-def predict(model: TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
+def predict(model: ml.TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
     """Predict every scheduled flight that the model was not trained on, cancelled ones too.
 
     Returns:
@@ -174,13 +173,13 @@ def predict(model: TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
     return rows[[*IDENTITY, "moment"]].assign(predicted=predicted, actual=rows[TARGET])
 
 
-def unseen(model: TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
+def unseen(model: ml.TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
     """The departures scheduled after all that the model was trained on."""
     boundary = pd.Timestamp(model.estimator.get_booster().attr(TRAINED_BEFORE))
     return departures[departures["scheduled_departure"] >= boundary].reset_index(drop=True)
 
 
-def mean_error(model: TrainedModel, departures: pd.DataFrame) -> float:
+def mean_error(model: ml.TrainedModel, departures: pd.DataFrame) -> float:
     """Mean absolute error in minutes over the flights that left and that the model was not trained on."""
     results = predict(model, departures)
     return float((results["predicted"] - results["actual"]).abs().mean())
@@ -241,7 +240,7 @@ def _split(flown: pd.DataFrame, month: str) -> tuple[pd.DataFrame, pd.DataFrame,
     boundary = start if (scheduled < start).any() else start + pd.DateOffset(days=FIRST_DAYS)
     before, judged = flown[scheduled < boundary], flown[(scheduled >= boundary) & (scheduled < end)]
     if before.empty or judged.empty:
-        raise InputError(
+        raise ml.InputError(
             f"among {len(flown)} flights that left, {len(before)} are before {boundary:%Y-%m-%d} to train on and "
             f"{len(judged)} after it to judge on",
             next_step=f"materialize departures of {month} and of the months before it",

@@ -6,12 +6,9 @@ import dagster as dg
 
 from ml_assets.artifacts.io_manager import KIND_METADATA
 from ml_assets.code_version.version import code_of
-from ml_assets.dagster_internals import (
-    BaseAssetGraph,
-    loadable_targets_from_python_module,
-    repository_def_from_target_def,
-)
-from ml_assets.resources.errors import DefinitionError, MlAssetsError, SettingsError
+from ml_assets.dagster_internals import BaseAssetGraph
+from ml_assets.project import load_module
+from ml_assets.resources.errors import DefinitionError
 from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = ["CodeLocation"]
@@ -40,22 +37,7 @@ class CodeLocation:
         Raises:
             SettingsError: it cannot be imported, or defines no assets.
         """
-        try:
-            (target, *_) = loadable_targets_from_python_module(module, folder)
-            repository = repository_def_from_target_def(target.target_definition)
-        except MlAssetsError:
-            raise
-        except Exception as error:
-            cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise SettingsError(
-                f"the code location {module} cannot be loaded: {cause}",
-                next_step="name the module of your definitions with --module, as for dagster -m",
-            ) from error
-        if repository is None:
-            raise SettingsError(
-                f"{module} holds no definitions", next_step="name the module of your definitions with --module"
-            )
-        return cls(repository)
+        return cls(load_module(module, folder))
 
     @property
     def graph(self) -> BaseAssetGraph:  # type: ignore[type-arg]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ml_assets.console import Json, examples, say, warn, write_file
+from ml_assets.console import Json, Module, examples, say, warn, write_file
 from ml_assets.lineage.graph import NodeKind
 from ml_assets.lineage.questions import NODE_LIMIT
 from ml_assets.resources.provenance import ArtifactKind
@@ -83,12 +83,13 @@ def _trace(
     the aliases that they have now.
     """
     from ml_assets.addresses import Addresses
-    from ml_assets.lineage.html_page import render_mermaid, render_page
+    from ml_assets.lineage.html_page import render_page
+    from ml_assets.lineage.mermaid import render_mermaid
     from ml_assets.lineage.openlineage import openlineage_events
     from ml_assets.lineage.rendering import render_trace, to_json
     from ml_assets.target import Target
 
-    with Target.from_environment(warn) as target:
+    with Target.for_command(warn) as target:
         found = target.lineage.trace(
             reference,
             up=up or not down,
@@ -138,7 +139,7 @@ def _impact(
     from ml_assets.lineage.impact import impact_to_json, render_impact
     from ml_assets.target import Target
 
-    with Target.from_environment(warn) as target:
+    with Target.for_command(warn) as target:
         found = target.lineage.impact(reference, limit=limit)
     say(as_json, render_impact(found), impact_to_json(found))
 
@@ -165,7 +166,7 @@ def _diff(
     from ml_assets.lineage.difference import differences, differences_to_json, render_differences
     from ml_assets.target import Target
 
-    with Target.from_environment(warn) as target:
+    with Target.for_command(warn) as target:
         origins = target.lineage.origin(first, limit=limit), target.lineage.origin(second, limit=limit)
     found = differences(*origins)
     say(as_json, render_differences(found, *origins), differences_to_json(found, *origins))
@@ -181,9 +182,7 @@ def _diff(
 )
 def _why(
     asset: Annotated[str, typer.Argument(metavar="ASSET[@PARTITION]", help="Asset key, with a partition.")],
-    module: Annotated[
-        str, typer.Option("--module", "-m", help="Module of the definitions, as for dagster -m.")
-    ] = "ml_assets.definitions",
+    module: Module = None,
     as_json: Json = False,
 ) -> None:
     """Show why ASSET is stale, missing or failed, and what made it run last.
@@ -199,10 +198,11 @@ def _why(
     from ml_assets.lineage.staleness import Staleness
     from ml_assets.lineage.why import explain, summarize
     from ml_assets.lineage.why_rendering import render_summary, render_why, summary_to_json, why_to_json
+    from ml_assets.project import load_code_location
     from ml_assets.target import Target
 
-    with Target.from_environment() as target:
-        staleness = Staleness(target.instance, CodeLocation.of_module(module, "."))
+    with Target.for_command() as target:
+        staleness = Staleness(target.instance, CodeLocation(load_code_location(target.settings.root, module)))
         artifact = staleness.find(asset)
         partitions = staleness.partitions(artifact.asset) if artifact.partition is None else ()
         if not partitions:
@@ -243,7 +243,7 @@ def _provenance(
     from ml_assets.lineage.statement import render_statement
     from ml_assets.target import Target
 
-    with Target.from_environment(warn) as target:
+    with Target.for_command(warn) as target:
         statement = target.lineage.provenance(reference, limit=limit)
     say(as_json, render_statement(statement), statement)
 
@@ -258,7 +258,7 @@ def _rebuild(as_json: Json = False) -> None:
     from ml_assets.lineage.index.index import open_index
     from ml_assets.target import Target
 
-    with Target.from_environment() as target, open_index(target.instance) as index:
+    with Target.for_command() as target, open_index(target.instance) as index:
         nodes, place = index.rebuild(), index.location
     say(as_json, f"{place}: {nodes} nodes", {"place": place, "nodes": nodes})
 
@@ -281,7 +281,7 @@ def _serve(
     from ml_assets.lineage.server import serve
     from ml_assets.target import Target
 
-    with Target.from_environment(warn) as target:
+    with Target.for_command(warn) as target:
         serve(target.lineage, target.settings, host, port, lambda line: typer.echo(line, err=True))
 
 

@@ -1,4 +1,4 @@
-"""A trace as a page for a browser, which needs nothing but itself, and as Mermaid."""
+"""A trace as one HTML page, which needs nothing but itself."""
 
 import html
 import json
@@ -11,23 +11,22 @@ from string import Template
 from typing import Any, Final
 
 from ml_assets.addresses import Addresses
-from ml_assets.lineage.graph import LineageGraph, Node, Trace
+from ml_assets.lineage.graph import Node, Trace
 from ml_assets.lineage.layout import NODE_SIZE, lay_out
-from ml_assets.lineage.rendering import facts
-from ml_assets.resources.identity import AssetPartition, ModelUri
+from ml_assets.lineage.rendering import brief, facts
+from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import ProvenanceRecord
 
-__all__ = ["page_policy", "render_mermaid", "render_page"]
+__all__ = ["page_policy", "render_page"]
 
 _LEFT_OUT: Final = {"schema_version", "kind", "asset", "partition", "data_version", "inputs", "code"}
 """Of a provenance record: what a node's own fields and edges say already."""
-_COLOURS: Final = {"dataset": "#cfe8f7", "feature set": "#cdeee2", "model": "#fbdcc8", "image": "#ead9f2"}
 
 
 def render_page(
     trace: Trace, records: Mapping[str, ProvenanceRecord], addresses: Addresses, *, served: bool = False
 ) -> str:
-    """One HTML page that shows a trace: to move in, zoom, search, and look at the record of each node.
+    """Return one HTML page that shows a trace: to move in, zoom, search, and look at the record of each node.
 
     It makes no request: style, script and data are in it, and its content security policy forbids whatever else.
 
@@ -55,34 +54,10 @@ def render_page(
 
 
 def page_policy() -> str:
-    """The content security policy of the page: it runs its own script, and nothing is fetched or sent."""
+    """Return the content security policy of the page: it runs its own script, and nothing is fetched or sent."""
     digest = b64encode(sha256(_part("page.js").encode()).digest()).decode()
     allowed = f"style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
-
-
-def render_mermaid(graph: LineageGraph, starts: tuple[str, ...] = ()) -> str:
-    """A graph as a Mermaid flowchart.
-
-    Mermaid's own programs draw at most 500 edges, unless they are configured with a higher ``maxEdges``.
-
-    Args:
-        graph: what is drawn.
-        starts: ids of nodes to point out.
-    """
-    numbers = {node_id: number for number, node_id in enumerate(graph.nodes)}
-    lines = ["flowchart LR"]
-    for node_id, node in graph.nodes.items():
-        shown = "<br/>".join(
-            [_mermaid_text(str(AssetPartition(node.asset, node.partition))), _mermaid_text(_brief(node))]
-        )
-        lines.append(f'    n{numbers[node_id]}["{shown}"]:::{_mermaid_class(node)}')
-    lines += [f"    n{numbers[edge.source]} --> n{numbers[edge.target]}" for edge in graph.edges]
-    for kind in dict.fromkeys(node.kind.value for node in graph.nodes.values()):
-        fill = _COLOURS.get(kind, "#e4e7ec")
-        lines.append(f"    classDef {kind.replace(' ', '_')} fill:{fill},stroke:#5b6472,color:#16191f")
-    lines += [f"    style n{numbers[start]} stroke:#0b57d0,stroke-width:4px" for start in starts if start in numbers]
-    return "\n".join(lines) + "\n"
 
 
 @cache
@@ -134,7 +109,7 @@ def _node(node: Node, record: ProvenanceRecord | None, addresses: Addresses) -> 
         "name": str(AssetPartition(node.asset, node.partition)),
         "partition": node.partition,
         "label": _label(node),
-        "brief": _brief(node),
+        "brief": brief(node),
         "fields": {name: value for name, value in fields.items() if value},
         **({"links": links} if links else {}),
     }
@@ -159,14 +134,6 @@ def _label(node: Node) -> str:
     return " · ".join([node.kind.value, *facts(node)])
 
 
-def _brief(node: Node) -> str:
-    """As much as has room below a node's name."""
-    moment = f"{node.timestamp:%Y-%m-%d %H:%M}" if node.timestamp else None
-    model = ModelUri.parse(node.model_version) if node.model_version else None
-    named = model and f"{model.name} {model.version}"
-    return " · ".join(part for part in (node.kind.value, named, moment) if part)
-
-
 def _summary(trace: Trace) -> str:
     up, down = (
         len(reached.difference(trace.starts)) if reached is not None else None
@@ -182,12 +149,3 @@ def _in_script(value: Any) -> str:
     """JSON that no HTML parser takes for markup."""
     text = json.dumps(value, separators=(",", ":"), default=str)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _mermaid_text(text: str) -> str:
-    """Text as Mermaid shows it: all that could be syntax or markup as character references in Mermaid's form."""
-    return "".join(letter if letter.isalnum() or letter in " -_./@:·" else f"#{ord(letter)};" for letter in text)
-
-
-def _mermaid_class(node: Node) -> str:
-    return node.kind.value.replace(" ", "_")

@@ -11,9 +11,9 @@ from rich.tree import Tree
 
 from ml_assets.artifacts.metadata import NOT_CONTAINERIZED, describe_commit
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind, Trace
-from ml_assets.resources.identity import Digest, ImageReference
+from ml_assets.resources.identity import Digest, ImageReference, ModelUri
 
-__all__ = ["describe", "facts", "render_trace", "shorten", "to_json"]
+__all__ = ["brief", "describe", "facts", "render_trace", "shorten", "to_json"]
 
 MANY: Final = 12
 """More than this many materializations of one asset, side by side, are shown by the first few."""
@@ -111,6 +111,14 @@ def facts(node: Node) -> Iterator[str]:
         yield f"run {node.dagster_run[:8]}"
     if node.timestamp:
         yield f"{node.timestamp:%Y-%m-%d %H:%M}Z"
+
+
+def brief(node: Node) -> str:
+    """Return what has room below a node's name in a picture: its kind, model version and time."""
+    moment = f"{node.timestamp:%Y-%m-%d %H:%M}" if node.timestamp else None
+    model = ModelUri.parse(node.model_version) if node.model_version else None
+    named = model and f"{model.name} {model.version}"
+    return " · ".join(part for part in (node.kind.value, named, moment) if part)
 
 
 def shorten(version: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from ml_assets.artifacts.inputs import resolve
+from ml_assets.artifacts.inputs import latest_versions
 from ml_assets.artifacts.record import launch_of
 from ml_assets.dagster_internals import (
     ASSET_EVALUATION_ID_TAG,
@@ -170,7 +170,7 @@ class Staleness:
         current: dict[AssetPartition, str | None] = {}
         for asset in sorted({artifact.asset for artifact in wanted}):
             partitions = sorted({each.partition for each in wanted if each.asset == asset}, key=lambda name: name or "")
-            for entry in resolve(self._instance, dg.AssetKey.from_user_string(asset), partitions):
+            for entry in latest_versions(self._instance, dg.AssetKey.from_user_string(asset), partitions):
                 current[entry.artifact] = entry.data_version
         return current
 

@@ -30,5 +30,5 @@ def _serve(
     from ml_assets.monitoring.prometheus import DagsterCollector, serve
     from ml_assets.target import Target
 
-    with Target.from_environment() as target:
+    with Target.for_command() as target:
         serve(DagsterCollector(target.instance), host, port, lambda line: typer.echo(line, err=True))

@@ -11,5 +11,5 @@
     job.py          the job that does this in an image, and logs the verdict
     local.py        without containers: the recorded commit in a folder, the job's work in a process there
     launching.py    with containers: the job in the recorded image
-    command.py      `ml-assets reproduce`
+    commands.py     `ml-assets reproduce`
 """

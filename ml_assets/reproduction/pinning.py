@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.artifacts.inputs import events_by_id
-from ml_assets.lineage.deletion_log import explain_missing
+from ml_assets.lineage import explain_missing
 from ml_assets.resources.dvc.git import store_of
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import MlAssetsError, ReproductionRefused

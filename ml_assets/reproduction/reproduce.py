@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from ml_assets.artifacts.io_manager import ArtifactStorage
-from ml_assets.lineage.difference import Aspect, recorded_differences
+from ml_assets.lineage import Aspect, recorded_differences
 from ml_assets.reproduction.comparison import compare
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.rerun import RerunContext, rerun, what_is_other

@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ml_assets.resources.identity import AssetPartition
-from ml_assets.resources.provenance import REPRODUCTION_METADATA, REPRODUCTION_VERSION, RunTags
+from ml_assets.resources.provenance import REPRODUCTION_METADATA, REPRODUCTION_VERSION
+from ml_assets.resources.tracking.tags import RunTags
 
 __all__ = ["Outcome", "Verdict", "render_verdict"]
 

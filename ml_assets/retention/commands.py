@@ -84,7 +84,7 @@ def _gc(
         service_images=not service_images,
         grace=timedelta(hours=grace),
     )
-    with Target.from_environment(warn) as target:
+    with Target.for_command(warn) as target:
         collector = GarbageCollector(
             target.instance, target.store, target.model_registry, target.registry_client, target.note
         )

@@ -11,10 +11,7 @@ from typing import Any, Final
 import dagster as dg
 
 from ml_assets.dagster_internals import NOT_FINISHED_STATUSES
-from ml_assets.lineage.deletion_log import DeletionLog
-from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
-from ml_assets.lineage.index.index import open_index
-from ml_assets.lineage.model_aliases import ModelAliases
+from ml_assets.lineage import DeletionLog, LineageGraph, ModelAliases, Node, NodeKind, open_index
 from ml_assets.resources.dvc.lease import collection_lease
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import RetentionError, TrackingError

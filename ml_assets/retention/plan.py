@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
+from ml_assets.lineage import LineageGraph, Node, NodeKind
 from ml_assets.resources.dvc.directory import HeldObject
 from ml_assets.resources.provenance import ArtifactKind
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
-from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
+from ml_assets.lineage import LineageGraph, Node, NodeKind
 from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = ["GRACE", "Policy", "kept_nodes"]

@@ -66,7 +66,7 @@ def _usage(
     now = datetime.now(UTC)
     begin = since.replace(tzinfo=UTC) if since else now - timedelta(days=_DAYS)
     period = f"since {begin:%Y-%m-%d %H:%M} UTC"
-    with Target.from_environment() as target:
+    with Target.for_command() as target:
         found = summarize(read_history(target.instance, assets or [], begin, last), begin, now)
         if publish:
             event = dg.AssetMaterialization(_ASSET, metadata=usage_metadata(found, period))

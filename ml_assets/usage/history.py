@@ -9,10 +9,10 @@ import dagster as dg
 import sqlalchemy as sql
 
 from ml_assets.dagster_internals import SqlEventLogStorage, SqlEventLogStorageTable
-from ml_assets.executors.placement import suggestion
-from ml_assets.lineage.index.event_parser import parse_record
+from ml_assets.lineage import parse_record
 from ml_assets.resources.errors import LineageError, UnknownReference
 from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, ProvenanceRecord
+from ml_assets.resources.suggestion import suggestion
 from ml_assets.resources.usage import LaunchTimes, Usage
 
 __all__ = ["AssetHistory", "Taken", "read_history"]

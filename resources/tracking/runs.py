@@ -14,7 +14,7 @@ from pydantic import field_validator
 
 from ml_assets.resources.errors import TrackingError
 from ml_assets.resources.machine.process_identity import ProcessIdentity
-from ml_assets.resources.provenance import MlflowRun, RunTags
+from ml_assets.resources.provenance import MlflowRun
 from ml_assets.resources.tracking.open_run import DESCRIPTION_TAG, TrackedRun
 from ml_assets.resources.tracking.store import (
     check_server,
@@ -24,6 +24,7 @@ from ml_assets.resources.tracking.store import (
     sqlite_file,
     tracking_errors,
 )
+from ml_assets.resources.tracking.tags import RunTags
 
 __all__ = ["MlflowTracking"]
 

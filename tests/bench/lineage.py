@@ -349,7 +349,7 @@ def _search_mlflow(runs: int) -> float:
     """Milliseconds, the median, that MLflow takes to find the run of a data version among so many."""
     from mlflow import MlflowClient
 
-    from ml_assets.resources.provenance import RunTags
+    from ml_assets.resources.tracking.tags import RunTags
 
     with tempfile.TemporaryDirectory() as folder:
         client = MlflowClient(f"sqlite:///{folder}/mlflow.db")

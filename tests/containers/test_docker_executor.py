@@ -14,7 +14,7 @@ from ml_assets.executors.engine import ContainerRequest, ContainerState, Contain
 from ml_assets.executors.failures import FailureCause
 from ml_assets.placement import Placement
 from ml_assets.resources.pools import Pool
-from ml_assets.resources.settings import ContainerSettings
+from ml_assets.resources.sections import ContainerSettings
 from tests.containers.deployment import Deployment, DockerDeployment
 from tests.containers.fixtures import OpenDocker
 from tests.containers.ground import Ground

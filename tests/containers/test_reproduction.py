@@ -6,7 +6,8 @@ from functools import partial
 
 from mlflow import MlflowClient
 
-from ml_assets.resources.provenance import OVERRIDES_TAG, RunTags
+from ml_assets.resources.provenance import OVERRIDES_TAG
+from ml_assets.resources.tracking.tags import RunTags
 from tests.containers.fixtures import OpenDocker
 from tests.contracts.reproduction import MODULE, NOW, require_reproduction
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ml_assets.flight_delays.definitions import JOB_NAME
-from ml_assets.resources.provenance import ProvenanceRecord, RunTags
+from ml_assets.resources.provenance import ProvenanceRecord
+from ml_assets.resources.tracking.tags import RunTags
 from ml_assets.usage.history import read_history
 from tests.containers.deployment import Deployment
 from tests.containers.ground import Ground

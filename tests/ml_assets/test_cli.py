@@ -504,7 +504,7 @@ def test_what_has_no_right_answer_gets_none(other_home: dg.DagsterInstance, run:
         (
             "later",
             1,
-            f"a provenance record of form {SCHEMA_VERSION + 1}, and this version reads up to {SCHEMA_VERSION}",
+            f"its provenance record has form {SCHEMA_VERSION + 1}, and this version reads up to {SCHEMA_VERSION}",
         ),
     ):
         done = run(command, reference)

@@ -13,7 +13,8 @@ from dagster._core.workspace.load_target import ModuleTarget
 from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.resources.identity import Digest
 from ml_assets.resources.machine.process_identity import ProcessIdentity
-from ml_assets.resources.provenance import ProvenanceRecord, RunTags, record_of
+from ml_assets.resources.provenance import ProvenanceRecord, record_of
+from ml_assets.resources.tracking.tags import RunTags
 from ml_assets.target import Target
 from tests.dagster_daemon import PROJECT, Daemons, daemons, own_settings
 from tests.graphql import LAUNCH, TERMINATE

@@ -23,8 +23,9 @@ from ml_assets.resources.errors import DefinitionError, InvalidInput, MlAssetsEr
 from ml_assets.resources.identity import Digest
 from ml_assets.resources.image_builders.environment import InterpreterEnvironment
 from ml_assets.resources.models.flavors import load_model, save_model
-from ml_assets.resources.provenance import ArtifactKind, ProvenanceRecord, RunTags, record_of
+from ml_assets.resources.provenance import ArtifactKind, ProvenanceRecord, record_of
 from ml_assets.resources.tracking.runs import MlflowTracking
+from ml_assets.resources.tracking.tags import RunTags
 from ml_assets.serving.servable import open_servable
 from tests.migrated import Migrated
 

@@ -24,8 +24,8 @@ from dagster_shared.error import SerializableErrorInfo
 from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
 from ml_assets.resources.alerts import Alerts
 from ml_assets.resources.errors import AlertError, InputError
-from ml_assets.resources.provenance import RunTags
 from ml_assets.resources.tracking.store import open_store
+from ml_assets.resources.tracking.tags import RunTags
 from ml_assets.sensors import ALERTS_KEY, alert_on_failed_tick, alert_on_failure, close_abandoned_runs, step_has_ended
 
 NIGHT = datetime(2026, 6, 2, 7, 15, tzinfo=UTC)

@@ -22,12 +22,12 @@ from ml_assets.resources.provenance import (
     MlflowRun,
     ProvenanceRecord,
     RunEnvironment,
-    RunTags,
     Source,
     Threads,
     find_record,
     record_of,
 )
+from ml_assets.resources.tracking.tags import RunTags
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 RECORD = ProvenanceRecord(

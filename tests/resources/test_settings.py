@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ml_assets.resources import settings as module
-from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.errors import DefinitionError, SettingsError
+from ml_assets.resources.sections import Section
 from ml_assets.resources.settings import Settings, load_settings, operating_system_user
 
 ROOT = Path(__file__).parents[2]
@@ -37,28 +38,28 @@ def project(root: Path, text: str, target: str = "local") -> Path:
 
 
 def test_relative_paths_start_at_the_projects_folder(root: Path) -> None:
-    chosen = load_settings({}, root)
-    assert chosen.path(chosen.home) == root / "var/dagster"
-    assert chosen.location(chosen.dvc.remote) == str(root / "var/remote")
-    assert chosen.location(chosen.mlflow.tracking_uri) == f"sqlite:///{root}/var/mlflow.db"
+    settings = load_settings({}, root)
+    assert settings.path(settings.home) == root / "var/dagster"
+    assert settings.location(settings.dvc.remote) == str(root / "var/remote")
+    assert settings.location(settings.mlflow.tracking_uri) == f"sqlite:///{root}/var/mlflow.db"
 
 
 def test_addresses_and_absolute_paths_stay_as_they_are(root: Path) -> None:
-    chosen = load_settings({}, root)
+    settings = load_settings({}, root)
     for setting in ("s3://bucket/path", "https://mlflow.example", "sqlite:////srv/mlflow.db", "/srv/remote"):
-        assert chosen.location(setting) == setting
-    assert chosen.path("~/cache") == Path.home().resolve() / "cache"
+        assert settings.location(setting) == setting
+    assert settings.path("~/cache") == Path.home().resolve() / "cache"
 
 
 @pytest.mark.parametrize("target", ["local", "docker", "kubernetes"])
 def test_committed_settings_are_complete(target: str) -> None:
-    chosen = load_settings({"ML_ASSETS_TARGET": target}, ROOT)
-    assert chosen.target == target
+    settings = load_settings({"ML_ASSETS_TARGET": target}, ROOT)
+    assert settings.target == target
     assert (ROOT / "deployments" / target / "dagster.yaml").exists()
 
 
 def test_variables_override_keys(root: Path) -> None:
-    chosen = load_settings(
+    settings = load_settings(
         {
             "ML_ASSETS__HOME": "/srv/dagster",
             "ML_ASSETS__DVC__REMOTE": "s3://bucket/path",
@@ -69,13 +70,13 @@ def test_variables_override_keys(root: Path) -> None:
         },
         root,
     )
-    assert chosen.home == "/srv/dagster"
-    assert chosen.dvc.remote == "s3://bucket/path"
-    assert chosen.dvc.options == {"endpointurl": "http://127.0.0.1:9000"}
-    assert chosen.dvc.cache == "var/cache"
-    assert chosen.mlflow.ui_url == "https://mlflow.example"
-    assert chosen.images.plain_http == ("one:5000", "two:5000")
-    assert chosen.alerts.command == ("notify", "a b")
+    assert settings.home == "/srv/dagster"
+    assert settings.dvc.remote == "s3://bucket/path"
+    assert settings.dvc.options == {"endpointurl": "http://127.0.0.1:9000"}
+    assert settings.dvc.cache == "var/cache"
+    assert settings.mlflow.ui_url == "https://mlflow.example"
+    assert settings.images.plain_http == ("one:5000", "two:5000")
+    assert settings.alerts.command == ("notify", "a b")
 
 
 def test_pools_and_placement_are_tables_by_name(tmp_path: Path) -> None:
@@ -87,17 +88,17 @@ def test_pools_and_placement_are_tables_by_name(tmp_path: Path) -> None:
     [placement."reports/delay model"]
     pool = "gpu"
     """
-    chosen = load_settings({"ML_ASSETS__POOLS__GPU__CPUS": "4"}, project(tmp_path, GOOD + said))
-    assert chosen.pools["gpu"].cpus == 4
-    assert chosen.pools["gpu"].tolerations[0].operator == "Exists"
-    assert chosen.placement["reports/delay model"].pool == "gpu"
+    settings = load_settings({"ML_ASSETS__POOLS__GPU__CPUS": "4"}, project(tmp_path, GOOD + said))
+    assert settings.pools["gpu"].cpus == 4
+    assert settings.pools["gpu"].tolerations[0].operator == "Exists"
+    assert settings.placement["reports/delay model"].pool == "gpu"
 
 
 def test_variables_that_steps_inherit_are_those_that_are_set_and_never_shown(tmp_path: Path) -> None:
     root = project(tmp_path, f"{GOOD}\n[containers]\npass_variables = ['KEY', 'ABSENT']\n")
-    chosen = load_settings({"KEY": "s3cret", "OTHER": "x"}, root)
-    assert chosen.passed_variables == {"KEY": "s3cret"}
-    assert "s3cret" not in repr(chosen)
+    settings = load_settings({"KEY": "s3cret", "OTHER": "x"}, root)
+    assert settings.passed_variables == {"KEY": "s3cret"}
+    assert "s3cret" not in repr(settings)
 
 
 def test_fallback_in_a_circle_is_refused(tmp_path: Path) -> None:
@@ -108,8 +109,8 @@ def test_fallback_in_a_circle_is_refused(tmp_path: Path) -> None:
 
 
 def test_table_in_a_variable_is_toml(root: Path) -> None:
-    chosen = load_settings({"ML_ASSETS__DVC__OPTIONS": '{ endpointurl = "http://x", read_timeout = 5 }'}, root)
-    assert chosen.dvc.options == {"endpointurl": "http://x", "read_timeout": 5}
+    settings = load_settings({"ML_ASSETS__DVC__OPTIONS": '{ endpointurl = "http://x", read_timeout = 5 }'}, root)
+    assert settings.dvc.options == {"endpointurl": "http://x", "read_timeout": 5}
 
 
 def test_dagsters_own_variable_chooses_its_home(root: Path) -> None:
@@ -118,8 +119,8 @@ def test_dagsters_own_variable_chooses_its_home(root: Path) -> None:
 
 
 def test_thread_variables_are_recorded(root: Path) -> None:
-    chosen = load_settings({"OMP_NUM_THREADS": "2", "OTHER": "1"}, root)
-    assert chosen.thread_variables == {"OMP_NUM_THREADS": "2"}
+    settings = load_settings({"OMP_NUM_THREADS": "2", "OTHER": "1"}, root)
+    assert settings.thread_variables == {"OMP_NUM_THREADS": "2"}
 
 
 def test_settings_cannot_be_changed(root: Path) -> None:
@@ -227,6 +228,73 @@ def test_wrong_variable_is_named_with_what_is_accepted(root: Path, variable: str
     assert " Next: " in text
 
 
+class SalesSettings(Section, table="sales"):
+    landing: str
+    days: int = 7
+
+
+def test_a_project_has_sections_of_its_own(tmp_path: Path) -> None:
+    root = project(tmp_path, f"{GOOD}\n[sales]\nlanding = 'arrivals'\n")
+    found = load_settings({"ML_ASSETS__SALES__DAYS": "30"}, root, [SalesSettings]).section(SalesSettings)
+    assert found == SalesSettings(landing="arrivals", days=30)
+    with pytest.raises(ValueError, match="frozen"):
+        found.days = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("addition", "variables", "expected"),
+    [
+        ("[sales]\nlandin = 'x'\nlanding = 'y'", {}, "{file}: sales.landin is unknown; [sales] takes landing, days"),
+        ("[sales]\nlanding = 'x'\ndays = 'many'", {}, "{file}: sales.days: Input should be a valid integer"),
+        ("", {}, "{file}: sales.landing is missing"),
+        ("sales = 1", {}, "{file}: sales is a section, which takes landing, days"),
+        ("", {"ML_ASSETS__SALES__MONTHS": "1"}, "ML_ASSETS__SALES__MONTHS: sales.months is unknown; [sales] takes"),
+        ("[sals]\nlanding = 'x'", {}, "sals is unknown; the top level takes home, ui_url, dvc, mlflow, images"),
+    ],
+)
+def test_a_wrong_key_of_such_a_section_is_told_as_any_other(
+    tmp_path: Path, addition: str, variables: dict[str, str], expected: str
+) -> None:
+    # A key without a section stands before the first section.
+    text = f"{addition}\n{GOOD}" if addition.startswith("sales =") else f"{GOOD}\n{addition}\n"
+    root = project(tmp_path, text)
+    told = message(lambda: load_settings(variables, root, [SalesSettings]))
+    assert expected.format(file=root / "deployments/local/settings.toml") in told
+    if "the top level" in told:
+        assert "backup, sales" in told
+
+
+def test_a_section_that_was_not_loaded_is_told(root: Path) -> None:
+    settings = load_settings({}, root)
+    told = message(lambda: settings.section(SalesSettings))
+    assert told.startswith("the settings were loaded without the section 'sales'")
+    assert told.endswith("Next: load them with it: Target.from_environment(SalesSettings).")
+
+
+def test_sections_of_a_project_are_left_unread_where_they_are_not_known(tmp_path: Path) -> None:
+    root = project(tmp_path, f"{GOOD}\n[sales]\nlanding = 5\n[sales.deep]\nx = 1\n")
+    assert load_settings({"ML_ASSETS__SALES__DAYS": "x"}, root, None).sections == {}
+    assert "sales is unknown" in message(lambda: load_settings({}, root))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("dcv", "dvc"), ("alrets", "alerts"), ("pool", "pools"), ("image", "images")]
+)
+def test_a_misspelt_section_is_refused_even_there(tmp_path: Path, name: str, meant: str) -> None:
+    root = project(tmp_path, f"{GOOD}\n[{name}]\nx = 1\n")
+    told = message(lambda: load_settings({}, root, None))
+    assert f"{name} is unknown; the top level takes home," in told
+    assert f"did you mean {meant}?" in told
+
+
+@pytest.mark.parametrize("table", ["pool", "alerts", "Sales", "a b", "a__b", ""])
+def test_a_section_whose_table_cannot_be_told_from_ours_or_overridden_is_refused(table: str) -> None:
+    with pytest.raises(DefinitionError, match=r"could be a misspelt|names no table that a variable can override"):
+
+        class _Wrong(Section, table=table):
+            x: int = 1
+
+
 def test_root_is_found_from_a_folder_inside_the_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inside = root / "a" / "deployments"  # one that is not ours
     inside.mkdir(parents=True)
@@ -243,7 +311,7 @@ def test_code_without_a_project_is_told(tmp_path: Path) -> None:
     installed = tmp_path / "installed" / "ml_assets" / "resources"
     installed.mkdir(parents=True)
     (installed.parent / "__init__.py").touch()
-    for name in ("__init__", "settings", "errors", "pools"):
+    for name in ("__init__", "settings", "sections", "errors", "pools"):
         (installed / f"{name}.py").write_text((ROOT / "resources" / f"{name}.py").read_text())
     code = (
         "import sys; sys.path.insert(0, 'installed'); "

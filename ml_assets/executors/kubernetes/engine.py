@@ -35,7 +35,7 @@ from ml_assets.executors.kubernetes.pods import (
     why_ended,
 )
 from ml_assets.resources.errors import EngineRefused, EngineUnreachable
-from ml_assets.resources.settings import ContainerSettings
+from ml_assets.resources.sections import ContainerSettings
 
 __all__ = ["RIGHTS", "KubernetesEngine", "api_client", "reaching"]
 

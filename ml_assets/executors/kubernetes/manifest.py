@@ -6,7 +6,7 @@ Its pod keeps to the "restricted" PodSecurity standard. https://kubernetes.io/do
 from typing import Any
 
 from ml_assets.executors.engine import ContainerRequest
-from ml_assets.resources.settings import ContainerSettings
+from ml_assets.resources.sections import ContainerSettings
 
 __all__ = ["CONTAINER", "STOP_SECONDS", "job_manifest"]
 

@@ -60,7 +60,7 @@ _EVENTS = {
 
 
 def pod_status(pod: _Json) -> ContainerStatus:
-    """One pod, as an engine's observation. A pod that is being deleted fails at once; its events say why."""
+    """Return the status of a pod's container. A pod that is being deleted fails at once; its events say why."""
     status = pod.get("status", {})
     container = _container(status)
     state = container.get("state", {})
@@ -134,7 +134,7 @@ def why_deleted(pod: _Json | None, events: Sequence[_Json], lost_node: bool) -> 
 
 
 def job_status(job: _Json) -> ContainerStatus:
-    """A Job that has no pod."""
+    """Return the status of a Job that has no pod."""
     for condition in job.get("status", {}).get("conditions") or ():
         if condition["type"] == "Failed" and condition["status"] == "True":
             detail = condition.get("message") or condition.get("reason") or "its Job failed"

@@ -7,7 +7,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from ml_assets.artifacts.inputs import ResolvedInput, input_tags, resolve
+from ml_assets.artifacts.inputs import ResolvedInput, input_tags, latest_versions
 from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.datasets import dataset
 from ml_assets.features import feature_set
@@ -184,7 +184,7 @@ def test_many_partitions_resolve_as_each_does(instance: dg.DagsterInstance, monk
         dg.AssetObservation,
         type(None),
     }
-    resolved = resolve(instance, MANY, names)
+    resolved = latest_versions(instance, MANY, names)
     assert resolved == expected
     newest = max(entry.event.storage_id for entry in resolved if entry.event)
     assert input_tags({MANY: resolved}, instance)[POINTER] == str(newest)
@@ -201,7 +201,7 @@ def test_many_partitions_are_not_looked_up_one_by_one(
         raise AssertionError("a partition was looked up alone")
 
     monkeypatch.setattr(instance, "get_latest_data_version_record", refuse)
-    resolved = resolve(instance, MANY, names)
+    resolved = latest_versions(instance, MANY, names)
     assert [entry.data_version for entry in resolved] == [f"v-{name}" for name in names]
     assert input_tags({MANY: resolved}, instance)
 
@@ -223,7 +223,7 @@ def test_partitions_are_read_as_of_one_moment(instance: dg.DagsterInstance, monk
         return found
 
     monkeypatch.setattr(instance, "get_latest_storage_id_by_partition", change_after_first_look)
-    assert resolve(instance, MANY, names) == expected
+    assert latest_versions(instance, MANY, names) == expected
 
 
 def test_the_pointer_stays_before_a_newer_version_that_was_passed_over(instance: dg.DagsterInstance) -> None:

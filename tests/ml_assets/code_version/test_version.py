@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ml_assets.code_version.version import code_version, reached
+from ml_assets.flight_delays.training import predict
 from ml_assets.resources.errors import DefinitionError
 
 ROOT = Path(__file__).parents[3]
@@ -438,6 +439,22 @@ def test_installed_packages_and_the_plugin_count_by_name_only(package: Package) 
         "uses.py", "import pytest\nfrom ml_assets import code_version as c\ndef f(): return pytest.raises, c.f\n"
     )
     assert reached(package.load("uses")["f"]) == {"pipeline.uses:f"}
+
+
+@pytest.mark.parametrize("name", ["assets", "ml", "resources"])
+def test_modules_of_an_author_named_like_parts_of_the_plugin_count(package: Package, name: str) -> None:
+    (package.folder.parent / f"{name}.py").write_text("LIMIT = 1\n")
+    package.write("uses.py", f"import {name}\ndef f(): return {name}.LIMIT\n")
+    function = package.load("uses")["f"]
+    del sys.modules[name]
+    assert reached(function) == {"pipeline.uses:f", f"{name}:LIMIT"}
+
+
+def test_of_the_plugin_the_package_that_the_function_stands_in_counts() -> None:
+    found = reached(predict)
+    assert "ml_assets.flight_delays.training:unseen" in found
+    assert "ml_assets.flight_delays.features:IDENTITY" in found
+    assert not [symbol for symbol in found if not symbol.startswith("ml_assets.flight_delays.")]
 
 
 def test_code_that_is_nested_too_deeply_is_refused(package: Package) -> None:

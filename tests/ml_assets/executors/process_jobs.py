@@ -17,7 +17,7 @@ from ml_assets.executors.launches import container_name
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.placement import Placement, current_placement
 from ml_assets.resources.pools import Override, Pool
-from ml_assets.resources.settings import ContainerSettings
+from ml_assets.resources.sections import ContainerSettings
 from tests.ml_assets.executors.process_engine import SEEN, delete_container, end_container
 
 IMAGE = "registry.example/train@sha256:" + "a" * 64

@@ -14,7 +14,7 @@ from ml_assets.executors.launch import ContainerExecutor
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.resources.errors import EngineRefused, PlacementError
 from ml_assets.resources.pools import Override, Pool
-from ml_assets.resources.settings import ContainerSettings
+from ml_assets.resources.sections import ContainerSettings
 from tests.ml_assets.executors import process_jobs
 from tests.ml_assets.executors.process_engine import ProcessEngine
 

@@ -13,7 +13,7 @@ from ml_assets.executors.launches import ContainerLaunch, LaunchState
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.placement import Placement
 from ml_assets.resources.pools import Pool
-from ml_assets.resources.settings import ContainerSettings
+from ml_assets.resources.sections import ContainerSettings
 from tests.ml_assets.executors.sample_requests import IMAGE
 
 ORDERED = 1000.0

@@ -16,7 +16,7 @@ from ml_assets.placement import Placement
 from ml_assets.resources.errors import PlacementError
 from ml_assets.resources.pools import Override, Pool
 from ml_assets.resources.provenance import OVERRIDES_TAG, RECORD_METADATA, ArtifactKind
-from ml_assets.resources.settings import ContainerSettings
+from ml_assets.resources.sections import ContainerSettings
 from tests.resources.test_provenance import RECORD
 
 TRAIN = "registry.example/ml/train@sha256:" + "a" * 64

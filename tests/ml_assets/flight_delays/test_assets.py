@@ -10,7 +10,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from ml_assets.artifacts.inputs import resolve
+from ml_assets.artifacts.inputs import latest_versions
 from ml_assets.artifacts.io_manager import ArtifactStorage
 from ml_assets.artifacts.trained_model import TrainedModel
 from ml_assets.flight_delays import assets, checks
@@ -51,7 +51,7 @@ def data_versions(result: dg.ExecuteInProcessResult) -> dict[str, str]:
 
 
 def read(storage: ArtifactStorage, instance: dg.DagsterInstance, asset: dg.AssetsDefinition, partition: str) -> Any:
-    (entry,) = resolve(instance, asset.key, [partition])
+    (entry,) = latest_versions(instance, asset.key, [partition])
     return storage.read(entry)
 
 
@@ -80,7 +80,7 @@ def test_two_months_run_from_source_to_predictions(
     assert second.success
 
     # The model of February has read both months, and predicts every flight of February.
-    model_record = resolve(instance, assets.delay_model.key, [FEBRUARY])[0].metadata[RECORD_METADATA]
+    model_record = latest_versions(instance, assets.delay_model.key, [FEBRUARY])[0].metadata[RECORD_METADATA]
     read_by_model = [(one["asset"], one["partition"]) for one in model_record["inputs"] if one["loaded"]]
     assert read_by_model == [("departures", JANUARY), ("departures", FEBRUARY)]
     predictions = read(storage, instance, assets.predictions, FEBRUARY)

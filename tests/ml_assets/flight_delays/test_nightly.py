@@ -256,7 +256,7 @@ def test_a_backfill_of_the_job_queues_month_by_month(nights: Daemons, landing: P
 
 def test_the_backfill_command_queues_month_by_month(landing: Path) -> None:
     command = [sys.executable, "-m", "dagster", "job", "backfill", "-w", "workspace.yaml", "-j", JOB_NAME]
-    with Target.from_environment() as target:
+    with Target.for_command() as target:
         home = {**os.environ, "DAGSTER_HOME": target.instance.root_directory}
         subprocess.run([*command, "--partitions", "2013-02-01,2013-01-01", "--noprompt"], env=home, check=True)
         runs = target.instance.get_runs(ascending=True)

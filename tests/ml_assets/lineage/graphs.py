@@ -9,7 +9,10 @@ from typing import Any
 from ml_assets.lineage.graph import LineageGraph, Node, Trace
 from ml_assets.resources.provenance import ArtifactKind
 
-__all__ = ["made", "pipeline", "tangle", "trace_of"]
+__all__ = ["HOSTILE", "made", "pipeline", "tangle", "trace_of"]
+
+HOSTILE = """</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>&"'`$title\u2028"""
+"""A name that is markup and syntax."""
 
 _START = datetime(2025, 1, 1, tzinfo=UTC)
 

@@ -1,17 +1,14 @@
-"""A trace as a page and as Mermaid. What the page does in a browser is in ``tests/ui``."""
+"""A trace as a page. What the page does in a browser is in ``tests/ui``."""
 
 import json
-import re
 from html.parser import HTMLParser
 
 from ml_assets.addresses import Addresses
-from ml_assets.lineage.graph import LineageGraph, Node, Trace
-from ml_assets.lineage.html_page import page_policy, render_mermaid, render_page
+from ml_assets.lineage.graph import LineageGraph, Trace
+from ml_assets.lineage.html_page import page_policy, render_page
 from ml_assets.resources.provenance import ArtifactKind
 from tests.ml_assets.artifacts.test_metadata import record
-from tests.ml_assets.lineage.graphs import made, pipeline, trace_of
-
-HOSTILE = """</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>&"'`$title\u2028"""
+from tests.ml_assets.lineage.graphs import HOSTILE, made, pipeline, trace_of
 
 
 class Parts(HTMLParser):
@@ -85,21 +82,3 @@ def test_nodes_link_to_dagster_mlflow_and_their_commit() -> None:
 def test_an_address_that_is_no_web_page_is_no_link() -> None:
     parts = Parts(render_page(trace_of(pipeline(1), "flights@2000-01#2"), {}, Addresses("javascript:alert(1)//")))
     assert not [node for node in json.loads(parts.scripts["data"])["nodes"] if "links" in node]
-
-
-def test_mermaid_names_every_node_and_edge() -> None:
-    graph = pipeline(1)
-    text = render_mermaid(graph, ("delay_model@2000-01#4",))
-    assert text.startswith("flowchart LR\n")
-    assert len(re.findall(r"^    n\d+\[", text, re.MULTILINE)) == len(graph.nodes)
-    assert len(re.findall(r"^    n\d+ --> n\d+$", text, re.MULTILINE)) == len(graph.edges)
-    assert '["delay_model@2000-01<br/>model' in text
-    assert re.search(r"^    style n3 stroke", text, re.MULTILINE)
-
-
-def test_mermaid_takes_no_name_for_syntax() -> None:
-    hostile = Node(asset='a"]; click n0 href "x"', kind=ArtifactKind.DATASET, partition=HOSTILE, storage_id=1)
-    (line,) = (line for line in render_mermaid(LineageGraph([hostile], [])).splitlines() if line.startswith("    n0"))
-    label = line.removeprefix('    n0["').removesuffix('"]:::dataset')
-    assert not set('"<>[];&') & set(label.replace("<br/>", "").replace(";", ""))
-    assert "#34;#93;#59; click" in label

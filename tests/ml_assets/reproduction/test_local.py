@@ -13,7 +13,8 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
-from ml_assets.resources.provenance import REPRODUCTION_METADATA, RunTags
+from ml_assets.resources.provenance import REPRODUCTION_METADATA
+from ml_assets.resources.tracking.tags import RunTags
 from tests.ml_assets.executors.runs import until
 
 ROOT = Path(__file__).parents[3]

@@ -20,7 +20,8 @@ from ml_assets.reproduction.reproduce import reproduce
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.verdict import Outcome, Verdict
 from ml_assets.resources.errors import ReproductionRefused
-from ml_assets.resources.provenance import RECORD_METADATA, REPRODUCTION_METADATA, RunTags, record_of
+from ml_assets.resources.provenance import RECORD_METADATA, REPRODUCTION_METADATA, record_of
+from ml_assets.resources.tracking.tags import RunTags
 
 regions = dg.DynamicPartitionsDefinition(name="regions")
 days = dg.DailyPartitionsDefinition(start_date="2026-01-01")

@@ -16,8 +16,9 @@ from dagster import DagsterExecutionInterruptedError
 
 from ml_assets.resources.errors import SettingsError, TrackingError
 from ml_assets.resources.models.flavors import save_model
-from ml_assets.resources.provenance import InputVersion, RunTags
+from ml_assets.resources.provenance import InputVersion
 from ml_assets.resources.tracking.runs import MlflowTracking
+from ml_assets.resources.tracking.tags import RunTags
 from tests.ports import free_port
 
 TAGS = {

@@ -9,7 +9,7 @@ import pytest
 
 from ml_assets.executors.kubernetes.manifest import CONTAINER, STOP_SECONDS, job_manifest
 from ml_assets.resources.pools import Pool, Toleration
-from ml_assets.resources.settings import ContainerSettings
+from ml_assets.resources.sections import ContainerSettings
 from tests.ml_assets.executors.sample_requests import IMAGE, RUN, a_request
 
 OLDEST_SCHEMA, NEWEST_SCHEMA = "1.25", kubernetes_validate.latest_version()

@@ -75,7 +75,7 @@ def _reproduce(
     from ml_assets.target import Target
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # as an interrupt: clean up, then end
-    with Target.from_environment(warn) as target:
+    with Target.for_command(warn) as target:
         record, request = _asked(target, reference, tolerance, allow_unpinned)
         try:
             verdict = _verdict(request, record, target, pool)

@@ -1,0 +1,76 @@
+"""The project that a command stands in: the code location that its ``pyproject.toml`` names."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from ml_assets.dagster_internals import loadable_targets_from_python_module, repository_def_from_target_def
+from ml_assets.resources.errors import MlAssetsError, SettingsError
+
+__all__ = ["load_code_location", "load_module"]
+
+_FILE = "pyproject.toml"
+
+
+def load_code_location(root: Path, module: str | None = None) -> dg.RepositoryDefinition:
+    """Return what a project defines, by default in the module that Dagster's own commands would load.
+
+    Args:
+        root: the project's folder.
+        module: its dotted name, looked for from the working directory; the ``module_name`` of ``[tool.dagster]`` in the
+            project's ``pyproject.toml``, looked for from its folder, when left out.
+
+    Raises:
+        SettingsError: no module is named, or it cannot be imported, or defines no assets.
+    """
+    return load_module(module, ".") if module else load_module(_module_of(root), str(root))
+
+
+def load_module(module: str, folder: str | None = None) -> dg.RepositoryDefinition:
+    """Return what a module defines, as ``dagster -m`` finds it.
+
+    Args:
+        module: its dotted name.
+        folder: looked into for modules too.
+
+    Raises:
+        SettingsError: it cannot be imported, or defines no assets.
+    """
+    try:
+        (target, *_) = loadable_targets_from_python_module(module, folder)
+        repository = repository_def_from_target_def(target.target_definition)
+    except MlAssetsError:
+        raise
+    except Exception as error:
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SettingsError(
+            f"the code location {module} cannot be loaded: {cause}",
+            next_step="name the module of your definitions with --module, as for dagster -m",
+        ) from error
+    if repository is None:
+        raise SettingsError(
+            f"{module} holds no definitions", next_step="name the module of your definitions with --module"
+        )
+    return repository
+
+
+def _module_of(root: Path) -> str:
+    file = root / _FILE
+    try:
+        named: Any = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        named = None
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"{file} cannot be read: {error}", next_step="correct the file, or give --module"
+        ) from error
+    for key in ("tool", "dagster", "module_name"):
+        named = named.get(key) if isinstance(named, dict) else None
+    if not isinstance(named, str):
+        raise SettingsError(
+            f"{file} does not name the module of your definitions",
+            next_step="name it with --module, as for dagster -m, or as module_name in [tool.dagster]",
+        )
+    return named

@@ -1,0 +1,45 @@
+"""The code location that a command finds in the project it stands in."""
+
+from pathlib import Path
+
+import pytest
+
+from ml_assets.project import load_code_location
+from ml_assets.resources.errors import SettingsError
+
+DEFINITIONS = "import dagster as dg\ndefs = dg.Definitions(assets=[dg.AssetSpec('{name}')])\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "pyproject.toml").write_text('[tool.dagster]\nmodule_name = "named_by_pyproject"\n')
+    (tmp_path / "named_by_pyproject.py").write_text(DEFINITIONS.format(name="of_pyproject"))
+    return tmp_path
+
+
+def test_it_is_that_of_dagsters_own_commands(root: Path) -> None:
+    (asset,) = load_code_location(root).asset_graph.get_all_asset_keys()
+    assert asset.to_user_string() == "of_pyproject"
+
+
+def test_another_is_named_by_its_module(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "named_by_option.py").write_text(DEFINITIONS.format(name="of_option"))
+    monkeypatch.chdir(root)
+    (asset,) = load_code_location(root, "named_by_option").asset_graph.get_all_asset_keys()
+    assert asset.to_user_string() == "of_option"
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "[tool.dagster]\nmodule_name = 1\n", "tool = 1\n", "[tool]\ndagster = 1\n"]
+)
+def test_a_project_that_names_none_is_told_how(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "pyproject.toml").write_text(content)
+    with pytest.raises(SettingsError, match=r"does not name the module of your definitions\. Next: name it with --mod"):
+        load_code_location(tmp_path)
+
+
+def test_a_file_that_is_not_toml_is_told(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool")
+    with pytest.raises(SettingsError, match=r"pyproject\.toml cannot be read: "):
+        load_code_location(tmp_path)

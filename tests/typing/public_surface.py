@@ -1,0 +1,55 @@
+"""What a type checker sees of the public surface. `make check` checks this file with mypy; nothing runs it."""
+
+from pathlib import Path
+from typing import assert_type
+
+import dagster as dg
+import pandas as pd
+
+import ml_assets as ml
+
+image = ml.container_image("train", dockerfile="Dockerfile.train", sources=("src",))
+
+
+@ml.dataset(image=image)
+def numbers() -> pd.DataFrame:
+    raise NotImplementedError
+
+
+@ml.feature_set(pool="cpu")
+def squares(numbers: pd.DataFrame) -> pd.DataFrame:
+    raise NotImplementedError
+
+
+@ml.model(registered_name="line")
+def line(squares: pd.DataFrame) -> ml.TrainedModel:
+    raise NotImplementedError
+
+
+@ml.runs_in(image=image)
+@dg.asset
+def plain() -> None: ...
+
+
+class SalesSettings(ml.Section, table="sales"):
+    days: int = 7
+
+
+tracked = ml.tracked_dataset("raw", repository=Path(), dvc_file="raw.dvc")
+target = ml.Target.from_environment(SalesSettings)
+
+assert_type(image, dg.AssetsDefinition)
+assert_type(numbers, dg.AssetsDefinition)
+assert_type(squares, dg.AssetsDefinition)
+assert_type(line, dg.AssetsDefinition)
+assert_type(plain, dg.AssetsDefinition)
+assert_type(tracked, dg.AssetsDefinition)
+assert_type(target.section(SalesSettings), SalesSettings)
+assert_type(target.section(SalesSettings).days, int)
+assert_type(ml.on_target(dg.Definitions(assets=[numbers])), dg.Definitions)
+assert_type(target.lineage, ml.Lineage)
+assert_type(target.instance, dg.DagsterInstance)
+
+# An ignored error that is none is an error itself: names that are not there are seen as such.
+ml.datset  # type: ignore[attr-defined]  # noqa: B018
+ml.container_image("train")  # type: ignore[call-arg]
