@@ -314,6 +314,5 @@ def _build_options(settings: Settings) -> "BuildOptions":
 
 def _local_processes() -> dg.ExecutorDefinition:
     """Steps as processes, forked from one that has the imports behind it."""
-    return dg.multiprocess_executor.configured(
-        {"start_method": {"forkserver": {"preload_modules": ["ml_assets.target", "mlflow", "pandas"]}}}
-    )
+    modules = ["ml_assets.target", "mlflow.store.tracking.sqlalchemy_store", "pandas"]
+    return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": modules}}})
