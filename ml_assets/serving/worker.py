@@ -182,7 +182,7 @@ class _Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_since = self.scope[BEGAN] = self._heard  # type: ignore[literal-required]  the key BEGAN is this module's own
+        self._head_since = self.scope[BEGAN] = self._heard  # type: ignore[literal-required]  # a key of our own
 
     def on_headers_complete(self) -> None:
         self._head_since, self._head_bytes = None, 0
