@@ -90,7 +90,6 @@ MAY_IMPORT = {
     "placement": "",
     "project": "dagster_internals",
     "containers": "dagster_internals",
-    "project": "dagster_internals",
     "automation": "containers dagster_internals",
     # The core: what a step is, and where it runs. Neither knows the other.
     "code_version": "",
