@@ -288,6 +288,12 @@ def test_commands_and_rooms_ask_the_target_and_not_a_code_location() -> None:
     assert asking == []
 
 
+def test_help_of_commands_waits_for_no_library() -> None:
+    code = "import json, sys; import ml_assets.cli; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert sorted({*HEAVY, "dagster", "numpy", "pandas", "sqlalchemy"}.intersection(json.loads(done.stdout))) == []
+
+
 def test_no_step_loads_lineage_or_what_renders_it(loaded: dict[str, set[str]]) -> None:
     assert sorted(loaded["code location"] & {"rich", "ml_assets.lineage"}) == []
 

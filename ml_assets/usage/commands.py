@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-import dagster as dg
 import typer
 
 from ml_assets.console import Json, examples, say
@@ -58,6 +57,8 @@ def _usage(
     a machine; a month is 30 days like the period shown. Published every day,
     by cron or the like, the cost of a month becomes a plot.
     """
+    from dagster import AssetMaterialization
+
     from ml_assets.target import Target
     from ml_assets.usage.history import read_history
     from ml_assets.usage.rendering import render_usage, usage_metadata, usage_to_json
@@ -69,7 +70,7 @@ def _usage(
     with Target.for_command() as target:
         found = summarize(read_history(target.instance, assets or [], begin, last), begin, now)
         if publish:
-            event = dg.AssetMaterialization(_ASSET, metadata=usage_metadata(found, period))
+            event = AssetMaterialization(_ASSET, metadata=usage_metadata(found, period))
             target.instance.report_runless_asset_event(event)
     say(
         as_json,
