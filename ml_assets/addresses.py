@@ -1,4 +1,4 @@
-"""Addresses of the pages that people's browsers see: of Dagster, of MLflow and of lineage."""
+"""Browser addresses of the Dagster, MLflow and lineage pages."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -15,7 +15,7 @@ __all__ = ["Addresses"]
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the three UIs are. Of one that has no address every page is None.
+    """The addresses of the three UIs. Every page of a UI without an address is None.
 
     Attributes:
         dagster: address of the Dagster UI.
@@ -29,30 +29,30 @@ class Addresses:
 
     @classmethod
     def of(cls, settings: "Settings") -> Self:
-        """Those that the settings name."""
+        """Return the addresses that the settings name."""
         return cls(settings.ui_url, settings.mlflow.ui_url, settings.lineage.ui_url)
 
     def run(self, run_id: str) -> str | None:
-        """Page of a Dagster run."""
+        """Return the page of a Dagster run."""
         return _page(self.dagster, f"/runs/{quote(run_id, safe='')}")
 
     def asset(self, artifact: "AssetPartition") -> str | None:
-        """Page of an asset, or of one of its partitions, in Dagster."""
+        """Return the page of an asset, or of one of its partitions, in Dagster."""
         partition = artifact.partition
         shown = f"?view=partitions&partition={quote(partition, safe='')}" if partition is not None else ""
         return _page(self.dagster, f"/assets/{quote(artifact.asset)}{shown}")
 
     def model_version(self, reference: str) -> str | None:
-        """Page of ``models:/name/version`` in MLflow."""
+        """Return the page of ``models:/name/version`` in MLflow."""
         model = ModelUri.parse(reference)
         return _page(self.mlflow, f"/#/models/{quote(model.name, safe='')}/versions/{model.version}")
 
     def trace(self, reference: str) -> str | None:
-        """Page that shows what a reference came from, and what came from it."""
+        """Return the page that shows the inputs and the consumers of a reference."""
         return _page(self.lineage, f"/trace?ref={quote(reference, safe='')}")
 
     def about(self, artifact: "AssetPartition", dagster_run: str, mlflow_run: str) -> str:
-        """Markdown that leads from an MLflow run to what the other UIs say of it; empty where they have no address."""
+        """Return Markdown links from an MLflow run to its pages in the other UIs; empty if they have no address."""
         pages = {
             "Asset in Dagster": self.asset(artifact),
             "Run in Dagster": self.run(dagster_run),

@@ -1,4 +1,4 @@
-"""Automation conditions that know content digests, and the sensors that a deployment wants running."""
+"""Automation conditions based on content digests, and the sensors that a deployment runs."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ _Condition = dg.AutomationCondition[Any]
 
 
 def on_new_data() -> _Condition:
-    """The condition that factories give their assets by default.
+    """Return the condition that factories give their assets by default.
 
     Like `AutomationCondition.eager`, with one difference: a dependency counts as updated once its data version has
-    changed, not when it was or will be materialized again. So a change runs down the graph as far as it changes
-    anything. It acts once the automation sensor is turned on.
+    changed, not when it was or will be materialized again. A change therefore stops where it leaves the data unchanged.
+    The condition acts only while the automation sensor is on.
     """
     changed = dg.AutomationCondition.data_version_changed() & ~dg.AutomationCondition.executed_with_root_target()
     any_changed = dg.AutomationCondition.any_deps_match(changed).with_label("any_deps_changed")
@@ -26,11 +26,11 @@ def on_new_data() -> _Condition:
 
 
 def ignoring_images(condition: _Condition) -> _Condition:
-    """The condition without its image dependencies.
+    """Return the condition without its image dependencies.
 
-    Otherwise ``on_cron`` waits for a rebuilt image for ever, and ``eager`` runs everything after an unchanged rebuild.
-    Dagster's own ``ignore`` does not reach through every kind of condition (``newly_true`` for one), so that the tree
-    is walked here.
+    Otherwise ``on_cron`` waits forever for a rebuilt image, and ``eager`` runs everything after an unchanged rebuild.
+    Dagster's ``ignore`` does not reach through every kind of condition (such as ``newly_true``), so this function walks
+    the tree itself.
     """
     if hasattr(condition, "ignore_selection") and hasattr(condition, "ignore"):
         ignored: _Condition = condition.ignore(dg.AssetSelection.groups(IMAGES_GROUP))

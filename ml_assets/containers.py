@@ -1,4 +1,4 @@
-"""The container spec: what an asset says of where it runs, and its encoding in op tags."""
+"""The container spec, which declares where an asset runs, and its encoding in op tags."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ __all__ = ["IMAGES_GROUP", "ContainerSpec", "ImageAsset", "image_key", "placed_i
 _Definition = TypeVar("_Definition", bound=dg.AssetsDefinition | dg.OpDefinition)
 
 IMAGES_GROUP = "images"
-"""Group that all image assets stand in, so that automation, jobs and schedules can leave them out."""
+"""Group of all image assets, so that automation, jobs and schedules can exclude them."""
 
 ImageAsset = dg.AssetsDefinition | dg.AssetKey | str
 """An image asset, or its key."""
@@ -24,30 +24,30 @@ ImageAsset = dg.AssetsDefinition | dg.AssetKey | str
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """Where an asset runs: in which image asset, on which pool.
+    """The image asset and the pool that an asset runs on.
 
-    Either may be None: the target's settings decide then.
+    If either is None, the target's settings decide.
     """
 
     image: str | None = None
     pool: str | None = None
 
     def to_tags(self) -> dict[str, str]:
-        """The spec as an op tag; no tag when it says nothing."""
+        """Return the spec as an op tag; no tag if it is empty."""
         fields = {name: value for name, value in asdict(self).items() if value is not None}
         return {CONTAINER_TAG: json.dumps(fields, sort_keys=True)} if fields else {}
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> Self:
-        """The spec that op tags carry."""
+        """Return the spec that op tags carry."""
         return cls(**json.loads(tags.get(CONTAINER_TAG, "{}")))
 
 
 def placed_image(spec: ContainerSpec, asset: dg.AssetsDefinition) -> dg.AssetKey | None:
-    """The key of a spec's image among an asset's dependencies.
+    """Return the key of a spec's image among an asset's dependencies.
 
-    It differs from the spec's where assets were given a prefix when they were loaded: Dagster renames dependencies, and
-    knows nothing of op tags.
+    It differs from the spec's key if assets got a prefix when they were loaded: Dagster renames the dependencies but
+    not the op tags.
     """
     if spec.image is None:
         return None
@@ -56,10 +56,10 @@ def placed_image(spec: ContainerSpec, asset: dg.AssetsDefinition) -> dg.AssetKey
 
 
 def image_key(image: ImageAsset) -> dg.AssetKey:
-    """The key of an image asset.
+    """Return the key of an image asset.
 
     Raises:
-        DefinitionError: the assets definition given makes no image.
+        DefinitionError: the given assets definition makes no image.
     """
     if not isinstance(image, dg.AssetsDefinition):
         return dg.AssetKey.from_user_string(image) if isinstance(image, str) else image
@@ -72,7 +72,7 @@ def image_key(image: ImageAsset) -> dg.AssetKey:
 
 
 def runs_in(image: ImageAsset | None = None, pool: str | None = None) -> Callable[[_Definition], _Definition]:
-    """Say where a plain asset, multi-asset, check or op of Dagster's own runs; a decorator above theirs.
+    """Declare where a plain Dagster asset, multi-asset, check or op runs; put it above Dagster's decorator.
 
     ::
 
@@ -80,14 +80,14 @@ def runs_in(image: ImageAsset | None = None, pool: str | None = None) -> Callabl
         @dg.asset
         def report(): ...
 
-    An asset gets the image asset as a dependency, as those of the factories have it.
+    An asset gets the image asset as a dependency, like assets of the factories.
 
     Args:
         image: image asset that it runs in.
-        pool: pool that it runs on, and Dagster's own concurrency pool of that name.
+        pool: pool that it runs on, and the Dagster concurrency pool of that name.
 
     Raises:
-        DefinitionError: what is decorated has no step of its own, or the image is no image asset.
+        DefinitionError: the decorated object has no step of its own, or the image is not an image asset.
     """
     key = image_key(image) if image is not None else None
     spec = ContainerSpec(key.to_user_string() if key else None, pool)
@@ -109,9 +109,9 @@ def runs_in(image: ImageAsset | None = None, pool: str | None = None) -> Callabl
 
 
 def _depending_on(image: dg.AssetKey, definition: dg.AssetsDefinition, op: dg.OpDefinition) -> dict[str, Any]:
-    """The attributes in which an asset with one dependency more differs.
+    """Return the attributes that change when an asset gets one more dependency.
 
-    Dagster's own ``map_asset_specs`` refuses to add one where the function takes the value of another.
+    Dagster's ``map_asset_specs`` refuses to add a dependency if the function takes the value of another.
     """
     name = stringify_asset_key_to_input_name(image)
     ins = {each.name: dg.In.from_definition(each) for each in op.input_defs}

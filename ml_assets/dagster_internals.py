@@ -1,9 +1,9 @@
-"""The one door to Dagster's private modules: each name that is used, where it is, and what is relied upon.
+"""All names that the project uses from Dagster's private modules, and the behavior that it relies on.
 
-Dagster may change these without notice. A name is loaded when it is first imported from here, so that this module costs
-nothing, and nobody loads more than they use. Nothing else imports ``dagster._…`` or ``dagster_shared`` (ruff's TID251);
-``tests/ml_assets/test_dagster_internals.py`` has a contract test for each name. Use a public name (``dagster.X``) where
-one exists.
+Dagster may change these without notice. A name is loaded when it is first imported from here, so importing this module
+is cheap, and each caller loads only what it uses. Nothing else imports ``dagster._…`` or ``dagster_shared``
+(ruff's TID251); ``tests/ml_assets/test_dagster_internals.py`` has a contract test for each name.
+Use a public name (``dagster.X``) if one exists.
 """
 
 import copy
@@ -171,21 +171,21 @@ __all__ = [
 _Record = TypeVar("_Record")
 
 _EXECUTION = {
-    # The executor's loop: which steps are ready, waiting or done; replaying a run puts finished steps into it.
+    # State of the executor's loop: steps that are ready, waiting or done. Replaying a run adds its finished steps.
     "ActiveExecution": "dagster._core.execution.plan.active",
-    # The steps of a run; overrides that match none of them are reported.
+    # The steps of a run. Overrides that match no step are reported.
     "ExecutionPlan": "dagster._core.execution.plan.plan",
     # A step that can be launched: `key`, `tags`, `pool`, `node_handle`, `step_outputs`.
     "ExecutionStep": "dagster._core.execution.plan.step",
-    # Any step of a plan, also one whose mapping is not known yet: `node_handle`, `step_outputs`.
+    # Any step of a plan, including one whose mapping is not known yet: `node_handle`, `step_outputs`.
     "IExecutionStep": "dagster._core.execution.plan.step",
     # Context in which the executor writes a step's events: `step`, `op_retry_policy`, `retry_mode`.
     "IStepContext": "dagster._core.execution.context.system",
-    # What an executor is given: `instance`, `dagster_run`, `job`, `plan_data`, `resume_from_failure`, `for_step`.
+    # Argument of an executor: `instance`, `dagster_run`, `job`, `plan_data`, `resume_from_failure`, `for_step`.
     "PlanOrchestrationContext": "dagster._core.execution.context.system",
     # Outcomes of earlier steps, sent to a step's container: `get_retry_state`.
     "KnownExecutionState": "dagster._core.execution.plan.state",
-    # `retries` in the executor's config: from_config, ENABLED, and what a step is told (for_inner_plan).
+    # `retries` in the executor's config: from_config, ENABLED, and the mode that a step gets (for_inner_plan).
     "RetryMode": "dagster._core.execution.retries",
     # Config field `retries`, as Dagster's own executors have it.
     "get_retries_config": "dagster._core.execution.retries",
@@ -193,69 +193,69 @@ _EXECUTION = {
     "get_tag_concurrency_limits_config": "dagster._core.execution.tags",
     # Counts running steps against `tag_concurrency_limits`.
     "TagConcurrencyLimitsCounter": "dagster._utils.tags",
-    # Signals become flags that are asked for, so that a loop ends between two of its rounds.
+    # Turns signals into flags that the loop polls, so that it ends between two rounds.
     "capture_interrupts": "dagster._utils.interrupts",
-    # Such a flag, read while a database is waited for.
+    # Such a flag, read while waiting for a database.
     "check_captured_interrupt": "dagster._utils.interrupts",
-    # Order of one step, serialized into its container's arguments.
+    # Command to run one step, serialized into its container's arguments.
     "ExecuteStepArgs": "dagster._grpc.types",
-    # Runs that order, as `dagster api execute_step` does after it has opened the instance.
+    # Runs that command, as `dagster api execute_step` does after it has opened the instance.
     "execute_step": "dagster._cli.api:_execute_step_command_body",
-    # Opens the instance of a step's process, as Dagster's own commands do.
+    # Opens the instance in a step's process, as Dagster's own commands do.
     "get_instance_for_cli": "dagster._cli.utils",
     # Serialized instance that a container opens: its `settings` and `storage_data` are replaced for steps.
     "InstanceRef": "dagster._core.instance.ref",
-    # The running step, from below a user's function that takes no context.
+    # The running step, for code called by a user's function that takes no context.
     "current_execution_context": "dagster._core.execution.context.compute",
-    # Names the output whose I/O manager is asked for.
+    # Names the output whose I/O manager is requested.
     "StepOutputHandle": "dagster._core.execution.plan.outputs",
-    # Whether a pool limits steps or whole runs.
+    # Tells if a pool limits steps or whole runs.
     "PoolGranularity": "dagster._core.instance.config",
-    # What a run launcher's `check_run_worker_health` returns.
+    # Return value of a run launcher's `check_run_worker_health`.
     "CheckRunHealthResult": "dagster._core.launcher.base",
-    # A worker that ended with SUCCESS while its run goes on is reported as FAILED.
+    # A worker that ended with SUCCESS while its run continues is reported as FAILED.
     "WorkerStatus": "dagster._core.launcher.base",
 }
 
 _EVENTS = {
-    # Events that Dagster also keeps by asset: stored there again after an outage.
+    # Events that Dagster also stores by asset; they are stored there again after an outage.
     "ASSET_EVENTS": "dagster._core.events",
-    # Events that Dagster also keeps by check: stored there again after an outage.
+    # Events that Dagster also stores by check; they are stored there again after an outage.
     "ASSET_CHECK_EVENTS": "dagster._core.events",
     # Metadata and error of an engine event.
     "EngineEventData": "dagster._core.events",
-    # INTERRUPT tells a step that was ended from one that failed.
+    # INTERRUPT distinguishes a step that was ended from one that failed.
     "ErrorSource": "dagster._core.execution.plan.objects",
     # The error that a failed step shows.
     "StepFailureData": "dagster._core.execution.plan.objects",
-    # Label, description and metadata that a failure shows: its cause and hint.
+    # Label, description and metadata that show a failure's cause and hint.
     "UserFailureData": "dagster._core.execution.plan.objects",
-    # Form of an error in events and ticks.
+    # Serializable form of an error in events and ticks.
     "SerializableErrorInfo": "dagster_shared.error",
-    # Raised where an event of the log cannot be read.
+    # Raised if an event of the log cannot be read.
     "DeserializationError": "dagster_shared.serdes.errors",
-    # Place in a run's event log, made of a storage id.
+    # Position in a run's event log, made from a storage id.
     "EventLogCursor": "dagster._core.event_api",
     # FAILURE and SUCCESS: the steps of a run that have ended.
     "StepEventStatus": "dagster._core.execution.stats",
 }
 
 _STORAGE = {
-    # An event log in a database, which lineage and usage read by SQL through `index_connection`.
+    # An event log in a database. Lineage and usage read it with SQL through `index_connection`.
     "SqlEventLogStorage": "dagster._core.storage.event_log",
     # Table of events: the columns that lineage and usage read.
     "SqlEventLogStorageTable": "dagster._core.storage.event_log.schema",
-    # Table of assets: where a wipe is noted.
+    # Table of assets, which records wipes.
     "AssetKeyTable": "dagster._core.storage.event_log.schema",
-    # Runs in a database, which is waited for after an outage.
+    # Run storage in a database; operations wait for it during an outage.
     "SqlRunStorage": "dagster._core.storage.runs",
     # Statuses of runs that may still read or write.
     "NOT_FINISHED_STATUSES": "dagster._core.storage.dagster_run",
-    # Log manager that uploads: what a killed step left behind is uploaded by it.
+    # Log manager that uploads the log of a killed step.
     "CloudStorageComputeLogManager": "dagster._core.storage.cloud_storage_compute_log_manager",
     # STDOUT and STDERR of a step's log.
     "ComputeIOType": "dagster._core.storage.compute_log_manager",
-    # Ending of the file of either.
+    # File name extension of either.
     "IO_TYPE_EXTENSION": "dagster._core.storage.local_compute_log_manager",
     # Log manager that knows the path of a captured log.
     "LocalComputeLogManager": "dagster._core.storage.local_compute_log_manager",
@@ -264,17 +264,17 @@ _STORAGE = {
 _VERSIONS = {
     # Tag of an event: the data version, that is, the content digest.
     "DATA_VERSION_TAG": "dagster._core.definitions.data_version",
-    # Data version of an event, whichever kind it is.
+    # Data version of an event of any kind.
     "extract_data_version_from_entry": "dagster._core.definitions.data_version",
     # Tag of a materialization: the version of an input that it read.
     "get_input_data_version_tag": "dagster._core.definitions.data_version",
     # Tag of a materialization: the event of an input that it read.
     "get_input_event_pointer_tag": "dagster._core.definitions.data_version",
-    # Dagster's own answer to what is stale, and why.
+    # Computes the stale status of assets and its causes.
     "CachingStaleStatusResolver": "dagster._core.definitions.data_version",
-    # FRESH, STALE and MISSING, in that answer.
+    # FRESH, STALE and MISSING, the values of that status.
     "StaleStatus": "dagster._core.definitions.data_version",
-    # Base of the object that owns the answer's caches: `instance`, `loaders`.
+    # Base of the object that owns that computation's caches: `instance`, `loaders`.
     "LoadingContext": "dagster._core.loader",
 }
 
@@ -295,9 +295,9 @@ _CODE = {
     "repository_def_from_target_def": "dagster._core.definitions.reconstruct",
     # Reconstructs the job of a run.
     "recon_job_from_origin": "dagster._utils.hosted_user_process",
-    # Where a job's code is: from_python_file, from_module, load_target.
+    # Location of a job's code: from_python_file, from_module, load_target.
     "CodePointer": "dagster._core.code_pointer",
-    # Code that was loaded from a file: its path is moved into another checkout.
+    # Code that was loaded from a file; reproduction moves its path into another checkout.
     "FileCodePointer": "dagster._core.code_pointer",
     # Code of a job that is launched, and its repository.
     "JobPythonOrigin": "dagster._core.origin",
@@ -321,13 +321,13 @@ _TAGS = dict.fromkeys(
         "ASSET_EVALUATION_ID_TAG",  # evaluation of the automation condition that launched a run
         "AUTOMATION_CONDITION_TAG",  # run launched by an automation condition
         "BACKFILL_ID_TAG",  # backfill that launched a run
-        "MAX_RETRIES_TAG",  # reproduction is not retried as a whole
+        "MAX_RETRIES_TAG",  # keeps a reproduction from being retried as a whole
         "PARENT_RUN_ID_TAG",  # run that a run re-executes
         "PARTITION_NAME_TAG",  # partition of a run
         "PRIORITY_TAG",  # order in which steps get slots of a pool
         "REPOSITORY_LABEL_TAG",  # code location of a run, by which queues and the web UI find it
-        "RETRY_NUMBER_TAG",  # which retry a run is
-        "SCHEDULED_EXECUTION_TIME_TAG",  # tick's time of a scheduled run
+        "RETRY_NUMBER_TAG",  # retry number of a run
+        "SCHEDULED_EXECUTION_TIME_TAG",  # time of the tick that launched a scheduled run
         "SCHEDULE_NAME_TAG",  # schedule that launched a run
         "SENSOR_NAME_TAG",  # sensor that launched a run
         "TICK_ID_TAG",  # tick that launched a run
@@ -338,7 +338,7 @@ _TAGS = dict.fromkeys(
 
 _PLACES: dict[str, str] = _EXECUTION | _EVENTS | _STORAGE | _VERSIONS | _CODE | _AUTOMATION | _TAGS
 
-if not TYPE_CHECKING:  # a type checker has the imports above, and complains of names that are not among them
+if not TYPE_CHECKING:  # A type checker sees the imports above, and reports names that are not among them.
 
     def __getattr__(name: str) -> object:
         """Load a name when it is first asked for."""
@@ -350,12 +350,12 @@ if not TYPE_CHECKING:  # a type checker has the imports above, and complains of 
 
 
 def asset_with(definition: "AssetsDefinition", attributes: Mapping[str, Any]) -> "AssetsDefinition":
-    """Return the asset with some attributes replaced, which no public method can do to its op and its dependencies."""
+    """Return the asset with some attributes replaced. No public method can replace its op and its dependencies."""
     return type(definition).dagster_internal_init(**{**definition.get_attributes_dict(), **attributes})
 
 
 def op_with(op: "OpDefinition", tags: Mapping[str, str], pool: str | None) -> "OpDefinition":
-    """Return the op with more tags and another pool, which cannot be given once it is made."""
+    """Return the op with more tags and another pool, which no public method can set later."""
     changed = copy.copy(op)
     changed._tags = {**op.tags, **tags}
     changed._pool = pool or op.pool
@@ -375,6 +375,6 @@ def database_of(storage: object) -> object:
 
 
 def forget_outputs(active: "ActiveExecution", step: "ExecutionStep") -> None:
-    """Drop what a launch that was given up had yielded: the next one yields it again."""
+    """Drop the outputs of a launch that was given up: the next launch yields them again."""
     active._prep_for_dynamic_outputs(step)
     active._step_outputs = {output for output in active._step_outputs if output.step_key != step.key}

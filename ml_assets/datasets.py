@@ -23,7 +23,7 @@ def dataset(
     tracked: bool = False,
     **options: Any,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Declare a dataset: data as it came, before features are made of it.
+    """Declare a dataset: source data from which features are computed.
 
     The function returns a ``DataFrame`` (kept as Parquet) or the ``Path`` of a file or directory. The data version is
     the DVC hash of the content.
@@ -31,8 +31,8 @@ def dataset(
     Args:
         image: image asset that it runs in.
         pool: pool that it runs on.
-        window: upstream partitions to give for a parameter: how many before and up to the asset's own.
-        seed: planted in Python's and NumPy's global random generators.
+        window: number of upstream partitions per parameter, up to and including the asset's own.
+        seed: seed of Python's and NumPy's global random generators.
         tracked: make each attempt an MLflow run.
         options: every keyword of `dagster.asset`.
 

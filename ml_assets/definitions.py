@@ -7,7 +7,7 @@ __all__ = ["defs"]
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Return the reference pipeline on the target that the environment names."""
+    """Return the reference pipeline, bound to the target that the environment names."""
     from ml_assets.flight_delays.definitions import flight_delays_on_target
 
     return flight_delays_on_target()

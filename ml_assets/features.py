@@ -23,15 +23,15 @@ def feature_set(
     tracked: bool = False,
     **options: Any,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Declare a feature set: a table made of datasets, one row for each thing to predict.
+    """Declare a feature set: a table computed from datasets, with one row per prediction.
 
     The function returns a ``DataFrame``, kept as Parquet. The data version is the DVC hash of the content.
 
     Args:
         image: image asset that it runs in.
         pool: pool that it runs on.
-        window: upstream partitions to give for a parameter: how many before and up to the asset's own.
-        seed: planted in Python's and NumPy's global random generators.
+        window: number of upstream partitions per parameter, up to and including the asset's own.
+        seed: seed of Python's and NumPy's global random generators.
         tracked: make each attempt an MLflow run.
         options: every keyword of `dagster.asset`.
 

@@ -1,4 +1,4 @@
-"""Finding the content of an artifact by its asset key and version, for people at a shell."""
+"""Lookup of an artifact's content by asset key and version, for the command line."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,23 +25,23 @@ _SUFFIXES = {"parquet": ".parquet"}
 
 @dataclass(frozen=True)
 class StoredArtifact:
-    """One version of one partition of an asset, and where its content is."""
+    """One version of one partition of an asset, and the location of its content."""
 
     artifact: AssetPartition
     data_version: str
     dagster_run: str
     content: Content | None
-    """None for an image, which is in a registry."""
+    """None for an image, whose content is in a registry."""
     storage_id: int
     """Event of Dagster's log that recorded it."""
     record: ProvenanceRecord | None = None
     """None for an observed dataset."""
     tracked: dict[str, Any] | None = None
-    """Where people track it with DVC in git, for an observed dataset."""
+    """The git repository that tracks it with DVC, for an observed dataset."""
 
     @property
     def origin(self) -> dict[str, str]:
-        """What made it, by names that ``ml-assets trace`` takes, beside asset and partition."""
+        """References to its origin that ``ml-assets trace`` accepts, besides asset and partition."""
         recorded = {
             "materialization": f"{self.artifact}#{self.storage_id}",
             "asset": self.artifact.asset,
@@ -62,15 +62,15 @@ class StoredArtifact:
 
     @property
     def file_name(self) -> str:
-        """Name for the content on disk: the asset's key with a suffix that says its format."""
+        """File name for the content: the asset's key with the suffix of its format."""
         suffix = _SUFFIXES.get(self.content.format, "") if self.content else ""
         return self.artifact.asset.replace("/", "-") + (Path(self.tracked["path"]).suffix if self.tracked else suffix)
 
     def stored(self) -> Content:
-        """The content.
+        """Return the content.
 
         Raises:
-            InputError: it is an image.
+            InputError: the artifact is an image.
         """
         if self.content is None:
             raise InputError(
@@ -81,20 +81,21 @@ class StoredArtifact:
         return self.content
 
     def store(self, own: DvcStore) -> DvcStore:
-        """The store that holds the content: the target's own, or the remote of the repository that tracks it."""
+        """Return the store that holds the content: the target's, or the remote of the repository that tracks it."""
         if self.tracked is None:
             return own
         return store_of(Path(self.tracked["repository"]), self.tracked["remote"], own.cache)
 
 
 def find_artifact(instance: dg.DagsterInstance, reference: str) -> StoredArtifact:
-    """What ``ASSET``, ``ASSET@PARTITION`` or ``ASSET@VERSION`` names: the latest materialization or observation of it.
+    """Return the latest artifact that ``ASSET``, ``ASSET@PARTITION`` or ``ASSET@VERSION`` names.
 
-    A version is ``md5:…`` or ``sha256:…``, or at least the first six of its digits.
+    It comes from a materialization or observation. A version is ``md5:…`` or ``sha256:…``, or at least the first six of
+    its digits.
 
     Raises:
-        UnknownReference: nothing recorded fits.
-        AmbiguousReference: the asset is partitioned and nothing says which, or a shortened version fits several.
+        UnknownReference: no recorded artifact matches.
+        AmbiguousReference: the asset is partitioned and no partition is given, or a shortened version matches several.
     """
     wanted = _parse(reference)
     found = list(_recorded(instance, wanted.asset))
@@ -113,7 +114,7 @@ def find_artifact(instance: dg.DagsterInstance, reference: str) -> StoredArtifac
 
 
 def _fitting(found: list[StoredArtifact], wanted: str | None) -> list[StoredArtifact]:
-    """Those that the word after the ``@`` means: a partition before a version, a whole version before its beginning."""
+    """Return the artifacts that the part after ``@`` names: a partition first, then a full version, then a prefix."""
     if wanted is None:
         return _only(found, {each.artifact.partition for each in found})
     exact = [each for each in found if each.artifact.partition == wanted]
@@ -152,7 +153,7 @@ def _parse(reference: str) -> AssetPartition:
 
 
 def _recorded(instance: dg.DagsterInstance, asset: str) -> Iterator[StoredArtifact]:
-    """Everything recorded of the asset, newest first."""
+    """Return all recorded artifacts of the asset, newest first."""
     key = dg.AssetKey.from_user_string(asset)
     for fetch in (instance.fetch_materializations, instance.fetch_observations):
         cursor, more = None, True

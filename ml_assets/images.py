@@ -1,4 +1,4 @@
-"""The image factory, and what is done with all image assets of a code location at once."""
+"""The image factory, and operations on all image assets of a code location."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -32,22 +32,22 @@ def container_image(
     target: str | None = "code",
     **options: Any,
 ) -> dg.AssetsDefinition:
-    """Declare an image: what other assets run in.
+    """Declare an image that other assets run in.
 
-    Its key is ``images/<name>``, its data version the environment digest. Where the target has no container engine,
-    materializing it records the interpreter's environment and says that nothing was built.
+    Its key is ``images/<name>``, and its data version is the environment digest. If the target has no container engine,
+    materializing it records the interpreter's environment and reports that no image was built.
 
     Args:
         name: name of the image, and last part of its repository.
-        dockerfile: path of the Dockerfile from the project's folder.
+        dockerfile: path of the Dockerfile, relative to the project's folder.
         sources: first-party files and folders that the Dockerfile copies.
         bases: build argument → name of the base image in the lock of base images.
         arguments: other build arguments; never a secret.
-        target: stage of the Dockerfile that the image is; None for the last one.
+        target: stage of the Dockerfile to build; None for the last one.
         options: every keyword of `dagster.asset` except name and group.
 
     Raises:
-        DefinitionError: a path leaves the project's folder, or an option is not accepted.
+        DefinitionError: a path is outside of the project's folder, or an option is not accepted.
     """
     spec = ImageSpec(
         name=name,
@@ -77,7 +77,7 @@ def container_image(
 
 
 def image_specs(definitions: dg.Definitions | dg.RepositoryDefinition) -> dict[dg.AssetKey, ImageSpec]:
-    """Return what each image asset of the definitions is made from."""
+    """Return the image spec of each image asset of the definitions."""
     found: dict[dg.AssetKey, ImageSpec] = {}
     assets = definitions.assets if isinstance(definitions, dg.Definitions) else definitions.assets_defs_by_key.values()
     for asset in assets or ():
@@ -89,22 +89,22 @@ def image_specs(definitions: dg.Definitions | dg.RepositoryDefinition) -> dict[d
 
 
 def with_build_keys(definitions: dg.Definitions, builder: ImageBuilder) -> dg.Definitions:
-    """The definitions, each image asset with its build key as code version.
+    """Return the definitions, with the build key of each image asset as its code version.
 
-    So Dagster shows an image as out of date as soon as it would be built from something else, while its data version,
-    the environment digest, stays as long as its dependencies do. Where what it is made from is not at hand, as inside
-    most images, nobody can tell, and it has no code version: neither is it shown as out of date, nor is the step that
-    makes it refused in the builder image, which has the files.
+    Dagster then shows an image as out of date as soon as its sources change. Its data version, the environment digest,
+    changes only with its dependencies. If the sources are not available, as inside most images, the build key is
+    unknown and the image has no code version. Dagster then does not show it as out of date, and the builder image,
+    which has the files, does not refuse the step that makes it.
 
     Args:
-        definitions: any assets, image assets among them.
-        builder: how the target makes images.
+        definitions: any assets, including image assets.
+        builder: the target's builder of images.
     """
     keys: dict[dg.AssetKey, str] = {}
     for asset, spec in image_specs(definitions).items():
         try:
             keys[asset] = builder.build_key(spec).value
-        except ImageError:  # a materialization here would say what is missing
+        except ImageError:  # a materialization here would report the missing files
             continue
 
     def keyed(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -123,13 +123,13 @@ def make_images(
 
     Args:
         code_location: all definitions.
-        instance: where it is recorded.
-        names: names of images, such as ``train``; every image when empty.
-        say: takes each line of the builds' logs.
+        instance: records the run.
+        names: names of images, such as ``train``; all images if empty.
+        say: receives each line of the builds' logs.
 
     Raises:
-        UnknownReference: there is no such image.
-        ImageError: one of them could not be made. Those before it are recorded.
+        UnknownReference: an image of this name does not exist.
+        ImageError: a build failed. The images before it are recorded.
     """
     known = {key.path[-1]: key for key in image_specs(code_location)}
     unknown = sorted(set(names) - known.keys())

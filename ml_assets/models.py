@@ -31,19 +31,19 @@ def model(
     served: bool = True,
     **options: Any,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Declare a model: what training made, with the figures that judge it.
+    """Declare a model: a trained estimator with its metrics and figures.
 
     The function returns a `TrainedModel`. Each attempt is one MLflow run with parameters, metrics, figures, the input
     versions and the model itself. The data version is the digest of weights and signature, without any timestamp or
-    run id: equal training gives an equal version.
+    run id, so equal training gives an equal version.
 
     Args:
         image: image asset that it runs in.
         pool: pool that it runs on.
-        registered_name: name in the model registry; not registered when left out.
-        window: upstream partitions to give for a parameter: how many before and up to the asset's own.
-        seed: planted in Python's and NumPy's global random generators.
-        served: whether the model server is to run it; it is then written as ONNX too, and refused where it cannot be.
+        registered_name: name in the model registry; without it the model is not registered.
+        window: number of upstream partitions per parameter, up to and including the asset's own.
+        seed: seed of Python's and NumPy's global random generators.
+        served: True if the model server runs it; it is then also written as ONNX, and refused if that fails.
         options: every keyword of `dagster.asset`.
 
     Raises:
@@ -84,7 +84,7 @@ def _write_model(value: Any, context: WriteContext, registered_name: str | None,
         run.set_tags({RunTags.DATA_VERSION: content.version})
         details: dict[str, Any] = {}
         if saved.largest_difference is not None:
-            # No metric: it says nothing of the model, and more threads add in another order.
+            # Not a metric: it does not describe the model, and more threads add in another order.
             run.set_tags({RunTags.ONNX_DIFFERENCE: str(saved.largest_difference)})
             details["largest difference as ONNX"] = dg.MetadataValue.float(saved.largest_difference)
         run.log_metrics(value.metrics)

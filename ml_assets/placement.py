@@ -1,4 +1,4 @@
-"""The placement of one step: the image, pool and resources of one launch, as the step and the event log know it."""
+"""The placement of a step's launch: image, pool and resources, as stored in the step and the event log."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,17 +13,17 @@ __all__ = ["Placement", "current_placement", "placed", "pool_resources"]
 
 
 class Placement(BaseModel):
-    """Where one launch of a step runs. It is told to the step, and written to the event log with the launch."""
+    """The placement of one launch. The step receives it, and the event log records it with the launch."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     step: str
     number: int = 0
-    """How many containers this step had in this run before this one."""
+    """Number of earlier containers of this step in this run."""
     image: str
     """Image reference by digest."""
     image_asset: str | None = None
-    """Image asset that the reference is of; None where it was pinned by digest."""
+    """Image asset of the reference; None if the image is pinned by digest."""
     index_digest: str | None = None
     environment_digest: str | None = None
     pool: str
@@ -35,26 +35,26 @@ class Placement(BaseModel):
     """The pool's."""
     run_seconds: int | None = None
     builds: bool = False
-    """Whether the step makes an image, and so has to reach BuildKit."""
+    """True if the step makes an image and needs BuildKit."""
     code_versions: dict[str, str] = {}
-    """Code version that the code location expects of each asset that the step makes; empty where it is pinned."""
+    """Expected code version of each asset that the step makes, by the code location; empty if the image is pinned."""
     interruptions: int = 0
-    """How often the step was interrupted on this pool."""
+    """Number of interruptions of the step on this pool."""
     override: Override = Override()
-    """What was said of this step's resources, whatever its pool."""
+    """Resource override for this step, independent of its pool."""
 
     def again(self, **changes: Any) -> "Placement":
-        """The next launch of the same step."""
+        """Return the placement of the next launch of the same step."""
         return self.model_copy(update={"number": self.number + 1, **changes})
 
     def with_more_memory(self, pool: Pool) -> "Placement | None":
-        """The next launch with twice the memory, up to the pool's cap; None where there is no more to give."""
+        """Return the next launch with twice the memory, up to the pool's cap; None if the cap is reached."""
         now = parse_memory(self.memory)
         cap = parse_memory(pool.memory_cap) if pool.memory_cap else now
         return self.again(memory=print_memory(min(2 * now, cap))) if cap > now else None
 
     def on(self, name: str, pool: Pool) -> "Placement":
-        """The next launch on another pool, with that pool's resources."""
+        """Return the next launch on another pool, with that pool's resources."""
         return self.again(pool=name, interruptions=0, **pool_resources(pool, self.override))
 
 
@@ -62,13 +62,13 @@ _current: ContextVar[Placement | None] = ContextVar("ml_assets_placement", defau
 
 
 def current_placement() -> Placement | None:
-    """Where the running step runs; None where it is a plain process."""
+    """Return the placement of the running step; None if it is a plain process."""
     return _current.get()
 
 
 @contextmanager
 def placed(placement: Placement) -> Iterator[None]:
-    """Let a step's code know where it runs."""
+    """Make the placement available to a step's code."""
     token = _current.set(placement)
     try:
         yield
@@ -77,7 +77,7 @@ def placed(placement: Placement) -> Iterator[None]:
 
 
 def pool_resources(pool: Pool, over: Override) -> dict[str, Any]:
-    """Return the resource fields of a placement on a pool, with an override over the pool's own."""
+    """Return the resource fields of a placement on a pool; an override replaces the pool's values."""
     return {
         "cpus": over.cpus or pool.cpus,
         "memory": over.memory or pool.memory,

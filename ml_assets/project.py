@@ -1,4 +1,4 @@
-"""The project that a command stands in: the code location that its ``pyproject.toml`` names."""
+"""The project that a command runs in: the code location that its ``pyproject.toml`` names."""
 
 import tomllib
 from pathlib import Path
@@ -15,25 +15,25 @@ _FILE = "pyproject.toml"
 
 
 def load_code_location(root: Path, module: str | None = None) -> dg.RepositoryDefinition:
-    """Return what a project defines, by default in the module that Dagster's own commands would load.
+    """Return a project's definitions, by default from the module that Dagster's own commands load.
 
     Args:
         root: the project's folder.
-        module: its dotted name, looked for from the working directory; the ``module_name`` of ``[tool.dagster]`` in the
-            project's ``pyproject.toml``, looked for from its folder, when left out.
+        module: its dotted name, searched from the working directory. The default is the ``module_name`` of
+        ``[tool.dagster]`` in the project's ``pyproject.toml``, searched from the project's folder.
 
     Raises:
-        SettingsError: no module is named, or it cannot be imported, or defines no assets.
+        SettingsError: no module is named, the module cannot be imported, or it defines no assets.
     """
     return load_module(module, ".") if module else load_module(_module_of(root), str(root))
 
 
 def load_module(module: str, folder: str | None = None) -> dg.RepositoryDefinition:
-    """Return what a module defines, as ``dagster -m`` finds it.
+    """Return a module's definitions, as ``dagster -m`` finds them.
 
     Args:
         module: its dotted name.
-        folder: looked into for modules too.
+        folder: also searched for modules.
 
     Raises:
         SettingsError: it cannot be imported, or defines no assets.

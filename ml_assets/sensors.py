@@ -1,4 +1,4 @@
-"""Sensors that every deployment wants running: failures are told, and what dead steps left behind is closed."""
+"""Sensors for every deployment: they send alerts for failures, and clean up after dead steps."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -39,9 +39,9 @@ _INTERVAL_SECONDS = 30
 
 
 def alert_on_failure(ui_url: str | None) -> dg.SensorDefinition:
-    """A sensor that sends an alert for each failed run, naming the job, the partition, the failed steps and why.
+    """Return a sensor that sends an alert for each failed run: job, partition, failed steps and the reason.
 
-    An alert that cannot be delivered fails the sensor's tick, and is not sent again.
+    If an alert cannot be delivered, the sensor's tick fails and the alert is not sent again.
 
     Args:
         ui_url: address of the Dagster UI, for the link.
@@ -84,8 +84,8 @@ def alert_on_failure(ui_url: str | None) -> dg.SensorDefinition:
     minimum_interval_seconds=_INTERVAL_SECONDS,
 )
 def alert_on_failed_tick(context: dg.SensorEvaluationContext, alerts: Alerts) -> dg.SkipReason:
-    """Send an alert for each tick of a schedule that failed: no run came of it whose failure could be told."""
-    # The cursor holds the latest failed tick of each schedule that was told; ticks before the first look are old news.
+    """Send an alert for each failed tick of a schedule: it launched no run whose failure would raise an alert."""
+    # The cursor holds the latest reported failed tick of each schedule. Ticks before the first evaluation are ignored.
     told: dict[str, int] | None = json.loads(context.cursor) if context.cursor else None
     seen = dict(told or {})
     new = []
@@ -111,7 +111,7 @@ def _tick_alert(state: InstigatorState, tick: InstigatorTick) -> tuple[str, dict
 
 
 def _reason(error: SerializableErrorInfo) -> str:
-    """The first line of what the user's code raised, where it was that, and else of what Dagster says."""
+    """Return the first line of the error in the user's code, or of Dagster's error if there is none."""
     return (error.cause or error).message.strip().partition("\n")[0]
 
 
@@ -123,13 +123,13 @@ def _reason(error: SerializableErrorInfo) -> str:
 def close_abandoned_runs(
     context: dg.SensorEvaluationContext, artifacts: dg.ResourceParam[ArtifactStorage]
 ) -> dg.SkipReason:
-    """End as killed each MLflow run whose step is gone: killed without warning, or lost with its machine."""
+    """Set each MLflow run whose step is gone to KILLED: the step was killed or its machine was lost."""
     closed = artifacts.tracking.close_abandoned(lambda tags: step_has_ended(context.instance, tags))
     return dg.SkipReason(f"closed {', '.join(closed)}" if closed else "no MLflow run is abandoned")
 
 
 def remove_leftover_containers(engine: "Callable[[], ContainerEngine]") -> dg.SensorDefinition:
-    """A sensor that ends containers of finished runs: those whose run worker was killed and had no successor."""
+    """Return a sensor that ends containers of finished runs whose run worker was killed without a successor."""
 
     @dg.sensor(
         name="remove_leftover_containers",
@@ -137,7 +137,7 @@ def remove_leftover_containers(engine: "Callable[[], ContainerEngine]") -> dg.Se
         minimum_interval_seconds=_INTERVAL_SECONDS,
     )
     def sweeping(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        """End each container whose run has ended: its run worker was killed, and had no successor."""
+        """End each container whose run has ended: its run worker was killed without a successor."""
         from ml_assets.executors.sweep import sweep
 
         ended = [leftover.name for leftover in sweep(engine(), context.instance) if leftover.was_running]
@@ -147,10 +147,10 @@ def remove_leftover_containers(engine: "Callable[[], ContainerEngine]") -> dg.Se
 
 
 def step_has_ended(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> bool:
-    """Whether Dagster knows that the step behind an MLflow run, named by its tags, is over."""
+    """Return True if Dagster knows that the step of an MLflow run, named by its tags, is over."""
     run = instance.get_run_by_id(tags[RunTags.DAGSTER_RUN])
     if run is None:
-        # Another Dagster instance's run, on a tracking server that both use: not ours to judge.
+        # A run of another Dagster instance on a shared tracking server; only that instance can tell.
         return False
     if run.is_finished:
         return True

@@ -17,14 +17,14 @@ _CODE_REFERENCES = "dagster/code_references"
 
 
 def with_source_links(definitions: dg.Definitions, root: Path) -> dg.Definitions:
-    """The definitions, each asset with a link to what it is made from: its author's function, or an image's Dockerfile.
+    """Return the definitions, each asset with a link to its source: the author's function, or an image's Dockerfile.
 
-    In a clean checkout of a repository on GitHub or GitLab the link leads to the line at the commit; elsewhere to the
-    file on this machine. An asset that has code references already keeps them.
+    In a clean checkout of a repository on GitHub or GitLab the link leads to the line at the commit, otherwise to the
+    file on this machine. An asset that already has code references keeps them.
 
     Args:
-        definitions: any assets, those of the factories among them.
-        root: the project's folder. The repository that it stands in is the one that is linked to.
+        definitions: any assets, including those of the factories.
+        root: the project's folder. The links lead to the repository that contains it.
     """
     top = next((f for f in (root, *root.parents) if (f / ".git").exists() or (f / BAKED_SOURCE).is_file()), root)
     pages = _file_pages(root)
@@ -45,11 +45,11 @@ def with_source_links(definitions: dg.Definitions, root: Path) -> dg.Definitions
 
 
 def _file_pages(root: Path) -> str | None:
-    """Address below which the files of the commit are shown, where a clean checkout is of a known host."""
+    """Return the base address of the commit's files, if the checkout is clean and its host is known."""
     try:
         source = read_source(root)
     except SourceError:
-        # The next materialization says what is wrong; until then people may still look at what there is.
+        # The next materialization reports the error; until then the definitions still load.
         return None
     page = source.repository_page
     if page is None or source.commit is None or source.dirty:
@@ -61,7 +61,7 @@ def _file_pages(root: Path) -> str | None:
 
 
 def _defined_at(asset: dg.AssetsDefinition, root: Path) -> tuple[Path, int | None] | None:
-    """File and line of what the asset is made from; None where no code of its own makes it."""
+    """Return the file and line of the asset's source; None if no code of its own makes it."""
     node = asset.node_def if asset.is_executable else None
     compute = getattr(node, "compute_fn", None)
     function = getattr(compute, "decorated_fn", None) or getattr(node, "composition_fn", None)
@@ -75,7 +75,7 @@ def _defined_at(asset: dg.AssetsDefinition, root: Path) -> tuple[Path, int | Non
 
 def _reference(file: Path, line: int | None, top: Path, pages: str | None) -> dg.CodeReferencesMetadataValue:
     with warnings.catch_warnings():
-        # Beta only in name: Dagster's documentation has them for just this.
+        # Marked as beta, but Dagster's documentation recommends them for this purpose.
         warnings.simplefilter("ignore", dg.BetaWarning)
         if pages and file.is_relative_to(top):
             url = f"{pages}/{file.relative_to(top).as_posix()}{f'#L{line}' if line else ''}"

@@ -1,4 +1,4 @@
-"""The library's root: a target's settings choose implementations, and complete a project's definitions."""
+"""The library's entry point: a target's settings select implementations and complete a project's definitions."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -49,13 +49,13 @@ _Section = TypeVar("_Section", bound=Section)
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A deployment target, and everything that its settings lead to, each made once and when first needed.
+    """A deployment target and the objects that its settings define, each created once, on first use.
 
-    As a context manager it closes the Dagster instance, if it was opened; the next use opens it again.
+    As a context manager it closes the Dagster instance if it was opened. The next use opens it again.
 
     Attributes:
-        settings: of the target.
-        note: takes a line for people, such as that MLflow does not answer.
+        settings: settings of the target.
+        note: receives messages for the user, such as that MLflow does not answer.
     """
 
     settings: Settings
@@ -63,10 +63,10 @@ class Target:
 
     @classmethod
     def from_environment(cls, *sections: type[Section]) -> Self:
-        """Return the target that the process's environment names (``ML_ASSETS_TARGET``; ``local`` without it).
+        """Return the target that the process's environment names (``ML_ASSETS_TARGET``, by default ``local``).
 
         Args:
-            sections: those of ``settings.toml`` that the project adds.
+            sections: sections that the project adds to ``settings.toml``.
 
         Raises:
             SettingsError: the target is unknown, or its settings are wrong.
@@ -75,10 +75,10 @@ class Target:
 
     @classmethod
     def for_command(cls, note: Callable[[str], None] = lambda _: None) -> Self:
-        """Return the same for a command, which does not load the project's code and so leaves its sections unread.
+        """Return the same target for a command, which does not load the project's code and ignores its sections.
 
         Args:
-            note: takes a line for people.
+            note: receives messages for the user.
 
         Raises:
             SettingsError: the target is unknown, or its settings are wrong.
@@ -89,7 +89,7 @@ class Target:
         """Return a section that the project adds to ``settings.toml``.
 
         Raises:
-            SettingsError: the target was made without it.
+            SettingsError: the target was created without this section.
         """
         return self.settings.section(kind)
 
@@ -109,10 +109,10 @@ class Target:
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:
-        """The target's Dagster instance, made from its ``dagster.yaml`` where it does not exist yet.
+        """The target's Dagster instance, created from its ``dagster.yaml`` if it does not exist yet.
 
         Raises:
-            SettingsError: its directory cannot be made, or its ``dagster.yaml`` is wrong.
+            SettingsError: its directory cannot be created, or its ``dagster.yaml`` is invalid.
         """
         settings = self.settings
         home = settings.path(settings.home)
@@ -190,8 +190,8 @@ class Target:
 
         Raises:
             SettingsError: steps are plain processes.
-            EngineUnreachable: it does not answer.
-            EngineRefused: there is no way to it.
+            EngineUnreachable: the engine does not answer.
+            EngineRefused: no connection to the engine is configured.
         """
         from ml_assets.executors.definition import container_engine
 
@@ -205,7 +205,7 @@ class Target:
 
     @cached_property
     def lineage(self) -> "Lineage":
-        """The answers about what the instance has recorded.
+        """Lineage queries on the instance's records.
 
         Raises:
             SettingsError: the instance cannot be opened.
@@ -234,7 +234,7 @@ class Target:
 
     @cached_property
     def executor(self) -> dg.ExecutorDefinition:
-        """The executor that runs steps where the settings say: as processes, or in containers."""
+        """The executor that the settings select: steps run as processes or in containers."""
         settings = self.settings
         if settings.containers.executor == "processes":
             return _local_processes()
@@ -251,12 +251,12 @@ class Target:
         """Return definitions with the target's resources, executor, sensors, reproduction job, and links to code.
 
         Raises:
-            SettingsError: an asset or a setting names a pool or an image that is not there.
+            SettingsError: an asset or a setting names a pool or an image that does not exist.
         """
         settings = self.settings
         sensors = [alert_on_failure(settings.ui_url), alert_on_failed_tick, close_abandoned_runs]
         if settings.containers.executor != "processes":
-            # Each tick reaches the engine anew: the process lives for weeks, and credentials do not.
+            # Each tick connects to the engine again: the process lives for weeks, but credentials expire.
             sensors.append(remove_leftover_containers(lambda: Target(settings).engine))
         ours = dg.Definitions(
             jobs=[reproduction_job()], resources=self.resources, sensors=sensors, executor=self.executor
@@ -272,10 +272,10 @@ class Target:
 
 
 def on_target(definitions: dg.Definitions) -> dg.Definitions:
-    """Return definitions bound to the target that the process's environment names: see `Target.bind`.
+    """Return definitions bound to the target that the process's environment names. See `Target.bind`.
 
     Raises:
-        SettingsError: the target is unknown, its settings are wrong, or an asset names what they do not have.
+        SettingsError: the target is unknown, its settings are wrong, or an asset names something they do not define.
     """
     return Target.from_environment().bind(definitions)
 
@@ -313,7 +313,6 @@ def _build_options(settings: Settings) -> "BuildOptions":
 
 
 def _local_processes() -> dg.ExecutorDefinition:
-    """Steps as processes, forked from one that has the imports behind it."""
-    return dg.multiprocess_executor.configured(
-        {"start_method": {"forkserver": {"preload_modules": ["ml_assets.target", "mlflow", "pandas"]}}}
-    )
+    """Return the executor that forks steps from a process with the imports already loaded."""
+    modules = ["ml_assets.target", "mlflow.store.tracking.sqlalchemy_store", "pandas"]
+    return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": modules}}})

@@ -1,4 +1,4 @@
-"""Datasets that people track themselves with DVC in git, as observed assets."""
+"""Datasets that users track with DVC in git, as observed assets."""
 
 import json
 import warnings
@@ -31,20 +31,20 @@ def tracked_dataset(
 ) -> dg.AssetsDefinition:
     """Declare a dataset that a ``.dvc`` file in a git repository tracks.
 
-    Observing it reads the file at the revision; nothing is checked out. Its data version is the DVC hash there, and
-    assets downstream load just that content, from the repository's own DVC remote.
+    An observation reads the file at the revision without a checkout. The data version is the DVC hash in that file.
+    Downstream assets load exactly that content from the repository's DVC remote.
 
     Args:
         name: name of the asset.
         repository: absolute path of the git repository's folder.
         dvc_file: path of the ``.dvc`` file in it.
         revision: branch, tag or commit to follow.
-        remote: DVC remote of the repository; its default remote when left out.
-        key_prefix: what stands before the name in the asset's key; a string is one part.
+        remote: DVC remote of the repository; by default its default remote.
+        key_prefix: prefix of the name in the asset's key; a string is one part.
         options: every keyword of `dagster.AssetSpec` except key and deps.
 
     Raises:
-        DefinitionError: the repository's path is relative: to what depends on the process.
+        DefinitionError: the repository's path is relative, so it would depend on the process.
     """
     if not Path(repository).is_absolute():
         raise DefinitionError(
@@ -64,7 +64,7 @@ def tracked_dataset(
         return dg.ObserveResult(asset_key=key, data_version=dg.DataVersion(version), metadata=observed)
 
     with warnings.catch_warnings():
-        # Beta in Dagster 1.13; observable_source_asset is too, and has neither owners nor kinds.
+        # Beta in Dagster 1.13. observable_source_asset is beta too, and has neither owners nor kinds.
         warnings.simplefilter("ignore", dg.BetaWarning)
         decorate = dg.multi_observable_source_asset(specs=[spec], name=key.to_python_identifier())
         observed: dg.AssetsDefinition = decorate(observe)
@@ -74,15 +74,15 @@ def tracked_dataset(
 def tracked_dataset_sensor(
     assets: Sequence[dg.AssetsDefinition], *, name: str = "tracked_datasets", interval_seconds: int = 60
 ) -> dg.SensorDefinition:
-    """A sensor that reports an observation when the ``.dvc`` file of a tracked dataset has changed at its revision.
+    """Return a sensor that reports an observation when a tracked dataset's ``.dvc`` file changes at its revision.
 
-    A dataset that cannot be observed does not keep changes of the others from being reported; where there are none to
-    report, it fails the tick.
+    If one dataset cannot be observed, changes of the others are still reported. If there are none to report, the tick
+    fails.
 
     Args:
-        assets: what `tracked_dataset` returned.
+        assets: return values of `tracked_dataset`.
         name: name of the sensor.
-        interval_seconds: how often to look.
+        interval_seconds: seconds between two checks.
     """
     pointers = {
         key: dict(asset.specs_by_key[key].metadata[_DEFINITION_METADATA].value)

@@ -1,4 +1,4 @@
-"""What the factories share: an ordinary function becomes an asset that stores by content and records its provenance."""
+"""The shared part of the factories: it turns a function into an asset that stores by content and records provenance."""
 
 import functools
 import inspect
@@ -54,17 +54,17 @@ def define_artifact(
     tracked: bool = False,
     **options: Any,
 ) -> dg.AssetsDefinition:
-    """Make an asset of a function.
+    """Return an asset made from a function.
 
     Args:
-        function: computes the artifact's value; called directly it still returns just that.
-        kind: which of the four kinds the artifact is.
+        function: computes the artifact's value; a direct call still returns just the value.
+        kind: the artifact's kind.
         write: stores the value.
         image: image asset that the asset runs in; becomes a dependency.
-        pool: pool that the asset runs on, and Dagster's own concurrency pool of that name.
-        window: for a parameter that is a time-partitioned upstream, how many of its partitions to give: those before
-            and up to the asset's own. Fewer at the start of the upstream's partitions.
-        seed: planted in Python's and NumPy's global generators before the function runs.
+        pool: pool that the asset runs on, and the Dagster concurrency pool of that name.
+        window: number of partitions to load, by parameter of a time-partitioned upstream: the last ones up to and
+        including the asset's own. Fewer at the start of the upstream's partitions.
+        seed: seed of Python's and NumPy's global generators, set before the function runs.
         tracked: whether each attempt is an MLflow run.
         options: every keyword of `dagster.asset`.
 
@@ -79,7 +79,7 @@ def define_artifact(
     own_kinds = {options.pop("compute_kind", None), *(options.get("kinds") or ())} - {None}
     wrapper = _recording(function, _Recipe(kind, write, spec, code, seed, tracked))
     options |= {
-        # Of an image asset it is the build key, which is added later, and which an op that has one would not give up.
+        # The code version of an image asset is its build key, added later; an op would not let it be replaced.
         "code_version": None if kind is ArtifactKind.IMAGE else code.version,
         "automation_condition": on_new_data() if condition is _BY_DEFAULT else condition and ignoring_images(condition),
         "deps": [*(options.get("deps") or ()), *([image_key(image)] if image is not None else [])],
@@ -202,13 +202,13 @@ def _materialize(
         data_version=dg.DataVersion(record.data_version),
         metadata=metadata_of(record, {**stored.metadata, **(returned.metadata or {})}, attempt.storage.addresses),
         tags={**attempt.input_tags(), **(returned.tags or {})},
-        # A function annotated to return MaterializeResult has an output that takes no value.
+        # The output of a function annotated with MaterializeResult takes no value.
         **({} if output.dagster_type.is_nothing else {"value": returned.value}),
     )
 
 
 def _returned(result: Any) -> dg.MaterializeResult[Any]:
-    """What the function returned, whether plain or wrapped in one of Dagster's results."""
+    """Return the function's value, plain or unwrapped from one of Dagster's results."""
     if isinstance(result, dg.Output):
         result = dg.MaterializeResult(
             value=result.value, metadata=result.metadata, data_version=result.data_version, tags=result.tags
@@ -224,7 +224,7 @@ def _returned(result: Any) -> dg.MaterializeResult[Any]:
 
 
 class _Attempt:
-    """One attempt of a step: what is known before the function runs, and the record that is made of it after."""
+    """One attempt of a step: its facts before the function runs, and its record afterwards."""
 
     def __init__(
         self,
@@ -249,13 +249,13 @@ class _Attempt:
         )
 
     def tracking(self) -> AbstractContextManager[TrackedRun | None]:
-        """The attempt's MLflow run, where the artifact is tracked."""
+        """Return the attempt's MLflow run, if the artifact is tracked."""
         if not self.recipe.tracked:
             return nullcontext()
         return self.storage.tracking.run(name=str(self.artifact), tags=self._run_tags(), parameters=self.parameters)
 
     def input_tags(self) -> dict[str, str]:
-        """Dagster's tags for the versions read; the image's is that of the environment that the step really ran in."""
+        """Return Dagster's tags for the input versions; the image's is the environment that the step ran in."""
         tags = input_tags(self.running.inputs, self.step.instance)
         if self.image is not None:
             tag = get_input_data_version_tag(self.image)
@@ -264,7 +264,7 @@ class _Attempt:
         return tags
 
     def record(self, stored: Stored, mlflow: MlflowRun | None) -> ProvenanceRecord:
-        """The whole provenance record."""
+        """Return the complete provenance record."""
         if mlflow is not None and stored.registered is not None:
             name, version = stored.registered
             mlflow = mlflow.model_copy(update={"registered_model": name, "model_version": version})

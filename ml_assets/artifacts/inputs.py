@@ -1,4 +1,4 @@
-"""Which versions a step reads: resolved once, loaded by content, recorded exactly."""
+"""The input versions of a step: resolved once, loaded by content, recorded exactly."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,17 +20,17 @@ from ml_assets.resources.provenance import InputVersion
 __all__ = ["ResolvedInput", "events_by_id", "input_tags", "latest_versions", "resolve_inputs", "windowed_ins"]
 
 _PAGE: Final = 1000
-"""Partitions, or events, asked for at once: Dagster's own limit."""
+"""Partitions or events per query: Dagster's own limit."""
 
 
 @dataclass(frozen=True)
 class ResolvedInput:
-    """One partition of one upstream asset, and the event that says what is in it."""
+    """One partition of one upstream asset, and the event that records its content."""
 
     key: dg.AssetKey
     partition: str | None
     event: dg.EventLogRecord | None
-    """None when the upstream was never materialized or observed."""
+    """None if the upstream was never materialized or observed."""
     loaded: bool
 
     @property
@@ -52,7 +52,7 @@ class ResolvedInput:
         return {name: value.value for name, value in event.metadata.items()} if event else {}
 
     def to_version(self) -> InputVersion | None:
-        """What the provenance record keeps; None when there is no version to keep."""
+        """Return the version for the provenance record; None if there is none."""
         if self.event is None or self.data_version is None:
             return None
         return InputVersion(
@@ -66,9 +66,9 @@ class ResolvedInput:
 
 
 def resolve_inputs(step: dg.StepExecutionContext) -> dict[dg.AssetKey, list[ResolvedInput]]:
-    """Return every input of a step by upstream key, one entry a partition, in the order of the partitions.
+    """Return every input of a step by upstream key, one entry per partition, in the order of the partitions.
 
-    An input is what this run materialized if the upstream ran in it, else the latest there is. All are read as of one
+    An input is this run's materialization if the upstream ran in it, otherwise the latest. All are read as of one
     moment.
     """
     own_run = _OwnRun.of(step)
@@ -88,7 +88,7 @@ def latest_versions(
 def events_by_id(
     instance: dg.DagsterInstance, key: dg.AssetKey, storage_ids: Sequence[int]
 ) -> dict[int, dg.EventLogRecord]:
-    """Materializations and observations of an asset by their ids; those that are not in the log are left out."""
+    """Return materializations and observations of an asset by id, without those that are not in the log."""
     found: dict[int, dg.EventLogRecord] = {}
     for fetch in (instance.fetch_materializations, instance.fetch_observations):
         missing = [storage_id for storage_id in storage_ids if storage_id not in found]
@@ -99,9 +99,9 @@ def events_by_id(
 
 
 def input_tags(inputs: Mapping[dg.AssetKey, Sequence[ResolvedInput]], instance: dg.DagsterInstance) -> dict[str, str]:
-    """Dagster's own tags for input versions, filled with what was really read.
+    """Return Dagster's own tags for input versions, filled with the versions actually read.
 
-    Dagster looks its versions up at another moment. The value for several partitions is formed as Dagster forms it:
+    Dagster itself looks up the versions at another moment. The value for several partitions is the same as Dagster's:
     SHA-256 over the versions in the order of the partitions' names.
     """
     tags = {}
@@ -122,11 +122,11 @@ def input_tags(inputs: Mapping[dg.AssetKey, Sequence[ResolvedInput]], instance: 
 
 
 def windowed_ins(ins: Mapping[str, dg.AssetIn], window: Mapping[str, int]) -> dict[str, dg.AssetIn]:
-    """The inputs of an asset, some of them with the partitions before and up to its own.
+    """Return the inputs of an asset, some with a window of partitions up to its own.
 
     Args:
-        ins: as the author gave them.
-        window: how many partitions to give, by parameter.
+        ins: inputs as the author declared them.
+        window: number of partitions to load, by parameter.
 
     Raises:
         DefinitionError: a window is empty.
@@ -138,7 +138,7 @@ def windowed_ins(ins: Mapping[str, dg.AssetIn], window: Mapping[str, int]) -> di
                 f"window[{parameter!r}] is {length}", next_step="give the number of partitions, at least 1"
             )
         with warnings.catch_warnings():
-            # Beta only in name: Dagster's documentation has it for just this.
+            # Marked as beta, but Dagster's documentation recommends it for this purpose.
             warnings.simplefilter("ignore", dg.BetaWarning)
             mapping = dg.TimeWindowPartitionMapping(
                 start_offset=1 - length, end_offset=0, allow_nonexistent_upstream_partitions=True
@@ -168,7 +168,7 @@ def _partitions(step: dg.StepExecutionContext, input_name: str) -> list[str | No
 
 @dataclass(frozen=True)
 class _OwnRun:
-    """What the step's own run has materialized so far."""
+    """The materializations of the step's own run so far."""
 
     instance: dg.DagsterInstance
     run_id: str
@@ -183,13 +183,13 @@ class _OwnRun:
     def prefer(
         self, key: dg.AssetKey, partition: str | None, latest: dg.EventLogRecord | None
     ) -> dg.EventLogRecord | None:
-        """The run's latest materialization; the latest event if the run has not materialized it."""
+        """Return the run's latest materialization; the given latest event if the run has none."""
         if (key, partition) not in self.materialized or (latest and latest.run_id == self.run_id):
             return latest
         return self._find(key, partition) or latest
 
     def _find(self, key: dg.AssetKey, partition: str | None) -> dg.EventLogRecord | None:
-        """Asked of the asset's events: the run's own may bear other ids."""
+        """Search the asset's events, because the run's own events may have other ids."""
         cursor = None
         while True:
             page = self.instance.fetch_materializations(_filter(key, partition), limit=20, cursor=cursor)
@@ -225,7 +225,7 @@ def _resolve_key(
 def _as_of_one_moment(
     instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str | None]
 ) -> dict[str | None, dg.EventLogRecord | None]:
-    # Asked twice: a partition may have changed while the others were being looked up.
+    # Queried twice: a partition may have changed during the lookup of the others.
     horizon = max(_latest_ids(instance, key, partitions).values(), default=0)
     ids = _latest_ids(instance, key, partitions)
     records = events_by_id(instance, key, [storage_id for storage_id in ids.values() if storage_id <= horizon])
@@ -240,7 +240,7 @@ def _as_of_one_moment(
 def _latest_ids(
     instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str | None]
 ) -> Mapping[str | None, int]:
-    """Storage id of what `_latest` finds for each partition that has anything, many partitions to a query."""
+    """Return the storage id of `_latest` for each partition that has one, with many partitions per query."""
     found: dict[str | None, int] = {}
     for kind in (dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION):
         missing = [partition for partition in partitions if partition is not None and partition not in found]
@@ -257,10 +257,10 @@ def _latest(
 
 
 def _cursor(entries: Sequence[ResolvedInput], instance: dg.DagsterInstance) -> int:
-    """The event up to which Dagster may take the partitions as read.
+    """Return the event up to which Dagster may consider the partitions as read.
 
-    That is the latest event read, unless another partition had a newer version before it that was passed over (this
-    run's own was read): then the event before that one, so that the newer version shows as an update.
+    This is the latest event read. If another partition had a newer version before it that was skipped in favor of this
+    run's own, it is the event before that version, so that the newer version shows as an update.
     """
     newest = max(entry.event.storage_id for entry in entries if entry.event)
     cursor = newest
@@ -268,7 +268,7 @@ def _cursor(entries: Sequence[ResolvedInput], instance: dg.DagsterInstance) -> i
     for entry in entries:
         seen = latest.get(entry.partition)
         if seen is None or seen > newest:
-            # Changed since it was read: what there was at that moment.
+            # Changed since it was read: use the event of that moment.
             record = _latest(instance, entry.key, entry.partition, before=newest + 1)
             seen = record.storage_id if record else None
         if entry.event and seen is not None and seen != entry.event.storage_id:

@@ -1,4 +1,4 @@
-"""The IO manager of artifacts: loads an input by the version that was recorded, from the content store."""
+"""The I/O manager of artifacts: it loads an input by its recorded version from the content store."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ from ml_assets.resources.tracking.runs import MlflowTracking
 __all__ = ["KIND_METADATA", "STORAGE_KEY", "ArtifactStorage"]
 
 STORAGE_KEY = "artifacts"
-"""Resource key of `ArtifactStorage`; each factory names it as its asset's IO manager."""
+"""Resource key of `ArtifactStorage`; each factory names it as its asset's I/O manager."""
 
 KIND_METADATA = "ml_assets/kind"
 """Definition metadata of an asset that a factory made: its kind of artifact."""
@@ -41,14 +41,14 @@ KIND_METADATA = "ml_assets/kind"
 
 @dataclass(frozen=True)
 class ArtifactStorage(dg.IOManager):
-    """Where artifacts are kept and recorded, on one target.
+    """The storage and the records of artifacts on one target.
 
-    As an IO manager it stores nothing: the factory has stored the content, and knows its digest, before an IO manager
-    would hear of it. It gives each input that is an artifact as its annotation asks: a ``DataFrame`` (several
-    partitions are concatenated in order), a ``Path``, a `TrainedModel`, or a ``dict`` of one of these by partition.
+    As an I/O manager it stores nothing: the factory has already stored the content and computed its digest. It loads
+    each artifact input as the type of its annotation: a ``DataFrame`` (several partitions are concatenated in order), a
+    ``Path``, a `TrainedModel`, or a ``dict`` of one of these by partition.
 
-    Settings decide what is in it, not the run: so it is no configurable resource, and neither a launchpad nor the UI's
-    page of resources shows what it is made of, such as a remote's credentials.
+    Its content comes from settings and not from the run. It is therefore not a configurable resource, and neither the
+    launchpad nor the UI's page of resources shows its fields, such as a remote's credentials.
     """
 
     store: DvcStore
@@ -59,10 +59,10 @@ class ArtifactStorage(dg.IOManager):
     thread_variables: Mapping[str, str] = field(default_factory=dict)
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        """Nothing to do for an artifact.
+        """Do nothing for an artifact.
 
         Raises:
-            InputError: the asset was not made by a factory, so nobody has stored its value.
+            InputError: the asset was not made by a factory, so its value is not stored.
         """
         definition = context.definition_metadata or {}
         if obj is not None and KIND_METADATA not in definition:
@@ -73,10 +73,10 @@ class ArtifactStorage(dg.IOManager):
             )
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """The content of the version that this step resolved.
+        """Return the content of the version that this step resolved.
 
         Raises:
-            InputError: the upstream has no version, or its content cannot be read as the annotation asks.
+            InputError: the upstream has no version, or its content cannot be read as the annotated type.
             StoreError: the content could not be fetched.
         """
         entries = self._entries(context)
@@ -93,7 +93,7 @@ class ArtifactStorage(dg.IOManager):
         return values if by_partition else _joined(list(values.values()), entries)
 
     def read(self, entry: ResolvedInput, wanted: Any = Any) -> Any:
-        """The content of one resolved input as a type: ``DataFrame``, ``Path``, `TrainedModel` or Any."""
+        """Return the content of a resolved input as a type: ``DataFrame``, ``Path``, `TrainedModel` or Any."""
         try:
             return self._read(entry, wanted)
         except MlAssetsError as error:
@@ -113,9 +113,9 @@ class ArtifactStorage(dg.IOManager):
     def _record_on_foreign_assets(
         self, step: dg.StepExecutionContext, resolved: Mapping[dg.AssetKey, Sequence[ResolvedInput]]
     ) -> None:
-        """An asset that no factory made has no record.
+        """Add the step's provenance to an asset that no factory made.
 
-        What it read, in which environment and from which commit, goes into its materialization all the same.
+        Such an asset has no record, but its materialization gets its input versions, environment and commit.
         """
         asset = step.assets_def
         known = asset.metadata_by_key if asset else {}
@@ -191,7 +191,7 @@ def _read_file(path: Path, suffix: str, wanted: Any) -> Any:
 
 
 def _without_none(wanted: Any) -> tuple[Any, bool]:
-    """A type without ``None`` among its alternatives, and whether that was one (or anything goes)."""
+    """Return a type without its ``None`` alternative, and True if it had one or accepts any value."""
     if get_origin(wanted) in (Union, UnionType) and type(None) in get_args(wanted):
         rest = tuple(item for item in get_args(wanted) if item is not type(None))
         return (rest[0] if len(rest) == 1 else Union[rest]), True  # noqa: UP007

@@ -1,4 +1,4 @@
-"""What an analyst sees of a materialization in the Dagster UI."""
+"""The metadata of a materialization in the Dagster UI."""
 
 import base64
 import io
@@ -41,13 +41,13 @@ _SIGNIFICANT_DIGITS = 6
 def metadata_of(
     record: ProvenanceRecord, details: Mapping[str, Any] | None = None, addresses: Addresses | None = None
 ) -> dict[str, Any]:
-    """The record, and those of its fields that people look for, each where it can be seen.
+    """Return the metadata of a record: the whole record, and its most important fields as separate entries.
 
     Args:
-        record: what the materialization writes down.
-        details: what is worth showing of the artifact itself, such as metrics or a preview. It comes after what
-            identifies the artifact and before how it was made, and wins where names are equal.
-        addresses: of the UIs to link to, if any.
+        record: the materialization's provenance record.
+        details: metadata of the artifact itself, such as metrics or a preview. It follows the artifact's identity,
+            precedes its origin, and wins if names are equal.
+        addresses: addresses of the UIs to link to, if any.
     """
     details = details or {}
     entries = {**_identity(record, addresses or Addresses()), **details, **_making(record), **details}
@@ -73,7 +73,7 @@ def _identity(record: ProvenanceRecord, addresses: Addresses) -> dict[str, dg.Me
 
 
 def _most_exact(record: ProvenanceRecord) -> str:
-    """The reference that names the materialization and as few others as possible, as far as it is known by now."""
+    """Return the most specific reference to the materialization that is known so far."""
     return record.mlflow.run_id if record.mlflow else record.made_image or record.data_version
 
 
@@ -101,7 +101,7 @@ def _making(record: ProvenanceRecord) -> dict[str, dg.MetadataValue[Any]]:
 
 
 def _usage(usage: Usage) -> dict[str, dg.MetadataValue[Any]]:
-    """Numbers, which Dagster plots over time, and how the time was spent."""
+    """Return the usage as numbers, which Dagster plots over time, and as a time breakdown."""
     numbers: dict[str, float | None] = {
         "compute seconds": usage.seconds.compute,
         "CPU seconds": usage.cpu_seconds,
@@ -121,12 +121,12 @@ def _usage(usage: Usage) -> dict[str, dg.MetadataValue[Any]]:
 
 
 def describe_commit(commit: str | None, dirty: bool | None) -> str:
-    """A commit for people, ``+dirty`` where the checkout differed from it."""
+    """Return a readable commit, with ``+dirty`` if the checkout differed from it."""
     return f"{commit[:12]}{'+dirty' if dirty else ''}" if commit else "no commit"
 
 
 def frame_metadata(frame: "pd.DataFrame") -> dict[str, Any]:
-    """Row count, column schema (with the columns that miss values as nullable) and the first rows of a frame."""
+    """Return row count, column schema (columns with missing values are nullable) and first rows of a frame."""
     return {
         "dagster/row_count": len(frame),
         "dagster/column_schema": dg.TableSchema(
@@ -142,7 +142,7 @@ def frame_metadata(frame: "pd.DataFrame") -> dict[str, Any]:
 
 
 def model_metadata(metrics: Mapping[str, float], figures: "Mapping[str, Figure | bytes]") -> dict[str, Any]:
-    """Metrics to six significant digits (Dagster plots them over time), and figures, as ``plot NAME``, of a model."""
+    """Return a model's metrics, which Dagster plots, to six significant digits, and its figures as ``plot NAME``."""
     plots = {
         f"plot {name}": dg.MetadataValue.md(
             f"![{name}](data:image/png;base64,{base64.b64encode(png(figure)).decode()})"
@@ -153,7 +153,7 @@ def model_metadata(metrics: Mapping[str, float], figures: "Mapping[str, Figure |
 
 
 def png(figure: "Figure | bytes") -> bytes:
-    """A figure as PNG, small enough for an event log."""
+    """Return a figure as PNG, small enough for an event log."""
     if isinstance(figure, bytes):
         return figure
     buffer = io.BytesIO()
@@ -176,7 +176,7 @@ def _inputs(inputs: tuple[InputVersion, ...]) -> dg.MetadataValue[Any]:
 
 
 def _table(columns: tuple[str, str], rows: list[tuple[str, str]]) -> dg.MetadataValue[Any]:
-    # Named as text, so that the UI sets every column alike.
+    # Declared as text, so that the UI aligns every column alike.
     schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in columns])
     return dg.MetadataValue.table([dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows], schema)
 

@@ -1,4 +1,4 @@
-"""What a step takes: how it spends its time, what it uses, and what that costs at its pool's price."""
+"""Usage of a step: its time, its resources, and their cost at the pool's price."""
 
 import multiprocessing
 import time
@@ -20,10 +20,10 @@ _HOUR_SECONDS = 3600
 
 
 class StepMeter:
-    """One step's clock and counters, from the moment that it asks for its inputs.
+    """The clock and counters of one step, which start when it requests its inputs.
 
-    A process that was made for the step (a container's, or that of Dagster's multiprocess executor) counts from its
-    beginning, imports included; of another one only what the step added counts, but for its memory.
+    A process of the step's own (in a container, or of Dagster's multiprocess executor) counts from its start, including
+    imports. In any other process only the step's share counts, except for memory, which counts in full.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class StepMeter:
 
     @cached_property
     def hardware(self) -> Hardware:
-        """The machine, and whether its accelerators were looked for before."""
+        """The machine's hardware, and whether its accelerators were checked earlier."""
         placement = self._placement
         if placement is None or not placement.accelerators:
             return hardware()
@@ -45,7 +45,7 @@ class StepMeter:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """The asset's function runs."""
+        """Measure the time of the asset's function."""
         self._called = time.monotonic()
         with sampling_gpus(bool(self.hardware.accelerators)) as self._gpus:
             try:
@@ -54,7 +54,7 @@ class StepMeter:
                 self._returned = time.monotonic()
 
     def usage(self) -> Usage:
-        """All of it, up to now."""
+        """Return the step's usage up to now."""
         now, measured, started = time.monotonic(), self._used(), self._process_started_at
         phases = PhaseSeconds(
             importing=_rounded(max(0.0, (self._begun_at - started).total_seconds())) if started else None,

@@ -1,4 +1,4 @@
-"""The parts of the provenance record that the running step knows by itself."""
+"""The parts of the provenance record that the running step itself knows."""
 
 import inspect
 import platform
@@ -39,11 +39,11 @@ __all__ = [
 
 
 def launch_of(tags: Mapping[str, str]) -> Launch:
-    """Who or what launched the run that has these tags.
+    """Return who or what launched the run with these tags.
 
-    A backfill that an automation condition started counts as automation. A re-execution is its user's, though Dagster
-    copies the tags of the first run, unless Dagster retries by itself. Where nobody is named, the account that the
-    process runs under is.
+    A backfill started by an automation condition counts as automation. A re-execution belongs to its user, although
+    Dagster copies the tags of the first run; an automatic retry by Dagster does not. If no user is named, it is the
+    account of the process.
     """
     parent = tags.get(PARENT_RUN_ID_TAG)
     user = Launch(kind=LaunchKind.USER, name=tags.get(USER_TAG) or operating_system_user(), parent_run_id=parent)
@@ -64,7 +64,7 @@ def launch_of(tags: Mapping[str, str]) -> Launch:
 
 
 def parameters_of(arguments: Mapping[str, Any], step: dg.StepExecutionContext) -> dict[str, Any]:
-    """The step's run config as plain values, defaults filled in."""
+    """Return the step's run config as plain values, including defaults."""
     value = arguments.get("config")
     if isinstance(value, dg.Config):
         return value.model_dump(mode="json")
@@ -73,7 +73,7 @@ def parameters_of(arguments: Mapping[str, Any], step: dg.StepExecutionContext) -
 
 
 def without_secrets(parameters: Mapping[str, Any], step: dg.StepExecutionContext) -> dict[str, Any]:
-    """The parameters as they may be recorded: one that was given as an environment variable is only named."""
+    """Return the parameters without secrets: the name of an environment variable replaces its value."""
     config: Any = step.dagster_run.run_config or step.job_def.run_config or {}
     for name in step.node_handle.path:
         config = config.get("ops", {}).get(name) or {}
@@ -92,27 +92,27 @@ def _masked(value: Any, given: Any) -> Any:
 
 
 def plant_seeds(seed: int | None, parameters: Mapping[str, Any]) -> dict[str, int]:
-    """Seed the random generators that have a global state, and say which seeds were in force.
+    """Seed the global random generators, and return the seeds.
 
-    A parameter named ``seed`` (or ending in ``_seed``) goes before the factory's own ``seed``.
+    A parameter named ``seed`` (or ending in ``_seed``) takes precedence over the factory's ``seed``.
     """
     seeds = {
         name: value
         for name, value in parameters.items()
         if (name == "seed" or name.endswith("_seed")) and isinstance(value, int) and not isinstance(value, bool)
     }
-    chosen = seeds.get("seed", seed)
-    if chosen is not None:
+    planted = seeds.get("seed", seed)
+    if planted is not None:
         import numpy
 
-        random.seed(chosen)
-        numpy.random.seed(chosen % 2**32)
-        seeds |= {"random": chosen, "numpy": chosen % 2**32}
+        random.seed(planted)
+        numpy.random.seed(planted % 2**32)
+        seeds |= {"random": planted, "numpy": planted % 2**32}
     return seeds
 
 
 def why_not_reproducible(source: Source) -> tuple[str, ...]:
-    """Why a materialization from this source cannot be made again; empty when it can."""
+    """Return why a materialization from this source cannot be reproduced; empty if it can."""
     if source.commit is None:
         return ("the code is not in a git repository, or has no commit yet",)
     if source.dirty:
@@ -123,13 +123,13 @@ def why_not_reproducible(source: Source) -> tuple[str, ...]:
 def run_environment(
     container: ContainerSpec, image_asset: dg.AssetKey | None, target: str, builder: ImageBuilder
 ) -> RunEnvironment:
-    """What the running step runs in.
+    """Return the environment of the running step.
 
     Args:
-        container: where its asset says that it runs.
+        container: container spec of its asset.
         image_asset: key of the image asset that it depends on, if any.
         target: name of the deployment target.
-        builder: names the environment of a step that nobody placed.
+        builder: determines the environment of a step without a placement.
     """
     placement = current_placement()
     environment = placement.environment_digest if placement else None
@@ -146,7 +146,7 @@ def run_environment(
 
 
 def source_file(function: Callable[..., Any]) -> Path:
-    """The file that a function is written in; the folder of the process where it has none."""
+    """Return the source file of a function; the working directory if it has none."""
     return Path(inspect.getsourcefile(inspect.unwrap(function)) or ".")
 
 

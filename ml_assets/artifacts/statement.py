@@ -1,7 +1,7 @@
-"""Provenance of an artifact as an in-toto statement with a SLSA provenance predicate. Pure.
+"""Provenance of an artifact as an in-toto statement with a SLSA provenance predicate. Pure functions.
 
 Sources: https://in-toto.io/Statement/v1, its field types ``ResourceDescriptor`` and ``DigestSet``, and
-https://slsa.dev/provenance/v1. The statement is not signed. Digests that the specification has no name for are
+https://slsa.dev/provenance/v1. The statement is not signed. Digests without a name in the specification are
 ``dvcDirectoryMd5`` (DVC's hash of a directory: MD5 of its listing) and ``dataVersion`` (any other data version).
 """
 
@@ -18,17 +18,17 @@ __all__ = ["artifact_descriptor", "filled", "image_descriptor", "provenance_stat
 _STATEMENT: Final = "https://in-toto.io/Statement/v1"
 _PREDICATE: Final = "https://slsa.dev/provenance/v1"
 _BUILD: Final = "urn:ml-assets:materialization:1"
-"""What `externalParameters` and `internalParameters` mean."""
+"""Build type, which defines the meaning of `externalParameters` and `internalParameters`."""
 _BUILDER: Final = "urn:ml-assets:target:"
 
 
 def provenance_statement(record: ProvenanceRecord, indirect: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
-    """Return the statement of what made an artifact; its subject is the artifact's digest.
+    """Return the provenance statement of an artifact; its subject is the artifact's digest.
 
     Args:
         record: the artifact's provenance record.
-        indirect: resource descriptors of what the artifact came from by way of its inputs. Without them the statement
-            names the direct dependencies alone.
+        indirect: resource descriptors of the artifact's indirect dependencies. Without them the statement names only
+        the direct dependencies.
     """
     dependencies = [*_read(record), *_ran_in(record.environment), *_source(record.source), *indirect]
     return {

@@ -1,4 +1,4 @@
-"""The running step: what the IO manager, which loads its inputs, and the factory, which records it, share about it."""
+"""State of the running step, shared by the I/O manager, which loads inputs, and the factory, which records the step."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -13,7 +13,7 @@ __all__ = ["RunningStep", "running_step"]
 
 
 class RunningStep:
-    """The state of one running step, from its first input until its record.
+    """The state of one running step, from its first input to its record.
 
     Attributes:
         meter: its clock and counters.
@@ -23,7 +23,7 @@ class RunningStep:
     def __init__(self, context: dg.StepExecutionContext) -> None:
         self.meter = StepMeter()
         self.has_foreign_record = False
-        # A strong reference to the key of a weak map would keep it for ever.
+        # A strong reference to the key of a weak map would keep it forever.
         self._context = ref(context)
 
     @cached_property

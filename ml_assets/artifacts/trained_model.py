@@ -1,4 +1,4 @@
-"""What a model asset returns, and what its consumers receive."""
+"""The value that a model asset returns and its consumers receive."""
 
 import math
 import posixpath
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainedModel"]
 
-# What MLflow takes as a metric's name (mlflow.utils.validation).
+# Metric names that MLflow accepts (mlflow.utils.validation).
 _METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")
-# A server that keeps the artifacts is sent a figure's name as part of an address.
+# A figure's name becomes part of an address on an artifact server.
 _NOT_IN_FIGURE_NAMES = set("/\\#?%")
 _FIGURE_NAME_BYTES = 250
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A fitted estimator with what is needed to judge it, log it and use it.
+    """A fitted estimator with the data to evaluate, log and use it.
 
     Args:
         estimator: a fitted XGBoost or scikit-learn estimator, or a PyTorch module that takes one tensor of rows.
-        input_example: rows as the model takes them, better a thousand than five; their columns and types become the
-            signature, in which a column may be missing if one of them misses it. None on a model that was loaded.
+        input_example: input rows, better a thousand than five. Their columns and types become the signature; a
+        column with a missing value is optional in it. None on a loaded model.
         metrics: finite numbers by name, logged to MLflow and shown in the Dagster UI. A name has letters, digits,
             spaces and ``_ - . : /``, as MLflow's have.
         figures: plots by name, as Matplotlib figures or PNG bytes. A name is a file's, without its ``.png``.
-        parameters: what was chosen in training beyond the run config, such as the number of rounds.
-        directory: canonical directory that it was loaded from; None on one that was just trained.
+        parameters: parameters chosen in training besides the run config, such as the number of rounds.
+        directory: canonical directory that it was loaded from; None on a newly trained model.
 
     Raises:
-        SchemaError: a metric or a figure cannot be kept, be it for its name or its value.
+        SchemaError: a metric or a figure has an invalid name or value.
     """
 
     estimator: Any
@@ -64,10 +64,10 @@ class TrainedModel:
             _check_figure(name, figure)
 
     def predict(self, frame: "pd.DataFrame") -> Any:
-        """What the model predicts, one value a row: by the code of the model server, where it was loaded to be served.
+        """Return one prediction per row; a model loaded for serving predicts with the model server's code.
 
         Raises:
-            InvalidInput: the frame is not what the model's signature asks for.
+            InvalidInput: the frame does not match the model's signature.
         """
         if self._servable is None:
             from ml_assets.resources.models.flavors import predict

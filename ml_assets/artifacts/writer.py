@@ -1,4 +1,4 @@
-"""What a kind of artifact implements: a function that stores the value that an asset's function returned."""
+"""The interface of an artifact kind: a function that stores the value returned by an asset's function."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ __all__ = ["Stored", "WriteContext", "Writer"]
 
 @dataclass(frozen=True)
 class WriteContext:
-    """What a writer knows of the step whose value it stores."""
+    """The step's context that a writer receives."""
 
     artifact: AssetPartition
     storage: ArtifactStorage
     tracked: TrackedRun | None
-    """MLflow run of the attempt, where it has one."""
+    """MLflow run of the attempt, if it has one."""
     log: Callable[[str], None]
 
 
@@ -33,18 +33,18 @@ class Stored:
     registered: tuple[str, str] | None = None
     """Name and version in the model registry."""
     image: str | None = None
-    """Image reference that was made, and the digest of the index above it, if any."""
+    """Reference of the image made, and the digest of its index, if any."""
     index_digest: str | None = None
 
 
 class Writer(Protocol):
-    """Stores the value that a function returned; one for each kind of artifact."""
+    """Stores the value returned by a function; one for each kind of artifact."""
 
     def __call__(self, value: Any, context: WriteContext) -> Stored:
         """Store a value.
 
         Raises:
-            SchemaError: this kind of artifact does not take values of that type.
-            StoreError: it could not be stored.
+            SchemaError: this kind of artifact does not accept values of that type.
+            StoreError: the value could not be stored.
         """
         ...

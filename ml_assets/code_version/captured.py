@@ -1,4 +1,4 @@
-"""What a function made inside another has captured, described in a way that is the same on every machine."""
+"""Values captured by a nested function, described identically on every machine."""
 
 import datetime
 import enum
@@ -14,12 +14,12 @@ _DATES = (datetime.date, datetime.time, datetime.timedelta)
 
 
 def captured_values(function: FunctionType) -> tuple[list[str], list[FunctionType | type]]:
-    """The free variables of a function, and its default values if it stands inside another.
+    """Return the free variables of a function, and the default values of a nested function.
 
-    The defaults of a function at the top level of a file are left out: its source says them.
+    The defaults of a top-level function are left out, because its source contains them.
 
     Returns:
-        One line per value; and the functions, classes and classes of objects among the values, whose source counts.
+        One line per value; and the functions, classes and objects' classes among the values, whose source counts.
     """
     code = function.__code__
     values: dict[str, Any] = {}
@@ -38,7 +38,7 @@ def captured_values(function: FunctionType) -> tuple[list[str], list[FunctionTyp
 
 
 def _describe(value: Any, sources: list[FunctionType | type]) -> str:
-    """A line for the value; what has to be looked up in source files is added to ``sources``."""
+    """Return a line for the value; add the objects to look up in source files to ``sources``."""
     kind = type(value)
     if kind in _CONSTANTS:
         return ascii(value)
@@ -63,7 +63,7 @@ def _describe(value: Any, sources: list[FunctionType | type]) -> str:
 
 
 def _field_names(value: Any) -> list[str]:
-    """The fields of a dataclass or of a Pydantic model; nothing is known of other objects."""
+    """Return the fields of a dataclass or Pydantic model; none for other objects."""
     if is_dataclass(value):
         return [part.name for part in fields(value)]
     return list(getattr(type(value), "model_fields", ()))

@@ -1,4 +1,4 @@
-"""What a Python file defines: its statements by the names that they bind, read without running it."""
+"""The definitions in a Python file: its statements by the names that they bind, read without running it."""
 
 import ast
 import tokenize
@@ -22,14 +22,14 @@ class SyntaxModule:
     """The top level of one file. Docstrings, type-checking blocks and the main block are left out."""
 
     definitions: dict[str, list[Statement]] = field(default_factory=dict)
-    """The statements that bind a name, or alter what it is bound to."""
+    """The statements that bind a name, or alter the object bound to it."""
     imports: dict[str, list[Import]] = field(default_factory=dict)
     stars: list[Import] = field(default_factory=list)
     effects: list[Statement] = field(default_factory=list)
-    """Statements that act on something else than a name of the file."""
+    """Statements that act on something other than a name of the file."""
 
     def binds(self, name: str) -> bool:
-        """Whether the file may give the name a meaning."""
+        """Return True if the file may define the name."""
         return name in self.definitions or name in self.imports or bool(self.stars)
 
 
@@ -37,10 +37,10 @@ _read: dict[Path, tuple[tuple[int, int], SyntaxModule]] = {}
 
 
 def read_module(path: Path) -> SyntaxModule:
-    """Parse a file; one that was read before is parsed again only if its time or size has changed.
+    """Parse a file; parse it again only if its time or size has changed.
 
     Raises:
-        DefinitionError: the file cannot be read, or is not Python.
+        DefinitionError: the file cannot be read, or is not valid Python.
     """
     try:
         status = path.stat()
@@ -73,7 +73,7 @@ def _parse(path: Path) -> SyntaxModule:
 
 
 def _index(module: SyntaxModule, node: ast.stmt) -> bool:
-    """Enter a statement whose names are plain to see; False for any other, which has to be read."""
+    """Index a statement with obvious names and return True; return False for any other, which must be analyzed."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         for name, imported in bound_imports(node):
             if name == "*":
@@ -88,7 +88,7 @@ def _index(module: SyntaxModule, node: ast.stmt) -> bool:
 
 
 def _index_action(module: SyntaxModule, action: Statement) -> None:
-    """Enter a statement under the names that it alters, and among the effects if it alters anything else."""
+    """Index a statement by the names that it alters, and as an effect if it alters anything else."""
     bound = action.reading.stores
     altered = set(_altered([action.node]))
     own = altered & module.definitions.keys()
@@ -99,7 +99,7 @@ def _index_action(module: SyntaxModule, action: Statement) -> None:
 
 
 def _altered(body: Iterable[Any]) -> Iterator[str]:
-    """Names whose objects a block alters; an empty name where it is not plain what it acts on."""
+    """Return the names whose objects a block alters; an empty name if the altered object is unknown."""
     for node in body:
         if isinstance(node, _ASSIGNMENTS):
             targets = node.targets if isinstance(node, ast.Assign | ast.Delete) else [node.target]

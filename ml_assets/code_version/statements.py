@@ -1,7 +1,7 @@
-"""One statement of a file, read without running it.
+"""Analysis of one statement of a file, without running it.
 
-Its digest does not depend on layout, comments, docstrings or the version of Python that parses it; its references are
-the names that it takes from elsewhere, as the scopes inside it resolve them.
+The statement's digest does not depend on layout, comments, docstrings or the Python version that parses it. Its
+references are the names that it takes from elsewhere, as resolved by the scopes inside it.
 """
 
 import ast
@@ -22,7 +22,7 @@ _MODULE_NAME = re.compile(r"\.*[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """What an import binds to one name: a module (``name`` is None), or something in it."""
+    """The binding of one name by an import: a module (``name`` is None), or a member of it."""
 
     module: str
     name: str | None = None
@@ -32,12 +32,12 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class NameReference:
-    """A name that a statement takes from elsewhere, with the attributes that it reads from it at once."""
+    """A name that a statement takes from elsewhere, with the chain of attributes that it reads from it."""
 
     name: str
     attributes: tuple[str, ...] = ()
     imported: Import | None = None
-    """Set where an import inside the statement binds the name; None for a name of the module."""
+    """The import inside the statement that binds the name; None for a name of the module."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Statement:
 
     @cached_property
     def reading(self) -> "_Reading":
-        """The statement's digest and references, without its decorators; read when first asked for."""
+        """The statement's digest and references, without its decorators; computed on first use."""
         return _Reading(self.node)
 
     @cached_property
@@ -58,21 +58,21 @@ class Statement:
 
     @property
     def subject(self) -> NameReference | None:
-        """What an expression statement begins with: ``dg.asset`` of ``dg.asset(pool="gpu")``."""
+        """The head of an expression statement: ``dg.asset`` of ``dg.asset(pool="gpu")``."""
         node = self.node.value if isinstance(self.node, ast.Expr) else None
         while isinstance(node, ast.Call):
             node = node.func
         return _chain(node) if node is not None else None
 
     def module_names(self) -> Iterator[str]:
-        """Strings that have the form of a module's name, as the table of a lazy ``__init__`` holds them."""
+        """Strings in the form of a module name, such as those in the table of a lazy ``__init__``."""
         for node in ast.walk(self.node):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and _MODULE_NAME.fullmatch(node.value):
                 yield node.value
 
 
 def running(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of a block that can change what is computed: no docstring, type-checking or main block."""
+    """Return a block's statements that can affect results: no docstring, type-checking or main block."""
     for node in body:
         if isinstance(node, ast.If) and _is_type_checking(node.test):
             yield from running(node.orelse)
@@ -93,7 +93,7 @@ def _is_main(test: ast.expr) -> bool:
 
 
 def bound_imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, Import]]:
-    """The names that an import statement binds; ``*`` for all that a module has."""
+    """Return the names that an import statement binds; ``*`` for all names of a module."""
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
             yield alias.asname or alias.name, Import(node.module or "", alias.name, node.level)
@@ -105,7 +105,7 @@ def bound_imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, Impo
 
 
 def _chain(node: ast.AST) -> NameReference | None:
-    """A name with the attributes read from it, if that is what the expression is."""
+    """Return the name and the attributes read from it, if the expression has this form."""
     attributes: list[str] = []
     while isinstance(node, ast.Attribute):
         attributes.append(node.attr)
@@ -114,7 +114,7 @@ def _chain(node: ast.AST) -> NameReference | None:
 
 
 class _Scope:
-    """The names of a function, class or comprehension while it is being read."""
+    """The names of a function, class or comprehension during the analysis."""
 
     def __init__(self, parent: "_Scope | None", kind: str = "function") -> None:
         self.parent = parent
@@ -131,9 +131,9 @@ class _Scope:
         scope.stores.add(name)
 
     def unbound(self) -> Iterator[NameReference]:
-        """What the scope takes from outside, its own imports resolved.
+        """Return the names that the scope takes from outside, with its own imports resolved.
 
-        The names that a class body binds hide nothing from its methods, so they are taken to hide nothing at all.
+        Names bound in a class body are not visible in its methods, so they are treated as hiding no outer name.
         """
         imports = {name: found for name, found in self.imports.items() if name not in self.outer}
         hidden = self.stores - self.outer if self.kind != "class" else set()
@@ -180,7 +180,7 @@ class _Reading:
         form.append("(")
         for name in fields:
             value = getattr(node, name, None)
-            # A field that newer versions added is empty where older ones lack it.
+            # A field added by newer versions is empty in code that older versions can parse.
             if value is None or value == [] or name == without:
                 continue
             form.append(name)
@@ -235,7 +235,7 @@ class _Reading:
             self._scope.loads.update(NameReference(name.id) for name in names if isinstance(name, ast.Name))
 
     def _joined(self, node: ast.JoinedStr) -> None:
-        """An f-string, whose literal parts are split differently by different versions."""
+        """Hash an f-string, whose literal parts are split differently by different Python versions."""
         text = ""
         self._form.append("JoinedStr(")
         for part in node.values:
@@ -309,7 +309,7 @@ class _Reading:
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:
         self._form.append(type(node).__name__ + "(")
         first, *others = node.generators
-        # The first iterable belongs to the scope around it.
+        # The first iterable belongs to the enclosing scope.
         self._visit(first.iter)
         self._enter("comprehension", node)
         self._generic(first, without="iter")

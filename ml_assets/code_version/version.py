@@ -1,25 +1,25 @@
 """The code version of an asset: a hash of its function and of the first-party code that it reaches.
 
-Code is found by reading files, never by importing them, one symbol at a time: a function counts together with the
-functions, classes, constants and imports that it names, and with what those name, in whatever file they stand. A module
-counts whole where it is passed around as an object, imported by a string, or asked for a name that it makes up.
+Code is found by reading files, never by importing them, one symbol at a time. A function counts together with the
+functions, classes, constants and imports that it names, and, recursively, those that they name, in any file. A module
+counts as a whole if it is passed around as an object, imported by a string, or asked for a name that it generates.
 
-What counts, where one could decide otherwise:
+Rules of what counts:
 
-* First-party is what belongs to the function's own top-level package, and every module that is not installed (below no
-  ``site-packages``) and not of the standard library. Of the rest only the imported name counts; the environment digest
-  speaks for its version. This project's own modules are such a rest, except the package below ``ml_assets`` that the
-  function stands in, such as the reference pipeline: `STORAGE_FORMAT` speaks for them.
+* First-party code is the function's own top-level package, and every module that is neither installed (below a
+  ``site-packages``) nor in the standard library. Of other modules only the imported name counts; the environment
+  digest covers their versions. This project's own modules count as other modules, except the package below
+  ``ml_assets`` that contains the function, such as the reference pipeline; `STORAGE_FORMAT` covers them.
 * Layout, comments, docstrings, the order of definitions and the name of the function's own module do not count.
-* A function's decorators count unless they come from Dagster or from this project: those say where and when it runs. In
-  a function that makes assets, everything counts.
+* A function's decorators count unless they come from Dagster or from this project, because those only configure where
+  and when it runs. In a function that makes assets, everything counts.
 * A statement that alters a name of its file (``LIMITS["x"] = 3``) counts with that name. One that acts on anything else
   (``pd.set_option(…)``) counts with every symbol of its file and of the packages below it.
 * Imports and names under ``if TYPE_CHECKING:`` and statements of the main block do not count: they never run in a step.
-* A function made inside another counts with the whole outer one and with the values that it has captured: constants,
-  containers, dataclasses and Pydantic models of constants, enumerations, dates, and functions. Of other objects their
-  class counts.
-* Data files do not count. Make them datasets.
+* A nested function counts with the whole outer function and with its captured values: constants, containers,
+  dataclasses and Pydantic models of constants, enumerations, dates, and functions. Of other objects only the class
+  counts.
+* Data files do not count. Declare them as datasets.
 """
 
 import hashlib
@@ -41,8 +41,9 @@ from ml_assets.resources.errors import DefinitionError
 __all__ = ["STORAGE_FORMAT", "Code", "code_of", "code_version", "reached"]
 
 STORAGE_FORMAT = 2
-"""Stands for this project's own code in every code version. Raised by hand when the same function would be stored
-differently, which makes every asset stale."""
+"""Represents this project's own code in every code version. It is raised by hand when the storage format changes, which
+marks every asset as stale.
+"""
 
 _PLUGIN = "ml_assets"
 _ORCHESTRATION = (_PLUGIN, "dagster")
@@ -57,7 +58,7 @@ _Symbol = tuple[str, str]
 
 
 class Code(NamedTuple):
-    """A code version, and what it was made of.
+    """A code version and its parts.
 
     Attributes:
         parts: the beginning of the digest of each symbol that counts, as ``module:symbol``, without the name of the
@@ -69,7 +70,7 @@ class Code(NamedTuple):
 
 
 def code_of(function: Callable[..., Any]) -> Code:
-    """The code version of a function with its parts, by which one can say later what has changed.
+    """Return the code version of a function with its parts, which later show what has changed.
 
     Raises:
         DefinitionError: as for `code_version`.
@@ -82,23 +83,23 @@ def code_version(function: Callable[..., Any]) -> str:
     """Hash an asset's function and the first-party code that it reaches.
 
     Args:
-        function: the undecorated function, as a factory is given it. Only its files are read; nothing is imported.
+        function: the undecorated function, as passed to a factory. Its files are only read; nothing is imported.
 
     Returns:
         A SHA-256, 64 hexadecimal digits: the same on every machine, in every checkout, and under Python 3.11 to 3.13.
 
     Raises:
         DefinitionError: the function has no source file (a lambda, a partial, a callable object, a bound method), or a
-            file that it reaches is not valid Python.
+        file in its reach is not valid Python.
     """
     return _search(function).digest()
 
 
 def reached(function: Callable[..., Any]) -> frozenset[str]:
-    """The symbols that count in a function's code version, as ``module:symbol``.
+    """Return the symbols that count in a function's code version, as ``module:symbol``.
 
-    ``module:*`` stands for a module that counts whole, ``module:<statements>`` for statements that act without binding
-    a name.
+    ``module:*`` stands for a module that counts as a whole, ``module:<statements>`` for statements that act without
+    binding a name.
 
     Raises:
         DefinitionError: as for `code_version`.
@@ -154,11 +155,11 @@ class _Search:
         parts = [f"storage format {STORAGE_FORMAT}".encode(), *(value.encode() for value in self._captured)]
         labelled = sorted((self._label(symbol), content) for symbol, content in self.found.items())
         parts += [label.encode() + b"=" + content for label, content in labelled]
-        # Each part is hashed first, so that no two lists of parts read the same.
+        # Each part is hashed first, so that different lists of parts have different digests.
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
     def parts(self) -> dict[str, str]:
-        """The beginning of each symbol's digest by its label, and of all captured values together."""
+        """Return the beginning of each symbol's digest by its label, and of all captured values together."""
         parts = {self._label(symbol): content.hex()[:_PART_DIGITS] for symbol, content in sorted(self.found.items())}
         if self._captured:
             captured = hashlib.sha256(repr(self._captured).encode()).hexdigest()
@@ -166,7 +167,7 @@ class _Search:
         return parts
 
     def _label(self, symbol: _Symbol) -> str:
-        """The symbol's name, without that of the function's own module, which depends on how it was loaded."""
+        """Return the symbol's name, without the function's own module, whose name depends on how it was loaded."""
         module, name = symbol
         return f":{name}" if module == self._own.name else f"{module}:{name}"
 
@@ -198,7 +199,7 @@ class _Search:
             self._enter_effects(parent)
 
     def _describe(self, located: _LocatedModule, symbol: str) -> bytes:
-        """What a symbol is: its statements, and what each name that they use stands for."""
+        """Return a symbol's description: its statements, and the meaning of each name that they use."""
         module = self._module(located)
         digest = hashlib.sha256()
         if symbol == _WHOLE:
@@ -230,7 +231,7 @@ class _Search:
                 yield decorator
 
     def _targets(self, located: _LocatedModule, reference: NameReference) -> list[_Target]:
-        """What a name stands for: symbols of first-party modules, and dotted names of anything else."""
+        """Return the meaning of a name: symbols of first-party modules, and dotted names of anything else."""
         if reference.imported is None:
             return self._resolve(located, reference.name, reference.attributes, frozenset())
         return self._follow(located, reference.imported, reference.attributes, frozenset())
@@ -276,7 +277,7 @@ class _Search:
         return self._made_up(located)
 
     def _made_up(self, located: _LocatedModule) -> list[_Target]:
-        """A name that a module does not bind but may answer for: the module, and the modules that it mentions."""
+        """Return the symbols of a name that a module may generate: the module, and the modules that it mentions."""
         targets: list[_Target] = [(located, _WHOLE)]
         definitions = self._module(located).definitions
         mentioned = {name for found in definitions.values() for part in found for name in part.module_names()}
@@ -318,9 +319,9 @@ class _Search:
 
 
 def _unwrap(function: Callable[..., Any]) -> tuple[FunctionType, list[FunctionType | type], list[str]]:
-    """What a call runs through: the author's own function, it with all wrappers and captured objects, captured values.
+    """Return the author's function, the same with all wrappers and captured objects, and the captured values.
 
-    A function that `functools.wraps` made says in its code object where it was written, whatever name it took over.
+    The code object of a function made by `functools.wraps` shows its source location, even under a copied name.
     """
     author = inspect.unwrap(function)
     if not isinstance(author, FunctionType):
@@ -370,7 +371,7 @@ def _absolute(located: _LocatedModule, imported: Import) -> str:
 def _find(name: str) -> _LocatedModule | None:
     """Find a module's file without importing it or its packages."""
     if name in sys.modules:
-        # Past __getattr__, which a module that is loaded lazily answers by loading.
+        # Bypasses __getattr__, which would load a lazily loaded module.
         known = object.__getattribute__(sys.modules[name], "__dict__")
         if known.get("__file__") or known.get("__path__"):
             return _LocatedModule(name, _python(known.get("__file__")), tuple(known.get("__path__", ())))

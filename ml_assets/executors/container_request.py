@@ -1,4 +1,4 @@
-"""The container that an engine is asked to start for one launch of a step."""
+"""The request to an engine to start the container of a step's launch."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["BUILDS_LABEL", "packed", "request_of", "unpacked"]
 
 BUILDS_LABEL = "ml-assets/builds"
-"""On containers that make images, and so have to reach BuildKit."""
+"""Label of containers that build images and need BuildKit."""
 
 _LABEL_LENGTH = 63
 _MONITORING, _POSTGRES = "run_monitoring", "dagster_postgres"
@@ -41,8 +41,8 @@ def request_of(
         launch: the launch, with its placement.
         known_state: attempts and outputs of the run so far.
         context: the run.
-        rules: they know the pool.
-        retries: whether retry policies hold.
+        rules: define the pool.
+        retries: whether retry policies apply.
         variables: environment variables of the container.
     """
     step, placement = launch.step, launch.placement
@@ -80,10 +80,10 @@ def request_of(
 
 
 def _for_steps(instance: InstanceRef) -> InstanceRef:
-    """The instance without what takes time and steps have no use for.
+    """Return the instance without slow components that steps do not need.
 
-    Run monitoring would have every step make a run launcher, seconds of imports; three storages would each look whether
-    their tables are there.
+    With run monitoring every step would create a run launcher, which takes seconds of imports. Each of the three
+    storages would check that its tables exist.
     """
     settings = {key: value for key, value in instance.settings.items() if key != _MONITORING}
     storage = instance.storage_data
@@ -94,12 +94,12 @@ def _for_steps(instance: InstanceRef) -> InstanceRef:
 
 
 def packed(arguments: ExecuteStepArgs) -> str:
-    """Arguments of a step's process, for its command line."""
+    """Return the arguments of a step's process, for its command line."""
     return base64.b64encode(zlib.compress(dg.serialize_value(arguments).encode())).decode()
 
 
 def unpacked(text: str) -> str:
-    """What `packed` was given, serialized."""
+    """Return the serialized argument of `packed`."""
     return zlib.decompress(base64.b64decode(text)).decode()
 
 
@@ -111,5 +111,5 @@ def _assets_of(step: "ExecutionStep") -> list[str]:
 
 
 def _label(value: str) -> str:
-    """A value as Kubernetes takes it for labels: cut, and without the characters that it refuses."""
+    """Return a value as a valid Kubernetes label: truncated, and without invalid characters."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", value)[:_LABEL_LENGTH].strip("_.-")

@@ -1,8 +1,8 @@
 """Retries of operations on Dagster's database during a short outage, such as a restart.
 
-Dagster asks for a connection again for some seconds, and then the run or the step fails. Here operations are repeated
-for minutes: those that read, those that do no harm when they are done twice, and the writing of an event, which is
-looked for first, because it may have been written before the connection broke.
+Dagster retries a connection for some seconds, and then the run or the step fails. This module retries for minutes:
+reads, idempotent writes, and the writing of an event. Before it writes an event again, it searches for the event,
+which may have been written before the connection broke.
 """
 
 import sys
@@ -28,7 +28,7 @@ from ml_assets.resources.errors import DatabaseUnreachable
 __all__ = ["call_with_retries", "retry_database_operations"]
 
 OUTAGE_SECONDS = 600.0
-"""How long an operation waits for the database."""
+"""Maximum time that an operation waits for the database."""
 _PAUSE_SECONDS = 1.0
 _READS = ("all_", "fetch_", "get_", "has_")
 _REPEATABLE = frozenset(
@@ -42,9 +42,9 @@ _REPEATABLE = frozenset(
         "set_concurrency_slots",
     }
 )
-"""Writing operations that leave the same behind when they are done twice."""
+"""Idempotent write operations."""
 _LATEST = 1000
-"""Among how many events of a run, the latest of their type, one is looked for that may have been written."""
+"""Number of a run's latest events of the same type that are searched for an event that may have been written."""
 _MARK = "_ml_assets_retries"
 
 _Result = TypeVar("_Result")
@@ -52,11 +52,11 @@ _is_repeated: ContextVar[bool] = ContextVar("ml_assets_operation_is_repeated", d
 
 
 def retry_database_operations(instance: dg.DagsterInstance) -> None:
-    """Have this process wait, from now on, where the database of a Dagster instance does not answer.
+    """Make this process wait from now on if the database of a Dagster instance does not answer.
 
-    It says so on standard error, once for each outage. An operation that has waited for `OUTAGE_SECONDS` raises
-    `DatabaseUnreachable`, and one in a process that was asked to end `DagsterExecutionInterruptedError`. Databases that
-    are files are left as they are.
+    It reports each outage once on standard error. An operation that has waited for `OUTAGE_SECONDS` raises
+    `DatabaseUnreachable`. An operation in a process that was asked to end raises `DagsterExecutionInterruptedError`.
+    Databases in files are not affected.
     """
     patience = _Patience()
     for storage in (instance.event_log_storage, instance.run_storage):
@@ -72,27 +72,27 @@ def retry_database_operations(instance: dg.DagsterInstance) -> None:
 
 
 def call_with_retries(operation: Callable[[], _Result], seconds: float) -> _Result:
-    """What an operation gives, once the database answers.
+    """Return the result of an operation, once the database answers.
 
     Args:
-        operation: repeated where the database does not answer.
-        seconds: how long.
+        operation: is repeated while the database does not answer.
+        seconds: maximum time to wait.
 
     Raises:
-        DatabaseUnreachable: it has not answered in that time.
+        DatabaseUnreachable: the database has not answered in that time.
     """
     return _Patience(seconds).call(operation)
 
 
 class _Patience:
-    """Waits for a database, for a while."""
+    """Waits for a database for a limited time."""
 
     def __init__(self, seconds: float | None = None) -> None:
         self._seconds = seconds
         self._waits = self._is_spent = False
 
     def call(self, operation: Callable[[], _Result], again: Callable[[], _Result] | None = None) -> _Result:
-        """What an operation gives; ``again`` stands for it once it has failed and may have been done."""
+        """Return the result of an operation; ``again`` replaces it once it has failed and may have taken effect."""
         since = time.monotonic()
         token = _is_repeated.set(True)
         try:
@@ -111,7 +111,7 @@ class _Patience:
             _is_repeated.reset(token)
 
     def with_each_call_of(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, called with patience."""
+        """Return a function that retries each call."""
         return lambda *arguments, **options: self.call(lambda: function(*arguments, **options))
 
     def _wait(self, since: float, error: Exception) -> None:
@@ -119,7 +119,7 @@ class _Patience:
         cause = str(error.__cause__ or error).strip().partition("\n")[0]
         if check_captured_interrupt():
             raise dg.DagsterExecutionInterruptedError(f"asked to end while Dagster's database does not answer: {cause}")
-        # After one operation has waited in vain, the others, such as telling of it, do not wait as well.
+        # After one operation has timed out, the others, such as reporting it, do not wait too.
         if self._is_spent or time.monotonic() - since >= seconds:
             self._is_spent = True
             raise DatabaseUnreachable(
@@ -155,7 +155,7 @@ def _store_with(patience: _Patience, storage: SqlEventLogStorage) -> None:
 
 
 def _is_stored(storage: SqlEventLogStorage, entry: dg.EventLogEntry) -> bool:
-    """Whether an event got into the log; what Dagster keeps beside the log is made up for."""
+    """Return True if an event is in the log, and restore the data that Dagster stores beside the log."""
     latest = storage.get_records_for_run(
         entry.run_id, of_type=entry.dagster_event_type, limit=_LATEST, ascending=False
     ).records
@@ -173,12 +173,12 @@ def _is_stored(storage: SqlEventLogStorage, entry: dg.EventLogEntry) -> bool:
 
 
 def _identity(entry: dg.EventLogEntry) -> Sequence[object]:
-    # The time that an event was made at is written as it is, to the microsecond.
+    # The log stores an event's timestamp unchanged, to the microsecond.
     return entry.timestamp, entry.dagster_event_type, entry.step_key, entry.user_message
 
 
 def _operations(storage: type) -> Iterator[str]:
-    """Names of the operations that may be repeated."""
+    """Return the names of the operations that may be repeated."""
     for name in dir(storage):
         if (name in _REPEATABLE or name.startswith(_READS)) and callable(getattr(storage, name)):
             yield name
@@ -190,7 +190,7 @@ def _connect(dialect: Any, _: object, arguments: Sequence[Any], options: dict[st
     except dialect.loaded_dbapi.OperationalError as error:
         if not _is_repeated.get():
             raise
-        # Dagster asks again by itself after errors that it knows; the waiting is done here.
+        # Dagster itself retries after errors that it knows; this module does the waiting instead.
         raise ConnectionError(str(error)) from error
 
 
@@ -210,5 +210,5 @@ def _is_outage(error: BaseException | None) -> bool:
 
 
 def _say(text: str) -> None:
-    # Never by logging: Dagster may be told to write what is logged into the database that is away.
+    # Never use logging here: Dagster may be configured to write log messages into the unreachable database.
     print(text, file=sys.stderr, flush=True)

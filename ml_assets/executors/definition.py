@@ -1,4 +1,4 @@
-"""The executor as Dagster's definitions name it, with the config that the launchpad shows."""
+"""The executor definition for Dagster, with the config that the launchpad shows."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -33,13 +33,13 @@ def container_executor(
     pass_variables: Mapping[str, str],
     registry: "Callable[[], RegistryClient]",
 ) -> dg.ExecutorDefinition:
-    """The executor of a target whose settings say ``docker`` or ``kubernetes``.
+    """Return the executor of a target whose settings name ``docker`` or ``kubernetes``.
 
     Args:
-        rules: what settings say of placement.
-        target: told to every step.
-        pass_variables: Docker: variables that steps inherit from the run worker.
-        registry: makes the client that knows which digests are one image.
+        rules: placement rules of the settings.
+        target: name of the target, passed to every step.
+        pass_variables: variables that steps inherit from the run worker (Docker only).
+        registry: creates the client that knows which digests belong to one image.
     """
 
     @dg.executor(
@@ -77,11 +77,11 @@ def container_executor(
 
 
 def container_engine(settings: ContainerSettings, pass_variables: Mapping[str, str]) -> "ContainerEngine":
-    """The engine that settings name.
+    """Return the engine that the settings name.
 
     Raises:
-        EngineUnreachable: it does not answer.
-        EngineRefused: there is no way to it.
+        EngineUnreachable: the engine does not answer.
+        EngineRefused: no connection to the engine is configured.
     """
     if settings.executor == "docker":
         from ml_assets.executors.docker import DockerEngine
@@ -93,7 +93,7 @@ def container_engine(settings: ContainerSettings, pass_variables: Mapping[str, s
 
 
 def _lazily(make: Callable[[], Callable[[str, Placement], bool | None]]) -> Callable[[str, Placement], bool | None]:
-    """The check, made when it is first needed: its imports would delay the first launch."""
+    """Return the check, created on first use: its imports would delay the first launch."""
     made: list[Callable[[str, Placement], bool | None]] = []
 
     def check(image_id: str, placement: Placement) -> bool | None:

@@ -1,4 +1,4 @@
-"""Diagnosis of a step's container: whether it has to be given up, and where the step is launched next."""
+"""Diagnosis of a step's container: if it must be given up, and the placement of the next launch."""
 
 import time
 from collections.abc import Callable
@@ -21,12 +21,12 @@ __all__ = ["Diagnostics", "next_placement"]
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Finds out whether containers have to be given up.
+    """Determines if containers must be given up.
 
     Args:
-        engine: tells why a container is gone, and how long its image was pulled.
-        rules: the pools, with their limits.
-        image_ran: whether an image id, as the runtime reports it, is the placement's image; None where nobody can say.
+        engine: reports why a container is gone, and how long its image was pulled.
+        rules: pools with their limits.
+        image_ran: tells if an image id, as reported by the runtime, is the placement's image; None if unknown.
     """
 
     engine: ContainerEngine
@@ -34,12 +34,12 @@ class Diagnostics:
     image_ran: Callable[[str, Placement], bool | None]
 
     def diagnose(self, launch: ContainerLaunch, status: ContainerStatus | None, step: "IStepContext") -> Failure | None:
-        """Return why the container of a launch at work has to be given up; None as long as there is hope.
+        """Return the failure for which the container of a launch at work must be given up; None if there is none.
 
         Args:
-            launch: takes over what the status says.
-            status: what the engine reports; None if it knows no such container.
-            step: what is found is reported as events of this step.
+            launch: is updated from the status.
+            status: status that the engine reports; None if it does not know the container.
+            step: the findings are recorded as events of this step.
         """
         if status is None:
             return self.engine.why_gone(launch.name)
@@ -62,14 +62,14 @@ class Diagnostics:
         return _running_too_long(launch, status)
 
     def compare_image(self, launch: ContainerLaunch, status: ContainerStatus, step: "IStepContext") -> Failure | None:
-        """Compare the image that runs, once it is known, with the one asked for.
+        """Compare the running image, once it is known, with the requested one.
 
         Returns:
             A failure if it is another image.
         """
         if status.image_id is None or launch.container.image_checked:
             return None
-        times = self._times(launch, status)  # asked again with the next look where the engine does not answer
+        times = self._times(launch, status)  # retried at the next poll if the engine does not answer
         launch.container.image_checked = True
         ran = self.image_ran(status.image_id, launch.placement)
         run_events.image_ran(step, status.image_id, ran, times)
@@ -89,7 +89,7 @@ class Diagnostics:
 
 
 def next_placement(placement: Placement, failure: Failure, rules: PlacementRules) -> Placement | None:
-    """Return where the same attempt is launched next; None where the retry policy decides, or nothing would help."""
+    """Return the placement of the attempt's next launch; None if the retry policy decides, or no launch would help."""
     reaction, pool = failure.cause.reaction, rules.pool(placement.pool)
     if reaction is Reaction.MORE_MEMORY:
         return placement.with_more_memory(pool)

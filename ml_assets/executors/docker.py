@@ -1,4 +1,4 @@
-"""Steps as containers of one Docker engine."""
+"""Engine that runs steps as containers of one Docker engine."""
 
 import json
 import time
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["DockerEngine", "connect", "reaching"]
 
 _STOP_SECONDS = 10
-"""How long a container may take to end when asked to; then it is killed."""
+"""Grace period for a container to end before it is killed."""
 _PULLS = 4
 _EVENTS_SECONDS = 3600
 _NO_GPU = "could not select device driver"
@@ -36,12 +36,12 @@ _GPU_HINT = "The engine knows of no GPU: install NVIDIA Container Toolkit there,
 
 
 class DockerEngine(ContainerEngine):
-    """The Docker engine that Docker's own variables (``DOCKER_HOST``…) lead to.
+    """The Docker engine that Docker's own variables (``DOCKER_HOST``…) name.
 
     Args:
         settings: network, mounts and so on of every step.
         variables: environment variables of every step; never shown in events.
-        client: makes the client; Docker's own way when left out.
+        client: creates the client; by default as Docker does.
     """
 
     name, noun = "Docker", "container"
@@ -55,7 +55,7 @@ class DockerEngine(ContainerEngine):
         self._settings, self._variables = settings, variables
         with reaching():
             self._client = client() if client else connect()
-        # Pulling takes minutes, and the loop that looks after the other steps must not wait for it.
+        # A pull takes minutes, and must not block the loop that manages the other steps.
         self._starting: dict[str, Future[Failure | None]] = {}
         self._stopping: dict[str, Future[None]] = {}
         self._pool = ThreadPoolExecutor(_PULLS, thread_name_prefix="docker")
@@ -63,13 +63,13 @@ class DockerEngine(ContainerEngine):
         self._pulled: dict[str, float] = {}
 
     def start(self, request: ContainerRequest) -> None:
-        """Pull the image, if need be, and start the container, in the background."""
+        """Pull the image, if necessary, and start the container in the background."""
         if request.name not in self._starting:
             self._runs[request.name] = request.labels[RUN_LABEL]
             self._starting[request.name] = self._pool.submit(self._start, request)
 
     def observe(self, run_id: str) -> dict[str, ContainerStatus]:
-        """Every container of a run, by name."""
+        """Return every container of a run, by name."""
         found = {name: status for name, status in self._begun(run_id) if status is not None}
         with reaching():
             listed = self._client.api.containers(all=True, filters={"label": f"{RUN_LABEL}={run_id}"})
@@ -81,22 +81,22 @@ class DockerEngine(ContainerEngine):
         return found
 
     def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
-        """The last lines that a container printed, and Docker's events about it."""
+        """Return the last lines that a container printed, and Docker's events about it."""
         from docker.errors import APIError
 
         try:
             with reaching():
                 printed = self._client.api.logs(name, tail=lines).decode(errors="replace").splitlines()
                 return printed, self._events(name)
-        except APIError:  # it is gone
+        except APIError:  # the container is gone
             return (), self._events(name)
 
     def pull_seconds(self, name: str) -> float | None:
-        """As it was measured here; None for a container that a predecessor has started."""
+        """Return the time measured in this process; None for a container that a predecessor started."""
         return self._pulled.get(name)
 
     def why_gone(self, name: str) -> Failure | None:
-        """Why a container is not there any more; None if it is there."""
+        """Return why a container does not exist any more; None if it exists."""
         with reaching():
             begun = self._starting.get(name)
             if (begun is not None and not begun.done()) or self._inspect(name) is not None:
@@ -104,10 +104,10 @@ class DockerEngine(ContainerEngine):
             return Failure(FailureCause.DELETED, "its container was removed", events=tuple(self._events(name)))
 
     def stop(self, name: str) -> bool:
-        """Have a container end within ten seconds, and remove it; whether it is gone."""
+        """Stop a container within ten seconds and remove it; return True if it is gone."""
         begun = self._starting.get(name)
         if begun is not None and not begun.cancel() and not begun.done():
-            return False  # being pulled: what comes of it is removed with the next call
+            return False  # The image is being pulled: the next call removes the container.
         self._starting.pop(name, None)
         stopping = self._stopping.get(name)
         if stopping is None:
@@ -125,7 +125,7 @@ class DockerEngine(ContainerEngine):
         self._remove(name, 0)
 
     def all_runs(self) -> dict[str, list[str]]:
-        """Names of all containers that steps run in, by run."""
+        """Return the names of all step containers, by run."""
         runs: dict[str, list[str]] = {}
         with reaching():
             for each in self._client.api.containers(all=True, filters={"label": f"{MANAGED_BY}={MANAGER}"}):
@@ -177,7 +177,7 @@ class DockerEngine(ContainerEngine):
             binds=list(self._settings.mounts),
             network_mode=self._settings.network,
             mem_limit=memory,
-            memswap_limit=memory,  # no swap: a step that needs more is told so
+            memswap_limit=memory,  # No swap: a step that needs more memory fails with a clear cause.
             cpu_shares=max(2, int(placement.cpus * 1024)),
             nano_cpus=int(pool.cpu_limit * 1e9) if pool.cpu_limit else None,
             shm_size=parse_memory(pool.shared_memory) if pool.shared_memory else None,
@@ -190,7 +190,7 @@ class DockerEngine(ContainerEngine):
                 image=request.image,
                 command=list(request.command),
                 environment={**self._variables, **request.variables},
-                labels={**request.labels, **request.annotations},  # a label may be as long as an annotation
+                labels={**request.labels, **request.annotations},  # a Docker label can be as long as an annotation
                 host_config=host,
             )
         )
@@ -214,7 +214,7 @@ class DockerEngine(ContainerEngine):
             except NotFound:
                 pass
             except APIError as error:
-                if error.status_code != 409:  # somebody else is removing it
+                if error.status_code != 409:  # another process is removing it
                     raise
 
     def _events(self, name: str) -> list[str]:
@@ -230,7 +230,7 @@ class DockerEngine(ContainerEngine):
 
 
 def connect() -> "DockerClient":
-    """A client of the engine that Docker's own variables lead to."""
+    """Return a client of the engine that Docker's own variables name."""
     import docker
 
     return docker.from_env()
@@ -238,7 +238,7 @@ def connect() -> "DockerClient":
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Turn what the client raises when the engine does not answer into our error."""
+    """Convert the client's connection errors to the library's own."""
     import requests
     from docker.errors import APIError, DockerException
 

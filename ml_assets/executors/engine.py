@@ -1,4 +1,4 @@
-"""What an engine that runs containers must be able to do; Docker and Kubernetes are the two there are."""
+"""The interface of container engines, implemented for Docker and Kubernetes."""
 
 import time
 from abc import ABC, abstractmethod
@@ -29,86 +29,86 @@ class ContainerState(StrEnum):
 
 @dataclass(frozen=True)
 class ContainerRequest:
-    """A container to start: what an engine is given for one launch of a step."""
+    """A request to an engine to start the container of a step's launch."""
 
     name: str
-    """Unique for the run, the step and the launch: at most 63 characters of ``[a-z0-9-]``."""
+    """Unique name for the run, the step and the launch: at most 63 characters of ``[a-z0-9-]``."""
     image: str
     """Image reference by digest."""
     command: Sequence[str]
     placement: Placement
     pool: Pool
     labels: Mapping[str, str]
-    """Short values that containers are found by."""
+    """Short values by which containers are found."""
     annotations: Mapping[str, str]
-    """The same facts in full."""
+    """The same values in full."""
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ContainerStatus:
-    """What an engine reports of a container at this moment."""
+    """The current status of a container, as the engine reports it."""
 
     state: ContainerState
     identity: str | None = None
-    """Pod's uid or container's id: another one under the same name is another process."""
+    """The pod's uid or the container's id: a different one under the same name is another process."""
     node: str | None = None
     scheduled_at: float | None = None
-    """When it had a machine, in seconds of the epoch; None where the engine schedules nothing."""
+    """Time at which it got a machine, in seconds since the epoch; None if the engine does not schedule."""
     started_at: float | None = None
-    """When its process began, in seconds of the epoch."""
+    """Time at which its process started, in seconds since the epoch."""
     image_id: str | None = None
-    """The image that the runtime says it runs, in its own words."""
+    """The running image, as the runtime reports it."""
     failure: Failure | None = None
-    """Why it failed, or what makes it hopeless to wait for its start."""
+    """Why it failed, or why it cannot start."""
     waiting: str | None = None
-    """What a pending container waits for."""
+    """The reason why a pending container waits."""
     unschedulable: bool = False
 
     @property
     def has_ended(self) -> bool:
-        """Whether its process has ended."""
+        """True if its process has ended."""
         return self.state in (ContainerState.SUCCEEDED, ContainerState.FAILED)
 
 
 class ContainerEngine(ABC):
-    """Starts, observes and removes containers. What it cannot reach raises `EngineUnreachable`."""
+    """Starts, observes and removes containers; raises `EngineUnreachable` if the engine does not answer."""
 
     name: str
-    """What people call it."""
+    """Display name of the engine."""
     noun: str
-    """What it calls a step's container, such as ``Job``."""
+    """The engine's term for a step's container, such as ``Job``."""
 
     @abstractmethod
     def start(self, request: ContainerRequest) -> None:
-        """Start a container, unless one of this name exists already.
+        """Start a container, unless one of this name already exists.
 
         Raises:
-            EngineRefused: the engine will not have it, now or later.
+            EngineRefused: the engine rejects the container permanently.
         """
 
     @abstractmethod
     def observe(self, run_id: str) -> Mapping[str, ContainerStatus]:
-        """Every container of a run, by name."""
+        """Return every container of a run, by name."""
 
     @abstractmethod
     def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
-        """The last lines that a container printed, and the engine's events about it; empty where they are gone."""
+        """Return the last lines that a container printed and the engine's events about it; empty if they are gone."""
 
     @abstractmethod
     def pull_seconds(self, name: str) -> float | None:
-        """How long the image of a container that runs was pulled; 0 where it was there, None where nobody can say."""
+        """Return the pull time of a running container's image; 0 if it was present, None if it is unknown."""
 
     @abstractmethod
     def why_gone(self, name: str) -> Failure | None:
-        """Why a started container is not there any more, as far as the engine remembers; None if it is there."""
+        """Return why a started container does not exist any more, as far as the engine knows; None if it exists."""
 
     @abstractmethod
     def stop(self, name: str) -> bool:
-        """Have a container end, and remove it; whether it is gone (or its node out of reach). Called until it is."""
+        """Stop and remove a container; return True if it is gone or its node is unreachable. Called until then."""
 
     def stop_all(self, names: Collection[str], seconds: float) -> set[str]:
-        """Have containers end, and remove them; those that are not gone although they were given some time."""
+        """Stop and remove containers; return those that are still not gone after some time."""
         left, patience = set(names), time.monotonic() + seconds
         while left and time.monotonic() < patience:
             left = {name for name in left if not self.stop(name)}
@@ -117,13 +117,13 @@ class ContainerEngine(ABC):
 
     @abstractmethod
     def remove(self, name: str, *, succeeded: bool) -> None:
-        """Remove a container that has ended; one that failed may be kept for a while to be looked at."""
+        """Remove a container that has ended; a failed one may be kept for a while for inspection."""
 
     @abstractmethod
     def all_runs(self) -> Mapping[str, Sequence[str]]:
-        """Names of all containers that steps run in, by run."""
+        """Return the names of all step containers, by run."""
 
 
 def container_labels(run_id: str) -> dict[str, str]:
-    """The labels that every container of a run has."""
+    """Return the labels of every container of a run."""
     return {MANAGED_BY: MANAGER, RUN_LABEL: run_id}

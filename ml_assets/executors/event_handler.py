@@ -1,4 +1,4 @@
-"""The events of a run, and what each of them changes in its execution and its launches."""
+"""Handling of a run's events: each of them updates the execution and the launches."""
 
 import os
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ __all__ = ["EventHandler"]
 
 @dataclass
 class EventHandler:
-    """Reads the events of a run, and brings execution and launches to where they are."""
+    """Reads the events of a run, and updates execution and launches accordingly."""
 
     context: "PlanOrchestrationContext"
     active: ActiveExecution
@@ -34,15 +34,15 @@ class EventHandler:
     fail_or_retry: FailOrRetry
 
     def __post_init__(self) -> None:
-        """Begin at the run's first event."""
+        """Start at the run's first event."""
         self.worker = uuid4().hex
-        """This run worker's name for itself."""
+        """Unique name of this run worker."""
         self.has_news = False
-        """Whether an event came that the engine should be asked about at once; the reader takes it back."""
+        """True if an event requires an immediate query of the engine; the reader resets it."""
         self._tail = EventTail(self.context.instance, self.context.dagster_run.run_id)
 
     def resume(self) -> Iterator[dg.DagsterEvent]:
-        """Take over from a predecessor: handle and yield all its events that count."""
+        """Take over from a predecessor: handle and yield all of its valid events."""
         yield from resume_run(self.active, self._tail.new(), self.launches)
         for launch in self.launches:
             if launch.has_container:
@@ -50,9 +50,9 @@ class EventHandler:
         run_events.resumed(self.context, [launch.name for launch in self.launches.under_way()])
 
     def new(self) -> Iterator[dg.DagsterEvent]:
-        """Handle and yield the new events, but those of launches that are over.
+        """Handle and yield the new events, except those of launches that are over.
 
-        The process ends at once if another run worker has begun after this one: two must not look after one step.
+        The process ends at once if a newer run worker has started: two must not manage the same step.
         """
         for record in self._tail.new():
             event = record.event_log_entry.dagster_event
@@ -63,7 +63,7 @@ class EventHandler:
             self._handle(event)
 
     def close(self, event: dg.DagsterEvent, launch: ContainerLaunch) -> None:
-        """End the attempt of a launch by its last event; its container may go on for a moment."""
+        """End the attempt of a launch with its last event; its container may run on for a moment."""
         self.active.handle_event(event)
         launch.close(event)
         if launch.state is LaunchState.ENDING:
@@ -74,7 +74,7 @@ class EventHandler:
     def _leave_to_successor(self, event: dg.DagsterEvent) -> None:
         if run_events.begun_by(event) not in (None, self.worker):
             run_events.superseded(self.context)
-            os._exit(REPLACED_EXIT)  # whatever else ends a run worker ends its run, too
+            os._exit(REPLACED_EXIT)  # any other end of a run worker also ends its run
 
     def _is_late(self, event: dg.DagsterEvent) -> bool:
         number = launch_of_event(event)
@@ -96,7 +96,7 @@ class EventHandler:
             self.active.handle_event(event)
         elif event.is_step_success and launch.was_ordered and not launch.container.image_checked:
             self.has_news = True
-            if launch.is_at_work:  # one that was given up has not succeeded: nobody knows in which image
+            if launch.is_at_work:  # A launch that was given up has not succeeded: its image is unknown.
                 launch.succeed(event)
         elif event.is_step_success or event.is_step_failure or event.is_step_up_for_retry:
             self.close(event, launch)

@@ -1,4 +1,4 @@
-"""A run's events, as its executor reads them from the event log."""
+"""Reader of a run's events, for its executor."""
 
 import time
 from collections.abc import Sequence
@@ -15,21 +15,21 @@ _SETTLED_SECONDS = 10.0
 
 
 class EventTail:
-    """Reads a run's events once each, from the first on, however many there are.
+    """Reads each event of a run exactly once, from the first on, for any number of events.
 
-    Where many processes write, an event may become visible after one that has a higher id. So what was written in the
-    last seconds is looked at again.
+    If several processes write, an event may become visible after one with a higher id. The events of the last seconds
+    are therefore read again.
     """
 
     def __init__(self, instance: dg.DagsterInstance, run_id: str) -> None:
         self._instance, self._run_id = instance, run_id
         self._settled = 0
-        """Id up to which nothing is missing."""
+        """Id up to which all events were read."""
         self._seen: dict[int, float] = {}
-        """When each event after it was first seen."""
+        """Time at which each later event was first seen."""
 
     def new(self) -> Sequence[dg.EventLogRecord]:
-        """All events that were written since the last call."""
+        """Return all events that were written since the last call."""
         now = time.monotonic()
         self._settle(now)
         found: list[dg.EventLogRecord] = []
@@ -53,6 +53,6 @@ def _cursor(storage_id: int) -> str | None:
 
 
 def launch_of_event(event: dg.DagsterEvent) -> int | None:
-    """Which launch of its step wrote an event; None where no container did."""
+    """Return the number of the launch that wrote an event; None if no container wrote it."""
     number = (event.logging_tags or {}).get(LAUNCH_EVENT_TAG)
     return int(number) if number is not None else None

@@ -1,4 +1,4 @@
-"""Why a container ended, and what follows from it."""
+"""The causes of a container's end, and the reaction to each."""
 
 import signal
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from typing import Self
 __all__ = ["INTERRUPTED_EXIT", "REPLACED_EXIT", "Failure", "FailureCause", "Reaction"]
 
 REPLACED_EXIT = 75
-"""Exit status of a container that finds another one of the same launch (``EX_TEMPFAIL`` of sysexits.h)."""
+"""Exit status of a container that finds another container of the same launch (``EX_TEMPFAIL`` of sysexits.h)."""
 
 INTERRUPTED_EXIT = 128 + signal.SIGTERM
-"""Exit status of a container that was asked to end, and did."""
+"""Exit status of a container that ended on request."""
 
 
 class Reaction(Enum):
-    """What follows from a cause."""
+    """The reaction to a cause."""
 
     MORE_MEMORY = "run it again with more memory, up to the pool's cap"
     RUN_AGAIN = "run it again at once, after some times on the fallback pool"
@@ -26,7 +26,7 @@ class Reaction(Enum):
 
 
 class FailureCause(StrEnum):
-    """Everything that can end a step's container, or keep it from starting."""
+    """The causes that end a step's container or keep it from starting."""
 
     OUT_OF_MEMORY = "out of memory"
     PREEMPTED = "preempted"
@@ -44,12 +44,12 @@ class FailureCause(StrEnum):
 
     @property
     def reaction(self) -> Reaction:
-        """What follows from it."""
+        """The reaction to this cause."""
         return _REACTIONS[self]
 
     @property
     def hint(self) -> str:
-        """What the reader should do about it, in the imperative."""
+        """Advice for the reader, in the imperative."""
         return _HINTS[self]
 
 
@@ -96,20 +96,20 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Failure:
-    """One container's end (or its not starting), as the engine tells it."""
+    """The failure of one container to run or start, as the engine reports it."""
 
     cause: FailureCause
     detail: str
-    """What the engine said, in one line."""
+    """The engine's message, in one line."""
     exit_code: int | None = None
     log: tuple[str, ...] = ()
-    """Last lines of what the container printed."""
+    """Last lines of the container's output."""
     events: tuple[str, ...] = ()
-    """What the engine reported of it, oldest first."""
+    """The engine's events about the container, oldest first."""
 
     @classmethod
     def of_exit(cls, exit_code: int, *, detail: str = "") -> Self:
-        """The end of a process that nobody else ended."""
+        """Return the failure for the exit status of a process that ended by itself."""
         if exit_code == 0:
             return cls(
                 FailureCause.SILENT, detail or "it exited with status 0, and no event of success or failure came", 0
@@ -121,11 +121,11 @@ class Failure:
         return cls(FailureCause.CRASHED, "; ".join(part for part in (_exit(exit_code), detail) if part), exit_code)
 
     def with_evidence(self, log: Sequence[str], events: Sequence[str]) -> Self:
-        """The same failure with what the container printed and the engine reported."""
+        """Return the same failure with the container's output and the engine's events."""
         return replace(self, log=tuple(log), events=tuple(events))
 
     def described(self) -> str:
-        """The failure for people: cause and detail, hint, events, last lines of the log."""
+        """Return a readable description: cause and detail, hint, events, last lines of the log."""
         parts = [f"{self.cause.value}: {self.detail.rstrip('.')}. Next: {self.cause.hint}."]
         if self.events:
             parts.append("What the engine reported:\n" + "\n".join(f"  {line}" for line in self.events))

@@ -1,7 +1,7 @@
-"""Whether the image that a runtime says it runs is the one that was asked for.
+"""Check that the image that a runtime reports is the requested one.
 
-Runtimes name an image by what they keep: the index that was pulled, the platform's manifest, or its configuration. The
-registry knows which of these belong together.
+Runtimes identify an image by the pulled index, the platform's manifest, or its configuration. The registry knows which
+of these belong together.
 """
 
 import re
@@ -19,7 +19,7 @@ __all__ = ["image_check"]
 
 
 def image_check(registry: "RegistryClient") -> Callable[[str, Placement], bool | None]:
-    """A function that compares an image id of a runtime with a placement; None where the registry does not say."""
+    """Return a function that compares a runtime's image id with a placement: None if the registry cannot tell."""
     known: dict[str, frozenset[str]] = {}
 
     def ran(image_id: str, placement: Placement) -> bool | None:
@@ -40,7 +40,7 @@ def image_check(registry: "RegistryClient") -> Callable[[str, Placement], bool |
 
 
 def _names(registry: "RegistryClient", image: str) -> frozenset[str]:
-    """Every digest that a runtime may call an image by: its platforms' manifests and their configurations."""
+    """Return every digest by which a runtime may identify an image: its platforms' manifests and configurations."""
     published = registry.find(image)
     if published is None:
         return frozenset()

@@ -1,4 +1,4 @@
-"""The executor: it launches a run's steps as containers of an engine, with limits of its own."""
+"""The executor: it launches a run's steps as containers of an engine, within its own limits."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -27,17 +27,17 @@ __all__ = ["ContainerExecutor"]
 
 
 class ContainerExecutor(dg.Executor):
-    """Runs each step in a container of its own.
+    """Runs each step in its own container.
 
     Args:
         engine: starts and observes the containers.
-        rules: what settings say of placement.
-        image_ran: whether an image id, as the runtime reports it, is the placement's image; None where nobody can say.
+        rules: placement rules of the settings.
+        image_ran: tells if an image id, as reported by the runtime, is the placement's image; None if unknown.
         variables: environment variables of every step.
-        retries: whether the author's retry policies hold.
-        overrides: other placements for this run, by asset key, check, op or ``*``.
-        max_concurrent: steps of this run that may run at once.
-        tag_concurrency_limits: Dagster's limits of steps by tag, within the run.
+        retries: whether the author's retry policies apply.
+        overrides: placement overrides for this run, by asset key, check, op or ``*``.
+        max_concurrent: maximum number of concurrent steps of this run.
+        tag_concurrency_limits: Dagster's limits on concurrent steps by tag, within the run.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class ContainerExecutor(dg.Executor):
 
     @property
     def retries(self) -> RetryMode:
-        """Whether the author's retry policies hold."""
+        """True if the author's retry policies apply."""
         return self._retries
 
     def execute(
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
     ) -> Iterator[dg.DagsterEvent]:
-        """Run the plan's steps; yield every event that belongs to it."""
+        """Run the plan's steps and yield their events."""
         retry_database_operations(plan_context.instance)
         with ActiveExecution(execution_plan, retry_mode=self._retries) as active:
             instance, run = plan_context.instance, plan_context.dagster_run

@@ -37,26 +37,26 @@ __all__ = ["ContainerLaunch", "LaunchState", "Launches", "SeenContainer", "conta
 
 
 class LaunchState(StrEnum):
-    """The state of a launch."""
+    """The states of a launch."""
 
     WAITING = "waiting"
-    """It may be ordered as soon as the limits allow."""
+    """The launch may be ordered as soon as the limits allow."""
     ORDERED = "ordered"
-    """It is announced in the event log; the engine has not confirmed the request."""
+    """The launch is recorded in the event log; the engine has not confirmed the request."""
     ACCEPTED = "accepted"
-    """The engine has taken the request."""
+    """The engine has accepted the request."""
     RUNNING = "running"
-    """Its process has begun."""
+    """The container's process has started."""
     SUCCEEDED = "succeeded"
-    """Its step reports success, which counts once its container is known to run the image asked for."""
+    """The step reports success, which counts once its container is known to run the requested image."""
     GIVEN_UP = "given up"
-    """It has failed, and its container is being ended; what follows waits until it has."""
+    """The launch has failed and its container is being ended; the reaction waits for its end."""
     FAILED = "failed"
-    """Its failure is in the event log, to be read from there."""
+    """The failure is written to the event log, and is read from there."""
     ENDING = "ending"
-    """The attempt is over; its container may still be sending the last of its log."""
+    """The attempt is over; its container may still be sending the end of its log."""
     ENDED = "ended"
-    """Nothing is left of it."""
+    """The container is gone."""
 
 
 _AT_WORK = (LaunchState.ORDERED, LaunchState.ACCEPTED, LaunchState.RUNNING)
@@ -66,40 +66,40 @@ _OPEN = tuple(state for state in LaunchState if state not in _OVER)
 
 @dataclass
 class SeenContainer:
-    """What was learned of a launch's container by looking at it."""
+    """Observations of a launch's container."""
 
     identity: str | None = None
-    """The engine's id of it."""
+    """The engine's id of the container."""
     image_checked: bool = False
-    """Whether its image was compared with the one asked for."""
+    """True if its image was compared with the requested one."""
     wait_reason: str | None = None
-    """What it was last reported to wait for."""
+    """The last reported reason why it waits."""
 
 
 @dataclass
 class ContainerLaunch:
     """One container for one attempt of a step.
 
-    Each function that moves it raises `RuntimeError` in a state that it does not move from.
+    Each transition function raises `RuntimeError` in a state that it does not start from.
     """
 
     step: "ExecutionStep"
     number: int
-    """How many containers the step had in this run before this one."""
+    """Number of earlier containers of the step in this run."""
     name: str
     """Name of the container."""
     state: LaunchState = LaunchState.WAITING
     since: float = field(default_factory=time.monotonic)
-    """When it came into its state, on the monotonic clock."""
+    """Time at which it entered its state, on the monotonic clock."""
     where: Placement | None = None
     """Its placement; None until it is known."""
     ordered_at: float | None = None
-    """When it was ordered, in seconds of the epoch; None until then."""
+    """Time at which it was ordered, in seconds since the epoch; None until then."""
     container: SeenContainer = field(default_factory=SeenContainer)
     failure: Failure | None = None
-    """Why it was given up."""
+    """The failure for which it was given up."""
     end: dg.DagsterEvent | None = None
-    """The event that ends the attempt."""
+    """Event that ends the attempt."""
 
     @property
     def placement(self) -> Placement:
@@ -119,7 +119,7 @@ class ContainerLaunch:
 
     @property
     def is_at_work(self) -> bool:
-        """True if it was ordered, and nothing has decided about it."""
+        """True if it was ordered and its outcome is open."""
         return self.state in _AT_WORK
 
     @property
@@ -139,7 +139,7 @@ class ContainerLaunch:
 
     @property
     def has_succeeded(self) -> bool:
-        """True if the attempt ended well."""
+        """True if the attempt succeeded."""
         return self.end is not None and self.end.is_step_success
 
     def place(self, placement: Placement) -> None:
@@ -151,9 +151,9 @@ class ContainerLaunch:
         """Mark a waiting launch, which has a placement, as ordered.
 
         Args:
-            at: when, in seconds of the epoch.
+            at: time, in seconds since the epoch.
         """
-        _ = self.placement  # raises where there is none
+        _ = self.placement  # raises if there is none
         self._move(LaunchState.ORDERED, LaunchState.WAITING)
         self.ordered_at = at
 
@@ -162,11 +162,11 @@ class ContainerLaunch:
         self._move(LaunchState.ACCEPTED, LaunchState.ORDERED)
 
     def run(self) -> None:
-        """Mark a launch at work as running: its process was seen or heard of."""
+        """Mark a launch at work as running: its process was observed."""
         self._move(LaunchState.RUNNING, *_AT_WORK)
 
     def observe(self, status: ContainerStatus) -> None:
-        """Take over what the engine reports of a launch at work: it has accepted it, and may be running it."""
+        """Update a launch at work from the engine's report: accepted, and maybe running."""
         if status.state is ContainerState.RUNNING:
             self.run()
         elif self.state is LaunchState.ORDERED:
@@ -174,7 +174,7 @@ class ContainerLaunch:
         self.container.identity = status.identity or self.container.identity
 
     def succeed(self, event: dg.DagsterEvent) -> None:
-        """Note that the step of a launch at work reports success. It counts when the launch is closed."""
+        """Record that the step of a launch at work reports success. It counts when the launch is closed."""
         self._move(LaunchState.SUCCEEDED, *_AT_WORK)
         self.end = event
 
@@ -227,7 +227,7 @@ class Launches:
 
         Args:
             step: the step.
-            placement: where it runs, if that is known; its number becomes the launch's.
+            placement: its placement, if known; the launch takes its number.
 
         Raises:
             RuntimeError: the step has an open launch.
@@ -248,7 +248,7 @@ class Launches:
         return self.add(launch.step, placement)
 
     def forget(self, step_key: str) -> None:
-        """Drop all launches of a step, as if they had never been."""
+        """Drop all launches of a step, as if they had never existed."""
         del self._of_step[step_key]
 
     def open(self, step_key: str) -> ContainerLaunch | None:
@@ -270,7 +270,7 @@ class Launches:
 
 
 def container_name(run_id: str, step_key: str, number: int) -> str:
-    """Return the name of the container of one launch: readable, and the same for whoever asks."""
+    """Return the name of a launch's container, which is readable and deterministic."""
     digest = hashlib.sha256(f"{run_id} {step_key}".encode()).hexdigest()[:12]
     readable = re.sub(r"[^a-z0-9]+", "-", step_key.lower()).strip("-")[:36].rstrip("-")
     return f"step-{readable}-{digest}-{number}"

@@ -1,8 +1,8 @@
-"""The loop that launches a run's steps as containers and looks after them until each has ended.
+"""The loop that launches a run's steps as containers and manages them until each has ended.
 
-Dagster's `ActiveExecution` says which steps may run; everything else is here, because a step handler under Dagster's
-own loop hears of a container's end without its cause, and cannot launch the same attempt twice. Limits (of the run, of
-tags, of pools) are kept here as well, so that a run worker's successor can resume without them.
+Dagster's `ActiveExecution` decides which steps may run. The loop does everything else, because a step handler in
+Dagster's own loop does not learn why a container ended, and cannot launch the same attempt twice. The loop also
+enforces the limits (of the run, of tags, of pools), so that a run worker's successor can resume without them.
 """
 
 import time
@@ -29,25 +29,25 @@ __all__ = ["RunLoop"]
 
 _EVENTS_SECONDS = 0.5
 _LOOK_SECONDS = 1.5
-"""How often the engine is asked. Causes are promised within ten seconds of the engine knowing."""
+"""Interval of engine queries. Causes are promised within ten seconds after the engine knows them."""
 _WIND_UP_SECONDS = 60
-"""How long a container may go on after its step has ended, to send the last of its log."""
+"""Time for a container to send the end of its log after its step has ended."""
 _STOP_SECONDS = 25
-"""How long a canceled run waits for its containers to end; run workers are given thirty seconds by Kubernetes."""
+"""Time for the containers of a canceled run to end; Kubernetes gives run workers thirty seconds."""
 _EVIDENCE_LINES = 25
 
 
 @dataclass
 class RunLoop:
-    """Launches the steps of one run and looks after them.
+    """Launches and manages the steps of one run.
 
     Args:
         context: the run.
-        active: says which steps may run.
+        active: decides which steps may run.
         events: reads the run's events.
-        scheduler: says which launches may be ordered.
-        diagnostics: says which containers have to be given up.
-        request_of: makes the request for a launch's container.
+        scheduler: decides which launches may be ordered.
+        diagnostics: decides which containers must be given up.
+        request_of: returns the request for a launch's container.
     """
 
     context: "PlanOrchestrationContext"
@@ -58,16 +58,16 @@ class RunLoop:
     request_of: "Callable[[ContainerLaunch, KnownExecutionState], ContainerRequest]"
 
     def __post_init__(self) -> None:
-        """Look at the engine at once."""
+        """Schedule the first engine query for now."""
         self._engine, self._launches, self._slots = self.diagnostics.engine, self.events.launches, self.events.slots
         self._next_look = 0.0
         self._is_unreachable = False
 
     def run(self, unmatched: Mapping[str, str]) -> Iterator[dg.DagsterEvent]:
-        """Run all steps; yield every event that belongs to the run.
+        """Run all steps and yield every event of the run.
 
         Args:
-            unmatched: overrides that change nothing, as `RunPlacements.unmatched` gives them.
+            unmatched: overrides without effect, as returned by `RunPlacements.unmatched`.
         """
         run_events.started(self.context, self._engine, unmatched, self.events.worker)
         try:
@@ -104,7 +104,7 @@ class RunLoop:
         try:
             observed = self._engine.observe(self.context.run_id)
             self._is_unreachable = False
-            yield from self.events.new()  # what was written before a container ended counts first
+            yield from self.events.new()  # events written before the container ended take precedence
             for launch in self._launches.under_way():
                 if launch.is_open and launch.state is not LaunchState.FAILED:
                     yield from self._look_at(launch, observed.get(launch.name))
@@ -125,7 +125,7 @@ class RunLoop:
                 failure = failure.with_evidence(*self._engine.evidence(launch.name, _EVIDENCE_LINES))
             launch.give_up(failure)
         if self._is_over(launch, status):
-            yield from self.events.new()  # it may have ended well after all
+            yield from self.events.new()  # it may still have succeeded
             if launch.state is LaunchState.GIVEN_UP:
                 self._react(launch, failure)
 
@@ -137,7 +137,7 @@ class RunLoop:
         return self.diagnostics.diagnose(launch, status, self.context.for_step(launch.step))
 
     def _confirm(self, launch: ContainerLaunch, status: ContainerStatus | None) -> Failure | None:
-        """Count a step's success unless its container ran another image. Where nobody can say, it counts."""
+        """Accept a step's success unless its container ran another image. If the image is unknown, accept it."""
         failure = None
         if status is not None:
             failure = self.diagnostics.compare_image(launch, status, self.context.for_step(launch.step))
@@ -161,7 +161,7 @@ class RunLoop:
         return None
 
     def _react(self, launch: ContainerLaunch, failure: Failure) -> None:
-        """Launch the attempt again, or let it fail, once the container of a launch that was given up has ended."""
+        """Launch the attempt again or mark it as failed, once the container of a given-up launch has ended."""
         placement = next_placement(launch.placement, failure, self.diagnostics.rules)
         if placement is None:
             self._fail(launch, failure)
@@ -178,7 +178,7 @@ class RunLoop:
         run_events.failed(step_context, failure, self.active.get_known_state(), self.events.fail_or_retry)
 
     def _wind_up(self, launch: ContainerLaunch, status: ContainerStatus | None) -> None:
-        """Free what a step held once its container, which may be sending the last of its log, has ended."""
+        """Free a step's slots once its container, which may still be sending the end of its log, has ended."""
         if status is not None and not status.has_ended:
             is_patient = time.monotonic() - launch.since < _WIND_UP_SECONDS
             may_go_on = is_patient and status.failure is None and status.waiting is None
@@ -190,7 +190,7 @@ class RunLoop:
         launch.finish()
 
     def _end_strays(self, observed: Mapping[str, ContainerStatus]) -> None:
-        """End what a predecessor left: containers of steps that have ended, or of launches that were given up."""
+        """End a predecessor's leftovers: containers of steps that have ended, or of launches that were given up."""
         for name in observed.keys() - {launch.name for launch in self._launches if launch.was_ordered}:
             self._engine.stop(name)
 
@@ -204,7 +204,7 @@ class RunLoop:
             launch.order(at=time.time())
             try:
                 failure = self._start(launch)
-            except EngineUnreachable as error:  # asked again with the next look
+            except EngineUnreachable as error:  # retried at the next poll
                 run_events.unreachable(self.context, error)
                 continue
             if failure is not None:
@@ -217,18 +217,18 @@ class RunLoop:
         instance, run_id = self.context.instance, self.context.run_id
         run = instance.get_run_by_id(run_id)
         is_canceled = run is None or run.status is not dg.DagsterRunStatus.STARTED
-        # Dagster's own run_will_resume says yes to a canceled run as well.
+        # Dagster's own run_will_resume also returns True for a canceled run.
         if not is_canceled and instance.run_will_resume(run_id):
             run_events.left_to_successor(self.context, [launch.name for launch in self._launches.under_way()])
             return
         self._stop_all()
 
     def _stop_all(self) -> None:
-        """End every container of the run, those that failed and were kept as well."""
+        """End every container of the run, including failed ones that were kept."""
         try:
             names = {launch.name for launch in self._launches.under_way()}
             self._engine.stop_all(self._engine.observe(self.context.run_id).keys() | names, _STOP_SECONDS)
-        except EngineUnreachable as error:  # the sweep finds what is left
+        except EngineUnreachable as error:  # the sweep removes the rest
             run_events.unreachable(self.context, error)
         for launch in self._launches:
             if launch.has_container:

@@ -1,4 +1,4 @@
-"""The rules that place a step: its definition, over it settings, over those the run's overrides."""
+"""The rules that place a step. Settings override its definition, and the run's overrides override settings."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,22 +30,22 @@ __all__ = [
 ]
 
 EVERY_STEP = "*"
-"""Key of an override that holds for all steps of the run."""
+"""Key of an override that applies to all steps of the run."""
 
 
 @dataclass(frozen=True)
 class PlacementRules:
-    """What settings say of placement."""
+    """The placement rules of the settings."""
 
     containers: ContainerSettings
     pools: Mapping[str, Pool]
     overrides: Mapping[str, Override] = field(default_factory=dict)
 
     def pool(self, name: str, asset: str | None = None) -> Pool:
-        """The pool of a name.
+        """Return the pool with a name.
 
         Raises:
-            PlacementError: there is none.
+            PlacementError: it does not exist.
         """
         if name not in self.pools:
             known = ", ".join(sorted(self.pools)) or "none"
@@ -59,11 +59,11 @@ class RunPlacements:
     """The placements of one run's steps.
 
     Args:
-        rules: what settings say.
-        job: the run's job, as the code location has it.
-        instance: knows which images were made.
+        rules: placement rules of the settings.
+        job: the run's job, as the code location defines it.
+        instance: records which images were made.
         run: its tags may carry overrides.
-        overrides: the overrides of the executor's config, which go before those of tags.
+        overrides: the overrides of the executor's config, which take precedence over those of tags.
 
     Raises:
         PlacementError: the overrides in the run's tag are malformed.
@@ -81,10 +81,10 @@ class RunPlacements:
         self._layers = (rules.overrides, _overrides_of_tag(run.tags.get(OVERRIDES_TAG, "{}")), overrides)
 
     def place(self, step: "ExecutionStep") -> Placement:
-        """Where the first launch of a step runs.
+        """Return the placement of a step's first launch.
 
         Raises:
-            PlacementError: it names no image or pool, or one that does not exist or was never made.
+            PlacementError: the step names no image or pool, or one that does not exist or was never made.
         """
         subject = _Subject.of(step, self._job)
         over = self._override(subject)
@@ -109,7 +109,7 @@ class RunPlacements:
         )
 
     def unmatched(self, plan: "ExecutionPlan") -> dict[str, str]:
-        """The run's own overrides that change nothing, because no step has their key, each with a `suggestion`."""
+        """Return the run's own overrides that match no step, each with a `suggestion`."""
         names = {name for step in plan.steps for name in _names_of(step) if "[" not in name}
         said = {key: key.partition("[")[0] for layer in self._layers[1:] for key in layer if key != EVERY_STEP}
         return {key: suggestion(key, names) for key, name in said.items() if name not in names}
@@ -160,7 +160,7 @@ def _reference(said: str, asset: str) -> str:
 
 @dataclass(frozen=True)
 class _Subject:
-    """What a step is for, and what definitions say of it."""
+    """The purpose of a step, and the placement in its definition."""
 
     name: str
     names: Sequence[str]
@@ -183,7 +183,7 @@ class _Subject:
         keys = [each.asset_key for each in properties if each.asset_key is not None]
         checks = [each.asset_check_key for each in properties if each.asset_check_key is not None]
         spec, image = _spec_of(step, job)
-        if not keys and checks and image is None:  # a check runs in its asset's image
+        if not keys and checks and image is None:  # A check runs in its asset's image.
             image = _image_of(checks[0].asset_key, job)
         graph = job.asset_layer.asset_graph
         versions = {key.to_user_string(): graph.get(key).code_version for key in keys}
@@ -200,12 +200,12 @@ class _Subject:
 
 
 def step_names(op: str, assets: Iterable[dg.AssetKey], checks: Iterable[dg.AssetCheckKey]) -> list[str]:
-    """What overrides may call a step, the most general name first.
+    """Return the names by which overrides may refer to a step, the most general first.
 
     Args:
-        op: its op, within its graphs: ``graph.op``.
-        assets: those that it makes; their keys are names.
-        checks: those that it evaluates; ``asset:check`` is a name.
+        op: its op, with its graphs: ``graph.op``.
+        assets: assets that it makes; their keys are names.
+        checks: checks that it evaluates; ``asset:check`` is a name.
     """
     made = [key.to_user_string() for key in assets]
     return [op, *made, *(f"{check.asset_key.to_user_string()}:{check.name}" for check in checks)]
@@ -218,7 +218,7 @@ def _names_of(step: "IExecutionStep") -> list[str]:
         [each.asset_key for each in properties if each.asset_key is not None],
         [each.asset_check_key for each in properties if each.asset_check_key is not None],
     )
-    # One of those that a dynamic output is mapped to has a key of its own: op[key].
+    # Each step that a dynamic output is mapped to has its own key: op[key].
     return list(dict.fromkeys([op, step.key, *things]))
 
 
@@ -242,10 +242,10 @@ def _image_of(key: dg.AssetKey, job: dg.JobDefinition) -> str | None:
 
 
 def parse_overrides(tree: Any) -> dict[str, Override]:
-    """Overrides of a run: an object of `Override` by asset key, check, op or ``*``.
+    """Return the overrides of a run from a mapping of asset key, check, op or ``*`` to `Override`.
 
     Raises:
-        PlacementError: they are malformed.
+        PlacementError: the mapping is malformed.
     """
     try:
         return {name: Override.model_validate(said) for name, said in dict(tree).items()}

@@ -1,7 +1,7 @@
-"""Slots of Dagster's own concurrency pools, claimed for the pool that a step really runs on.
+"""Slots of Dagster's concurrency pools, claimed for the pool that a step actually runs on.
 
-Dagster fixes a step's pool when it is defined. A fallback, or a pool chosen at launch, is claimed here in its place, so
-that each keeps its limit.
+Dagster fixes a step's pool in its definition. This module instead claims a slot in the fallback pool, or in the pool
+chosen at launch, so that every pool keeps its limit.
 """
 
 import time
@@ -25,7 +25,7 @@ class PoolSlots:
     Args:
         instance: its event log storage counts the slots, across runs.
         run: the run that claims.
-        pools: those of settings; their ``concurrency`` becomes the limit of Dagster's pool of the same name.
+        pools: pools of the settings; ``concurrency`` becomes the limit of the Dagster pool of the same name.
     """
 
     def __init__(self, instance: dg.DagsterInstance, run: dg.DagsterRun, pools: Mapping[str, Pool]) -> None:
@@ -41,9 +41,9 @@ class PoolSlots:
             self._set_limits(pools)
 
     def claim(self, pools: Sequence[str], step_key: str, priority: int) -> str | None:
-        """Claim a slot in each pool; the name of one that is full, or None when the step has them all.
+        """Claim a slot in each pool; return the name of a full one, or None if the step has all of its slots.
 
-        A step that waits asks again, less and less often, up to every 15 seconds.
+        A waiting step retries at growing intervals of up to 15 seconds.
         """
         if not self._counted:
             return None
@@ -51,7 +51,7 @@ class PoolSlots:
         missing = sorted(set(pools) - self._held.setdefault(step_key, set()))
         if missing and time.monotonic() < at:
             return missing[0]
-        for pool in missing:  # in one order for all steps, or two that need two could wait for each other
+        for pool in missing:  # The same order for all steps avoids deadlocks between steps that need two pools.
             if self._is_limited(pool):
                 status = self._storage.claim_concurrency_slot(
                     pool, self._run_id, step_key, self._run_priority + priority
@@ -64,16 +64,16 @@ class PoolSlots:
         return None
 
     def adopt(self, step_key: str) -> None:
-        """Take over what a predecessor has claimed for a step, to be freed here."""
+        """Take over the slots that a predecessor has claimed for a step, to free them later."""
         self._held.setdefault(step_key, set())
 
     def free(self, step_key: str) -> None:
-        """Give back what a step has claimed, and its places in queues."""
+        """Free the slots that a step has claimed, and its places in queues."""
         self._waits.pop(step_key, None)
         if self._counted and self._held.pop(step_key, None) is not None:
             try:
                 self._storage.free_concurrency_slot_for_step(self._run_id, step_key)
-            except DatabaseUnreachable:  # Dagster's daemon frees the slots of a run that has ended
+            except DatabaseUnreachable:  # Dagster's daemon frees the slots of a run that has ended.
                 self._counted = False
 
     def _is_limited(self, pool: str) -> bool:
@@ -92,12 +92,12 @@ class PoolSlots:
                 continue
             try:
                 self._storage.set_concurrency_slots(name, pool.concurrency)
-            except IntegrityError:  # another run that began at this moment has made it; now there is a row to change
+            except IntegrityError:  # A concurrent run has created the row, so now it can be updated.
                 self._storage.set_concurrency_slots(name, pool.concurrency)
 
 
 def priority_of(tags: Mapping[str, str]) -> int:
-    """The priority that the tags of a run or step give it; 0 where they give none, or no number."""
+    """Return the priority in the tags of a run or step; 0 if it is missing or not a number."""
     try:
         return int(tags.get(PRIORITY_TAG, 0))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Resuming a run: what a run worker learns from the events of the one before it."""
+"""Resuming a run: a run worker restores its state from the events of its predecessor."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,18 +30,18 @@ def placement_of(event: dg.DagsterEvent) -> Placement | None:
 def resume_run(
     active: "ActiveExecution", records: Sequence[dg.EventLogRecord], launches: Launches
 ) -> Sequence[dg.DagsterEvent]:
-    """Bring a new execution and its launches to the state that a run's events tell of.
+    """Bring a new execution and its launches to the state that a run's events record.
 
-    Unlike Dagster's own replay it takes any number of events, delayed retries, skipped steps, and steps that waited for
-    a pool.
+    Unlike Dagster's own replay it handles any number of events, delayed retries, skipped steps, and steps that waited
+    for a pool.
 
     Args:
-        active: an execution without limits of its own.
+        active: an execution without its own limits.
         records: all events of the run.
-        launches: empty. It gets the open launch of each step, and the last one whose container may not have ended.
+        launches: empty; receives the open launch of each step, and the last one whose container may not have ended.
 
     Returns:
-        The events that count: all but those of launches that were given up.
+        The valid events: all except those of launches that were given up.
     """
     return _Resumed(active, launches, _last_launches(records)).replay(records)
 
@@ -53,7 +53,7 @@ class _Resumed:
     last: Mapping[str, int]
     """Storage id of the last launch of each step."""
     skipping: set[str] = field(default_factory=set)
-    """Steps to skip of which no event tells yet."""
+    """Steps to skip that have no event yet."""
 
     def replay(self, records: Sequence[dg.EventLogRecord]) -> list[dg.DagsterEvent]:
         events = []
@@ -65,7 +65,7 @@ class _Resumed:
             if event.step_key is None or self._counts(event, record):
                 events.append(event)
             self._add_waiting()
-        for key in self.skipping:  # the predecessor ended before it had written of them all
+        for key in self.skipping:  # The predecessor ended before it had recorded all of them.
             self.active.mark_skipped(key)
         return events
 
@@ -74,7 +74,7 @@ class _Resumed:
             self.launches.add(step)
 
     def _counts(self, event: dg.DagsterEvent, record: dg.EventLogRecord) -> bool:
-        """Take over what an event says, and return whether it counts."""
+        """Apply an event, and return True if it is valid."""
         key = event.step_key or ""
         placement = placement_of(event)
         if placement is not None:
@@ -100,7 +100,7 @@ class _Resumed:
             return
         if launch.was_ordered:
             forget_outputs(self.active, launch.step)
-        self.launches.forget(key)  # the containers before this one are not looked after any more
+        self.launches.forget(key)  # Earlier containers are not managed any more.
         self.launches.add(launch.step, placement).order(at)
 
     def _handle(self, event: dg.DagsterEvent, record: dg.EventLogRecord, launch: ContainerLaunch) -> None:
@@ -116,7 +116,7 @@ class _Resumed:
 
 
 def _last_launches(records: Iterable[dg.EventLogRecord]) -> dict[str, int]:
-    """Storage id of the last launch of each step."""
+    """Return the storage id of the last launch of each step."""
     last: dict[str, int] = {}
     for record in records:
         event = record.event_log_entry.dagster_event

@@ -1,4 +1,4 @@
-"""Events that the executor writes into a run's event log, for people to read in the Dagster UI."""
+"""Events that the executor writes into a run's event log, shown in the Dagster UI."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 FailOrRetry = Callable[["IStepContext", SerializableErrorInfo, "KnownExecutionState"], object]
-"""Records that an attempt has failed, or another one where the retry policy allows it; Dagster's executors have it."""
+"""Dagster's function that records a failed attempt, or a retry if the retry policy allows it."""
 
 _WORKER = "run worker"
 
@@ -42,7 +42,7 @@ _WORKER = "run worker"
 def started(
     context: "PlanOrchestrationContext", engine: ContainerEngine, unmatched: Mapping[str, str], worker: str
 ) -> None:
-    """Record that the loop of a run worker begins, and that the overrides in ``unmatched`` change nothing."""
+    """Record that the loop of a run worker starts, and that the overrides in ``unmatched`` have no effect."""
     verb = "Resuming" if context.resume_from_failure else "Launching"
     known = EngineEventData(metadata={_WORKER: dg.MetadataValue.text(worker)})
     dg.DagsterEvent.engine_event(context, f"{verb} steps as {engine.name} {engine.noun}s", known)
@@ -52,7 +52,7 @@ def started(
 
 
 def begun_by(event: dg.DagsterEvent) -> str | None:
-    """Return the run worker whose loop begins with an event, as `started` recorded it; None for other events."""
+    """Return the run worker whose start `started` recorded in an event; None for other events."""
     if event.event_type is not dg.DagsterEventType.ENGINE_EVENT or event.step_key is not None:
         return None
     found = event.engine_event_data.metadata.get(_WORKER)
@@ -60,26 +60,26 @@ def begun_by(event: dg.DagsterEvent) -> str | None:
 
 
 def superseded(context: "PlanOrchestrationContext") -> None:
-    """Record that another run worker has taken over although this one goes on: it was given up for lost."""
+    """Record that another run worker has taken over from this one, which was presumed lost."""
     dg.DagsterEvent.engine_event(
         context, "A successor has taken over; this run worker leaves the run to it", EngineEventData()
     )
 
 
 def resumed(context: "PlanOrchestrationContext", names: Sequence[str]) -> None:
-    """Record that a successor has taken over what its predecessor had launched."""
+    """Record that a successor has taken over its predecessor's launches."""
     message = f"Took over {', '.join(names)}" if names else "No step was running"
     dg.DagsterEvent.engine_event(context, message, EngineEventData())
 
 
 def left_to_successor(context: "PlanOrchestrationContext", names: Sequence[str]) -> None:
-    """Record that the run worker has to end and its steps go on."""
+    """Record that the run worker must end while its steps continue."""
     message = f"The run worker was asked to end; {', '.join(names) or 'no step'} goes on and waits for its successor"
     dg.DagsterEvent.engine_event(context, message, EngineEventData())
 
 
 def unreachable(context: "PlanOrchestrationContext", error: MlAssetsError) -> None:
-    """Record that the engine does not answer; the loop goes on asking."""
+    """Record that the engine does not answer; the loop keeps retrying."""
     dg.DagsterEvent.engine_event(context, f"{error} Asking again; running steps go on", EngineEventData())
 
 
@@ -98,13 +98,13 @@ def launching(step: "IStepContext", engine: ContainerEngine, name: str, placemen
 
 
 def waiting(step: "IStepContext", name: str, reason: str, limit: int | None) -> None:
-    """Record what a container waits for, as the engine reports it."""
+    """Record why a container waits, as the engine reports it."""
     patience = f" (at most {limit} seconds)" if limit is not None else ""
     dg.DagsterEvent.engine_event(step, f"{name} waits{patience}: {reason}", EngineEventData())
 
 
 def image_ran(step: "IStepContext", image_id: str, ran: bool | None, times: LaunchTimes) -> None:
-    """Record the image that runs, and how the container came up. Usage finds the times by this event."""
+    """Record the running image and the container's start-up times. Usage reads the times from this event."""
     verdicts = {
         True: "The runtime runs the image that was asked for",
         False: "The runtime runs another image than was asked for",
@@ -118,7 +118,7 @@ def image_ran(step: "IStepContext", image_id: str, ran: bool | None, times: Laun
 
 
 def again(step: "IStepContext", failure: Failure, before: Placement, after: Placement) -> None:
-    """Record that the same attempt is launched once more."""
+    """Record that the same attempt is launched again."""
     if after.pool != before.pool:
         what = f"Going on on pool {after.pool} ({_resources(after)})"
     elif after.memory != before.memory:
@@ -145,13 +145,13 @@ def failed(
 def not_initialized(
     step: "IStepContext", event: dg.DagsterEvent, known_state: "KnownExecutionState", fail_or_retry: FailOrRetry
 ) -> None:
-    """Record that a resource could not be made, so that the step never began."""
+    """Record that a resource could not be created, so the step never started."""
     error = event.engine_event_data.error or SerializableErrorInfo(event.message or "", stack=[], cls_name=None)
     fail_or_retry(step, error, known_state)
 
 
 def misplaced(step: "IStepContext", error: MlAssetsError) -> None:
-    """Record that a step has nowhere to run."""
+    """Record that a step cannot be placed."""
     _fail(step, SerializableErrorInfo(str(error), stack=[], cls_name=type(error).__name__), "placement", str(error), {})
 
 

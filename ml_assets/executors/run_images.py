@@ -1,4 +1,4 @@
-"""Which image a run's steps have of an image asset: one for the whole run, whatever is made meanwhile."""
+"""The image of an image asset that a run's steps use: the same for the whole run, even if new ones are made."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ _PAGE = 100
 
 
 def image_record(instance: dg.DagsterInstance, run: dg.DagsterRun, asset: str) -> ProvenanceRecord | None:
-    """What an image asset's materialization recorded, for a run; None if it has none.
+    """Return the image record of an image asset for a run; None if it has none.
 
-    It is the run's own, where it has made the image; else the newest as the run began, so that a run goes on in its
-    images when an upgrade makes others; and the newest of all for a run that began before there was any.
+    If the run has made the image, it is the run's own record. Otherwise it is the newest record at the start of the
+    run, so a run keeps its images when an upgrade makes new ones. If there was none at that time, it is the newest.
 
     Args:
-        instance: where it was materialized.
-        run: whose steps are to run in it.
+        instance: instance that recorded the materialization.
+        run: run whose steps use the image.
         asset: its key.
     """
     key = dg.AssetKey.from_user_string(asset)
@@ -49,7 +49,7 @@ def _materializations(
     before: float | None = None,
     after: float | None = None,
 ) -> Sequence[dg.EventLogRecord]:
-    """The newest first."""
+    """Return the materializations, newest first."""
     wanted = dg.AssetRecordsFilter(asset_key=key, before_timestamp=before, after_timestamp=after)
     return instance.fetch_materializations(wanted, limit=limit).records
 

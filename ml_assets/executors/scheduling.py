@@ -1,4 +1,4 @@
-"""The limits on how many steps run at once: which waiting launches may be ordered now."""
+"""Limits on concurrent steps: selects the waiting launches that may be ordered now."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,10 +27,10 @@ class LaunchScheduler:
     Args:
         context: the run.
         launches: its launches.
-        placements: say where a step runs.
-        slots: of the pools.
-        max_concurrent: steps of this run that may run at once.
-        tag_limits: Dagster's limits of steps by tag, within the run.
+        placements: placements of the run's steps.
+        slots: slots of the pools.
+        max_concurrent: maximum number of concurrent steps of this run.
+        tag_limits: Dagster's limits on concurrent steps by tag, within the run.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class LaunchScheduler:
         self._context, self._launches, self._placements, self._slots = context, launches, placements, slots
         self._max_concurrent, self._tag_limits = max_concurrent, list(tag_limits)
         self._blocked_at: dict[str, float] = {}
-        """When a launch was last reported to wait for a slot, by name of its container."""
+        """Time at which a launch was last reported to wait for a slot, by container name."""
 
     def ready(self) -> Iterator[ContainerLaunch]:
         """Yield the launches that may be ordered now, those of high priority first.
 
-        Each has its placement and its slots. It counts as ordered when the next one is asked for. A step that has
-        nowhere to run fails here.
+        Each has its placement and its slots. It counts as ordered when the next one is requested. A step that cannot
+        be placed fails here.
         """
         busy = [launch.step for launch in self._launches if launch.has_container]
         counter, count = TagConcurrencyLimitsCounter(self._tag_limits, busy), len(busy)
@@ -60,7 +60,7 @@ class LaunchScheduler:
         for launch in sorted(waiting, key=lambda each: -priority_of(each.step.tags)):
             if self._max_concurrent is not None and count >= self._max_concurrent:
                 return
-            # An attempt starts only when the one before it is surely over.
+            # An attempt starts only when the previous one is certainly over.
             if self._launches.ending(launch.step.key) or counter.is_blocked(launch.step):
                 continue
             if self._has_placement(launch) and self._has_slots(launch):
@@ -81,7 +81,7 @@ class LaunchScheduler:
 
     def _has_slots(self, launch: ContainerLaunch) -> bool:
         step = launch.step
-        # Its author may have given it a pool for another reason, such as a database.
+        # The author may have assigned a pool for another reason, such as a database.
         own = [step.pool] if step.pool and step.pool not in self._placements.rules.pools else []
         full = self._slots.claim([launch.placement.pool, *own], step.key, priority_of(step.tags))
         if full is None:

@@ -1,8 +1,8 @@
 """The entry of a step's container: ``python -m ml_assets.executors.step ARGUMENTS PLACEMENT``.
 
-The step runs in a child. This process does nothing but wait, so that a child that is killed, crashes or runs out of
-memory leaves somebody to print and upload the last lines of its log. It forks before anything else is imported, and so
-costs a few megabytes and no time.
+The step runs in a child process. This process only waits. If the child is killed, crashes or runs out of memory, this
+process prints and uploads the last lines of its log. It forks before any other import, so it costs a few megabytes and
+no time.
 """
 
 import gc
@@ -15,12 +15,12 @@ from collections.abc import Sequence
 __all__ = ["main"]
 
 _SUBREAPER = 36
-"""``PR_SET_CHILD_SUBREAPER`` of prctl(2): orphans of the child become ours, as they do where we are process 1."""
+"""``PR_SET_CHILD_SUBREAPER`` of prctl(2): orphans of the child become children of this process, as for process 1."""
 _LAST_LINES_SECONDS = 3.0
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the step that the arguments describe, and exit as it does; with 128 + N where signal N ended it."""
+    """Run the step that the arguments describe, and exit with its status; 128 + N if signal N ended it."""
     orderly, said = os.pipe()
     _adopt_orphans()
     child = os.fork()
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _run(arguments: Sequence[str], said: int) -> None:
-    gc.disable()  # imports leave no garbage, and looking for it takes a tenth of their time
+    gc.disable()  # Imports leave no garbage, and collecting it takes a tenth of their time.
     from ml_assets.executors.step_process import run
 
     try:
@@ -56,7 +56,7 @@ def _wait(child: int) -> int:
 
 
 def _was_orderly(end: int) -> bool:
-    """Whether the child said that it got to its end; what it has forked may hold the pipe open, so never wait."""
+    """Return True if the child reported an orderly end. Its forks may keep the pipe open, so never wait."""
     os.set_blocking(end, False)
     try:
         return bool(os.read(end, 1))
@@ -65,7 +65,7 @@ def _was_orderly(end: int) -> bool:
 
 
 def _rescue_log(arguments: Sequence[str]) -> None:
-    """Let the child's helpers end, then print and upload the last of what it had written."""
+    """Let the child's helper processes end, then print and upload the end of its log."""
     patience = time.monotonic() + _LAST_LINES_SECONDS
     while time.monotonic() < patience:
         try:
@@ -77,7 +77,7 @@ def _rescue_log(arguments: Sequence[str]) -> None:
         from ml_assets.executors.step_process import rescue_log
 
         rescue_log(arguments)
-    except Exception as error:  # whatever it is, the step's own end is what counts
+    except Exception as error:  # Ignore any error: only the exit of the step matters.
         print(f"the last lines of the log could not be rescued: {error}", file=sys.stderr, flush=True)
 
 

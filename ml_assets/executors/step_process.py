@@ -1,6 +1,6 @@
-"""The process that a step runs in, inside its container: checks that it is where it should be, then runs the step.
+"""The process of a step inside its container: it checks its environment, then runs the step.
 
-Events are stamped with the launch that they belong to, so that an executor can tell those of a launch that it gave up.
+Each event carries the number of its launch, so that an executor recognizes events of a launch that it gave up.
 """
 
 import gc
@@ -51,16 +51,16 @@ _FINAL = frozenset(
 """Events that must not come from a launch that was given up."""
 _LAST_LINES = 10
 _GARBAGE = (50_000, 20, 100)
-"""Objects, and rounds of younger ones, after which garbage is collected; Python's own are 700, 10, 10."""
+"""Thresholds of garbage collection by generation; Python's defaults are 700, 10, 10."""
 _OPENING_SECONDS = 120
-"""How long to wait for Dagster's database at first: a container without a way to it should not take long to say so."""
+"""Time to wait for Dagster's database at start: a container that cannot reach it should report so quickly."""
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run the step that the arguments describe.
 
-    Exits with `REPLACED_EXIT` where another container is, or was, this launch of the step, and with `INTERRUPTED_EXIT`
-    where it was asked to end.
+    Exits with `REPLACED_EXIT` if another container is or was this launch of the step, and with `INTERRUPTED_EXIT` if it
+    was asked to end.
     """
     execution = dg.deserialize_value(unpacked(arguments[0]), ExecuteStepArgs)
     placement = Placement.model_validate_json(arguments[1])
@@ -73,7 +73,7 @@ def run(arguments: Sequence[str]) -> None:
             sys.exit(f"run {execution.run_id} is not in Dagster's database any more")
         launch = _Launch(instance, dagster_run, placement)
         launch.stamp_events()
-        # After the stamping, which is then done again when the database is back: the launch may have been given up.
+        # Must follow stamp_events, so that a retry stamps again: the launch may have been given up during the outage.
         retry_database_operations(instance)
         if launch.has_started():
             print("another container of this launch has started before; leaving the step to the executor")
@@ -96,14 +96,14 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _collect_garbage() -> None:
-    """From now on, seldom: more is imported as the step runs, and what is there by now stays."""
+    """Collect garbage rarely from now on: the step imports more, and existing objects stay."""
     gc.freeze()
     gc.set_threshold(*_GARBAGE)
     gc.enable()
 
 
 def rescue_log(arguments: Sequence[str]) -> None:
-    """Print the last lines that a step had written when its process was ended, and upload its log where it is kept."""
+    """Print the last lines of a step whose process was ended, and upload its log if logs are uploaded."""
     execution = dg.deserialize_value(unpacked(arguments[0]), ExecuteStepArgs)
     placement = Placement.model_validate_json(arguments[1])
     with get_instance_for_cli(instance_ref=execution.instance_ref) as instance:
@@ -121,28 +121,28 @@ def rescue_log(arguments: Sequence[str]) -> None:
 
 
 def _print_last_lines(file: Path) -> None:
-    # What echoes the captured log into the container's own may have been ended before it got here.
+    # The process that copies the captured log to the container's log may have ended before these lines.
     if file.exists():
         for line in file.read_text(errors="replace").splitlines()[-_LAST_LINES:]:
             print(line, flush=True)
 
 
 class _Launch:
-    """This launch of the step, as the event log has it."""
+    """This launch of the step, according to the event log."""
 
     def __init__(self, instance: dg.DagsterInstance, run: dg.DagsterRun, placement: Placement) -> None:
         self._instance, self._run, self._placement = instance, run, placement
         self.was_interrupted = False
 
     def has_started(self) -> bool:
-        """Whether a container of this launch has started already: engines may replace one that was deleted."""
+        """Return True if a container of this launch has already started: engines may replace a deleted one."""
         return any(
             event.step_key == self._placement.step and launch_of_event(event) == self._placement.number
             for event in self._events(dg.DagsterEventType.STEP_WORKER_STARTED)
         )
 
     def was_given_up(self) -> bool:
-        """Whether the executor has launched the step again."""
+        """Return True if the executor has launched the step again."""
         later = (placement_of(event) for event in self._events(dg.DagsterEventType.STEP_WORKER_STARTING))
         return any(
             other is not None and other.step == self._placement.step and other.number > self._placement.number
@@ -150,7 +150,7 @@ class _Launch:
         )
 
     def log_files(self) -> list[str]:
-        """Keys of the logs that this launch has captured."""
+        """Return the keys of the logs that this launch has captured."""
         return [
             event.logs_captured_data.file_key
             for event in self._events(dg.DagsterEventType.LOGS_CAPTURED)
@@ -159,7 +159,7 @@ class _Launch:
         ]
 
     def stamp_events(self) -> None:
-        """Write this launch's number into each event; end the process where its word does not count any more."""
+        """Write this launch's number into each event; end the process if the launch was given up."""
         storage = self._instance.event_log_storage
         store = storage.store_event
 
@@ -169,7 +169,7 @@ class _Launch:
                 return store(entry)
             if _is_interrupt(event) and not self._is_canceled():
                 self.was_interrupted = True
-                return None  # the executor finds out who ended the container, and what follows
+                return None  # The executor determines who ended the container, and how to react.
             if event.event_type in _FINAL and self.was_given_up():
                 print(f"this launch of {self._placement.step} was given up; {event.event_type_value} is not recorded")
                 sys.stdout.flush()
@@ -188,7 +188,7 @@ class _Launch:
         return run is None or run.status is not dg.DagsterRunStatus.STARTED
 
     def fail(self, error: PlacementError) -> None:
-        """Record that the step failed before it began; no retry would help."""
+        """Record that the step failed before it started; a retry would not help."""
         info = SerializableErrorInfo(str(error), stack=[], cls_name=type(error).__name__)
         event = dg.DagsterEvent(
             dg.DagsterEventType.STEP_FAILURE.value,
@@ -206,7 +206,7 @@ class _Launch:
 
 
 def _is_interrupt(event: dg.DagsterEvent) -> bool:
-    """Whether an attempt ended because its process was asked to end; a retry policy makes a failure or retry of it."""
+    """Return True if the attempt's process was asked to end, which a retry policy reports as failure or retry."""
     if event.is_step_failure:
         if event.step_failure_data.error_source is ErrorSource.INTERRUPT:
             return True
@@ -239,7 +239,7 @@ def _check_code(run: dg.DagsterRun, placement: Placement) -> None:
 
 
 def _anew(key: dg.AssetKey, placement: Placement) -> str:
-    """How to make the image that a step runs in. What makes images may be that image itself."""
+    """Return the advice to make the step's image. The builder image may be that image itself."""
     if key.path[0] == IMAGES_GROUP and placement.image_asset:
         return f"run ml-assets images bootstrap {placement.image_asset.rpartition('/')[2]}"
     return f"materialize {placement.image_asset}"

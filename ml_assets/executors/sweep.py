@@ -1,4 +1,4 @@
-"""Removes containers that no run owns any more: their run ended, and nobody was there to stop them."""
+"""Removal of containers whose run ended without stopping them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,16 +14,16 @@ _PATIENCE_SECONDS = 30
 
 
 class SweepOutcome(StrEnum):
-    """What became of a leftover."""
+    """The outcome for a leftover container."""
 
     ENDED = "ended"
-    """It was running."""
+    """It was running, and has been stopped."""
     ENDING = "ending"
-    """It was asked to end, and takes its time."""
+    """It was asked to end, and has not ended yet."""
     REMOVED = "removed"
     """It had ended."""
     KEPT = "kept"
-    """It had ended in a run that did not succeed, and its engine keeps it for a while to be looked at."""
+    """It had ended in a run that did not succeed; its engine keeps it for a while for inspection."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Leftover:
     run_status: dg.DagsterRunStatus
     was_running: bool
     outcome: SweepOutcome | None = None
-    """None as long as nothing was done."""
+    """None until it is swept."""
 
 
 def find_leftovers(engine: ContainerEngine, instance: dg.DagsterInstance) -> Sequence[Leftover]:
-    """The containers of finished runs.
+    """Return the containers of finished runs.
 
-    Those of other Dagster instances on the same engine are no leftovers: only a run that this instance knows, and knows
-    to have ended, gives its containers up.
+    Containers of other Dagster instances on the same engine are not leftovers: this instance must know the run, and
+    know that it has ended.
 
     Raises:
         EngineUnreachable: the engine does not answer.
@@ -57,10 +57,10 @@ def find_leftovers(engine: ContainerEngine, instance: dg.DagsterInstance) -> Seq
 
 
 def sweep(engine: ContainerEngine, instance: dg.DagsterInstance) -> Sequence[Leftover]:
-    """End and remove the containers of finished runs. One that failed stays as long as its engine keeps it.
+    """End and remove the containers of finished runs. A failed one stays as long as its engine keeps it.
 
     Returns:
-        The containers that there were, each with its outcome.
+        The containers that were found, each with its outcome.
 
     Raises:
         EngineUnreachable: the engine does not answer.

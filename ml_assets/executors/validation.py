@@ -1,4 +1,4 @@
-"""Checks, as the code location loads, that everything that says where it runs can run there."""
+"""Placement checks at load time of the code location: everything that declares a placement can run there."""
 
 from collections.abc import Iterator, Mapping
 
@@ -16,12 +16,12 @@ __all__ = ["check_placements"]
 
 
 def check_placements(definitions: dg.Definitions, settings: Settings) -> None:
-    """Refuse definitions and settings that name a pool, an image or a step that is not there, or impossible resources.
+    """Refuse definitions and settings that name a missing pool, image or step, or impossible resources.
 
-    Nothing is checked where steps are plain processes, which have no pools.
+    Nothing is checked if steps are plain processes, which have no pools.
 
     Raises:
-        SettingsError: says which asset, and all that is wrong.
+        SettingsError: names the asset and every problem.
     """
     if settings.containers.executor == "processes":
         return
@@ -94,7 +94,7 @@ def _ops(name: str, node: NodeDefinition) -> Iterator[str]:
 
 
 def _jobs(definitions: dg.Definitions) -> Iterator[dg.JobDefinition]:
-    """Jobs of ops, those that only a schedule or a sensor knows as well."""
+    """Return the op jobs, including those that only a schedule or a sensor refers to."""
     targets = [each.target for each in definitions.schedules or () if isinstance(each, dg.ScheduleDefinition)]
     for sensor in definitions.sensors or ():
         targets += sensor.targets
@@ -104,7 +104,7 @@ def _jobs(definitions: dg.Definitions) -> Iterator[dg.JobDefinition]:
 
 
 def _specs(definitions: dg.Definitions) -> Iterator[tuple[str, ContainerSpec, str | None]]:
-    """Who says where it runs: name, container spec, and key of the image asset."""
+    """Yield each declared placement: name, container spec, and key of the image asset."""
     for asset in _assets(definitions):
         if asset.is_executable:
             spec = ContainerSpec.from_tags(asset.node_def.tags)

@@ -1,23 +1,23 @@
-"""Lineage: what was made of what, answered from what was recorded when it was made.
+"""Lineage: answers questions about the origin and use of artifacts from recorded provenance.
 
-Other rooms import from this package alone; nothing of it is loaded before it is used. `Lineage` answers all questions::
+Other rooms import from this package alone; its modules load on first use. `Lineage` answers all questions::
 
     from ml_assets.lineage import Lineage
 
     Lineage(DagsterInstance.get()).trace("delay_model@2013-05-01", down=False).graph.nodes
 
-- `service`: that class. Its answers are values of the modules below.
-- `references`: what a person may write to name something; `questions`: what may be asked; `commands`: both at a shell.
+- `service`: this class. Its answers are values of the modules below.
+- `references`: the text that names an artifact; `questions`: the parameters of a question; `commands`: the CLI.
 - `graph`: nodes and edges; pure.
-- `index`: SQL tables beside Dagster's event log, which answer in milliseconds and can be deleted.
-- `deletion_log`: what `ml-assets gc` deleted; `model_aliases`: what MLflow's model registry has.
-- `impact`: what must be made again if something is bad; pure.
-- `difference`: what differs between the origins of two artifacts; pure.
-- `why`: why something is stale, and why it ran; pure. `staleness` collects what Dagster says of it, `code_location`
-  how it is defined today; `why_rendering` shows the answer.
-- `rendering`: a graph as trees for people, as JSON for machines. `html_page`: as a page for browsers (`page/`, laid out
+- `index`: SQL tables beside Dagster's event log. They answer in milliseconds and can be deleted.
+- `deletion_log`: deletions by `ml-assets gc`; `model_aliases`: the contents of MLflow's model registry.
+- `impact`: the artifacts to rebuild if an input is bad; pure.
+- `difference`: the differences between the origins of two artifacts; pure.
+- `why`: why an asset is stale, and why it ran; pure. `staleness` collects Dagster's view of it, `code_location`
+  its current definition; `why_rendering` renders the answer.
+- `rendering`: a graph as text trees and as JSON. `html_page`: as a page for browsers (`page/`, laid out
   by `layout`); `server` serves these pages. `mermaid`: as a flowchart. `openlineage`: as events for other systems.
-- `statement`: what made an artifact, as an in-toto statement; pure.
+- `statement`: the provenance of an artifact as an in-toto statement; pure.
 """
 
 from importlib import import_module
@@ -62,10 +62,14 @@ _MODULES = {
     "parse_record": "index.event_parser",
     "recorded_differences": "difference",
 }
-"""Where each name is defined. Modules are imported when a name is used: who needs one must not load all of them."""
+"""The module that defines each name. Modules are imported on first use, so that nobody has to load all of them."""
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+if not TYPE_CHECKING:  # or a type checker would take every name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        module = _MODULES.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+        return value

@@ -1,4 +1,4 @@
-"""Definitions as they are today, for questions that need them beside what was recorded."""
+"""The current definitions, for questions that compare them with the record."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ class CodeLocation:
     """The assets of one code location.
 
     Args:
-        definitions: all of them.
+        definitions: of the code location.
     """
 
     def __init__(self, definitions: dg.Definitions | dg.RepositoryDefinition) -> None:
@@ -28,14 +28,14 @@ class CodeLocation:
 
     @classmethod
     def of_module(cls, module: str, folder: str | None = None) -> "CodeLocation":
-        """What a module defines, as ``dagster -m`` finds it.
+        """Return the code location of a module, found as ``dagster -m`` finds it.
 
         Args:
             module: its dotted name.
-            folder: looked into for modules too.
+            folder: added to the import path.
 
         Raises:
-            SettingsError: it cannot be imported, or defines no assets.
+            SettingsError: the module cannot be imported, or defines no assets.
         """
         return cls(load_module(module, folder))
 
@@ -46,14 +46,14 @@ class CodeLocation:
 
     @property
     def images(self) -> frozenset[str]:
-        """The assets that are images."""
+        """The image assets."""
         nodes = self._repository.asset_graph.asset_nodes
         return frozenset(
             node.key.to_user_string() for node in nodes if node.metadata.get(KIND_METADATA) == ArtifactKind.IMAGE
         )
 
     def code(self, key: dg.AssetKey) -> Mapping[str, str] | None:
-        """Parts of an asset's code version; None where no factory computed it."""
+        """Return the parts of an asset's code version; None if no factory computed it."""
         definition = self._repository.assets_defs_by_key.get(key)
         if definition is None or not definition.is_executable or KIND_METADATA not in definition.metadata_by_key[key]:
             return None
@@ -62,5 +62,5 @@ class CodeLocation:
             code = code_of(wrapper.__wrapped__) if wrapper else None
         except DefinitionError:
             return None
-        # An author may have given another.
+        # The author may have set another code version.
         return code.parts if code and code.version == self.graph.get(key).code_version else None

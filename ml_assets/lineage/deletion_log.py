@@ -1,4 +1,4 @@
-"""What was collected and when, kept in Dagster's own database, so that whoever asks for it is told."""
+"""The log of deletions by `ml-assets gc`, kept in Dagster's own database."""
 
 import json
 from collections import defaultdict
@@ -19,17 +19,17 @@ _KEY: Final = "ml_assets/collected/"
 
 
 class DeletionLog:
-    """When versions and images of an instance were collected.
+    """Deletion times of the versions and images of an instance.
 
     Args:
-        instance: whose materializations had them.
+        instance: the instance whose materializations had them.
     """
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._storage: Any = instance.daemon_cursor_storage
 
     def add(self, versions: Iterable[str], moment: datetime) -> None:
-        """Remember that versions are being collected, before they are.
+        """Record versions as deleted, before the deletion begins.
 
         Args:
             versions: DVC hashes (``md5:…``) and image digests (``sha256:…``).
@@ -45,7 +45,7 @@ class DeletionLog:
             self._storage.set_cursor_values({page: json.dumps(entries) for page, entries in new.items()})
 
     def find(self, versions: Iterable[str]) -> dict[str, datetime]:
-        """Those of the versions that were collected, and when; whether they came back since, this does not know."""
+        """Return the deletion times of those versions that were deleted; they may have been stored again since."""
         wanted = set(versions)
         entries = self._read({_page(version) for version in wanted})
         return {
@@ -60,10 +60,10 @@ class DeletionLog:
 
 
 def explain_missing(error: MlAssetsError, version: str, instance: dg.DagsterInstance) -> MlAssetsError:
-    """The error of content that could not be fetched; a better one if it was collected.
+    """Return the error for content that could not be fetched; it says so if the content was deleted.
 
     Args:
-        error: what the store raised.
+        error: raised by the store.
         version: DVC hash of the content, as ``md5:…``.
         instance: whose materialization had it.
     """
@@ -77,7 +77,7 @@ def explain_missing(error: MlAssetsError, version: str, instance: dg.DagsterInst
 
 
 def kept_version(node: Node) -> str | None:
-    """The version under which a node's content, or the image, is kept; None if it is not kept by this project."""
+    """Return the version under which a node's content or image is kept; None if this project does not keep it."""
     if node.kind is ArtifactKind.IMAGE:
         return str(ImageReference.parse(node.image).digest) if node.image else None
     version = node.content_version or node.data_version
@@ -85,5 +85,5 @@ def kept_version(node: Node) -> str | None:
 
 
 def _page(version: str) -> str:
-    # A page for each first two digits, so that little is read and written at once.
+    # One page for each two-digit prefix keeps reads and writes small.
     return f"{_KEY}{version.partition(':')[2][:2]}"

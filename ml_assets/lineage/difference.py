@@ -1,4 +1,4 @@
-"""What differs between the origins of two artifacts, the most likely cause first. Pure."""
+"""Differences between the origins of two artifacts, the most likely cause first. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,13 +26,13 @@ __all__ = [
 
 
 class Aspect(IntEnum):
-    """What differs, the most likely cause of another result first."""
+    """Kind of a difference, the most likely cause of another result first."""
 
     DATA = 0
-    """Another version, or other partitions, of what lies upstream."""
+    """Another version, or other partitions, of upstream data."""
     PARAMETERS = 1
     CODE = 2
-    """The function, or first-party code that it reaches. A commit that changes neither comes last."""
+    """The function, or first-party code that it uses. A commit that changes neither comes last."""
     ENVIRONMENT = 3
     """Image or interpreter, with all installed packages."""
     SEEDS = 4
@@ -43,11 +43,11 @@ class Aspect(IntEnum):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an artifact came from.
+    """Origin of an artifact.
 
     Attributes:
-        upstream: it and all that it came from.
-        record: its provenance record; None for what no factory of this project made.
+        upstream: the artifact and everything upstream of it.
+        record: its provenance record; None if no factory of this project made it.
     """
 
     node: Node
@@ -57,7 +57,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that differs.
+    """One difference.
 
     Attributes:
         what: the asset and partition, parameter, or other part of the record.
@@ -72,9 +72,9 @@ class Difference:
 
 
 def differences(first: Origin, second: Origin) -> tuple[Difference, ...]:
-    """What differs between two origins, the most likely cause first.
+    """Return the differences between two origins, the most likely cause first.
 
-    Of the data only what differs by itself is given: a table that differs because what it was made of does is none.
+    Data is listed only if it differs by itself; a table that differs only because its inputs differ is left out.
     """
     found = [*_data(first, second), *_facts(first.node, second.node)]
     if first.record and second.record:
@@ -84,10 +84,10 @@ def differences(first: Origin, second: Origin) -> tuple[Difference, ...]:
 
 
 def recorded_differences(first: ProvenanceRecord, second: ProvenanceRecord) -> Iterator[Difference]:
-    """What two records say differently of how things were made; inputs and code version are left out."""
+    """Return the differences between two records in how artifacts were made; inputs and code version are left out."""
     parts: list[tuple[Aspect, Mapping[str, Any], Mapping[str, Any]]] = [
         (Aspect.PARAMETERS, first.parameters, second.parameters),
-        # One of them may be from before the parts were recorded.
+        # One of the records may predate the parts.
         (Aspect.CODE, first.code if second.code else {}, second.code if first.code else {}),
         (Aspect.SEEDS, first.seeds, second.seeds),
         (Aspect.HARDWARE, first.hardware.model_dump(), second.hardware.model_dump()),
@@ -102,7 +102,7 @@ def recorded_differences(first: ProvenanceRecord, second: ProvenanceRecord) -> I
 
 
 def render_differences(found: tuple[Difference, ...], first: Origin, second: Origin) -> RenderableType:
-    """A list for each aspect."""
+    """Return one list for each aspect as text."""
     title = Text(f"{first.node.id} → {second.node.id}", style="bold")
     if not found:
         return Group(title, Text("no difference is recorded", style="dim"))
@@ -117,7 +117,7 @@ def render_differences(found: tuple[Difference, ...], first: Origin, second: Ori
 
 
 def differences_to_json(found: tuple[Difference, ...], first: Origin, second: Origin) -> dict[str, Any]:
-    """The same as plain values."""
+    """Return the differences as plain values."""
     rows = [
         {"aspect": each.aspect.name.lower(), "what": each.what, "before": each.before, "after": each.after}
         for each in found
@@ -132,7 +132,7 @@ def _data(first: Origin, second: Origin) -> Iterator[Difference]:
     before, after = _versions(first), _versions(second)
     differing = {artifact for artifact in before.keys() | after.keys() if before.get(artifact) != after.get(artifact)}
     explained = _explained(first.upstream, differing) | _explained(second.upstream, differing)
-    # Each may be explained by the other where the two origins were made in different ways.
+    # Either may explain the other if the two origins were made in different ways.
     roots = (differing - explained) or differing
     images = _images(first) | _images(second)
     for artifact in {**before, **after}:
@@ -146,7 +146,7 @@ def _images(origin: Origin) -> set[AssetPartition]:
 
 
 def _versions(origin: Origin) -> _Versions:
-    """Versions of all that lies upstream, in the order of the log."""
+    """Return the versions of everything upstream, in the order of the log."""
     versions: dict[AssetPartition, set[str]] = defaultdict(set)
     for node in origin.upstream.nodes.values():
         if node.id != origin.node.id:

@@ -1,7 +1,7 @@
-"""The lineage graph: which materialization was made of which. Pure; reads nothing.
+"""The lineage graph: materializations and their inputs. Pure; reads nothing.
 
-A node is one event of Dagster's log: a materialization, or the observation of an asset that is made elsewhere. An edge
-leads from an input to what was made of it, and stands for one recorded input version.
+A node is one event of Dagster's log: a materialization, or the observation of an external asset. An edge
+leads from an input to the node that read it, and stands for one recorded input version.
 """
 
 from collections import defaultdict
@@ -21,16 +21,16 @@ __all__ = ["Edge", "LineageGraph", "Node", "NodeKind", "Trace", "image_digest"]
 
 
 class NodeKind(StrEnum):
-    """What a node is when it is none of the four kinds of artifact."""
+    """Kind of a node that is none of the four kinds of artifact."""
 
     ASSET = "asset"
     """Materialization of an asset that no factory of this project made."""
     OBSERVATION = "observation"
-    """Observation of an asset that is made elsewhere."""
+    """Observation of an external asset."""
     MISSING = "missing"
-    """An input that was recorded where it was read, and is not in the log (any more)."""
+    """A recorded input whose event is not in the log (any more)."""
     UNREADABLE = "unreadable"
-    """An event whose record is malformed, or of a later form than this reads; known by what Dagster wrote of it."""
+    """An event whose record is malformed, or of a later form; only Dagster's own fields are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +38,17 @@ class Node:
     """One version of one partition of an asset.
 
     Attributes:
-        storage_id: id of the event in Dagster's log; None for a missing one that was recorded without.
-        image: image reference that it was made in; of an image, the reference that was built.
-        model_version: ``models:/name/version``, for a registered model; of one that somebody registered later, known as
-            far as MLflow was asked.
-        content_version: DVC hash of the content, where it is not the data version.
+        storage_id: id of the event in Dagster's log; None for a missing event that was recorded without one.
+        image: image reference that the step ran in; for an image, the reference that was built.
+        model_version: ``models:/name/version`` of a registered model; if it was registered later, known only if
+            MLflow was asked.
+        content_version: DVC hash of the content, if it is not the data version.
         commit: full commit id; `dirty` says whether the code differed from it.
-        problem: of an unreadable one, the event, why it cannot be read, and what to do.
-        aliases: of its model version, as MLflow has them now, and of the same model under other names, each of these as
-            ``models:/name@alias``; empty where it was not asked.
-        is_deployed: whether it serves, under any name, as far as MLflow was asked.
-        deleted_at: when `ml-assets gc` deleted its content, or the image; None as long as it is there.
+        problem: of an unreadable node: the event, the reason, and what to do.
+        aliases: current aliases in MLflow of its model version, and of the same model under other names, each as
+            ``models:/name@alias``; empty if MLflow was not asked.
+        is_deployed: whether it is deployed under any name, if MLflow was asked.
+        deleted_at: when `ml-assets gc` deleted its content or image; None if it still exists.
     """
 
     asset: str
@@ -74,13 +74,13 @@ class Node:
 
     @property
     def id(self) -> str:
-        """``asset@partition#storage_id``; the same after the event was wiped from the log."""
+        """``asset@partition#storage_id``; unchanged after the event is wiped from the log."""
         event = self.data_version if self.storage_id is None else self.storage_id
         return f"{AssetPartition(self.asset, self.partition)}#{event}"
 
     @property
     def identifiers(self) -> frozenset[tuple[ReferenceKind, str]]:
-        """What it carries by which it can be found, alone or together with others, beside its id and its asset."""
+        """Identifiers by which the node can be found, alone or with others, beside its id and its asset."""
         digest = image_digest(self.image) if self.image else None
         named = {
             (ReferenceKind.IMAGE, self.image),
@@ -96,12 +96,12 @@ class Node:
 
 @lru_cache(maxsize=1024)
 def image_digest(image: str) -> str:
-    """The digest in an image reference."""
+    """Return the digest in an image reference."""
     return str(ImageReference.parse(image).digest)
 
 
 class Edge(NamedTuple):
-    """From an input to what was made of it, by node ids."""
+    """An edge from an input to the node that read it, by node ids."""
 
     source: str
     target: str
@@ -111,7 +111,7 @@ class LineageGraph:
     """Nodes by id, and the edges between them.
 
     Args:
-        nodes: in the order in which they are to be listed.
+        nodes: in listing order.
         edges: source and target of each, ids of these nodes.
     """
 
@@ -122,33 +122,33 @@ class LineageGraph:
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
         """All edges, sorted."""
-        # Not before somebody asks: sorting them takes as long as finding them.
+        # Sort on first use: sorting takes as long as finding the edges.
         return tuple(Edge(*edge) for edge in sorted(set(self._given)))
 
     def parents(self, node_id: str) -> tuple[Node, ...]:
-        """What a node was made of."""
+        """Return the inputs of a node."""
         return tuple(self.nodes[parent] for parent in self._parents.get(node_id, ()))
 
     def children(self, node_id: str) -> tuple[Node, ...]:
-        """What was made of a node."""
+        """Return the nodes that read a node."""
         return tuple(self.nodes[child] for child in self._children.get(node_id, ()))
 
     def upstream(self, starts: Iterable[str]) -> frozenset[str]:
-        """Ids of the starts and of all that they came from."""
+        """Return the ids of the starts and of everything upstream of them."""
         return _reach(starts, self._parents)
 
     def downstream(self, starts: Iterable[str]) -> frozenset[str]:
-        """Ids of the starts and of all that came from them."""
+        """Return the ids of the starts and of everything downstream of them."""
         return _reach(starts, self._children)
 
     def changed(self, nodes: Mapping[str, Node]) -> "LineageGraph":
-        """The same graph, in which more is known of some nodes, given by their ids."""
+        """Return the same graph with some nodes replaced, by their ids."""
         graph = LineageGraph((), self._given)
         graph.nodes = {**self.nodes, **nodes}
         return graph
 
     def subgraph(self, ids: Iterable[str]) -> "LineageGraph":
-        """These nodes and every edge between them."""
+        """Return the graph of these nodes and every edge between them."""
         kept = frozenset(ids)
         return LineageGraph(
             (node for node_id, node in self.nodes.items() if node_id in kept),
@@ -175,11 +175,11 @@ class Trace:
     """The answer to one question: a part of the graph, and the nodes that the question named.
 
     Attributes:
-        starts: what the reference names; of an asset, where it is asked what came from it, also the earlier events that
-            gave the same.
-        upstream: ids of what was named and of what that came from; None if that was not asked.
-        downstream: ids of the starts and of what came from them; None if that was not asked.
-        is_whole: whether everything between is part of the graph; False where only some nodes were asked for.
+        starts: the nodes that the reference names; for a downstream question about an asset, also the earlier events
+            with the same version.
+        upstream: ids of the named nodes and of everything upstream of them; None if not asked.
+        downstream: ids of the starts and of everything downstream of them; None if not asked.
+        is_whole: whether the graph contains all nodes between; False if only some nodes were asked for.
     """
 
     reference: str

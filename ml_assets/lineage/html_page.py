@@ -1,4 +1,4 @@
-"""A trace as one HTML page, which needs nothing but itself."""
+"""A trace as one self-contained HTML page."""
 
 import html
 import json
@@ -20,19 +20,19 @@ from ml_assets.resources.provenance import ProvenanceRecord
 __all__ = ["page_policy", "render_page"]
 
 _LEFT_OUT: Final = {"schema_version", "kind", "asset", "partition", "data_version", "inputs", "code"}
-"""Of a provenance record: what a node's own fields and edges say already."""
+"""Fields of a provenance record that a node's own fields and edges repeat."""
 
 
 def render_page(
     trace: Trace, records: Mapping[str, ProvenanceRecord], addresses: Addresses, *, served: bool = False
 ) -> str:
-    """Return one HTML page that shows a trace: to move in, zoom, search, and look at the record of each node.
+    """Return one HTML page that shows a trace, with pan, zoom, search, and the record of each node.
 
-    It makes no request: style, script and data are in it, and its content security policy forbids whatever else.
+    The page makes no request: it contains style, script and data, and its content security policy forbids the rest.
 
     Args:
-        trace: what is shown.
-        records: provenance records by node id, as far as there are any.
+        trace: the trace to show.
+        records: the available provenance records by node id.
         addresses: of the UIs that it links to.
         served: whether the address ``?ref=`` of the page answers with another trace.
     """
@@ -54,7 +54,7 @@ def render_page(
 
 
 def page_policy() -> str:
-    """Return the content security policy of the page: it runs its own script, and nothing is fetched or sent."""
+    """Return the content security policy of the page: only its own script runs, and nothing is fetched or sent."""
     digest = b64encode(sha256(_part("page.js").encode()).digest()).decode()
     allowed = f"style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
@@ -146,6 +146,6 @@ def _summary(trace: Trace) -> str:
 
 
 def _in_script(value: Any) -> str:
-    """JSON that no HTML parser takes for markup."""
+    """Return JSON that an HTML parser cannot take for markup."""
     text = json.dumps(value, separators=(",", ":"), default=str)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

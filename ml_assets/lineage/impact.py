@@ -1,4 +1,4 @@
-"""What must be made again if something is bad: a corrupt dataset version, an image with a vulnerability. Pure."""
+"""The artifacts to rebuild if an input is bad: a corrupt dataset version, an image with a vulnerability. Pure."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ __all__ = ["Affected", "Impact", "Urgency", "impact_of", "impact_to_json", "rend
 
 
 class Urgency(IntEnum):
-    """Why something that came from what is bad still matters; the most urgent first."""
+    """Why an affected artifact still matters; the most urgent first."""
 
     DEPLOYED = 0
-    """A version of a registered model that serves."""
+    """A version of a registered model that is deployed."""
     REGISTERED = 1
     """Another version of a registered model, which somebody may fetch."""
     CURRENT = 2
-    """The latest materialization of its asset's partition, which the next reader takes."""
+    """The latest materialization of its asset's partition, which the next reader loads."""
 
 
 @dataclass(frozen=True)
 class Affected:
-    """A node that must be made again."""
+    """A node to rebuild."""
 
     node: Node
     urgency: Urgency
@@ -36,11 +36,11 @@ class Affected:
 
 @dataclass(frozen=True)
 class Impact:
-    """All that is affected.
+    """All affected nodes.
 
     Attributes:
-        affected: the most urgent first; those that are equally urgent in the order in which they have to be made again.
-        superseded: how many others came from it that nobody takes any more.
+        affected: the most urgent first; nodes of equal urgency in the order of rebuilding.
+        superseded: number of other affected nodes, which nobody reads any more.
     """
 
     reference: str
@@ -49,10 +49,10 @@ class Impact:
 
 
 def impact_of(trace: Trace, current: Collection[str]) -> Impact:
-    """What must be made again if what a trace starts from is bad, itself included.
+    """Return the nodes to rebuild if the starts of a trace are bad, starts included.
 
     Args:
-        trace: what came from it; its nodes say which models are deployed.
+        trace: the downstream trace; its nodes say which models are deployed.
         current: ids of the nodes that are the latest of their asset's partition.
     """
     reached = [node for node in trace.graph.nodes.values() if node.id in (trace.downstream or ())]
@@ -63,7 +63,7 @@ def impact_of(trace: Trace, current: Collection[str]) -> Impact:
 
 
 def render_impact(impact: Impact) -> RenderableType:
-    """A list for each urgency."""
+    """Return one list for each urgency as text."""
     titles = {
         Urgency.DEPLOYED: "deployed models",
         Urgency.REGISTERED: "registered models",
@@ -85,7 +85,7 @@ def render_impact(impact: Impact) -> RenderableType:
 
 
 def impact_to_json(impact: Impact) -> dict[str, Any]:
-    """The same as plain values."""
+    """Return the impact as plain values."""
     return {
         "reference": impact.reference,
         "affected": [

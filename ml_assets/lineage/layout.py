@@ -1,9 +1,9 @@
-"""Where each node of a lineage graph stands in a picture. Pure.
+"""The layout of a lineage graph: a position for each node. Pure.
 
-Layers from left to right, what something was made of on its left: the layer of a node is the length of the longest way
+Layers run from left to right, inputs on the left: the layer of a node is the length of the longest path
 to it (as in Sugiyama's method). Within a layer the nodes of one asset stand together, by partition; assets are ordered
-by the barycentre of their neighbours. A layer of many nodes has several columns, and a graph of many layers several
-bands below each other, so that a picture of thousands of nodes still has about the form of a screen.
+by the barycentre of their neighbours. A layer of many nodes has several columns, and a graph of many layers has several
+bands below each other, so that a picture of thousands of nodes roughly keeps the form of a screen.
 """
 
 from collections import defaultdict
@@ -28,7 +28,7 @@ _BETWEEN_BANDS: Final = 160
 _SCREEN: Final = 1.6
 """Width by height."""
 _WIDEST: Final = 15 * (_COLUMN + _BETWEEN_LAYERS)
-"""So wide a picture can still be seen as a whole, and is one band."""
+"""Widest picture that is one band and is still readable as a whole."""
 _ROWS: Final = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _SWEEPS: Final = 4
 
@@ -60,7 +60,7 @@ class Layout:
 
 
 def lay_out(graph: LineageGraph) -> Layout:
-    """Place the nodes of a graph."""
+    """Return the positions of the nodes of a graph."""
     links = _Links(graph)
     layers = [list(blocks.values()) for blocks in _ordered(graph, links, _layers(links))]
     rows = min(_ROWS, key=lambda rows: _distortion(layers, rows))
@@ -83,7 +83,7 @@ _Blocks = dict[str, _Ids]
 
 
 class _Links:
-    """What each node was made of, and what was made of it, by ids alone."""
+    """The inputs and uses of each node, by id."""
 
     def __init__(self, graph: LineageGraph) -> None:
         self.parents: dict[str, list[str]] = {node_id: [] for node_id in graph.nodes}
@@ -113,13 +113,13 @@ class _Column:
 
 
 def _grid(count: int, rows: int) -> tuple[int, int]:
-    """Columns and rows of a block, which are filled column by column."""
+    """Return the columns and rows of a block, which is filled column by column."""
     across = ceil(count / rows)
     return across, ceil(count / across)
 
 
 def _distortion(layers: Sequence[Sequence[_Ids]], rows: int) -> float:
-    """How far the picture would be from a screen's form."""
+    """Return how far the picture's form is from a screen's."""
     columns = [_Column(blocks, rows) for blocks in layers]
     width = sum(column.width + _BETWEEN_LAYERS for column in columns)
     form = width / max((column.height for column in columns), default=1) / _SCREEN
@@ -143,7 +143,7 @@ def _bands(columns: list[_Column]) -> Iterator[list[_Column]]:
 
 
 def _layers(links: _Links) -> dict[str, int]:
-    """The layer of each node; a source stands just before the first that was made of it."""
+    """Return the layer of each node; a source is placed just before its first reader."""
     layers: dict[str, int] = {}
     for node_id in _topological(links):
         layers[node_id] = max((layers.get(parent, -1) for parent in links.parents[node_id]), default=-1) + 1
@@ -154,7 +154,7 @@ def _layers(links: _Links) -> dict[str, int]:
 
 
 def _topological(links: _Links) -> Iterator[str]:
-    """Ids, each after those of its parents; a circle, which only a false record can make, is opened where it began."""
+    """Return ids, each after its parents; a cycle, which only a false record can cause, is cut at its beginning."""
     waiting = {node_id: len(parents) for node_id, parents in links.parents.items()}
     ready = [node_id for node_id, count in waiting.items() if not count]
     unopened = iter(links.parents)
@@ -173,7 +173,7 @@ def _topological(links: _Links) -> Iterator[str]:
 
 
 def _ordered(graph: LineageGraph, links: _Links, layers: Mapping[str, int]) -> list[_Blocks]:
-    """The blocks of each layer in their order, by asset."""
+    """Return the blocks of each layer in order, by asset."""
     by_layer: defaultdict[int, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for node_id, node in sorted(graph.nodes.items(), key=lambda item: _place(item[1])):
         by_layer[layers[node_id]][node.asset].append(node_id)
@@ -191,7 +191,7 @@ def _ordered(graph: LineageGraph, links: _Links, layers: Mapping[str, int]) -> l
 
 
 def _middle(ids: _Ids, neighbours: Mapping[str, _Ids], heights: Mapping[str, float]) -> float:
-    """The barycentre of the neighbours of a block, or of the block itself where it has none."""
+    """Return the barycentre of the neighbours of a block, or of the block itself if it has none."""
     found = [heights[other] for node_id in ids for other in neighbours[node_id]] or [
         heights[node_id] for node_id in ids
     ]
@@ -199,7 +199,7 @@ def _middle(ids: _Ids, neighbours: Mapping[str, _Ids], heights: Mapping[str, flo
 
 
 def _heights(layers: Iterable[_Blocks]) -> dict[str, float]:
-    """How far down in its layer each node stands, from 0 to 1."""
+    """Return the vertical position of each node in its layer, from 0 to 1."""
     heights: dict[str, float] = {}
     for blocks in layers:
         ids = [node_id for block in blocks.values() for node_id in block]

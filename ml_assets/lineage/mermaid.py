@@ -14,11 +14,11 @@ _COLOURS: Final = {"dataset": "#cfe8f7", "feature set": "#cdeee2", "model": "#fb
 def render_mermaid(graph: LineageGraph, starts: tuple[str, ...] = ()) -> str:
     """Return a graph as a Mermaid flowchart.
 
-    Mermaid's own programs draw at most 500 edges, unless they are configured with a higher ``maxEdges``.
+    Mermaid draws at most 500 edges unless ``maxEdges`` is configured higher.
 
     Args:
-        graph: what is drawn.
-        starts: ids of nodes to point out.
+        graph: the graph to draw.
+        starts: ids of nodes to highlight.
     """
     numbers = {node_id: number for number, node_id in enumerate(graph.nodes)}
     lines = ["flowchart LR"]
@@ -34,7 +34,7 @@ def render_mermaid(graph: LineageGraph, starts: tuple[str, ...] = ()) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text as Mermaid shows it: all that could be syntax or markup as character references in Mermaid's form."""
+    """Return text with all possible syntax or markup as character references in Mermaid's form."""
     return "".join(letter if letter.isalnum() or letter in " -_./@:·" else f"#{ord(letter)};" for letter in text)
 
 

@@ -1,4 +1,4 @@
-"""What MLflow's model registry has of what an instance made, whoever registered it and under whichever name."""
+"""The contents of MLflow's model registry, by version and by run."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ class ModelAliases:
 
     Attributes:
         aliases: of each version.
-        by_run: the versions of what an MLflow run logged: a version that was registered by hand, or copied to another
-            name, has the run of its model.
-        deployed_alias: of the version of a registered model that serves.
+        by_run: the versions by the MLflow run that logged them. A version that was registered by hand, or copied to
+            another name, has the run of its model.
+        deployed_alias: alias of the deployed version of a registered model.
     """
 
     aliases: Mapping[str, tuple[str, ...]]
@@ -29,7 +29,7 @@ class ModelAliases:
 
     @classmethod
     def read(cls, models: ModelRegistry) -> Self:
-        """What a registry has now.
+        """Return the current contents of a registry.
 
         Raises:
             TrackingError: the server does not answer, or refuses.
@@ -43,13 +43,13 @@ class ModelAliases:
         return cls(aliases, by_run, models.deployed_alias)
 
     def versions(self, node: Node) -> tuple[str, ...]:
-        """The versions of what a node made; the one that it registered itself goes first."""
+        """Return the model versions of a node; the version that the node registered itself comes first."""
         own = (node.model_version,) if node.model_version in self.aliases else ()
         others = self.by_run.get(node.mlflow_run or "", ())
         return tuple(dict.fromkeys(version for version in (*own, *sorted(others)) if version))
 
     def annotate(self, graph: LineageGraph) -> LineageGraph:
-        """A graph whose nodes say which model versions they are, with which aliases, and which of them are deployed."""
+        """Return a graph whose nodes have their model versions, aliases, and whether they are deployed."""
         found = {node_id: self.versions(node) for node_id, node in graph.nodes.items()}
         return graph.changed({key: self._annotated(graph.nodes[key], each) for key, each in found.items() if each})
 

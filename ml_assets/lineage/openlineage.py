@@ -1,7 +1,7 @@
 """A trace as OpenLineage events, for systems such as Marquez and DataHub. Source: https://openlineage.io/spec/2-0-2.
 
-The client's own event classes and transports do the work. Its ``OpenLineageClient`` is left out: it adds what it finds
-in its environment, such as the commit that is checked out now, to events of the past.
+The client's own event classes and transports do the work. ``OpenLineageClient`` is not used: it adds facts of the
+current environment, such as the checked-out commit, to past events.
 """
 
 import re
@@ -31,15 +31,15 @@ _NOT_MADE: Final = frozenset({NodeKind.OBSERVATION, NodeKind.MISSING})
 def openlineage_events(
     graph: LineageGraph, records: Mapping[str, ProvenanceRecord], namespace: str
 ) -> "Iterator[RunEvent | DatasetEvent]":
-    """The events of a graph, in the order of the log.
+    """Return the events of a graph, in the order of the log.
 
-    A materialization is a run of the job that is named for its asset, with a START and a COMPLETE event, and its
-    partition a dataset ``asset@partition`` with the data version as its version. Run ids follow from the namespace and
-    the materialization, so that the same graph gives the same events again.
+    A materialization is a run of the job named after its asset, with a START and a COMPLETE event. Its
+    partition is a dataset ``asset@partition`` with the data version as its version. Run ids are derived from the
+    namespace and the materialization, so the same graph gives the same events again.
 
     Args:
-        graph: what is told.
-        records: provenance records by node id, as far as there are any.
+        graph: the graph to convert.
+        records: the available provenance records by node id.
         namespace: of jobs and datasets.
 
     Raises:
@@ -52,7 +52,7 @@ def openlineage_events(
 
 
 def write_events(events: "Iterable[RunEvent | DatasetEvent]", file: Path) -> int:
-    """Write events to a file, one JSON object a line; returned is how many.
+    """Write events to a file, one JSON object per line; return their number.
 
     Raises:
         LineageError: the file cannot be written.
@@ -70,10 +70,10 @@ def write_events(events: "Iterable[RunEvent | DatasetEvent]", file: Path) -> int
 
 
 def send_events(events: "Iterable[RunEvent | DatasetEvent]", url: str, api_key: str | None = None) -> int:
-    """Send events to a server; returned is how many. To send them again changes nothing there.
+    """Send events to a server; return their number. Sending is idempotent.
 
     Args:
-        events: what is sent.
+        events: the events to send.
         url: address of the server, below which ``api/v1/lineage`` takes events.
         api_key: sent as bearer token.
 
@@ -115,7 +115,7 @@ def _require_client() -> None:
 
 
 class _Telling:
-    """Tells of one graph."""
+    """Converts one graph to events."""
 
     def __init__(self, graph: LineageGraph, namespace: str) -> None:
         self._graph, self._namespace = graph, namespace
@@ -190,7 +190,7 @@ class _Telling:
 
 
 def _is_uuid(run_id: str) -> bool:
-    """Whether it can be the id of a run in OpenLineage; Dagster takes any text that a caller names."""
+    """Return whether a text is a valid OpenLineage run id; Dagster accepts any text from a caller."""
     try:
         UUID(run_id)
     except ValueError:

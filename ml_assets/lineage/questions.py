@@ -1,4 +1,4 @@
-"""What may be asked of lineage. Nothing is looked up here."""
+"""Questions about lineage, as values. Nothing is looked up here."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,21 +10,21 @@ from ml_assets.resources.provenance import ArtifactKind
 __all__ = ["NODE_LIMIT", "Question"]
 
 NODE_LIMIT: Final = 10_000
-"""So many nodes an answer may have."""
+"""Default limit of the nodes in an answer."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the lineage of something.
+    """A question about the lineage of an artifact.
 
     Attributes:
         reference: any reference that `parse_reference` reads.
-        up: whether to ask what it came from.
-        down: whether to ask what came from it.
-        kinds: kinds of the nodes to answer with; all if there are none.
-        since: answer with what was made at this moment or later, of which the time is known.
-        depth: how many edges to follow, counted from what the reference names; all if None.
-        limit: how many nodes the answer may have.
+        up: whether to include its origins.
+        down: whether to include its uses.
+        kinds: kinds of the nodes to return; all if empty.
+        since: return only nodes made at this moment or later, if their time is known.
+        depth: number of edges to follow from the named nodes; all if None.
+        limit: most nodes in the answer.
     """
 
     reference: str
@@ -37,5 +37,5 @@ class Question:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it leaves nothing out of what it reaches."""
+        """Whether the answer includes every node that it reaches."""
         return not self.kinds and self.since is None

@@ -1,4 +1,4 @@
-"""The text by which a person names a materialization, parsed into all that it can mean. Nothing is looked up here."""
+"""References: the text that names a materialization, parsed into all its meanings. Nothing is looked up here."""
 
 import re
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from ml_assets.resources.identity import Digest, ImageReference, ModelUri
 __all__ = ["DIRTY_MARK", "Interpretation", "ParsedReference", "ReferenceKind", "parse_reference"]
 
 DIRTY_MARK: Final = "+dirty"
-"""Follows a commit from which the code differed."""
+"""Suffix of a commit whose working tree had changes."""
 
 SHORTEST_VERSION: Final = 6
 SHORTEST_COMMIT: Final = 7
 SHORTEST_RUN: Final = 8
-"""How many digits must be given at least. Dagster's UI shows eight of a run's id, git seven of a commit's."""
+"""Fewest digits of a prefix. Dagster's UI shows eight of a run's id, git seven of a commit's."""
 
 _LONGEST: Final = 4096
 _SHOWN: Final = 40
@@ -27,7 +27,7 @@ _SHORTENED = re.compile(r"(md5|sha256):([0-9a-f]*)")
 
 
 class ReferenceKind(StrEnum):
-    """A kind of identifier of one or several materializations; the value is the word for people."""
+    """A kind of identifier of materializations; the value is the word for users."""
 
     EVENT = "materialization"
     ASSET = "asset"
@@ -42,10 +42,10 @@ class ReferenceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Interpretation:
-    """One thing that a reference can mean.
+    """One possible meaning of a reference.
 
     Attributes:
-        is_prefix: whether the value may be the start of what is meant. The start of a version may leave out its
+        is_prefix: whether the value may be a prefix. The prefix of a version may leave out its
             algorithm.
     """
 
@@ -56,21 +56,21 @@ class Interpretation:
 
 @dataclass(frozen=True, slots=True)
 class ParsedReference:
-    """A reference as given, and all that it can mean."""
+    """A reference as given, and all its possible meanings."""
 
     text: str
     interpretations: tuple[Interpretation, ...]
 
 
 def parse_reference(text: str) -> ParsedReference:
-    """Return all that a reference can mean.
+    """Return all possible meanings of a reference.
 
     These are an asset key (``key/of/asset``, ``key/of/asset@partition``), the id of a materialization as a trace
     shows it (``key@partition#17``), a data version or environment or image digest (``md5:…``, ``sha256:…``, or at least
     six digits of one), an image reference, an MLflow or Dagster run id, ``models:/name/version``, or a commit.
 
     Raises:
-        UnknownReference: the text can name nothing.
+        UnknownReference: the text has no possible meaning.
     """
     text = text.strip()
     if not text:
@@ -86,7 +86,7 @@ def parse_reference(text: str) -> ParsedReference:
 
 
 def _is_text(text: str) -> bool:
-    """Whether a database can hold it: a shell may give bytes that are no text."""
+    """Return whether a database can store the text: a shell may pass bytes that are not valid text."""
     try:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:
@@ -134,7 +134,7 @@ def _digits(text: str) -> list[Interpretation]:
 
 
 def _is_digest(text: str) -> bool:
-    """Whether nothing can be missing; an MD5 of full length may still be a directory's, which ends in ``.dir``."""
+    """Return whether a digest is complete; an MD5 of full length may still be a directory's, which ends in ``.dir``."""
     try:
         return Digest.parse(text).algorithm == "sha256"
     except ValueError:

@@ -1,4 +1,4 @@
-"""A trace for people, as two trees, and for machines, as JSON."""
+"""A trace as two text trees, and as JSON."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,17 +16,17 @@ from ml_assets.resources.identity import Digest, ImageReference, ModelUri
 __all__ = ["brief", "describe", "facts", "render_trace", "shorten", "to_json"]
 
 MANY: Final = 12
-"""More than this many materializations of one asset, side by side, are shown by the first few."""
+"""Beyond this number of sibling materializations of one asset, only the first few are shown."""
 
 FEW: Final = 3
 DEPTH: Final = 16
-"""Levels of a tree that still fit on a screen."""
+"""Levels of a tree that fit on a screen."""
 
 
 def to_json(graph: LineageGraph) -> dict[str, Any]:
-    """The graph as plain values: ``{"nodes": [...], "edges": [{"from": id, "to": id}]}``.
+    """Return the graph as plain values: ``{"nodes": [...], "edges": [{"from": id, "to": id}]}``.
 
-    ``from`` is the input and ``to`` what was made of it; timestamps are ISO 8601 in UTC.
+    ``from`` is the input and ``to`` the node that read it; timestamps are ISO 8601 in UTC.
     """
     return {
         "nodes": [
@@ -54,9 +54,9 @@ def to_json(graph: LineageGraph) -> dict[str, Any]:
 
 
 def render_trace(trace: Trace) -> RenderableType:
-    """Two trees: what the traced nodes came from, and what was made from them, as far as it was asked.
+    """Return two trees: the inputs of the traced nodes, and their uses, as far as the question asked for them.
 
-    A node that occurs twice is spelled out once. Where there is nothing to show, the tree says so. Where not all nodes
+    A node that occurs twice is expanded once. An empty tree says so. If only some nodes
     on the way were asked for, each tree is a list.
     """
     graph, pronoun = trace.graph, "it" if len(trace.starts) == 1 else "them"
@@ -75,7 +75,7 @@ def render_trace(trace: Trace) -> RenderableType:
 
 
 def describe(node: Node) -> Text:
-    """One line about a node: its id, version, image, commit and runs, digests shortened."""
+    """Return one line about a node: its id, version, image, commit and runs, digests shortened."""
     text = Text(node.id, style="bold").append(f"  {node.kind}", style="cyan not bold")
     for part in facts(node):
         text.append(f"  {part}", style="not bold")
@@ -87,7 +87,7 @@ _Reach = Callable[[Iterable[str]], frozenset[str]]
 
 
 def facts(node: Node) -> Iterator[str]:
-    """What there is to say about a node beside its name and kind, in short words."""
+    """Return short facts about a node beside its name and kind."""
     if node.kind is NodeKind.MISSING:
         yield "not in the log (any more)"
     if node.data_version:
@@ -114,7 +114,7 @@ def facts(node: Node) -> Iterator[str]:
 
 
 def brief(node: Node) -> str:
-    """Return what has room below a node's name in a picture: its kind, model version and time."""
+    """Return the text below a node's name in a picture: its kind, model version and time."""
     moment = f"{node.timestamp:%Y-%m-%d %H:%M}" if node.timestamp else None
     model = ModelUri.parse(node.model_version) if node.model_version else None
     named = model and f"{model.name} {model.version}"
@@ -122,7 +122,7 @@ def brief(node: Node) -> str:
 
 
 def shorten(version: str) -> str:
-    """A version for people, its digest shortened."""
+    """Return a version with its digest shortened."""
     try:
         digest = Digest.parse(version)
     except ValueError:
@@ -137,7 +137,7 @@ class _Drawing:
     spelled_out: set[str] = field(default_factory=set)
 
     def grow(self, root: Tree, nodes: Iterable[Node]) -> None:
-        """Add nodes and what lies behind them; without recursion, for a chain may be as long as a history."""
+        """Add nodes and their branches; without recursion, because a chain may be as long as a history."""
         waiting = [(root, self._entries(nodes))]
         while waiting:
             branch, entries = waiting[-1]
@@ -150,7 +150,7 @@ class _Drawing:
                 waiting.append((drawn, self._entries(self.next_of(entry.id))))
 
     def _draw(self, branch: Tree, node: Node, depth: int) -> Tree | None:
-        """The node's branch, if there is more to draw behind it."""
+        """Return the node's branch, if there is more to draw below it."""
         if node.id in self.spelled_out:
             branch.add(Text(node.id).append("  (above)", style="dim"))
             return None
@@ -175,7 +175,7 @@ class _Drawing:
 
 
 def _list(title: str, trace: Trace, reached: frozenset[str]) -> Tree:
-    """What was reached, in the order of the log, without the way to it."""
+    """Return the reached nodes as a list, in the order of the log, without the paths to them."""
     starts = frozenset(trace.starts)
     tree = Tree(Text(title, style="bold"))
     for node_id, node in trace.graph.nodes.items():
@@ -187,7 +187,7 @@ def _list(title: str, trace: Trace, reached: frozenset[str]) -> Tree:
 
 
 def _tree(title: str, trace: Trace, reached: frozenset[str], next_of: _Neighbours, reach: _Reach) -> Tree:
-    """The starts and what lies behind them; a start that lies behind another is shown there."""
+    """Return the tree of the starts; a start below another start is shown there."""
     starts = reached.intersection(trace.starts)
     behind = reach(node.id for start in starts for node in next_of(start))
     tree = Tree(Text(title, style="bold"))

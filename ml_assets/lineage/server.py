@@ -1,7 +1,7 @@
-"""Trace pages for browsers, made when they are asked for: for people who have the Dagster UI and no shell.
+"""Trace pages for browsers, rendered on request: for users of the Dagster UI who have no shell.
 
-``/trace?ref=REF`` shows what REF came from and what came from it; ``direction=up`` or ``down`` and ``depth=N`` narrow
-it. ``/health`` says that the server is there. Everything is read only.
+``/trace?ref=REF`` shows the inputs and uses of REF; ``direction=up`` or ``down`` and ``depth=N`` narrow
+it. ``/health`` reports that the server is up. Everything is read-only.
 """
 
 import html
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["application", "serve"]
 
 NODE_LIMIT: Final = 2_000
-"""So many nodes a page may have, and be read."""
+"""Most nodes of a page, so that it stays readable."""
 
 _DEPTH: Final = re.compile(r"[0-9]{0,4}")
 _logger = logging.getLogger(__name__)
@@ -49,17 +49,17 @@ _NARROWER: Final = (
 
 
 def serve(lineage: Lineage, settings: Settings, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Answer until interrupted.
+    """Serve until interrupted.
 
     Args:
-        lineage: what answers.
+        lineage: answers the questions.
         settings: the target's settings.
-        host: address to listen at.
-        port: port to listen at; 0 takes a free one.
-        say: takes a line for people.
+        host: address to bind.
+        port: port to bind; 0 picks a free one.
+        say: called with a line for the user.
 
     Raises:
-        SettingsError: the address cannot be listened at.
+        SettingsError: the address cannot be bound.
     """
     import uvicorn
 
@@ -82,12 +82,12 @@ def serve(lineage: Lineage, settings: Settings, host: str, port: int, say: Calla
 
 
 def application(lineage: Lineage, addresses: Addresses, hosts: list[str]) -> "Starlette":
-    """The pages as an ASGI application.
+    """Return the pages as an ASGI application.
 
     Args:
-        lineage: what answers.
+        lineage: answers the questions.
         addresses: of the UIs that pages link to.
-        hosts: names that requests may call this server by, so that no other site's script reads it under its own name.
+        hosts: accepted host names, so that no other site's script reads the server under its own name.
     """
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
@@ -109,7 +109,7 @@ def application(lineage: Lineage, addresses: Addresses, hosts: list[str]) -> "St
 class _Pages:
     def __init__(self, lineage: Lineage, addresses: Addresses) -> None:
         self._lineage, self._addresses = lineage, addresses
-        # A large graph takes some hundred megabytes while its page is made.
+        # Rendering the page of a large graph takes some hundred megabytes.
         self._one_at_a_time = Lock()
 
     def home(self, request: "Request") -> "Response":
@@ -155,7 +155,7 @@ def _refusal(reference: str, error: MlAssetsError) -> "Response":
 
 
 def _message(title: str, text: str, status: int, narrower: str | None = None) -> "Response":
-    """A page with a form, and no graph."""
+    """Return a page with a form and no graph."""
     links = "".join(
         f'<li><a href="?{html.escape(urlencode({"ref": narrower} | options))}">{html.escape(shown)}</a></li>'
         for shown, options in (_NARROWER if narrower is not None else ())

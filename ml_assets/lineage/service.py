@@ -1,4 +1,4 @@
-"""All questions about the lineage of a Dagster instance in one place, for Python and for the command line."""
+"""All questions about the lineage of a Dagster instance, for Python and for the command line."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -30,15 +30,15 @@ _Answer = TypeVar("_Answer")
 
 
 class Lineage:
-    """Answers questions about what an instance has recorded.
+    """Answers questions about the recorded lineage of an instance.
 
     Every reference is one that ``ml-assets trace`` takes: an asset key (``key@partition``), data version, image digest,
     MLflow run id, ``models:/name/version``, ``models:/name@alias``, Dagster run id or commit.
 
     Args:
-        instance: what is asked about.
-        models: MLflow's model registry, for aliases and for what is deployed; None leaves them out.
-        note: takes a line for people, such as that MLflow does not answer.
+        instance: the instance to query.
+        models: MLflow's model registry, for aliases and deployments; None leaves them out.
+        note: called with a line for the user, such as that MLflow does not answer.
     """
 
     def __init__(
@@ -61,17 +61,17 @@ class Lineage:
         limit: int = NODE_LIMIT,
         aliases: bool = True,
     ) -> Trace:
-        """What something came from and what came from it.
+        """Return the inputs and uses of an artifact, transitively.
 
         Args:
-            reference: what is asked about.
-            up: whether to ask what it came from.
-            down: whether to ask what came from it.
-            kinds: kinds of the nodes to answer with; all if there are none.
-            since: answer with what was made at this moment or later.
-            depth: how many edges to follow; all if None.
-            limit: how many nodes the answer may have.
-            aliases: whether to ask MLflow for the aliases of models, which needs its import and a server.
+            reference: the artifact.
+            up: whether to include its origins.
+            down: whether to include its uses.
+            kinds: kinds of the nodes to return; all if empty.
+            since: return only nodes made at this moment or later.
+            depth: number of edges to follow; all if None.
+            limit: most nodes in the answer.
+            aliases: whether to fetch model aliases from MLflow, which needs its import and a server.
 
         Raises:
             UnknownReference: nothing recorded has this name.
@@ -89,13 +89,13 @@ class Lineage:
         return self._with_aliases(found) if aliases else found
 
     def impact(self, reference: str, *, limit: int = NODE_LIMIT) -> Impact:
-        """What must be made again if something is bad, deployed models first; raises as `trace`."""
+        """Return the artifacts to rebuild if one is bad, deployed models first; raises as `trace`."""
         with open_index(self._instance, self._note) as index:
             found, current = self._asked(reference, lambda named: index.affected(named, limit))
         return impact_of(self._with_aliases(replace(found, reference=reference)), current)
 
     def origin(self, reference: str, *, limit: int = NODE_LIMIT) -> Origin:
-        """Where one artifact came from, with its provenance record.
+        """Return the origin of one artifact, with its provenance record.
 
         Raises:
             AmbiguousReference: the reference names several.
@@ -105,7 +105,7 @@ class Lineage:
             return self._asked(reference, lambda named: index.origin(named, limit))
 
     def records(self, graph: LineageGraph) -> dict[str, ProvenanceRecord]:
-        """The provenance records of a graph's nodes by their ids, of those that a factory of this project made.
+        """Return the provenance records of those nodes that a factory of this project made, by node id.
 
         Raises:
             LineageError: a record cannot be read.
@@ -114,7 +114,7 @@ class Lineage:
             return index.records(graph.nodes.values())
 
     def provenance(self, reference: str, *, limit: int = NODE_LIMIT) -> dict[str, Any]:
-        """What made one artifact, and all that it came from, as an in-toto statement with a SLSA provenance predicate.
+        """Return the origin of one artifact as an in-toto statement with a SLSA provenance predicate.
 
         Raises:
             LineageError: it carries no provenance record; or as `origin` does.
@@ -129,18 +129,18 @@ class Lineage:
         return origin_statement(origin.record, upstream)
 
     def diff(self, first: str, second: str, *, limit: int = NODE_LIMIT) -> tuple[Difference, ...]:
-        """What differs between the origins of two artifacts, the most likely cause first; raises as `origin`."""
+        """Return the differences between two artifacts' origins, the most likely cause first; raises as `origin`."""
         return differences(self.origin(first, limit=limit), self.origin(second, limit=limit))
 
     def why(self, asset: str, definitions: dg.Definitions) -> Why | Summary:
-        """Why an asset is stale, missing or failed, and what made it run last.
+        """Return why an asset is stale, missing or failed, and why it last ran.
 
         Args:
             asset: ``key`` or ``key@partition``.
-            definitions: the code location as it is today.
+            definitions: the current code location.
 
         Returns:
-            Of a partitioned asset without a partition, a summary of all partitions.
+            A summary of all partitions for a partitioned asset without a partition, otherwise the explanation.
 
         Raises:
             UnknownReference: no such asset or partition is defined.
@@ -153,10 +153,10 @@ class Lineage:
         return explain(staleness.facts(artifact))
 
     def _asked(self, reference: str, ask: Callable[[str], _Answer]) -> _Answer:
-        """An answer about what a reference names, which is recorded or known to MLflow.
+        """Return an answer about a reference that is recorded or known to MLflow.
 
-        An alias stands for the version that carries it now. A version that nobody recorded was registered by hand, or
-        copied from another name: it stands for what its MLflow run logged.
+        An alias stands for the version that has it now. An unrecorded version was registered by hand, or
+        copied from another name: it stands for the model that its MLflow run logged.
         """
         named = reference.strip()
         try:
@@ -176,7 +176,7 @@ class Lineage:
             raise
 
     def _with_aliases(self, trace: Trace) -> Trace:
-        """The trace with what MLflow says of the models in it; without, and a note, if it does not answer."""
+        """Return the trace with model data from MLflow; if MLflow does not answer, leave it out and say so."""
         if self._models is None or not any(
             node.mlflow_run or node.model_version for node in trace.graph.nodes.values()
         ):

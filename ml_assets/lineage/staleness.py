@@ -1,4 +1,4 @@
-"""What Dagster says of assets today: whether they are stale, what was to make them, and what asked for that."""
+"""Dagster's current view of assets: whether they are stale, the runs that target them, and what requested these."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -36,11 +36,11 @@ _SHOWN: Final = 6
 
 
 class Staleness:
-    """Collects what is known about assets, as of one moment, by the resolver that Dagster's UI uses.
+    """Collects the known facts about assets at one moment, with the resolver of Dagster's UI.
 
     Args:
-        instance: where they are recorded.
-        location: how they are defined today.
+        instance: records the assets.
+        location: the current definitions.
     """
 
     def __init__(self, instance: dg.DagsterInstance, location: CodeLocation) -> None:
@@ -49,7 +49,7 @@ class Staleness:
         self._runs: dict[str, dg.DagsterRun | None] = {}
 
     def find(self, reference: str) -> AssetPartition:
-        """The asset, or partition of one, that is written ``key`` or ``key@partition``.
+        """Return the asset or partition written ``key`` or ``key@partition``.
 
         Raises:
             UnknownReference: no such asset is defined, or it has no such partition.
@@ -78,14 +78,14 @@ class Staleness:
         return artifact
 
     def partitions(self, asset: str) -> tuple[str, ...]:
-        """The partitions of an asset; none if it is not partitioned."""
+        """Return the partitions of an asset; empty if it is not partitioned."""
         partitions = self._location.graph.get(dg.AssetKey.from_user_string(asset)).partitions_def
         return (
             () if partitions is None else tuple(partitions.get_partition_keys(dynamic_partitions_store=self._instance))
         )
 
     def facts(self, artifact: AssetPartition) -> Facts:
-        """All that is known about an asset that is not partitioned, or about one partition.
+        """Return all known facts about an unpartitioned asset, or about one partition.
 
         Raises:
             AmbiguousReference: the asset is partitioned, and no partition is named.
@@ -114,7 +114,7 @@ class Staleness:
         )
 
     def every(self, asset: str) -> Iterator[Facts]:
-        """What Dagster says of each partition of an asset, without what was recorded with it."""
+        """Return Dagster's facts about each partition of an asset, without records."""
         key = dg.AssetKey.from_user_string(asset)
         storage = self._instance.event_log_storage
         planned = storage.get_latest_asset_partition_materialization_attempts_without_materializations(key)
@@ -180,7 +180,7 @@ class Staleness:
         return self._runs[run_id]
 
     def _later_run(self, run_id: str, key: dg.AssetKey | None) -> LaterRun | None:
-        """What a run that was to make something came to, with its error if the asset is named."""
+        """Return the outcome of a run, with its error if the asset is named."""
         run = self._run(run_id)
         if run is None or run.status is dg.DagsterRunStatus.SUCCESS:
             return None
@@ -188,7 +188,7 @@ class Staleness:
         return LaterRun(run_id, run.status.value, run.is_finished, error)
 
     def _error(self, run_id: str, key: dg.AssetKey) -> str | None:
-        """The error of the asset's step; of the first step that failed, if its own did not run."""
+        """Return the error of the asset's step, or of the first failed step if the asset's step did not run."""
         planned = self._events(run_id, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
         steps = {event.step_key for event in planned if event.asset_key == key}
         failed = self._events(run_id, dg.DagsterEventType.STEP_FAILURE)
@@ -205,7 +205,7 @@ class Staleness:
         return [event for record in records if (event := record.event_log_entry.dagster_event)]
 
     def _conditions(self, run: dg.DagsterRun, key: dg.AssetKey, partition: str | None) -> tuple[str, ...]:
-        """What the automation condition that asked for a run had found true."""
+        """Return the true parts of the automation condition that requested a run."""
         evaluation = run.tags.get(ASSET_EVALUATION_ID_TAG)
         storage = self._instance.schedule_storage
         if storage is None or evaluation is None or not evaluation.isdecimal():
@@ -218,7 +218,7 @@ class Staleness:
 
 
 class _Loading(LoadingContext):
-    """What Dagster's caches belong to."""
+    """The owner of Dagster's caches."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance
@@ -234,7 +234,7 @@ class _Loading(LoadingContext):
 
 
 def _launch(run: dg.DagsterRun | None) -> Launch | None:
-    """What launched a run; its user only where Dagster recorded one, for now it is another person who asks."""
+    """Return the launch of a run; the user only if Dagster recorded one, because another person asks now."""
     if run is None:
         return None
     launch = launch_of(run.tags)
@@ -243,7 +243,7 @@ def _launch(run: dg.DagsterRun | None) -> Launch | None:
 
 
 def _true_conditions(evaluation: Any, key: dg.AssetKey, partition: str | None) -> Iterator[str]:
-    """The innermost conditions that held; those that only had to be absent are left out."""
+    """Return the innermost conditions that held; negated conditions are left out."""
     true = [child for child in evaluation.child_evaluations if _holds(child, key, partition)]
     inner = [child for child in true if child.condition_snapshot.operator_type != "not"]
     for child in inner:

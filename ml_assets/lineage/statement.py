@@ -1,4 +1,4 @@
-"""The provenance statement of an artifact with all that it came from, and how people read a statement."""
+"""The provenance statement of an artifact with all its dependencies, and its text form."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,17 +15,17 @@ __all__ = ["origin_statement", "render_statement"]
 
 
 def origin_statement(record: ProvenanceRecord, upstream: Iterable[Node]) -> dict[str, Any]:
-    """Return the in-toto statement of an artifact that names its indirect dependencies too.
+    """Return the in-toto statement of an artifact, with its indirect dependencies.
 
     Args:
         record: the artifact's provenance record.
-        upstream: all nodes that the artifact came from, without itself.
+        upstream: all nodes upstream of the artifact, without itself.
     """
     return provenance_statement(record, _indirect(record, upstream))
 
 
 def render_statement(statement: dict[str, Any]) -> RenderableType:
-    """Return a statement for people: its subject, then its direct and its indirect dependencies."""
+    """Return a statement as text: its subject, then its direct and its indirect dependencies."""
     (subject,), build = statement["subject"], statement["predicate"]["buildDefinition"]
     tree = Tree(_line(subject).append(f"  {subject['uri']}" if "uri" in subject else ""))
     titles = {True: "made of", False: "which came from"}
@@ -45,7 +45,7 @@ def _line(resource: dict[str, Any]) -> Text:
 
 
 def _indirect(record: ProvenanceRecord, upstream: Iterable[Node]) -> Iterator[dict[str, Any]]:
-    """Yield what the artifact did not read itself: artifacts, then the images and commits that made them."""
+    """Yield the indirect dependencies: artifacts, then the images and commits that made them."""
     nodes = list(upstream)
     read = {(each.asset, each.partition, each.data_version) for each in record.inputs}
     for node in nodes:

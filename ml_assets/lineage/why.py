@@ -1,7 +1,7 @@
-"""Why an asset is as it is: why it is stale, missing or failed, and what made it run last. Pure.
+"""The reasons for an asset's status: why it is stale, missing or failed, and why it last ran. Pure.
 
-Whether something is stale is Dagster's to say; here its reasons are completed by what was recorded: which functions
-changed, and which version of an input became which.
+Dagster decides whether an asset is stale. This module completes its reasons from the record: the functions that
+changed, and the old and new version of an input.
 """
 
 from collections import Counter, defaultdict
@@ -34,7 +34,7 @@ _UNSEEN: Final = "which Dagster does not compare"
 
 
 class Status(StrEnum):
-    """What Dagster's UI shows of an asset or partition."""
+    """Status of an asset or partition in Dagster's UI."""
 
     FRESH = "fresh"
     STALE = "stale"
@@ -42,21 +42,21 @@ class Status(StrEnum):
 
 
 class ReasonKind(StrEnum):
-    """Why something is not as it should be; the most telling first."""
+    """Kind of a reason for the status; the most informative first."""
 
     RUNNING = "running"
-    """A run is at work on it."""
+    """A run is in progress."""
     FAILED = "failed"
-    """The last run that was to make it did not."""
+    """The last run that targeted the asset did not materialize it."""
     MISSING = "missing"
     CODE = "code"
-    """Its function, or first-party code that this reaches."""
+    """Its function, or first-party code that the function uses."""
     DATA = "data"
     """Another version of an input."""
     ENVIRONMENT = "environment"
-    """Another version of the image that it runs in."""
+    """Another version of the image that the step runs in."""
     DEPENDENCIES = "dependencies"
-    """An input was added or taken away."""
+    """An input was added or removed."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class DagsterReason:
     Attributes:
         category: ``CODE``, ``DATA`` or ``DEPENDENCIES``.
         text: Dagster's words.
-        dependency: the input that it is about.
+        dependency: the input concerned.
     """
 
     category: str
@@ -80,7 +80,7 @@ class LatestEvent:
 
     Attributes:
         id: as `ml_assets.lineage.graph.Node.id`.
-        record: its provenance record; None for what no factory of this project made.
+        record: its provenance record; None if no factory of this project made it.
     """
 
     id: str
@@ -93,12 +93,12 @@ class LatestEvent:
 
 @dataclass(frozen=True)
 class LaterRun:
-    """A run that was to materialize it after the latest materialization, and has not.
+    """A later run that targeted the asset and has not materialized it.
 
     Attributes:
         status: of the run, such as ``FAILURE``.
         is_over: whether the run has ended.
-        error: of the step, or of one that it waited for; None where none is recorded.
+        error: of the step, or of an upstream step; None if none is recorded.
     """
 
     run_id: str
@@ -109,16 +109,16 @@ class LaterRun:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that an explanation is made from.
+    """All inputs of an explanation.
 
     Attributes:
-        dagster_reasons: what Dagster gives for being stale.
-        code_version: of the definition, now.
+        dagster_reasons: Dagster's reasons for being stale.
+        code_version: of the current definition.
         code: parts of that code version, as `ml_assets.code_version.version.Code.parts`.
-        current: the current version of each input that is or was read; None where it has none.
-        images: those of the inputs that are images.
-        launch: what launched the run of the latest materialization.
-        conditions: what an automation condition had found true when it asked for that run.
+        current: the current version of each present or former input; None if it has none.
+        images: those inputs that are images.
+        launch: the launch of the latest materialization's run.
+        conditions: the true parts of the automation condition that requested this run.
     """
 
     artifact: AssetPartition
@@ -136,13 +136,13 @@ class Facts:
 
 @dataclass(frozen=True)
 class StatusReason:
-    """Why it is not as it should be.
+    """A reason for the status.
 
     Attributes:
-        what: the input or run that it is about.
-        before: what was recorded when it was made.
-        after: what holds now.
-        details: more about it, such as the functions that changed.
+        what: the input or run concerned.
+        before: the recorded value.
+        after: the current value.
+        details: further details, such as the changed functions.
         is_shown: whether Dagster's UI shows it too.
     """
 
@@ -157,7 +157,7 @@ class StatusReason:
 
 @dataclass(frozen=True)
 class Why:
-    """The answer about one asset, or one partition of it."""
+    """The answer about one asset or partition."""
 
     artifact: AssetPartition
     status: Status
@@ -173,7 +173,7 @@ class SharedReason:
 
     Attributes:
         what: the input's asset.
-        partitions: those that have it, in the order of the asset's partitions.
+        partitions: the partitions concerned, in the order of the asset's partitions.
     """
 
     kind: ReasonKind
@@ -193,7 +193,7 @@ class Summary:
 
 
 def explain(facts: Facts) -> Why:
-    """Why an asset, or one partition of it, is as it is, and why it ran."""
+    """Return the reasons for the status of an asset or partition, and for its last run."""
     reasons = [*_later_run(facts), *_missing(facts), *_stale(facts), *_unseen(facts)]
     order = list(ReasonKind)
     return Why(
@@ -207,7 +207,7 @@ def explain(facts: Facts) -> Why:
 
 
 def summarize(asset: str, every: Iterable[Facts]) -> Summary:
-    """How many partitions are stale, and for what; of facts without records."""
+    """Return the number of stale partitions by reason; from facts without records."""
     statuses, shared, count = Counter[Status](), defaultdict[tuple[ReasonKind, str, str | None], list[str]](list), 0
     for facts in every:
         count += 1
@@ -257,7 +257,7 @@ def _stale(facts: Facts) -> Iterator[StatusReason]:
 
 
 def _unseen(facts: Facts) -> Iterator[StatusReason]:
-    """What has changed by the record, while Dagster compares only some inputs (a hundred partitions are too many)."""
+    """Return recorded changes that Dagster misses: it does not compare a hundred partitions or more of an input."""
     named = {given.dependency for given in facts.dagster_reasons}
     current = facts.current or {}
     for artifact, before in _recorded(facts.latest).items():
@@ -275,7 +275,7 @@ def _changed_input(
 
 
 def _recorded(latest: LatestEvent | None) -> dict[AssetPartition, str]:
-    """What was read, the image being the environment that the step really ran in."""
+    """Return the recorded inputs, with the image that the step really ran in."""
     if latest is None or latest.record is None:
         return {}
     ran = latest.record.environment
@@ -299,7 +299,7 @@ def _changed_code(facts: Facts) -> Iterator[str]:
 
 
 def _symbol(part: str) -> str:
-    """A part of a code version as one writes it in Python; of the function's own module by its name alone."""
+    """Return a part of a code version as a Python name; without the module if it is the function's own."""
     module, _, name = part.partition(":")
     where = f" of {module}" if module else ""
     special = {"*": f"something{where}", "<statements>": f"a statement{where} that acts by itself"}

@@ -1,4 +1,4 @@
-"""Why something is as it is, for people and for machines."""
+"""An explanation as text and as JSON."""
 
 from typing import Any, Final
 
@@ -13,12 +13,12 @@ __all__ = ["render_summary", "render_why", "summary_to_json", "why_to_json"]
 
 _STYLES: Final = {Status.FRESH: "green", Status.STALE: "yellow", Status.MISSING: "red"}
 _NAMED: Final = (ReasonKind.DATA, ReasonKind.ENVIRONMENT)
-"""What these are about is not in their text."""
+"""Kinds of reasons whose text does not name their subject."""
 _SHOWN: Final = 6
 
 
 def render_why(why: Why) -> RenderableType:
-    """Two lists: why it is stale, and why it ran."""
+    """Return two lists as text: why the asset is stale, and why it ran."""
     title = Text(str(why.artifact), style="bold").append(f"  {why.status}", style=_STYLES[why.status])
     reasons = Tree(title)
     for reason in why.reasons:
@@ -41,7 +41,7 @@ def render_why(why: Why) -> RenderableType:
 
 
 def why_to_json(why: Why) -> dict[str, Any]:
-    """The same as plain values; timestamps are ISO 8601 in UTC."""
+    """Return the explanation as plain values; timestamps are ISO 8601 in UTC."""
     latest, launch = why.latest, why.launch
     return {
         "asset": why.artifact.asset,
@@ -73,7 +73,7 @@ def why_to_json(why: Why) -> dict[str, Any]:
 
 
 def render_summary(summary: Summary) -> RenderableType:
-    """How many partitions are in which state, and what for."""
+    """Return the number of partitions in each state, with the reasons, as text."""
     counts = ", ".join(f"{number} {status}" for status, number in summary.statuses.items() if number)
     tree = Tree(Text(summary.asset, style="bold").append(f"  {summary.partitions} partitions: {counts}", "not bold"))
     for reason in summary.reasons:
@@ -86,7 +86,7 @@ def render_summary(summary: Summary) -> RenderableType:
 
 
 def summary_to_json(summary: Summary) -> dict[str, Any]:
-    """The same as plain values, with all partitions by name."""
+    """Return the summary as plain values, with all partitions by name."""
     return {
         "asset": summary.asset,
         "partitions": summary.partitions,

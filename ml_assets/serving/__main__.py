@@ -9,7 +9,7 @@ from ml_assets.serving.supervisor import supervise
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal stops the process."""
     set_up_logging(process="supervisor")
     try:
         supervise(load_serve_settings())

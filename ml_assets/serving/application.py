@@ -1,6 +1,6 @@
-"""The ASGI application of one worker: pages, limits, and every answer's headers.
+"""The ASGI application of one worker: routes, limits, and the headers of every response.
 
-Written to ASGI itself: a framework would take longer than the model.
+It uses plain ASGI, because a framework would take longer than the model.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ __all__ = ["BEGAN", "Application"]
 SERVER_NAME = "ml-assets-serve"
 VERSION = "0.1.0"
 BEGAN = "ml_assets.began"
-"""Key of an ASGI scope: when the request's first byte came, by the event loop's clock."""
+"""Key of an ASGI scope: the arrival time of the request's first byte, by the event loop's clock."""
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _IN_HEADERS = "".join(map(chr, range(0x20, 0x7F)))
@@ -56,15 +56,15 @@ _log = logging.getLogger(__name__)
 
 
 class Application:
-    """Answers requests.
+    """Answers the requests of one worker.
 
     Args:
-        settings: limits, and names for the answers.
-        servable: the model; None answers that none is loaded.
+        settings: limits, and names for the responses.
+        servable: the model; None if no model is loaded.
         metrics: of this process.
-        readiness: asked whenever somebody wants to know.
-        lines: the log; None writes none for requests.
-        tracer: of this process, if traces are wanted.
+        readiness: called for each readiness request.
+        lines: the log; None logs no requests.
+        tracer: of this process, if tracing is on.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Application:
         self._lines = lines
         self._tracer = tracer
         self.closing = False
-        """Whether every answer asks the client to open a new connection for its next request."""
+        """Whether every response asks the client to open a new connection for its next request."""
         self._in_flight = 0
         self._bodies = BodyReader(settings)
         self._batcher: Batcher | None = None
@@ -94,7 +94,7 @@ class Application:
             self._serve(servable)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: _Send) -> None:
-        """One request, as ASGI hands it over."""
+        """Answer one ASGI request."""
         if scope["type"] != "http":
             return
         started = time.perf_counter()
@@ -123,7 +123,7 @@ class Application:
             )
 
     def warm_up(self) -> None:
-        """Go through what a request goes through, so that the first one does not have to wait for it."""
+        """Run a warm-up request, so that the first client does not wait for initialization."""
         servable = self._servable
         if servable is None or servable.example is None:
             return
@@ -133,7 +133,7 @@ class Application:
             write_predictions(servable.run(read_invocation(body, "application/json", servable)), servable)
 
     def tick(self) -> None:
-        """Publish what was gathered; called about once a second."""
+        """Publish the collected metrics; called about once a second."""
         self.closing = self.closing or self._readiness().stopping
         self._metrics.set_load(self._in_flight, self._batcher.waiting_rows if self._batcher else 0)
         observation = self._observer.take() if self._observer else None
@@ -196,7 +196,7 @@ class Application:
             return endpoint, refusal(failure, path)
 
     def _route(self, path: str) -> tuple[str, dict[str, Callable[..., Awaitable[Reply]]]]:
-        """The name of a page, for metrics, and what answers there by method."""
+        """Return the name of the route for metrics, and its handlers by method."""
         if path in _PAGES:
             endpoint, method, name = _PAGES[path]
             return endpoint, {method: getattr(self, name)}
@@ -209,7 +209,7 @@ class Application:
         raise NotServed(f"there is no page {path[:100]}", next_step="see /docs, or /v2 for the Open Inference Protocol")
 
     def _checked_model(self, parts: list[str]) -> str:
-        """What follows model and version in the path, if they are those that are served."""
+        """Return the rest of the path after model and version; raise an error if these are not served."""
         identity = self._model().identity
         name, rest = parts[0], parts[1:]
         if name != identity.name:
@@ -382,7 +382,7 @@ _MODEL_PAGES = {
 
 
 def _request_id(headers: dict[bytes, bytes]) -> str:
-    """The client's own, the trace's, or a new one."""
+    """Return the request id: the client's, the trace's, or a new one."""
     given = headers.get(b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode()

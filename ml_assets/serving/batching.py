@@ -1,7 +1,7 @@
-"""Requests that come close together share one run of the model, within bounds of time, rows and memory.
+"""Dynamic batching: requests that arrive together share one model run, within limits of time, rows and memory.
 
-A batch is what came while the one before it ran, so that waiting costs nothing when there is little to do. Short runs
-happen in the event loop itself, where a change of threads would cost more than they do.
+A batch contains the requests that arrived during the previous run, so an idle server adds no delay. Short runs execute
+in the event loop, where a thread switch would cost more than the run.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ _SHORT_SECONDS = 0.002
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What one run was like."""
+    """Measurements of one model run."""
 
     feeds: Feeds
     outputs: Feeds
     rows: int
     run_seconds: float
     waited_seconds: list[float]
-    """Of each request in it, before the run."""
+    """Of each request in the batch, before the run."""
 
 
 @dataclass(slots=True)
@@ -48,10 +48,10 @@ class Batcher:
 
     Args:
         servable: the model.
-        most_rows: in one run, unless a single request has more.
+        most_rows: most rows in one run, unless a single request has more.
         delay: seconds that a request may wait for others when the model is free.
-        queue_rows: most rows that wait.
-        report: told of each run.
+        queue_rows: most rows in the queue.
+        report: called after each run.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
     async def predict(self, feeds: Feeds) -> Feeds:
-        """The outputs for some rows.
+        """Return the outputs for these rows.
 
         Raises:
-            Overloaded: too many rows wait already.
+            Overloaded: the queue is full.
             InvalidInput: the graph cannot take these values.
             PredictionFailed: the run failed.
         """
@@ -107,11 +107,11 @@ class Batcher:
         return await waiting.answer
 
     def close(self) -> None:
-        """Let go of the thread."""
+        """Stop the thread."""
         self._thread.shutdown(wait=False)
 
     def _next(self) -> None:
-        """Run what waits; called when the model is free."""
+        """Run the queued requests; called when the model is free."""
         self._timer = None
         batch = list(self._take())
         if not batch:
@@ -130,7 +130,7 @@ class Batcher:
                 return
             self._waiting.popleft()
             self.waiting_rows -= waiting.rows
-            if not waiting.answer.done():  # it is, where the client has gone or its time is up
+            if not waiting.answer.done():  # it is done if the client disconnected or the request timed out
                 rows, form = rows + waiting.rows, form or _form(waiting.feeds)
                 yield waiting
 
@@ -152,7 +152,7 @@ class Batcher:
         rows = sum(waiting.rows for waiting in batch)
         self._seconds_per_row = 0.9 * self._seconds_per_row + 0.1 * (ended - started) / rows
         if isinstance(result, Exception):
-            if len(batch) > 1:  # one bad request must not fail the others
+            if len(batch) > 1:  # one invalid request must not fail the others
                 for waiting in batch:
                     self._run([waiting])
             elif not batch[0].answer.done():
@@ -175,7 +175,7 @@ def _timed(servable: Servable, batch: list[_Waiting]) -> tuple[Feeds, Any, float
     try:
         feeds = _joined(batch)
         result: Any = servable.run(feeds)
-    except Exception as error:  # each request's own answer, not the worker's end
+    except Exception as error:  # the error answers each request and must not end the worker
         result = error
     return feeds, result, started, time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""Bodies of requests: read within bounds of size, time and memory, and understood as JSON."""
+"""Request bodies: read within limits of size, time and memory, and parsed as JSON."""
 
 import asyncio
 import json
@@ -15,17 +15,17 @@ __all__ = ["BodyReader", "Receive", "json_length", "read_json"]
 
 _PACKED = (b"gzip", b"deflate")
 _EITHER_HEADER = 32
-"""Lets zlib take gzip's header as well as its own."""
+"""Makes zlib accept gzip's header as well as its own."""
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
-"""As ASGI hands it over."""
+"""An ASGI receive function."""
 
 
 class BodyReader:
-    """Reads bodies for one process.
+    """Reads the request bodies of one process.
 
     Args:
-        settings: the bounds.
+        settings: the limits.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -33,20 +33,20 @@ class BodyReader:
         self._held = 0
 
     async def read(self, headers: dict[bytes, bytes], receive: Receive, until: float) -> bytes:
-        """The whole body, unpacked, which counts as held until it is released.
+        """Return the whole body, decompressed. It counts as held memory until it is released.
 
         Args:
             headers: of the request.
-            receive: gives its body in parts.
-            until: when it must be there, by the event loop's clock.
+            receive: yields the body in parts.
+            until: deadline, by the event loop's clock.
 
         Raises:
-            BodyTooLarge: it has more bytes than the server takes.
-            BodyTooSlow: it did not arrive in time.
-            ClientGone: the client hung up.
-            MediaTypeRefused: it is packed in a way that is not known.
-            RequestError: it is not packed as it says.
-            Overloaded: all bodies together have more bytes than there is room for.
+            BodyTooLarge: the body exceeds the size limit.
+            BodyTooSlow: the body did not arrive before the deadline.
+            ClientGone: the client disconnected.
+            MediaTypeRefused: the content encoding is not supported.
+            RequestError: the body does not match its content encoding.
+            Overloaded: all bodies together exceed the memory limit.
         """
         most, room = self._settings.max_body_bytes, self._settings.queue_bytes - self._held
         declared = headers.get(b"content-length", b"0")
@@ -106,12 +106,12 @@ class BodyReader:
             raise Overloaded("the server holds as many requests as it has room for", next_step="send it again later")
 
     def release(self, body: bytes) -> None:
-        """Say that a body that was read is done with."""
+        """Release the memory of a body that was read."""
         self._held -= len(body)
 
 
 def _unpacked(body: bytes, most: int) -> bytes:
-    """What was packed, or one byte more than there may be of it."""
+    """Return the decompressed body, or one byte more than the limit."""
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | _EITHER_HEADER)
     try:
         found = unpacker.decompress(body, most + 1)
@@ -123,10 +123,10 @@ def _unpacked(body: bytes, most: int) -> bytes:
 
 
 def read_json(body: bytes) -> Any:
-    """The JSON value in a body. The words NaN and Infinity, which Python's clients write and JSON has not, are read.
+    """Return the JSON value in a body. NaN and Infinity, which Python clients write, are accepted.
 
     Raises:
-        RequestError: it is not JSON.
+        RequestError: the body is not JSON.
     """
     problem: Exception
     try:
@@ -136,7 +136,7 @@ def read_json(body: bytes) -> Any:
     try:
         if b"NaN" in body or b"Infinity" in body:
             tree = json.loads(body, parse_int=orjson.loads)
-            orjson.dumps(tree)  # what is no text in UTF-8, or too deep, could not be answered either
+            orjson.dumps(tree)  # invalid UTF-8 or too deep nesting could not be written in a response either
             return tree
     except (ValueError, TypeError, RecursionError) as error:
         problem = error
@@ -146,7 +146,7 @@ def read_json(body: bytes) -> Any:
 
 
 def json_length(headers: dict[bytes, bytes]) -> int | None:
-    """Length of the JSON part of a body with binary tensors, where its header gives one.
+    """Return the length of the JSON part of a body with binary tensors, if its header gives one.
 
     Raises:
         RequestError: the header is not a whole number.

@@ -1,4 +1,4 @@
-"""What went into the model and came out, summed up for drift: for each feature, and the predictions."""
+"""Drift statistics of the model's inputs and predictions: sums for each feature and for the predictions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ class Observation:
     """Sums over some rows."""
 
     features: Mapping[str, Mapping[str, float]]
-    """Of each column of a table its measures by name: rows, those in which it is missing, and of numbers the sums."""
+    """Measures of each table column by name: rows, missing rows, and the sums of numbers."""
     predictions: list[float]
-    """A sample of them at most, evenly spaced, where they are numbers."""
+    """A sample of numeric predictions, limited in size and evenly spaced."""
     labels: dict[str, int]
-    """How often each was predicted, where they are labels."""
+    """The count of each predicted label, if predictions are labels."""
 
 
 class Observer:
-    """Collects batches as they are and sums them up once in a while, which costs a run almost nothing.
+    """Keeps batches unchanged and sums them up periodically, so that a run pays almost nothing.
 
     Args:
         servable: the model.
@@ -42,13 +42,13 @@ class Observer:
         self._rows = 0
 
     def add(self, report: BatchReport) -> Observation | None:
-        """Keep a batch; gives the sums when enough is kept."""
+        """Keep a batch; return the sums when enough batches are kept."""
         self._kept.append((report.feeds, report.outputs[self._servable.prediction]))
         self._rows += report.rows
         return self.take() if self._rows >= _ROWS_KEPT else None
 
     def take(self) -> Observation | None:
-        """The sums over what was kept since the last time."""
+        """Return the sums since the last call."""
         kept, self._kept, self._rows = self._kept, [], 0
         if not kept:
             return None
@@ -72,7 +72,7 @@ class Observer:
 
 
 def _summed(column: np.ndarray[Any, Any]) -> dict[str, float]:
-    if column.dtype.kind == "O":  # strings, of which a missing one is empty
+    if column.dtype.kind == "O":  # strings; a missing string is empty
         return {"rows": len(column), "missing": int((column == "").sum())}
     return _sums(column)[0]
 
@@ -89,7 +89,7 @@ def _sums(matrix: np.ndarray[Any, Any]) -> list[dict[str, float]]:
 
 
 def _counts(predictions: np.ndarray[Any, Any]) -> dict[str, int]:
-    """Counts by label; beyond the most frequent ones together, so that the metrics stay small."""
+    """Return counts by label; rare labels are counted together, so that the metrics stay small."""
     labels, counts = np.unique(predictions.astype(str), return_counts=True)
     order = np.argsort(counts)[::-1]
     found = {str(labels[index]): int(counts[index]) for index in order[:_LABELS]}

@@ -8,11 +8,11 @@ from ml_assets.serving.settings import load_serve_settings
 
 __all__ = ["main"]
 
-_ANY = ("0.0.0.0", "::", "")  # noqa: S104  compared with, not listened on
+_ANY = ("0.0.0.0", "::", "")  # noqa: S104  for comparison only, no socket binds to it
 
 
 def main() -> None:
-    """Ask the server on this machine, print its answer and exit accordingly."""
+    """Request the health of the server on this machine, print the response and exit with its status."""
     page = "/v2/health/live" if "--live" in sys.argv[1:] else "/v2/health/ready"
     try:
         settings = load_serve_settings()

@@ -1,7 +1,7 @@
 """The Open Inference Protocol v2 over REST: requests into feeds, outputs into responses.
 
 Source: kserve/open-inference-protocol, specification/protocol/inference_rest.md; and Triton's binary tensor data
-extension, which the common Python clients use without being asked.
+extension, which the common Python clients use by default.
 """
 
 from dataclasses import dataclass
@@ -28,25 +28,25 @@ _OUTPUT = {"name", "parameters"}
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """A request, checked."""
+    """A validated request."""
 
     id: str | None
     feeds: Feeds
     outputs: dict[str, bool]
-    """What is asked for, and whether as binary data."""
+    """The requested outputs, and whether each is binary."""
 
 
 def read_inference_request(body: bytes, json_length: int | None, servable: Servable) -> InferenceRequest:
-    """Read and check a request.
+    """Parse and validate a request.
 
     Args:
         body: of the HTTP request.
         json_length: the header ``Inference-Header-Content-Length``: bytes of JSON before the binary data.
-        servable: the model that it is for.
+        servable: the model that runs it.
 
     Raises:
-        RequestError: it is not as the protocol says.
-        InvalidInput: a tensor is not what the model takes.
+        RequestError: the request does not follow the protocol.
+        InvalidInput: a tensor does not match the model's inputs.
     """
     if json_length is not None and not 0 <= json_length <= len(body):
         raise RequestError(
@@ -66,12 +66,12 @@ def read_inference_request(body: bytes, json_length: int | None, servable: Serva
 def write_inference_response(
     outputs: Feeds, request: InferenceRequest, head: dict[str, Any]
 ) -> tuple[list[bytes], int | None]:
-    """The response's body in parts, and the length of its JSON where binary data follows.
+    """Return the parts of the response body, and the length of its JSON if binary data follows.
 
     Args:
         outputs: all outputs of the model.
-        request: what asked for them.
-        head: the response's other fields.
+        request: the request to answer.
+        head: the other fields of the response.
     """
     tensors, binary = [], []
     for name, as_binary in request.outputs.items():
@@ -172,10 +172,10 @@ def _tensor_feeds(arrays: dict[str, np.ndarray[Any, Any]], servable: Servable) -
 
 
 def check_tensor(spec: TensorSpec, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The array, if it has the type and the shape of the model's input.
+    """Return the array if its type and shape match the model's input.
 
     Raises:
-        InvalidInput: it has not.
+        InvalidInput: they do not match.
     """
     fits = len(spec.shape) == array.ndim and all(
         size in (-1, given) for size, given in zip(spec.shape, array.shape, strict=True)
@@ -196,7 +196,7 @@ def _with_rows(feeds: Feeds) -> Feeds:
 
 
 def _wanted(tree: dict[str, Any], servable: Servable) -> dict[str, bool]:
-    """Names of outputs, and whether each is to be binary."""
+    """Return the names of the requested outputs, and whether each is binary."""
     binary = bool((tree.get("parameters") or {}).get("binary_data_output", False))
     asked = tree.get("outputs")
     names = [output.name for output in servable.outputs]

@@ -1,4 +1,4 @@
-"""MLflow's scoring protocol, ``POST /invocations``: data frames as JSON or CSV, and TensorFlow Serving's two forms.
+"""MLflow's scoring protocol, ``POST /invocations``: data frames as JSON or CSV, and TensorFlow Serving's two formats.
 
 Source: MLflow's documentation of ``mlflow models serve`` and ``mlflow.pyfunc.scoring_server``.
 """
@@ -36,17 +36,17 @@ _log = logging.getLogger(__name__)
 
 
 def read_invocation(body: bytes, media_type: str, servable: Servable) -> Feeds:
-    """Read and check a request.
+    """Parse and validate a request.
 
     Args:
         body: of the HTTP request.
         media_type: its ``Content-Type``.
-        servable: the model that it is for.
+        servable: the model that runs it.
 
     Raises:
         MediaTypeRefused: the body is neither JSON nor CSV.
-        RequestError: it cannot be read.
-        InvalidInput: a value is not what the model takes.
+        RequestError: the body is malformed.
+        InvalidInput: a value does not match the model's inputs.
     """
     kind, *options = (part.strip().lower() for part in media_type.split(";"))
     if kind not in MEDIA_TYPES or any(option not in ("", "charset=utf-8", 'charset="utf-8"') for option in options):
@@ -71,14 +71,14 @@ def read_invocation(body: bytes, media_type: str, servable: Servable) -> Feeds:
 
 
 def write_predictions(outputs: Feeds, servable: Servable) -> bytes:
-    """The response's body."""
+    """Return the response body."""
     predicted = outputs[servable.prediction]
     values = np.ascontiguousarray(predicted) if predicted.dtype.kind not in "OUS" else _nested(predicted)
     return orjson.dumps({"predictions": values}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _ignore_params(params: Any) -> None:
-    """A model without a schema of params takes any and uses none, as in MLflow."""
+    """Accept any params and ignore them, as MLflow does for a model without a params schema."""
     if not isinstance(params, dict):
         raise InvalidInput("params must be an object", next_step="correct them or leave them out")
     _warn_of_params()
@@ -190,7 +190,7 @@ def _csv(body: bytes, table: TableReader) -> Feeds:
     if len(lines) < 2:
         raise InvalidInput("the CSV has no rows", next_step="send a header and at least one row")
     header, *rows = lines
-    if header[0] == "":  # the index, which pandas writes unless it is told not to
+    if header[0] == "":  # the index, which pandas writes by default
         header, rows = header[1:], [row[1:] for row in rows]
     order = table.order(header, "the CSV's header")
     for index, row in enumerate(rows):

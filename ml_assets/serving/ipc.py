@@ -1,4 +1,4 @@
-"""What the supervisor, its generations and their workers tell each other."""
+"""Messages between the supervisor, its generations and their workers."""
 
 import contextlib
 import json
@@ -10,62 +10,62 @@ from typing import Any, Self
 __all__ = ["Order", "Readiness", "read_status", "report", "write_status"]
 
 _LANES = 8
-"""Generations that may be alive at once without mixing up their metrics."""
+"""Maximum number of generations that are alive at once; more would mix their metrics."""
 _STATUS = "status.json"
 _LONGEST = 4000
-"""Bytes of a report; a pipe takes that much at once."""
+"""Maximum size of a report in bytes; a pipe writes this much atomically."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a generation is told by its supervisor; descriptors are inherited."""
+    """The order from the supervisor to a generation; descriptors are inherited."""
 
     reference: str
     number: int
     directory: str
-    """Where status and metrics are."""
+    """Directory of status and metrics."""
     listener: int
     reports: int
-    """Written to: a line of JSON for each thing that happened."""
+    """Descriptor for reports: one line of JSON for each event."""
     lifeline: int
-    """At its end when the supervisor is gone."""
+    """Descriptor that reaches its end when the supervisor exits."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `text` gave."""
+        """Parse the output of `text`."""
         return cls(**json.loads(text))
 
     @property
     def text(self) -> str:
-        """As an argument of a command."""
+        """Return the order as a command-line argument."""
         return json.dumps(asdict(self))
 
     def place(self, worker: int) -> str:
-        """Name of a worker's place among all processes that run."""
+        """Return the name of a worker's place, unique among all running processes."""
         return f"{self.number % _LANES}-{worker}"
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether requests are welcome."""
+    """Whether the server accepts requests."""
 
     ready: bool
     detail: str | None = None
-    """Why they are not, or which newer version failed to load."""
+    """The reason for not being ready, or the newer version that failed to load."""
     stopping: bool = False
-    """Whether the whole server is about to end."""
+    """Whether the whole server is shutting down."""
 
 
 def report(order: Order, **fields: Any) -> None:
-    """Tell the supervisor that something happened; it may be gone."""
-    if len(str(fields.get("error", ""))) > _LONGEST // 6:  # a character may become six
+    """Report an event to the supervisor, which may have exited."""
+    if len(str(fields.get("error", ""))) > _LONGEST // 6:  # escaping may turn a character into six
         fields["error"] = fields["error"][: _LONGEST // 6]
     with contextlib.suppress(OSError):
         os.write(order.reports, json.dumps(fields).encode() + b"\n")
 
 
 def read_status(directory: Path) -> Readiness:
-    """What the supervisor wrote last."""
+    """Return the status that the supervisor wrote last."""
     try:
         return Readiness(**json.loads((directory / _STATUS).read_bytes()))
     except OSError:
@@ -73,7 +73,7 @@ def read_status(directory: Path) -> Readiness:
 
 
 def write_status(directory: Path, readiness: Readiness) -> None:
-    """Let the workers know."""
+    """Write the status for the workers."""
     temporary = directory / f"{_STATUS}.new"
     temporary.write_text(json.dumps(asdict(readiness)))
     os.replace(temporary, directory / _STATUS)

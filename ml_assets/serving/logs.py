@@ -1,4 +1,4 @@
-"""Logs as lines of JSON on standard error: one for each request, and what the processes have to say."""
+"""JSON log lines on standard error: one for each request, and the messages of the processes."""
 
 import logging
 import os
@@ -11,11 +11,11 @@ import orjson
 __all__ = ["LogLines", "set_up_logging"]
 
 _ATOMIC = 4096
-"""A pipe takes so many bytes at once without mixing them with another process's (POSIX's PIPE_BUF)."""
+"""Maximum size of an atomic write to a pipe; larger writes of several processes may interleave (POSIX's PIPE_BUF)."""
 
 
 class LogLines(logging.Handler):
-    """Writes lines of JSON; those of requests are gathered for a moment, so that many cost little.
+    """Writes JSON log lines; request lines are buffered briefly, so that each costs little.
 
     Args:
         descriptor: file to write to.
@@ -29,7 +29,7 @@ class LogLines(logging.Handler):
         self._pending = bytearray()
 
     def line(self, level: str, message: str, **fields: Any) -> None:
-        """Gather a line; `flush` writes it."""
+        """Buffer a line; `flush` writes it."""
         tree = {"time": datetime.now(UTC), "level": level, "message": message, **self.constant, **fields}
         line = orjson.dumps(tree, default=str, option=orjson.OPT_APPEND_NEWLINE)
         if len(self._pending) + len(line) > _ATOMIC:
@@ -37,7 +37,7 @@ class LogLines(logging.Handler):
         self._pending += line
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record of Python's logging at once."""
+        """Write a record of Python's logging immediately."""
         fields = getattr(record, "fields", {})
         if record.exc_info:
             fields = {**fields, "traceback": logging.Formatter().formatException(record.exc_info)}
@@ -45,17 +45,17 @@ class LogLines(logging.Handler):
         self.flush()
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write the buffered lines."""
         content, self._pending = self._pending, bytearray()
         try:
             while content:
                 content = content[os.write(self._descriptor, content) :]
-        except OSError:  # nobody reads the log: no reason to stop serving
+        except OSError:  # a closed log must not stop the server
             return
 
 
 def set_up_logging(**constant: Any) -> LogLines:
-    """Let everything that Python's logging is told in this process become such lines."""
+    """Format all of this process's Python logging as JSON lines."""
     lines = LogLines(constant=constant)
     root = logging.getLogger()
     root.handlers[:] = [lines]

@@ -1,7 +1,7 @@
-"""What Prometheus reads: all processes together, whichever of them answers.
+"""Prometheus metrics of all processes together, whichever process answers.
 
-Each process writes its numbers into files of its own in a small directory in memory (prometheus-client's multiprocess
-mode), named by its place and not by its process id: who takes the place over goes on counting where the last one ended.
+Each process writes its metrics to its own files in a small in-memory directory (prometheus-client's multiprocess
+mode). The files are named by place, not by process id: a replacement process continues the counters of its predecessor.
 """
 
 import os
@@ -14,7 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from ml_assets.serving.reference import ModelIdentity
 
-if TYPE_CHECKING:  # the supervisor counts too, and has no need of NumPy
+if TYPE_CHECKING:  # the supervisor imports this module too and needs no NumPy
     from ml_assets.serving.batching import BatchReport
     from ml_assets.serving.drift_stats import Observation
 
@@ -34,10 +34,10 @@ _PREDICTIONS = (*(-value for value in reversed(_MAGNITUDES)), 0.0, *_MAGNITUDES)
 
 
 class Metrics:
-    """The numbers of one process.
+    """Metrics of one process.
 
     Args:
-        directory: where all processes write; None keeps them in this process alone.
+        directory: shared by all processes; None keeps the metrics in this process.
         place: of the process among those that run at the same time; letters, digits and hyphens.
         identity: of the model that the process serves, if any.
     """
@@ -72,7 +72,7 @@ class Metrics:
         self.set_load(0, 0)
 
     def request(self, endpoint: str, status: int, seconds: float) -> None:
-        """Count an answer."""
+        """Count a response."""
         counter = self._counted.get((endpoint, status))
         if counter is None:
             counter = self._counted[endpoint, status] = self._requests.labels(endpoint, str(status))
@@ -81,36 +81,36 @@ class Metrics:
         self._timed[endpoint].observe(seconds)
 
     def error(self, cause: str) -> None:
-        """Count a request that was refused or failed."""
+        """Count a refused or failed request."""
         self._errors.labels(cause).inc()
 
     def batch(self, report: "BatchReport") -> None:
-        """Count a run."""
+        """Count a model run."""
         self._runs.observe(report.run_seconds)
         self._batches.observe(report.rows)
         for waited in report.waited_seconds:
             self._queue.observe(waited)
 
     def set_load(self, in_flight: int, waiting_rows: int) -> None:
-        """Say what this process is doing now."""
+        """Set the current load of this process."""
         self._in_flight.set(in_flight)
         self._waiting.set(waiting_rows)
 
     def serving(self, digest: str, *, live: bool) -> None:
-        """Say that this process answers with its model, or no longer does."""
+        """Set whether this process serves its model."""
         self._live.labels(*self._identity, digest).set(int(live))
 
     def loaded(self, identity: ModelIdentity, seconds: float) -> None:
-        """Count a version that was loaded."""
+        """Count a loaded version."""
         self._loads.labels("loaded").inc()
         self._load.labels(identity.name, identity.version).set(seconds)
 
     def failed_to_load(self) -> None:
-        """Count a version that could not be loaded."""
+        """Count a version that failed to load."""
         self._loads.labels("failed").inc()
 
     def observed(self, observation: "Observation") -> None:
-        """Add what was seen of inputs and predictions since the last time."""
+        """Add the drift statistics of inputs and predictions since the last call."""
         for feature, measures in observation.features.items():
             for measure, amount in measures.items():
                 self._features[measure].labels(*self._identity, feature).inc(amount)
@@ -121,7 +121,7 @@ class Metrics:
             histogram.observe(value)
 
     def exposition(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Return all metrics in Prometheus' text format."""
         if self._directory is None:
             return generate_latest(self._registry)
         registry = CollectorRegistry()

@@ -1,7 +1,7 @@
-"""The files of a model, verified against its data version, which is the digest of the list of them all.
+"""The files of a model, verified against its data version: the digest of the list of all files.
 
-The list is DVC's object for a directory: JSON with MD5 and path of each file, sorted by path. A model that is logged to
-MLflow carries it as ``listing.json``; so the few files that are served can be verified without the training weights.
+The list is DVC's object for a directory: JSON with the MD5 and path of each file, sorted by path. A model in MLflow
+includes it as ``listing.json``, so the few served files can be verified without the training weights.
 """
 
 import hashlib
@@ -21,27 +21,27 @@ EXAMPLE, GRAPH, LISTING, SIGNATURE = "example.json", "model.onnx", "listing.json
 SERVED = (GRAPH, SIGNATURE, EXAMPLE)
 
 Fetch = Callable[[str, str], bytes]
-"""Gives a file's bytes by its path and MD5."""
+"""Returns a file's bytes by its path and MD5."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """The files that are served, by path, and the digest that they were found under."""
+    """The served files by path, and the digest of the listing."""
 
     digest: Digest
     files: Mapping[str, bytes]
 
 
 def verified_files(listing: bytes, fetch: Fetch, *, expected: Digest | None) -> Content:
-    """Fetch the files that are served, and refuse any that is not the one listed.
+    """Fetch the served files and verify each against the listing.
 
     Args:
-        listing: its bytes.
-        fetch: gives a file's bytes by path and MD5.
-        expected: the model's data version; None takes the one that the listing has.
+        listing: bytes of the listing.
+        fetch: returns a file's bytes by path and MD5.
+        expected: the model's data version; None accepts the digest of the listing.
 
     Raises:
-        ModelUnavailable: a digest is another, or a file that is needed is not listed.
+        ModelUnavailable: a digest does not match, or a required file is not listed.
     """
     digest = Digest("md5", hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir")
     if expected is not None and digest != expected:
@@ -67,10 +67,10 @@ def verified_files(listing: bytes, fetch: Fetch, *, expected: Digest | None) -> 
 
 
 def read_directory(directory: Path, expected: Digest | None = None) -> Content:
-    """The files of a model that is on disk, by its listing where it has one.
+    """Return the files of a model on disk, verified by its listing if there is one.
 
     Raises:
-        ModelUnavailable: the directory is not a model that can be served, or has another digest.
+        ModelUnavailable: the directory is not a servable model, or its digest does not match.
     """
     try:
         kept = directory / LISTING
@@ -83,7 +83,7 @@ def read_directory(directory: Path, expected: Digest | None = None) -> Content:
 
 
 def directory_listing(directory: Path) -> bytes:
-    """The list of a directory's files, byte for byte as DVC writes it (``dvc_data.hashfile.tree.Tree.as_bytes``)."""
+    """Return the listing of a directory, byte for byte as DVC writes it (``dvc_data.hashfile.tree.Tree.as_bytes``)."""
     if not directory.is_dir():
         raise ModelUnavailable(f"there is no directory {directory}", next_step="name a model's directory")
     paths = {file.relative_to(directory).as_posix(): file for file in directory.rglob("*") if file.is_file()}
@@ -95,7 +95,7 @@ def directory_listing(directory: Path) -> bytes:
 
 
 def cached(directory: Path, fetch: Fetch) -> Fetch:
-    """The same, keeping what was fetched in a directory by its MD5; content that went bad there is fetched again."""
+    """Return a fetch that caches files in a directory by MD5; corrupt files are fetched again."""
 
     def get(name: str, md5: str) -> bytes:
         file = directory / md5[:2] / md5[2:]
@@ -113,7 +113,7 @@ def cached(directory: Path, fetch: Fetch) -> Fetch:
 
 
 def _keep(file: Path, content: bytes) -> None:
-    """Write the file so that nobody ever sees half of it; a cache that cannot be written to is no cache."""
+    """Write the file atomically; an unwritable cache is ignored."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=file.parent)

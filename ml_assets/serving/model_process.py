@@ -1,6 +1,6 @@
-"""One version of the model: a process that loads it once and forks the workers that answer with it.
+"""One version of the model: a process that loads it once and forks workers to serve it.
 
-The workers share the loaded model's memory. One that dies is replaced by a new fork, with the model as warm as before.
+The workers share the loaded model's memory. A new fork replaces a worker that exits, with the model already warm.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Load the model and keep workers until told to stop."""
+    """Load the model and keep workers running until a signal stops the process."""
     order = Order.parse(sys.argv[1])
     settings, started = load_serve_settings(), time.monotonic()
     lines = set_up_logging(process=f"generation {order.number}")
@@ -64,7 +64,7 @@ def _load(reference: ModelReference, settings: ServeSettings) -> Servable:
 
 
 class _Workers:
-    """The forks of this process."""
+    """The forked workers of this process."""
 
     def __init__(self, order: Order, settings: ServeSettings, servable: Servable, lines: LogLines) -> None:
         self._order, self._settings, self._servable, self._lines = order, settings, servable, lines
@@ -79,13 +79,13 @@ class _Workers:
         self._stopping = self._failed = False
 
     def keep(self) -> int:
-        """Fork, watch and replace; returns the exit status."""
-        # Everything that workers import is imported once, before them, and then out of the collector's sight: it would
-        # write to the pages that they share.
+        """Fork, monitor and replace workers; return the exit status."""
+        # Import all modules of the workers once before the fork, then freeze them: the garbage collector would
+        # otherwise write to the shared pages.
         from ml_assets.serving import worker  # noqa: F401
 
         signal.signal(signal.SIGTERM, self._stop)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the supervisor
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C stops the supervisor
         signal.signal(signal.SIGCHLD, lambda *_: None)
         gc.collect()
         gc.freeze()
@@ -128,7 +128,7 @@ class _Workers:
             self._fork(place)
 
     def _fork(self, place: int) -> None:
-        # No signal to stop comes between the fork and the note of it; in the fork, the default holds until it serves.
+        # Block stop signals from the fork until it is registered; the child uses the default handler until it serves.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         process = 0 if self._stopping else os.fork()
         if process:

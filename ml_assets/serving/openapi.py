@@ -1,4 +1,4 @@
-"""The server's description of itself: an OpenAPI document for its model, and a page that shows it without a network."""
+"""The OpenAPI document of the server and its model, and a documentation page that needs no network."""
 
 import html
 from typing import Any
@@ -34,7 +34,7 @@ _PARAMS = {"type": ["object", "null"], "description": "Ignored: the model has no
 
 
 def openapi_document(servable: Servable, settings: ServeSettings) -> dict[str, Any]:
-    """The document (OpenAPI 3.1), with the model's own columns or tensors."""
+    """Return the document (OpenAPI 3.1), with the model's own columns or tensors."""
     identity = servable.identity
     model = f"/v2/models/{identity.name}"
     pages: dict[str, Any] = {}
@@ -73,7 +73,7 @@ def openapi_document(servable: Servable, settings: ServeSettings) -> dict[str, A
 
 
 def documentation_page(servable: Servable, settings: ServeSettings) -> bytes:
-    """The document as a page of its own, with a request to try."""
+    """Return the document as an HTML page with a request form."""
     document = openapi_document(servable, settings)
     example = orjson.dumps(example_request(servable), option=orjson.OPT_INDENT_2).decode()
     rows = "".join(
@@ -98,7 +98,7 @@ def documentation_page(servable: Servable, settings: ServeSettings) -> bytes:
 
 
 def example_request(servable: Servable) -> dict[str, Any]:
-    """A body that ``/invocations`` takes: the recorded example, of a table its first row alone."""
+    """Return a valid body for ``/invocations``: the recorded example, reduced to its first row if it is a table."""
     example = servable.example or {}
     if servable.table is None:
         return {"inputs": example}

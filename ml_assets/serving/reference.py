@@ -1,4 +1,4 @@
-"""How people name the model to be served."""
+"""References to the model to serve."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ __all__ = ["ModelIdentity", "ModelReference"]
 class ModelReference:
     """A registered model's version or alias, a data version, or a directory; exactly one of these.
 
-    Written ``models:/name/version``, ``models:/name@alias``, ``md5:….dir`` and ``file:/directory``, the last with an
-    optional ``#md5:….dir`` that it must have.
+    Forms: ``models:/name/version``, ``models:/name@alias``, ``md5:….dir`` and ``file:/directory``, the last with an
+    optional ``#md5:….dir`` that the directory must match.
     """
 
     name: str | None = None
@@ -26,10 +26,10 @@ class ModelReference:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a reference.
+        """Parse a reference.
 
         Raises:
-            SettingsError: it is none of these.
+            SettingsError: the text has none of these forms.
         """
         with suppress(ValueError):
             model = ModelUri.parse(text)
@@ -49,7 +49,7 @@ class ModelReference:
 
     @property
     def is_registered(self) -> bool:
-        """Whether a tracking server has to be asked."""
+        """Whether a tracking server must resolve the reference."""
         return self.directory is None
 
     def __str__(self) -> str:
@@ -62,19 +62,19 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which model answers."""
+    """Identity of the served model."""
 
     name: str
     version: str
-    """Version in the registry; for a model that is in none, the digest's digits."""
+    """Version in the registry; the digest's digits for an unregistered model."""
     digest: Digest
-    """Data version of the model, as lineage knows it."""
+    """Data version of the model, as in lineage."""
     registered_name: str | None = None
-    """Name in the registry, which may not be the one that it is served under; None for a model that is in none."""
+    """Name in the registry, which may differ from the served name; None for an unregistered model."""
 
     @property
     def traced_by(self) -> str:
-        """What ``ml-assets trace`` finds it by: ``models:/name/version``, or the data version where it has none."""
+        """The reference for ``ml-assets trace``: ``models:/name/version``, or the data version if there is none."""
         return str(ModelUri(self.registered_name, self.version) if self.registered_name else self.digest)
 
 

@@ -1,4 +1,4 @@
-"""Answers before they are sent, and what becomes of errors: a status, and the words of the protocol that was spoken."""
+"""Responses before they are sent, and the mapping of errors to a status and the error format of the protocol."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,25 +43,25 @@ _MLFLOW_CODES = {
 
 @dataclass
 class Reply:
-    """An answer, without the headers that every answer has."""
+    """A response, without the headers that every response has."""
 
     status: int
     parts: list[bytes]
     content_type: bytes = b"application/json"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     close: bool = False
-    """Whether the connection ends with it."""
+    """Whether the connection closes after this response."""
     cause: str | None = None
-    """Why it is a refusal."""
+    """Reason of a refusal."""
 
 
 def json_reply(status: int, tree: dict[str, Any]) -> Reply:
-    """An answer in JSON."""
+    """Return a JSON response."""
     return Reply(status, [orjson.dumps(tree)])
 
 
 def refusal(error: ServingError, path: str) -> Reply:
-    """The answer that an error becomes: on the pages of the Open Inference Protocol its words, elsewhere MLflow's."""
+    """Return the response to an error: in the Open Inference Protocol's format on its routes, in MLflow's elsewhere."""
     status = STATUSES.get(type(error), 500)
     if path.startswith("/v2"):
         reply = json_reply(status, {"error": str(error)})
@@ -69,7 +69,7 @@ def refusal(error: ServingError, path: str) -> Reply:
         code = _MLFLOW_CODES.get(status, "INVALID_PARAMETER_VALUE")
         reply = json_reply(status, {"error_code": code, "message": str(error)})
     reply.cause = type(error).__name__
-    # What is left of a body that nobody reads must not be taken for the next request.
+    # An unread body must not be parsed as the next request.
     reply.close = isinstance(error, BodyTooLarge | BodyTooSlow)
     if status == 503:
         reply.headers.append((b"retry-after", b"1"))

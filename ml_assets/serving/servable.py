@@ -1,4 +1,4 @@
-"""A model that is ready to answer: its ONNX graph in a session of ONNX Runtime, and what it takes and gives."""
+"""A loaded model: its ONNX graph in a session of ONNX Runtime, and its inputs and outputs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -35,17 +35,17 @@ class TensorSpec:
 
     name: str
     datatype: str
-    """As the Open Inference Protocol names it."""
+    """Datatype in the Open Inference Protocol."""
     shape: tuple[int, ...]
-    """-1 where any size will do."""
+    """-1 for a dimension of any size."""
 
     @property
     def has_rows(self) -> bool:
-        """Whether the first dimension may have any size, so that requests can share a run."""
+        """Whether the first dimension may have any size, so that requests can be batched."""
         return bool(self.shape) and self.shape[0] == -1
 
     def as_json(self) -> dict[str, Any]:
-        """As the protocol's metadata writes it."""
+        """Return the tensor as in the protocol's metadata."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
@@ -53,9 +53,9 @@ class Servable:
     """A loaded model.
 
     Args:
-        identity: which model it is.
+        identity: of the model.
         session: of ONNX Runtime.
-        signature: what it takes.
+        signature: of the model.
     """
 
     def __init__(self, identity: ModelIdentity, session: Any, signature: Signature) -> None:
@@ -69,18 +69,18 @@ class Servable:
         self.outputs = tuple(self._as_given(output) for output in outputs)
         self.table = _table(signature, self.graph_inputs)
         self.example: dict[str, Any] | None = None
-        """Inputs that were recorded with the model: columns and data of a table, or tensors by name."""
+        """Example inputs recorded with the model: columns and data of a table, or tensors by name."""
         self.shares_runs = all(each.has_rows for each in (*self.graph_inputs, *self.outputs))
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What clients send: one tensor for each column of a table, else the graph's own inputs."""
+        """The inputs for clients: one tensor for each column of a table, otherwise the graph's own inputs."""
         if self.table is None:
             return self.graph_inputs
         return tuple(TensorSpec(each.name, _COLUMN_DATATYPES[each.type], (-1, 1)) for each in self.table.columns)
 
     def run(self, feeds: Feeds) -> Feeds:
-        """All outputs by name, for checked feeds."""
+        """Return all outputs by name for validated feeds."""
         values = self._session.run(self._output_names, feeds)
         outputs = dict(zip(self._output_names, values, strict=True))
         predicted = outputs[self.prediction]
@@ -89,16 +89,16 @@ class Servable:
         return outputs
 
     def _as_given(self, output: TensorSpec) -> TensorSpec:
-        """The output as `run` gives it: a column of predictions is a list, where the signature says so."""
+        """Return the output as `run` does: a column of predictions as a list, if the signature says so."""
         if output.name == self.prediction and self._rank == 1 and output.shape == (-1, 1):
             return TensorSpec(output.name, output.datatype, (-1,))
         return output
 
     def predict_columns(self, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> Feeds:
-        """All outputs by name for the columns of a table, such as those of a data frame; what batch jobs call.
+        """Return all outputs by name for the columns of a table, such as a data frame; for batch jobs.
 
         Raises:
-            InvalidInput: the columns are not those of the signature.
+            InvalidInput: the columns do not match the signature.
         """
         if self.table is None:
             raise InvalidInput("the model takes tensors, not columns", next_step="call run with the graph's inputs")
@@ -108,25 +108,25 @@ class Servable:
 
 
 def open_servable(directory: Path) -> Servable:
-    """Load a model's canonical directory, for use in this process.
+    """Load a model's canonical directory for use in this process.
 
     Raises:
-        ModelUnavailable: it is no model that can be served.
+        ModelUnavailable: the directory is not a servable model.
     """
     content = read_directory(directory)
     return load_servable(content, ModelIdentity(directory.name, content.digest.hex, content.digest))
 
 
 def load_servable(content: Content, identity: ModelIdentity) -> Servable:
-    """Load a model from its verified files, and see that it predicts its example, and as it was recorded if it was.
+    """Load a model from its verified files, and check that it predicts its example (as recorded, if it was recorded).
 
     Raises:
-        ModelUnavailable: it cannot be loaded, or predicts something else.
+        ModelUnavailable: the model cannot be loaded, or its prediction differs.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # One thread: processes share the CPUs, and a session without threads of its own survives a fork.
+    # One thread: processes share the CPUs, and a session without its own threads survives a fork.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:

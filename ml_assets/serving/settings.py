@@ -1,4 +1,4 @@
-"""What the server is told: a few variables, all beginning with ``ML_ASSETS_SERVE_``; only the model must be given."""
+"""Settings from environment variables that begin with ``ML_ASSETS_SERVE_``; only the model is required."""
 
 import os
 from collections.abc import Mapping
@@ -18,41 +18,41 @@ _ANY_IMAGE = "registry/image"
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings:
-    """All settings; each is the variable of its name in capitals after ``ML_ASSETS_SERVE_``."""
+    """All settings; each is read from ``ML_ASSETS_SERVE_`` and its name in capitals."""
 
     model: str
     """``models:/name/version``, ``models:/name@alias``, a data version ``md5:….dir``, or ``file:`` and a directory."""
     name: str | None = None
-    """Name under which the model is served; the registered model's name if left out."""
+    """Name of the served model; the registered model's name if left out."""
     tracking_uri: str | None = None
     """Address of the MLflow server; ``MLFLOW_TRACKING_URI`` if left out."""
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = field(default_factory=lambda: ProcessLimits().cpus())
-    """Processes that answer; as many as CPUs if left out."""
+    """Number of worker processes; the number of CPUs if left out."""
     poll_seconds: float = 15.0
-    """How often an alias is looked up again."""
+    """Interval between look-ups of an alias."""
     cache: str | None = None
-    """Directory that keeps fetched files by digest; without one they are only in memory."""
+    """Cache directory for fetched files by digest; files stay in memory if left out."""
     max_body_bytes: int = 16 << 20
     timeout_seconds: float = 20.0
-    """For a request, from its first byte to its answer; less than `drain_seconds`."""
+    """Time limit of a request, from its first byte to its response; less than `drain_seconds`."""
     batch_rows: int = 1024
-    """Most rows that the model is given at once, unless one request alone has more."""
+    """Most rows in one model run, unless a single request has more."""
     batch_delay_ms: float = 0.0
-    """How long a request may wait for others to come; with 0 a batch is what came while the model was busy."""
+    """Time that a request may wait for others; with 0 a batch is what arrived during the previous run."""
     queue_rows: int = 65536
-    """Most rows that wait in one worker; requests beyond are answered 503."""
+    """Most rows in the queue of one worker; further requests are answered 503."""
     queue_bytes: int = 256 << 20
-    """Most bytes of request bodies that one worker holds."""
+    """Most bytes of request bodies in the memory of one worker."""
     drain_seconds: float = 25.0
-    """How long requests in flight may take when a process ends; with `stop_delay_seconds` less than the 30 s that
+    """Time limit for requests in flight when a process ends; with `stop_delay_seconds` less than the 30 s that
     Kubernetes grants."""
     stop_delay_seconds: float = 2.0
-    """How long requests are still accepted after SIGTERM, while load balancers learn of it."""
+    """Time after SIGTERM in which requests are still accepted, while load balancers remove the server."""
     image: str | None = None
-    """Image that runs, ``registry/repository@sha256:…`` or its digest alone, for the answers; whoever starts the
-    container knows it."""
+    """Image of the server, ``registry/repository@sha256:…`` or its digest alone, for the responses; set by
+    whoever starts the container."""
     log_requests: str = "all"
     """``all``, or ``errors``."""
     tracking_username: str | None = field(default=None, repr=False)
@@ -60,14 +60,14 @@ class ServeSettings:
     tracking_token: str | None = field(default=None, repr=False)
     """Credentials for the MLflow server; MLflow's own variables if left out."""
     traces_endpoint: str | None = None
-    """Where OpenTelemetry traces go; ``OTEL_EXPORTER_OTLP_ENDPOINT`` if left out. None sends none."""
+    """Endpoint of OpenTelemetry traces; ``OTEL_EXPORTER_OTLP_ENDPOINT`` if left out. None sends no traces."""
 
     @property
     def image_digest(self) -> str | None:
         """The digest in `image`.
 
         Raises:
-            ValueError: it has none; a tag is no identity.
+            ValueError: the image has no digest; a tag is no identity.
         """
         if not self.image:
             return None
@@ -76,13 +76,13 @@ class ServeSettings:
 
 
 def load_serve_settings(environ: Mapping[str, str] | None = None) -> ServeSettings:
-    """Read the settings.
+    """Load the settings.
 
     Args:
         environ: environment variables; this process's if left out.
 
     Raises:
-        SettingsError: a variable is missing, unknown or not of its type.
+        SettingsError: a variable is missing, unknown or of the wrong type.
     """
     environ = os.environ if environ is None else environ
     given = {name.removeprefix(PREFIX): value for name, value in environ.items() if name.startswith(PREFIX) and value}
@@ -107,13 +107,13 @@ def load_serve_settings(environ: Mapping[str, str] | None = None) -> ServeSettin
 
 
 def set_variables_of_libraries(metrics_directory: str) -> None:
-    """Set what libraries read from the environment, for this process and those that it starts.
+    """Set the environment variables of libraries, for this process and its children.
 
     Args:
-        metrics_directory: where prometheus-client keeps the numbers of all processes.
+        metrics_directory: where prometheus-client stores the metrics of all processes.
     """
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_directory
-    # A process that has no threads can fork; the server's processes share the CPUs among them anyway.
+    # A process without threads can fork, and the server's processes share the CPUs.
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 
@@ -163,7 +163,7 @@ def _check(settings: ServeSettings) -> None:
             next_step="let requests take less, or processes longer to end",
         )
     try:
-        settings.image_digest  # noqa: B018  read for its errors
+        settings.image_digest  # noqa: B018  evaluated for its errors
     except ValueError as error:
         raise SettingsError(
             f"{PREFIX}IMAGE is {settings.image!r}: {error}",

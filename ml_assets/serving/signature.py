@@ -1,4 +1,4 @@
-"""What a model takes, by MLflow's signature: named columns of a table, or tensors."""
+"""The model's inputs by MLflow's signature: named columns of a table, or tensors."""
 
 import json
 from dataclasses import dataclass
@@ -18,26 +18,26 @@ class Column:
 
     name: str
     type: str
-    """MLflow's: boolean, integer (32 bits), long, float, double or string."""
+    """MLflow's type: boolean, integer (32 bits), long, float, double or string."""
     required: bool
-    """Whether it must be there, with a value in every row."""
+    """Whether the column is required, with a value in every row."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """The inputs, and how many dimensions a prediction has."""
+    """The inputs, and the number of dimensions of a prediction."""
 
     columns: tuple[Column, ...] | None
-    """None where the inputs are tensors."""
+    """None if the inputs are tensors."""
     prediction_rank: int | None
-    """Of the predictions, with the dimension of rows; None where the signature does not say."""
+    """Number of dimensions of the predictions, rows included; None if the signature does not say."""
 
 
 def read_signature(content: bytes) -> Signature:
-    """Read ``signature.json``.
+    """Parse ``signature.json``.
 
     Raises:
-        ModelUnavailable: it is none, or asks for types that are not served.
+        ModelUnavailable: it is not a signature, or has types that are not served.
     """
     try:
         tree = json.loads(content)

@@ -1,6 +1,6 @@
-"""The process that stays: it owns the socket, starts a generation for each version of the model, and swaps them.
+"""The supervisor process: it owns the socket, starts a generation for each version of the model, and swaps them.
 
-It never loads a model. Until the first one is loaded it answers itself that it lives and is not ready, and why.
+It never loads a model. Before the first model is loaded, it answers health requests itself: live, not ready, and why.
 """
 
 import asyncio
@@ -29,18 +29,18 @@ __all__ = ["supervise"]
 
 _BACKLOG = 2048
 _PATIENCE = 0.5
-"""Seconds that clients wait for a first model before they are told that there is none yet."""
+"""Seconds that clients wait for the first model before they get an error."""
 _LONGEST_WAIT = 60.0
-_MEMORY = Path("/dev/shm")  # noqa: S108  the one place that is writable in a container with a read-only root
+_MEMORY = Path("/dev/shm")  # noqa: S108  the only writable path in a container with a read-only root
 
 _log = logging.getLogger(__name__)
 
 
 def supervise(settings: ServeSettings) -> None:
-    """Serve until told to stop.
+    """Serve until a signal stops the process.
 
     Raises:
-        SettingsError: the reference names no model, or the address cannot be had.
+        SettingsError: the reference names no model, or the address cannot be bound.
     """
     reference = ModelReference.parse(settings.model)
     if reference.is_registered and not settings.tracking_uri:
@@ -87,7 +87,7 @@ class _Generation:
     process: asyncio.subprocess.Process
     identity: ModelIdentity | None = None
     seconds: float = 0.0
-    """That loading took."""
+    """Duration of loading."""
     workers: set[int] = field(default_factory=set)
     error: str | None = None
 
@@ -104,13 +104,13 @@ class _Supervisor:
         self._current: _Generation | None = None
         self._candidate: _Generation | None = None
         self._served: _Generation | None = None
-        """The last one that served, whether or not it is alive."""
+        """The generation that served last, alive or not."""
         self._waiting_room: Any = None
         self._metrics: Any = None
         self._detail: str | None = None
         self._wait = 1.0
         self._refused: dict[str, tuple[float, float]] = {}
-        """Versions that failed to load: when each may be tried again, and how long it waited last."""
+        """Versions that failed to load: the time of the next try, and the last delay."""
         self._stop = asyncio.Event()
         self._stop_delay = 0.0
 
@@ -131,12 +131,12 @@ class _Supervisor:
         self._stop.set()
 
     async def _end(self) -> None:
-        """Let load balancers learn of it, then let the workers finish what they have."""
+        """Wait for load balancers to remove the server, then let the workers finish their requests."""
         _log.info("stopping")
         write_status(self._directory, Readiness(False, "the server is stopping", stopping=True))
         await asyncio.sleep(self._stop_delay)
-        # Whoever closes a shared socket last closes it for the clients that it has not accepted yet: that must be a
-        # worker, which accepts them first.
+        # Closing the last copy of a shared socket drops connections that are not accepted yet. The last copy must be a
+        # worker's, which accepts them first.
         self._listener.close()
         for generation in self._alive:
             _signal(generation, signal.SIGTERM)
@@ -172,7 +172,7 @@ class _Supervisor:
         return generation
 
     async def _follow(self, generation: _Generation, read_end: int) -> None:
-        """Hear what a generation reports until it ends, and do what follows from that."""
+        """Process the reports of a generation until it ends."""
         loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
         with os.fdopen(read_end, "rb") as pipe:
             transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
@@ -202,7 +202,7 @@ class _Supervisor:
             generation.identity = ModelIdentity(report["name"], report["version"], Digest.parse(report["digest"]))
             generation.seconds = report["seconds"]
             if generation is self._candidate:
-                # From here on clients wait for the workers, which is better than to hear that there is no model yet.
+                # From here on clients wait for the workers, which is better than an error about a missing model.
                 self._close_waiting_room()
         elif report["event"] == "serving":
             generation.workers.add(report["worker"])
@@ -246,7 +246,7 @@ class _Supervisor:
             await self._start(self._wanted())
 
     async def _receive_early_clients(self) -> None:
-        """Answer that there is no model yet, once that takes long."""
+        """Answer early clients that no model is loaded yet, if loading takes long."""
         await asyncio.sleep(_PATIENCE)
         loaded = self._candidate is not None and self._candidate.identity is not None
         if self._current is not None or loaded or self._waiting_room is not None or self._stop.is_set():
@@ -259,7 +259,7 @@ class _Supervisor:
         self._waiting_room.start()
 
     async def _follow_alias(self) -> None:
-        """Look the alias up now and then, and load what it has come to mean beside what is served."""
+        """Look the alias up periodically, and load a new version beside the served one."""
         while True:
             await asyncio.sleep(self._settings.poll_seconds)
             if self._served is None or self._candidate is not None:
@@ -269,7 +269,7 @@ class _Supervisor:
             except ServingError as error:
                 _log.warning("the alias could not be looked up: %s", error)
                 continue
-            except Exception:  # whatever the tracking server answers, the alias is followed on
+            except Exception:  # no error of the tracking server may stop following the alias
                 _log.exception("the alias could not be looked up")
                 continue
             served = self._served.identity
@@ -283,7 +283,7 @@ class _Supervisor:
                 await self._start(str(ModelUri(found.name, found.version)))
 
     def _wanted(self) -> str:
-        """The version that served last, whatever the alias has come to mean since; before that, what was asked for."""
+        """Return the version that served last, even if the alias has moved; before the first, the requested version."""
         served = self._served.identity if self._served is not None else None
         if self._reference.alias is None or served is None:
             return str(self._reference)

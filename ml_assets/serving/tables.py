@@ -1,6 +1,6 @@
-"""Rows of a table as the feeds of an ONNX graph, each value checked against the model's signature.
+"""Table rows as feeds of an ONNX graph, each value validated against the model's signature.
 
-In the usual case one matrix of numbers, which is checked as a whole; only when something is wrong is it looked for.
+The usual case is one numeric matrix, which is validated as a whole; single values are checked only after an error.
 """
 
 import math
@@ -17,12 +17,12 @@ from ml_assets.serving.values import shown
 __all__ = ["Feeds", "Place", "TableReader"]
 
 Feeds = dict[str, np.ndarray[Any, Any]]
-"""Arrays by the name of the graph's input; the first dimension of each is rows."""
+"""Arrays by graph input; the first dimension of each is rows."""
 Place = Callable[[int, int], str]
-"""Says where a value stood in the request, by its row and its column in the signature's order."""
+"""Returns the position of a value in the request, by its row and its column in the signature's order."""
 _Values = Sequence[Any] | np.ndarray[Any, Any]
 _Given = Callable[[int], _Values]
-"""The values of a column as they were sent, by its place in the signature's order."""
+"""Returns the values of a column as sent, by its index in the signature's order."""
 
 _RANGES = {"integer": 2.0**31, "long": 2.0**63}
 _EXPECTED = {
@@ -40,7 +40,7 @@ class TableReader:
 
     Args:
         columns: of the signature.
-        inputs: the graph's inputs with their types and ranks: either one matrix of all columns, or one input a column.
+        inputs: the graph's inputs with their types and ranks: one matrix of all columns, or one input per column.
     """
 
     def __init__(self, columns: Sequence[Column], inputs: Mapping[str, tuple[np.dtype[Any], int]]) -> None:
@@ -55,20 +55,20 @@ class TableReader:
         self._booleans = [index for index, column in enumerate(columns) if column.type == "boolean"]
         self._whole = np.array([index for index, column in enumerate(columns) if column.type in _RANGES], dtype=int)
         self._exact = frozenset(int(index) for index in self._whole if self._input(index)[0].kind in "iu")
-        """Columns of whole numbers that the graph takes as such: 64 bits of them do not go through a ``float``."""
+        """Integer columns that the graph takes as integers: 64-bit values do not fit a ``float``."""
         self._limits = np.array([_RANGES[columns[index].type] for index in self._whole])
         self._required = np.array([column.required for column in columns])
 
     @property
     def matrix_name(self) -> str | None:
-        """Name of the one input that takes all columns; None if each has its own."""
+        """Name of the single input for all columns; None if each column has its own."""
         return self._matrix
 
     def order(self, given: Sequence[Any], where: str) -> list[int | None]:
-        """For each column of the signature, its position among the columns given.
+        """Return the index among the given columns of each column in the signature.
 
         Raises:
-            InvalidInput: one that is required is missing, one is not known, or one comes twice.
+            InvalidInput: a required column is missing, a column is unknown, or a column occurs twice.
         """
         positions: dict[str, int] = {}
         for position, name in enumerate(given):
@@ -90,10 +90,10 @@ class TableReader:
         return [positions.get(name) for name in self.names]
 
     def feeds(self, rows: Sequence[Sequence[Any]], place: Place) -> Feeds:
-        """The feeds for rows of JSON values in the signature's order; ``None`` is a missing value.
+        """Return the feeds for rows of JSON values in the signature's order; ``None`` is a missing value.
 
         Raises:
-            InvalidInput: a value is not of its column's type, out of its range, or missing where it must not be.
+            InvalidInput: a value has the wrong type, is out of range, or is missing in a required column.
         """
         flat, width = list(chain.from_iterable(rows)), len(self.columns)
         given: _Given = lambda column: flat[column::width]  # noqa: E731
@@ -107,10 +107,10 @@ class TableReader:
         return self._feeds(numbers, given, place)
 
     def feeds_of_columns(self, arrays: Mapping[str, np.ndarray[Any, Any]], place: Callable[[str], str]) -> Feeds:
-        """The feeds for typed columns of equal length, each of one dimension.
+        """Return the feeds for typed columns of equal length and one dimension.
 
         Raises:
-            InvalidInput: as `feeds` does; or the columns are not of one length.
+            InvalidInput: as `feeds`; or the columns differ in length.
         """
         lengths = {len(array) for array in arrays.values()}
         if len(lengths) > 1:
@@ -132,10 +132,10 @@ class TableReader:
         return self._feeds(self._checked(numbers, given, where), given, where)
 
     def feeds_of_matrix(self, matrix: np.ndarray[Any, Any], where: str) -> Feeds:
-        """The feeds for a matrix of all columns in the signature's order.
+        """Return the feeds for a matrix of all columns in the signature's order.
 
         Raises:
-            InvalidInput: as `feeds` does; or the matrix has another width or is not of numbers.
+            InvalidInput: as `feeds`; or the matrix has the wrong width or is not numeric.
         """
         if matrix.ndim != 2 or matrix.shape[1] != len(self.columns) or matrix.dtype.kind not in "fiub":
             raise InvalidInput(
@@ -202,7 +202,7 @@ class TableReader:
         return values
 
     def _check_exactly(self, wrong: np.ndarray[Any, Any], given: _Given, place: Place) -> None:
-        """Look at whole numbers again as they were sent: a ``float`` of 2**63 may have been 2**63 - 1."""
+        """Check integers again as sent: a ``float`` of 2**63 may have been 2**63 - 1."""
         for position in np.flatnonzero(wrong.any(axis=0)).tolist():
             index, limit = int(self._whole[position]), int(self._limits[position])
             values = given(index)
@@ -223,7 +223,7 @@ class TableReader:
     def _cast(
         self, values: np.ndarray[Any, Any], dtype: np.dtype[Any], place: Place, first: int = 0
     ) -> np.ndarray[Any, Any]:
-        """The values of columns from the first one on, as the graph's type."""
+        """Return the values of the columns, from the first one on, in the graph's type."""
         if dtype == values.dtype:
             return values
         if dtype.kind != "f" and np.isnan(values).any():
@@ -254,7 +254,7 @@ class TableReader:
         return np.array(["" if value is None else value for value in values], dtype=object)
 
     def _whole_numbers(self, index: int, values: _Values, dtype: np.dtype[Any], place: Place) -> np.ndarray[Any, Any]:
-        """Checked values as the graph's type, each by itself."""
+        """Return validated values in the graph's type, converted one by one."""
         if isinstance(values, np.ndarray):
             if values.dtype == dtype:
                 return values

@@ -1,4 +1,4 @@
-"""Tensors as the Open Inference Protocol v2 writes them, in JSON and in the binary extension, and as NumPy has them.
+"""Tensors of the Open Inference Protocol v2, in JSON and in the binary extension, and as NumPy arrays.
 
 Sources: the protocol's REST specification (tensor data types, tensor data); Triton's binary tensor data extension.
 """
@@ -50,10 +50,10 @@ _ACCEPTED: dict[str, set[type]] = {
 
 
 def onnx_datatype(onnx_type: str) -> str:
-    """The protocol's name of an ONNX type such as ``tensor(float)``.
+    """Return the protocol's datatype of an ONNX type such as ``tensor(float)``.
 
     Raises:
-        ModelUnavailable: the protocol has none.
+        ModelUnavailable: the protocol has no such type.
     """
     inner = onnx_type.removeprefix("tensor(").removesuffix(")")
     if inner not in _ONNX:
@@ -65,21 +65,21 @@ def onnx_datatype(onnx_type: str) -> str:
 
 
 def datatype_of(array: np.ndarray[Any, Any]) -> str:
-    """The protocol's name of an array's type."""
+    """Return the protocol's datatype of an array."""
     return _NAMES.get(array.dtype, "BYTES")
 
 
 def decode_json(datatype: str, shape: Any, data: Any, where: str) -> np.ndarray[Any, Any]:
-    """Make an array of the values of a request.
+    """Return the values of a request as an array.
 
     Args:
-        datatype: the protocol's name.
+        datatype: of the protocol.
         shape: as in the request.
-        data: as in the request: one flat list, or nested as the shape says. ``null`` in a floating-point tensor is NaN.
-        where: the tensor's place in the request, for messages.
+        data: as in the request: one flat list, or nested by shape. ``null`` in a floating-point tensor is NaN.
+        where: the tensor's position in the request, for messages.
 
     Raises:
-        InvalidInput: shape, type or number of values are not what they should be.
+        InvalidInput: shape, type or number of values are wrong.
     """
     dtype = _dtype(datatype, where)
     size = math.prod(_shape(shape, where))
@@ -92,7 +92,7 @@ def decode_json(datatype: str, shape: Any, data: Any, where: str) -> np.ndarray[
             next_step="make shape and data agree",
         )
     kinds = set(map(type, flat))
-    mixed = dtype.kind in "ui" and float in kinds  # NumPy would cut what is behind the point
+    mixed = dtype.kind in "ui" and float in kinds  # NumPy would drop the fractional part
     if not kinds <= _ACCEPTED[dtype.kind] or (mixed and not all(_fits(value, dtype) for value in flat)):
         raise _unfitting(flat, datatype, dtype, where)
     try:
@@ -108,10 +108,10 @@ def decode_json(datatype: str, shape: Any, data: Any, where: str) -> np.ndarray[
 
 
 def decode_binary(datatype: str, shape: Any, content: memoryview, where: str) -> np.ndarray[Any, Any]:
-    """Make an array of little-endian bytes; each element of BYTES is preceded by its length in four bytes.
+    """Return little-endian bytes as an array; a four-byte length precedes each element of BYTES.
 
     Raises:
-        InvalidInput: the number of bytes is not what shape and type ask for.
+        InvalidInput: the number of bytes does not match shape and type.
     """
     dtype = _dtype(datatype, where)
     size = math.prod(_shape(shape, where))
@@ -130,14 +130,14 @@ def decode_binary(datatype: str, shape: Any, content: memoryview, where: str) ->
 
 
 def encode_json(array: np.ndarray[Any, Any]) -> Any:
-    """The values in one row, as orjson writes them; NaN becomes ``null``."""
+    """Return the values as one flat list for orjson; NaN becomes ``null``."""
     if array.dtype.kind in "OUS":
         return [_text(value) for value in array.reshape(-1).tolist()]
     return np.ascontiguousarray(array).reshape(-1)
 
 
 def encode_binary(array: np.ndarray[Any, Any]) -> bytes:
-    """The bytes that `decode_binary` reads."""
+    """Return the bytes that `decode_binary` reads."""
     if array.dtype.kind in "OUS":
         encoded = [_text(value).encode() for value in array.reshape(-1).tolist()]
         return b"".join(len(value).to_bytes(4, "little") + value for value in encoded)
@@ -167,7 +167,7 @@ def _shape(shape: Any, where: str) -> list[int]:
 def _reshaped(array: np.ndarray[Any, Any], shape: list[int], where: str) -> np.ndarray[Any, Any]:
     try:
         return array.reshape(shape)
-    except ValueError as error:  # an array without values whose other dimensions are too large together
+    except ValueError as error:  # an empty array whose other dimensions are too large together
         raise InvalidInput(
             f"{where}.shape is {shape}, which no array can have", next_step="send the size of each dimension"
         ) from error

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of requests, where an endpoint for them is set; without one nothing of it is imported."""
+"""OpenTelemetry spans of requests, if an endpoint is set; otherwise OpenTelemetry is not imported."""
 
 import time
 from typing import Any
@@ -7,7 +7,7 @@ __all__ = ["Tracer"]
 
 
 class Tracer:
-    """Sends one span for each request, as a part of the trace that the client began, if it did.
+    """Sends one span for each request, within the client's trace if there is one.
 
     Args:
         endpoint: of an OpenTelemetry collector, over HTTP.
@@ -30,7 +30,7 @@ class Tracer:
         self._kind, self._error = SpanKind.SERVER, StatusCode.ERROR
 
     def request(self, headers: dict[bytes, bytes], name: str, seconds: float, status: int, **attributes: Any) -> None:
-        """Record a request that ended now."""
+        """Record a request that ends now."""
         parent = self._extract(
             {key: headers[key.encode()].decode("latin-1") for key in _CONTEXT if key.encode() in headers}
         )
@@ -42,7 +42,7 @@ class Tracer:
         span.end(ended)
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         self._provider.shutdown()
 
 

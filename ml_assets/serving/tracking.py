@@ -1,6 +1,6 @@
-"""What the model server asks of an MLflow server, over plain HTTP: versions, and files through the server itself.
+"""A client of the MLflow server over plain HTTP: versions, and files through the server itself.
 
-The files come through MLflow's own pages whatever its artifact store is, so that this server needs no right to it.
+MLflow proxies the files, whatever its artifact store is, so the model server needs no access to that store.
 """
 
 import base64
@@ -31,11 +31,11 @@ _API = "/api/2.0/mlflow"
 
 
 def resolve(reference: ModelReference, settings: ServeSettings) -> ModelIdentity | None:
-    """Which version a reference means now; None for a directory, which has to be read to be known.
+    """Return the version that a reference names now; None for a directory, which must be read first.
 
     Raises:
-        ModelUnavailable: there is none, or the tracking server does not answer.
-        SettingsError: no tracking server is named.
+        ModelUnavailable: the version does not exist, or the tracking server does not answer.
+        SettingsError: no tracking server is configured.
     """
     if not reference.is_registered:
         return None
@@ -59,10 +59,10 @@ def resolve(reference: ModelReference, settings: ServeSettings) -> ModelIdentity
 
 
 def fetch_model(reference: ModelReference, settings: ServeSettings) -> tuple[ModelIdentity, Content]:
-    """The model that a reference means now, and its verified files.
+    """Return the model that a reference names now, and its verified files.
 
     Raises:
-        ModelUnavailable: it cannot be found, fetched or verified.
+        ModelUnavailable: the model cannot be found, fetched or verified.
     """
     identity = resolve(reference, settings)
     if identity is None:
@@ -75,12 +75,12 @@ def fetch_model(reference: ModelReference, settings: ServeSettings) -> tuple[Mod
 
 
 class TrackingServer:
-    """An MLflow server.
+    """A client of an MLflow server.
 
     Args:
         address: such as ``http://mlflow:5000``.
         headers: sent with every request.
-        timeout: seconds to wait for an answer to begin or go on.
+        timeout: seconds to wait for the response to begin or continue.
     """
 
     def __init__(self, address: str, headers: Mapping[str, str], timeout: float = 20.0) -> None:
@@ -90,7 +90,7 @@ class TrackingServer:
 
     @classmethod
     def of(cls, settings: ServeSettings) -> "TrackingServer":
-        """The one that the settings name."""
+        """Return the client that the settings configure."""
         if not settings.tracking_uri:
             raise SettingsError(
                 f"{settings.model} is in a registry, and no tracking server is named",
@@ -105,17 +105,17 @@ class TrackingServer:
         return cls(settings.tracking_uri, headers)
 
     def version(self, name: str, version: str) -> dict[str, Any]:
-        """A version of a registered model."""
+        """Return a version of a registered model."""
         found: dict[str, Any] = self._ask("/model-versions/get", name=name, version=version)["model_version"]
         return found
 
     def version_of_alias(self, name: str, alias: str) -> dict[str, Any]:
-        """The version that carries an alias."""
+        """Return the version that has an alias."""
         found: dict[str, Any] = self._ask("/registered-models/alias", name=name, alias=alias)["model_version"]
         return found
 
     def version_with(self, digest: Digest | None) -> dict[str, Any]:
-        """The latest registered version that has a data version."""
+        """Return the latest registered version with a data version."""
         query = f"tags.`{RunTags.DATA_VERSION}` = '{digest}'"
         found = self._ask("/model-versions/search", filter=query).get("model_versions", [])
         if not found:
@@ -127,7 +127,7 @@ class TrackingServer:
         return latest
 
     def files(self, identity: ModelIdentity, cache: str | None) -> Content:
-        """The verified files of a version."""
+        """Return the verified files of a version."""
         folder, listing = self._listing(identity)
         fetch = lambda name, _: self._file(identity, folder + name)  # noqa: E731
         return verified_files(listing, cached(Path(cache), fetch) if cache else fetch, expected=identity.digest)
@@ -181,7 +181,7 @@ class TrackingServer:
         return content
 
     def _session(self) -> "requests.Session":
-        """A session that sends the credentials, and leaves them out where a redirect leads to another host."""
+        """Return a session that sends the credentials, and drops them on a redirect to another host."""
         import requests
 
         session = requests.Session()
@@ -193,5 +193,5 @@ class TrackingServer:
 
 
 def _leave_as_is(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
-    """Keep `requests` from replacing the settings' authorization with one from ``~/.netrc``."""
+    """Keep `requests` from replacing the configured authorization with one from ``~/.netrc``."""
     return request

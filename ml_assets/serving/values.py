@@ -1,4 +1,4 @@
-"""Values of requests in messages: in few words, however long or deep they are."""
+"""Short representations of request values for messages."""
 
 import reprlib
 from typing import Any
@@ -13,6 +13,6 @@ _SHORT.maxlevel = 3
 
 
 def shown(value: Any) -> str:
-    """The value as Python writes it, cut short."""
+    """Return the value's Python representation, cut short."""
     text = _SHORT.repr(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

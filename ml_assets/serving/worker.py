@@ -1,7 +1,7 @@
-"""Connections of one process: accepts them from a socket that it shares, and lets go of them without losing a request.
+"""Connections of one process: it accepts from a shared socket and closes connections without losing a request.
 
-HTTP itself is uvicorn's (with httptools); what is here is what it leaves open: who of several processes accepts, what
-is too long or too slow before there is a request at all, and how a process ends.
+uvicorn (with httptools) handles HTTP. This module adds the rest: the choice of the accepting process, limits on the
+size and time of a request's head, and the shutdown of a process.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from ml_assets.serving.settings import ServeSettings
 __all__ = ["Worker"]
 
 _KEEP_ALIVE = 75
-"""Seconds that a connection may be idle; longer than load balancers keep theirs, so that they hang up first."""
+"""Idle limit of a connection in seconds; longer than that of load balancers, so that they close first."""
 _HEAD_BYTES = 64 << 10
 _QUIET_SECONDS = 1.0
 _MOST_CONNECTIONS = 4096
@@ -31,10 +31,10 @@ class Worker:
     """Serves one application.
 
     Args:
-        listener: socket that listens, maybe in other processes too; this process's copy is closed in the end.
-        application: what answers.
-        settings: times.
-        shares: how many connections each process has, in memory that they share; and which of them this is.
+        listener: listening socket, which other processes may share; this process's copy is closed at the end.
+        application: answers the requests.
+        settings: time limits.
+        shares: connection counts of all processes in shared memory, and the index of this process.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Worker:
         self._ticker: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to accept."""
+        """Start accepting connections."""
         self._listener.setblocking(False)
         self._shares[self._place] = 0
         self._accepting = True
@@ -73,9 +73,9 @@ class Worker:
         self._loop.add_reader(self._listener, self._accept)
 
     async def drain(self, seconds: float) -> None:
-        """Accept no more; end when each connection has had its answer and gone, or the time is up.
+        """Stop accepting; end when each connection is answered and closed, or when the time is up.
 
-        A connection that asks again is answered, and asked to go. One that is quiet for a second is hung up on.
+        A connection that sends another request is answered and asked to close. One that is idle for a second is closed.
         """
         self._application.closing = True
         self.stop_accepting()
@@ -94,7 +94,7 @@ class Worker:
         self._application.tick()
 
     def stop_accepting(self, *, others_follow: bool = False) -> None:
-        """Take no more connections, after those that wait already; unless others are there to take them."""
+        """Stop accepting after the pending connections, unless other processes can accept them."""
         if self._accepting:
             while not others_follow and self._take():
                 pass
@@ -103,7 +103,7 @@ class Worker:
             self._listener.close()
 
     def _accept(self, *, anyway: bool = False) -> None:
-        """Take one connection; but a process that has more than another one lets that go first, for a moment."""
+        """Accept one connection; a process with more connections than another first yields for a moment."""
         if not self._accepting:
             return
         mine = len(self._state.connections)
@@ -121,7 +121,7 @@ class Worker:
     def _take(self) -> bool:
         try:
             accepted, _ = self._listener.accept()
-        except OSError:  # another process was quicker, the client has gone, or there are no descriptors left
+        except OSError:  # another process was quicker, the client disconnected, or no descriptors are left
             return False
         accepted.setblocking(False)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -137,7 +137,7 @@ class Worker:
         await self._loop.connect_accepted_socket(lambda: connection, accepted)
 
     def connections_changed(self) -> None:
-        """Tell the other processes how many there are."""
+        """Publish the number of connections to the other processes."""
         self._shares[self._place] = len(self._state.connections)
 
     async def _tick(self) -> None:
@@ -153,7 +153,7 @@ class Worker:
 
 
 class _Connection(HttpToolsProtocol):
-    """uvicorn's, with a bound on a request's head and a memory of when it was last heard of."""
+    """uvicorn's connection, with a limit on a request's head and the time of the last byte."""
 
     def __init__(self, config: uvicorn.Config, state: ServerState, worker: Worker) -> None:
         super().__init__(config, state, {})
@@ -163,13 +163,13 @@ class _Connection(HttpToolsProtocol):
         self._head_bytes = 0
 
     def quiet_for(self) -> float:
-        """Seconds without a request under way and without a byte."""
+        """Return the seconds without a request in progress and without a byte."""
         answering = self.cycle is not None and not self.cycle.response_complete
         busy = self.transport is None or self._head_since is not None or answering
         return 0.0 if busy else self.loop.time() - self._heard
 
     def head_for(self) -> float:
-        """Seconds that a request's head has been arriving."""
+        """Return the seconds since a request's head began to arrive."""
         return 0.0 if self._head_since is None else self.loop.time() - self._head_since
 
     def data_received(self, data: bytes) -> None:

@@ -39,7 +39,7 @@ def retried_model(context: dg.AssetExecutionContext) -> TrainedModel:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    forked = {"forkserver": {"preload_modules": ["ml_assets.target", "mlflow"]}}
+    forked = {"forkserver": {"preload_modules": ["ml_assets.target", "mlflow.store.tracking.sqlalchemy_store"]}}
     return dg.Definitions(
         assets=[waiting_model, retried_model],
         resources=Target.from_environment().resources,

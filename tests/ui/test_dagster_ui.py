@@ -139,7 +139,7 @@ def test_model_links_to_its_authors_function(page: Page, deployment: Deployment)
     found = re.search(r"(?:#L|:)(\d+)$", address)
     assert found
     declaration = "\n".join((PROJECT / file).read_text().splitlines()[int(found[1]) - 1 :])
-    assert re.match(r"@model\((.|\n)*?\)\ndef delay_model\(", declaration)
+    assert re.match(r"@ml\.model\((.|\n)*?\)\ndef delay_model\(", declaration)
 
 
 def test_image_links_to_its_dockerfile(page: Page, deployment: Deployment) -> None:

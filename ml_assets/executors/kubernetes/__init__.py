@@ -1,1 +1,1 @@
-"""Kubernetes as a container engine, and as the launcher of runs."""
+"""Kubernetes as a container engine and as a run launcher."""

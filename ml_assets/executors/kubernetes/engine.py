@@ -1,7 +1,7 @@
-"""Steps as Jobs of a Kubernetes cluster.
+"""Engine that runs steps as Jobs of a Kubernetes cluster.
 
-Pods and Jobs are read as plain JSON: that is several times as fast as the client's models, and does not break on fields
-that a newer server sends.
+Pods and Jobs are read as plain JSON: this is several times faster than the client's models, and tolerates fields of
+newer servers.
 """
 
 import json
@@ -49,7 +49,7 @@ RIGHTS = (
     ("", "pods/log", "get"),
     ("", "events", "list"),
 )
-"""What is needed of the API in the namespace of steps: API group, resource, verb."""
+"""Required API permissions in the namespace of steps: API group, resource, verb."""
 
 _JOB = "job-name"
 _TIMEOUT = (5, 30)
@@ -57,12 +57,12 @@ _OVERDUE_SECONDS = 10
 _LATE_SECONDS = 4
 _POD_MADE = "SuccessfulCreate"
 _FROM_CACHE = "0"
-"""Resource version that lets the API server answer from its cache, which is cheap and a moment late."""
+"""Resource version that lets the API server answer from its cache, which is cheap and slightly behind."""
 _REFUSALS = frozenset({400, 403, 404, 405, 413, 422})
 
 
 class KubernetesEngine(ContainerEngine):
-    """The cluster that settings name, or the one that this process runs in.
+    """The cluster that the settings name, or the one that this process runs in.
 
     Args:
         settings: namespace, volumes and so on of every step.
@@ -78,7 +78,7 @@ class KubernetesEngine(ContainerEngine):
         self._core, self._batch = kubernetes.client.CoreV1Api(client), kubernetes.client.BatchV1Api(client)
 
     def start(self, request: ContainerRequest) -> None:
-        """Create the Job, unless it is there."""
+        """Create the Job, unless it exists."""
         from kubernetes.client.exceptions import ApiException
 
         with reaching():
@@ -96,7 +96,7 @@ class KubernetesEngine(ContainerEngine):
                 raise
 
     def observe(self, run_id: str) -> Mapping[str, ContainerStatus]:
-        """Every step's Job of a run, by name; one that was replaced shows the newest of its pods."""
+        """Return every step's Job of a run, by name, with the status of its newest pod."""
         selector = f"{RUN_LABEL}={run_id}"
         jobs = self._list(self._batch.list_namespaced_job, selector, resource_version=_FROM_CACHE)
         pods = self._list(self._core.list_namespaced_pod, selector, resource_version=_FROM_CACHE)
@@ -108,7 +108,7 @@ class KubernetesEngine(ContainerEngine):
         return found
 
     def evidence(self, name: str, lines: int) -> tuple[Sequence[str], Sequence[str]]:
-        """The last lines that a step printed, and the events of its pods and its Job."""
+        """Return the last lines that a step printed, and the events of its pods and its Job."""
         from kubernetes.client.exceptions import ApiException
 
         printed: list[str] = []
@@ -124,16 +124,16 @@ class KubernetesEngine(ContainerEngine):
                         _request_timeout=_TIMEOUT,
                     )
                     printed = answer.data.decode(errors="replace").splitlines()
-            except (ApiException, EngineUnreachable):  # it has not started, or its node is gone
+            except (ApiException, EngineUnreachable):  # the pod has not started, or its node is gone
                 continue
         return printed, event_lines(self._events(name))
 
     def pull_seconds(self, name: str) -> float | None:
-        """As the pods' events say it; those of another pod of the Job count too, if they are the last."""
+        """Return the pull time from the pods' events; the last event counts, from any pod of the Job."""
         return pull_seconds(self._events(name))
 
     def why_gone(self, name: str) -> Failure | None:
-        """Why a Job's first pod, or the Job itself, is not there any more; None where nothing is gone."""
+        """Return why a Job's first pod, or the Job itself, does not exist any more; None if both exist."""
         from kubernetes.client.exceptions import ApiException
 
         pods, events = self._pods(name), self._events(name)
@@ -150,7 +150,7 @@ class KubernetesEngine(ContainerEngine):
         return why_deleted(None, events, lost_node=False)
 
     def stop(self, name: str) -> bool:
-        """Delete the Job and its pods; whether their processes have ended. One whose node does not answer is let go."""
+        """Delete the Job and its pods; return True if their processes have ended or their nodes do not answer."""
         self._delete(self._batch.delete_namespaced_job, name, propagation_policy="Background")
         pods = self._pods(name)
         for pod in pods:
@@ -162,12 +162,12 @@ class KubernetesEngine(ContainerEngine):
         return all(pod_status(pod).has_ended for pod in pods)
 
     def remove(self, name: str, *, succeeded: bool) -> None:
-        """Delete the Job of a step that succeeded; one that failed goes when its time to live is over."""
+        """Delete the Job of a step that succeeded; a failed one expires with its time to live."""
         if succeeded:
             self._delete(self._batch.delete_namespaced_job, name, propagation_policy="Background")
 
     def all_runs(self) -> dict[str, list[str]]:
-        """Names of all Jobs that steps run in, by run."""
+        """Return the names of all step Jobs, by run."""
         runs: dict[str, list[str]] = {}
         for job in self._list(self._batch.list_namespaced_job, f"{MANAGED_BY}={MANAGER}"):
             metadata = job["metadata"]
@@ -194,7 +194,7 @@ class KubernetesEngine(ContainerEngine):
         return sorted(pods, key=_made_at)
 
     def _events(self, name: str) -> list[dict[str, Any]]:
-        """Events of a Job and of its pods, gone ones too: the Job's events name the pods that were made of it."""
+        """Return the events of a Job and its pods, including deleted pods, which the Job's events name."""
         events = self._events_of(name)
         made = [each["message"].rpartition(" ")[2] for each in events if each.get("reason") == _POD_MADE]
         for pod in dict.fromkeys([*made, *(pod["metadata"]["name"] for pod in self._pods(name))]):
@@ -224,10 +224,10 @@ class KubernetesEngine(ContainerEngine):
 
 
 def api_client(kubeconfig: str | None) -> Any:
-    """A client of the cluster that a kubeconfig, or where this process runs, leads to.
+    """Return a client of the cluster that a kubeconfig names, or that this process runs in.
 
     Raises:
-        EngineRefused: there is no way to it.
+        EngineRefused: no connection to the cluster is configured.
     """
     import kubernetes
 
@@ -242,7 +242,7 @@ def _configuration(kubeconfig: str | None) -> Any:
         if kubeconfig is None:
             kubernetes.config.load_incluster_config(client_configuration=configuration)
             return configuration
-    except kubernetes.config.ConfigException:  # outside of the cluster, as kubectl finds it
+    except kubernetes.config.ConfigException:  # outside of the cluster: the same configuration as kubectl
         pass
     try:
         kubernetes.config.load_kube_config(kubeconfig, client_configuration=configuration)
@@ -256,7 +256,7 @@ def _configuration(kubeconfig: str | None) -> Any:
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Turn what the client raises when the API server does not answer into our error."""
+    """Convert the client's connection errors to the library's own."""
     import urllib3
     from kubernetes.client.exceptions import ApiException
 
@@ -294,10 +294,10 @@ def _happened_at(event: Mapping[str, Any]) -> str:
 
 
 def _is_late(made: str) -> bool:
-    """Whether something should have begun: what has not may say why in its events."""
+    """Return True if something should have started by now; its events may explain the delay."""
     return datetime.now(UTC).timestamp() - (seconds_of(made) or 0.0) > _LATE_SECONDS
 
 
 def _is_overdue(deletion: str) -> bool:
-    """Whether a pod should have been gone: the time of its deletion is that of the request and its grace."""
+    """Return True if a pod should be gone: its deletion timestamp already includes the grace period."""
     return datetime.now(UTC).timestamp() - (seconds_of(deletion) or 0.0) > _OVERDUE_SECONDS

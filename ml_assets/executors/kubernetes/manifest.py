@@ -1,6 +1,6 @@
-"""The Job that one launch of a step becomes: a plain manifest, for any Kubernetes since 1.20.
+"""The Job manifest of a step's launch, for any Kubernetes since 1.20.
 
-Its pod keeps to the "restricted" PodSecurity standard. https://kubernetes.io/docs/concepts/workloads/controllers/job/
+Its pod meets the "restricted" PodSecurity standard. https://kubernetes.io/docs/concepts/workloads/controllers/job/
 """
 
 from typing import Any
@@ -14,17 +14,17 @@ CONTAINER = "step"
 """Name of the container in the pod."""
 
 STOP_SECONDS = 15
-"""How long a step may take to end when asked to; then it is killed."""
+"""Grace period for a step to end before it is killed."""
 
 _NODE_LOST_SECONDS = 30
-"""How long a pod stays on a node that does not answer, before it is given up."""
+"""Time that a pod stays on a node that does not answer before it is given up."""
 _SHARED_MEMORY = "shared-memory"
 _UNDISTURBED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
-"""Keeps those who drain nodes to save money from a step that works."""
+"""Keeps cost-saving node drains, such as the cluster autoscaler's, from evicting a working step."""
 
 
 def job_manifest(request: ContainerRequest, settings: ContainerSettings) -> dict[str, Any]:
-    """The Job of one launch. Nothing owns it: it outlives the run worker that ordered it."""
+    """Return the Job of one launch. It has no owner, so it outlives the run worker that ordered it."""
     metadata = {"labels": dict(request.labels), "annotations": dict(request.annotations)}
     pod_metadata = {**metadata, "annotations": {**request.annotations, **_UNDISTURBED}}
     return {
@@ -67,13 +67,13 @@ def _pod(request: ContainerRequest, settings: ContainerSettings) -> dict[str, An
 def _container(request: ContainerRequest, settings: ContainerSettings) -> dict[str, Any]:
     mounts = list(settings.volume_mounts)
     if request.pool.shared_memory:
-        mounts.append({"name": _SHARED_MEMORY, "mountPath": "/dev/shm"})  # noqa: S108  # where libraries look for it
+        mounts.append({"name": _SHARED_MEMORY, "mountPath": "/dev/shm"})  # noqa: S108  # where libraries expect it
     sources = [{"secretRef": {"name": name}} for name in settings.secrets]
     sources += [{"configMapRef": {"name": name}} for name in settings.config_maps]
     return {
         "name": CONTAINER,
         "image": request.image,
-        "imagePullPolicy": "IfNotPresent",  # by digest, so what is present is what is asked for
+        "imagePullPolicy": "IfNotPresent",  # Pinned by digest, so a present image is the requested one.
         "command": list(request.command),
         "env": [{"name": name, "value": value} for name, value in sorted(request.variables.items())],
         "envFrom": sources,

@@ -1,4 +1,4 @@
-"""What pods, Jobs and their events say of a step's container. Pure functions of what the API server answers."""
+"""Status of a step's container, derived from pods, Jobs and events. Pure functions of the API server's answers."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -29,12 +29,12 @@ _PULL = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _PULL_FINAL = ("not found", "manifest unknown", "unauthorized", "denied", "forbidden")
 _CONFIGURATION = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _PASSING = "context deadline exceeded"
-"""What a busy runtime says of a container that it makes after all."""
+"""Messages of a busy runtime about a container that it still creates."""
 _PODS_WAIT = ("exceeded quota", "retry after")
-"""In what admission says of pods that it may let in later."""
+"""Parts of admission messages about pods that may be admitted later."""
 _CANNOT_RUN = frozenset({"ContainerCannotRun", "StartError"})
 _UNSEEN = frozenset({"ContainerStatusUnknown", "Unknown"})
-"""Reasons of an end that nobody saw; the exit status beside them is made up."""
+"""Reasons of an unobserved end, whose exit status is invented."""
 _LOST = frozenset({"NodeLost", "NodeShutdown", "Shutdown", "Terminated", "NodeAffinity"})
 _DISRUPTIONS = {
     "PreemptionByScheduler": FailureCause.PREEMPTED,
@@ -45,7 +45,7 @@ _DISRUPTIONS = {
 }
 """Reasons of the condition ``DisruptionTarget``, which clusters since 1.26 set."""
 _DURATION = re.compile(r"Successfully pulled image .* in ([0-9.a-zµ]+)")
-"""As Go prints it: ``1m2.5s``, ``812.3ms``. Newer kubelets add how long it waited for other pulls."""
+"""Pull time in Go's format: ``1m2.5s``, ``812.3ms``. Newer kubelets add the time that it waited for other pulls."""
 _DURATION_PART = re.compile(r"([0-9.]+)(ms|µs|us|ns|h|m|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9}
 _EVENTS = {
@@ -56,11 +56,11 @@ _EVENTS = {
     "NodeControllerEviction": FailureCause.NODE_LOST,
     "Evicted": FailureCause.EVICTED,
 }
-"""Events that say on any cluster who had a pod deleted."""
+"""Events that show on any cluster who deleted a pod."""
 
 
 def pod_status(pod: _Json) -> ContainerStatus:
-    """Return the status of a pod's container. A pod that is being deleted fails at once; its events say why."""
+    """Return the status of a pod's container. A pod that is being deleted fails at once; its events give the reason."""
     status = pod.get("status", {})
     container = _container(status)
     state = container.get("state", {})
@@ -82,7 +82,7 @@ def pod_status(pod: _Json) -> ContainerStatus:
 
 
 def why_ended(pod: _Json) -> Failure | None:
-    """Why a pod's container ended; None where it ended well."""
+    """Return why a pod's container ended; None if it succeeded."""
     status = pod.get("status", {})
     reason, message = status.get("reason", ""), status.get("message", "")
     ended = _container(status).get("state", {}).get("terminated") or {}
@@ -115,10 +115,10 @@ def why_ended(pod: _Json) -> Failure | None:
 
 
 def why_deleted(pod: _Json | None, events: Sequence[_Json], lost_node: bool) -> Failure:
-    """Who had a pod deleted.
+    """Return who deleted a pod.
 
     Args:
-        pod: the pod, where it is still there.
+        pod: the pod, if it still exists.
         events: its events.
         lost_node: whether its node does not answer.
     """
@@ -147,10 +147,10 @@ def job_status(job: _Json) -> ContainerStatus:
 
 
 def refused_pod(job: ContainerStatus, events: Sequence[_Json]) -> ContainerStatus:
-    """A Job that has no pod, by its events: one that admission refuses is hopeless, one that meets a quota waits.
+    """Return the status of a Job without a pod from its events: refused by admission, or waiting for a quota.
 
     Args:
-        job: the Job, as `job_status` sees it.
+        job: status of the Job from `job_status`.
         events: its events, oldest first.
     """
     said = _last_said(events, "FailedCreate")
@@ -162,10 +162,10 @@ def refused_pod(job: ContainerStatus, events: Sequence[_Json]) -> ContainerStatu
 
 
 def refused_mount(pod: ContainerStatus, events: Sequence[_Json]) -> ContainerStatus:
-    """A pod whose container is being made, by its events: a volume of what does not exist is hopeless, others wait.
+    """Return a pod's status before its container exists, from its events: a missing volume source fails, others wait.
 
     Args:
-        pod: the pod, as `pod_status` sees it.
+        pod: status of the pod from `pod_status`.
         events: its events, oldest first.
     """
     said = _last_said(events, "FailedMount")
@@ -177,13 +177,13 @@ def refused_mount(pod: ContainerStatus, events: Sequence[_Json]) -> ContainerSta
 
 
 def on_lost_node(pod: _Json) -> bool:
-    """Whether the cluster has given up hearing from the pod's node: the pod is unready, its container is not."""
+    """Return True if the cluster considers the pod's node lost: the pod is not ready, but its container is."""
     conditions = {each["type"]: each["status"] for each in pod.get("status", {}).get("conditions", ())}
     return conditions.get("Ready") == "False" and conditions.get("ContainersReady") == "True"
 
 
 def event_lines(events: Sequence[_Json]) -> list[str]:
-    """Events for people, oldest first: time, reason, message, and how often."""
+    """Return readable events, oldest first: time, reason, message and count."""
     lines = []
     for event in sorted(events, key=_time_of):
         times = f" ({event['count']} times)" if (event.get("count") or 1) > 1 else ""
@@ -194,7 +194,7 @@ def event_lines(events: Sequence[_Json]) -> list[str]:
 
 
 def seconds_of(text: str | None) -> float | None:
-    """A time of the API server, in seconds of the epoch."""
+    """Return a time of the API server, in seconds since the epoch."""
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else None
 
 
@@ -232,7 +232,7 @@ def _scheduled_at(status: _Json) -> float | None:
 
 
 def pull_seconds(events: Sequence[_Json]) -> float | None:
-    """How long a pod's image was pulled, as the kubelet's event says; 0 where it was there, None without the event."""
+    """Return the pull time of a pod's image from the kubelet's event; 0 if it was present, None without the event."""
     for event in reversed(events):
         if event.get("reason") == "Pulled":
             said = _DURATION.search(event.get("message", ""))

@@ -1,6 +1,6 @@
-"""Dagster's own Kubernetes run launcher, where it does not look far enough.
+"""Dagster's Kubernetes run launcher with a stricter health check.
 
-Named in ``dagster.yaml``; nothing else imports it, since dagster_k8s takes seconds.
+Only ``dagster.yaml`` names it. No other module imports it, because importing dagster_k8s takes seconds.
 """
 
 from typing import Any
@@ -18,18 +18,19 @@ __all__ = ["KubernetesRunLauncher"]
 class KubernetesRunLauncher(K8sRunLauncher):
     """Run workers as Jobs, with the config of dagster_k8s's ``K8sRunLauncher``.
 
-    When the pod of a run worker is deleted, older clusters make another, which ends at once because the run has begun.
-    The Job has then succeeded and the run has not ended; Dagster takes that for health, and would wait for ever.
+    If the pod of a run worker is deleted, older clusters create another, which ends at once because the run has
+    started. The Job has then succeeded although the run has not ended. Dagster considers this healthy, and waits
+    forever.
 
-    An instance that resumes runs makes its run launcher wherever it is opened, also where people ask for lineage:
-    outside of the cluster it finds its way as ``kubectl`` does.
+    An instance that resumes runs creates its run launcher wherever it is opened, for example for lineage queries.
+    Outside of the cluster it uses the same configuration as ``kubectl``.
     """
 
     def __init__(self, *, load_incluster_config: bool = True, **options: Any) -> None:
-        """As Dagster's.
+        """Initialize as Dagster's launcher does.
 
         Raises:
-            SettingsError: this is outside of the cluster, and no kubeconfig leads there.
+            SettingsError: this process is outside of the cluster, and no kubeconfig names one.
         """
         try:
             super().__init__(load_incluster_config=load_incluster_config, **options)
@@ -45,7 +46,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
                 ) from error
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """As Dagster's, but a Job that has succeeded while its run goes on is a failed run worker."""
+        """Return Dagster's result, but report a Job that succeeded while its run continues as a failed run worker."""
         health: CheckRunHealthResult = super().check_run_worker_health(run)
         if health.status is WorkerStatus.SUCCESS and run.status is DagsterRunStatus.STARTED:
             return CheckRunHealthResult(WorkerStatus.FAILED, "its Job has ended, and the run has not")

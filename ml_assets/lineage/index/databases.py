@@ -19,8 +19,8 @@ _PATIENCE_SECONDS: Final = 60
 _LOCK: Final = 0x6D6C_6173_7365_7473
 """Number of the advisory lock that writers of the index take, which no other program should happen to take."""
 _TRAVERSAL_PLAN: Final = "SET LOCAL jit = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
-"""The size of a traversal cannot be estimated: the server would compile for longer than it takes, and read whole tables
-where a few look-ups do."""
+"""The size of a traversal cannot be estimated: JIT compilation would take longer than the query, and hash
+and merge joins would read whole tables where a few look-ups suffice."""
 
 
 class Database(Protocol):
@@ -37,7 +37,7 @@ class Database(Protocol):
         """Return a transaction that sees one state of the database."""
 
     def analyze(self) -> None:
-        """Let the database gather statistics of tables that were created anew, for its query plans."""
+        """Gather statistics of the new tables for the query planner."""
 
     def discard(self) -> None:
         """Delete the index, even if it is broken or none of ours."""
@@ -61,7 +61,7 @@ class PostgresDatabase:
     @contextmanager
     def writing(self) -> Iterator[sql.Connection]:
         """Return a transaction that no other writer shares."""
-        # Each statement sees what others have committed by then, also those that had the lock before.
+        # Each statement sees everything committed before it, also by earlier holders of the lock.
         connection = self._connection.execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
             connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_LOCK)))
@@ -78,7 +78,7 @@ class PostgresDatabase:
     def analyze(self) -> None:
         """Let the server gather statistics, and read indexes without their tables."""
         connection = self._connection.execution_options(isolation_level="AUTOCOMMIT")
-        # Somebody else may make them anew already.
+        # Another process may be rebuilding the index already.
         with contextlib.suppress(sql.exc.ProgrammingError), connection.begin():
             connection.exec_driver_sql(f"VACUUM (ANALYZE) {', '.join(schema.table_names())}")
 
@@ -92,7 +92,7 @@ class SqliteDatabase:
     """An SQLite file, and one beside it for its lock.
 
     Args:
-        path: of the file, which is made where it does not exist.
+        path: of the file, which is created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -108,7 +108,7 @@ class SqliteDatabase:
     @contextmanager
     def writing(self) -> Iterator[sql.Connection]:
         """Return a transaction that no other writer shares."""
-        # Who waits for SQLite's own lock gives up after a while, and an index may take minutes to be made.
+        # SQLite's own lock times out, and building an index may take minutes.
         with self._lock, self._engine.begin() as connection:
             yield connection
 
@@ -131,7 +131,7 @@ class SqliteDatabase:
 
 
 class MemoryDatabase:
-    """An index for an instance that is not kept either."""
+    """An index in memory, for an instance in memory."""
 
     location = "memory"
 
@@ -159,14 +159,14 @@ class MemoryDatabase:
 
 @lru_cache(maxsize=8)
 def _engine_of(path: Path) -> sql.Engine:
-    """One for all questions, which holds no connection and remembers how statements are compiled."""
+    """Return the shared engine, which holds no connection and caches compiled statements."""
     return _sqlite(f"sqlite:///{path}", poolclass=NullPool)
 
 
 def _sqlite(url: str, **options: Any) -> sql.Engine:
     engine = sql.create_engine(url, connect_args={"timeout": _PATIENCE_SECONDS}, **options)
 
-    # Python's own handling of transactions leaves the making of tables out of them.
+    # Python's own transaction handling leaves DDL out of transactions.
     @sql.event.listens_for(engine, "connect")
     def connect(connection: Any, _: Any) -> None:
         connection.isolation_level = None

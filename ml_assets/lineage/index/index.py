@@ -204,7 +204,7 @@ class LineageIndex:
 
 @contextmanager
 def _garbage_left_alone() -> Iterator[None]:
-    # So many objects come and go, none in cycles, that looking for garbage among them takes longer than the rest.
+    # Many objects are created without cycles, so garbage collection would take longer than the rest.
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -168,13 +168,13 @@ def test_a_trace_says_what_was_collected_until_it_is_made_again(
     collect(collector, Policy(last=1, grace=NO_GRACE))
     lineage = Lineage(collector.instance)
     old, new = sorted(all_of(collector, "files"), key=lambda node: node.storage_id or 0)
-    assert lineage.trace(old.id).graph.nodes[old.id].collected is not None
-    assert lineage.trace(new.id).graph.nodes[new.id].collected is None
+    assert lineage.trace(old.id).graph.nodes[old.id].deleted_at is not None
+    assert lineage.trace(new.id).graph.nodes[new.id].deleted_at is None
     with pytest.raises(ContentMissing) as error:
         collector.store.fetch(Digest.parse(old.data_version or ""))
     assert "was collected on" in str(explain_missing(error.value, old.data_version or "", collector.instance))
     make(files, {"old": "old"}, "a")
-    assert lineage.trace(old.id).graph.nodes[old.id].collected is None
+    assert lineage.trace(old.id).graph.nodes[old.id].deleted_at is None
 
 
 def test_a_trace_of_much_that_was_collected_brings_the_index_up_once(
@@ -186,8 +186,8 @@ def test_a_trace_of_much_that_was_collected_brings_the_index_up_once(
         instance.report_runless_asset_event(dg.AssetMaterialization("table", partition=version, tags=tags))
     DeletionLog(instance).add(versions, datetime.now(UTC))
     looked = list[object]()
-    catch_up = LineageIndex._catch_up
-    monkeypatch.setattr(LineageIndex, "_catch_up", lambda index: looked.append(index) or catch_up(index))
+    sync = LineageIndex._sync
+    monkeypatch.setattr(LineageIndex, "_sync", lambda index: looked.append(index) or sync(index))
     trace = Lineage(instance).trace("table", up=False)
     assert all(node.deleted_at for node in trace.graph.nodes.values())
     assert len(looked) == 1
@@ -499,4 +499,4 @@ def test_images_that_nothing_kept_was_made_in_go_with_what_is_attached(
         assert client.find(f"{registry.host}/ml/train:first") is None
         assert collector.plan(policy, [Scope.IMAGES]).images == ()
         old, _ = sorted(all_of(collector, "images/train"), key=lambda node: node.storage_id or 0)
-        assert Lineage(instance).trace(old.id).graph.nodes[old.id].collected is not None
+        assert Lineage(instance).trace(old.id).graph.nodes[old.id].deleted_at is not None

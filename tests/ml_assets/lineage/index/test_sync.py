@@ -19,7 +19,8 @@ from ml_assets.lineage.index.index import LineageIndex
 from ml_assets.lineage.questions import Question
 from ml_assets.resources.errors import LineageError
 from ml_assets.resources.provenance import ArtifactKind, InputVersion
-from tests.ml_assets.lineage.index.indexed import MadeUpLog, require_equal, whole_graph
+from tests.ml_assets.lineage.index.indexed import require_equal, whole_graph
+from tests.ml_assets.lineage.index.made_up import MadeUpLog
 from tests.ml_assets.lineage.index.reference import ReferenceGraph
 
 ASSETS, PARTITIONS, VERSIONS = ["a", "b", "c/d"], [None, "01", "02"], ["v0", "v1", "v2"]
