@@ -43,7 +43,7 @@ def main() -> int:
     install(given.uv, [line for line in locked if not line.startswith("dagster")])
     versions = {name: version_of(name) for name in PACKAGES}
     REPORT.unlink(missing_ok=True)
-    command = [PYTHON, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", f"--junit-xml={REPORT}", *TESTS]
+    command = [str(PYTHON), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", f"--junit-xml={REPORT}", *TESTS]
     # Warnings of a release that the code was not written for are not errors.
     status = subprocess.run([*command, "-W", "default", *_chosen()], cwd=ROOT, check=False).returncode
     print()
@@ -89,8 +89,8 @@ def print_table(report: Path) -> int:
         fault = case.find("failure") if case.find("failure") is not None else case.find("error")
         if fault is not None:
             failures[case] = (fault.get("message") or "").strip().partition("\n")[0]
-    every = Counter(case.get("classname") or case.get("name", "") for case in cases)
-    bad = Counter(case.get("classname") or case.get("name", "") for case in failures)
+    every = Counter(case.get("classname") or "(collection)" for case in cases)
+    bad = Counter(case.get("classname") or "(collection)" for case in failures)
     width = max(map(len, every), default=0)
     print(f"\n{'tests'.ljust(width)}  passed  failed")
     for name, count in sorted(every.items()):
