@@ -1,1 +1,1 @@
-"""What a step talks to: the content store, the tracking server, the registry, the image builder."""
+"""Adapters for the systems that a step uses: content store, tracking server, image registry, image builder."""

@@ -1,4 +1,4 @@
-"""Telling people about a failure: a hook that is pointed at chat or e-mail."""
+"""Alerts about failures, sent to a webhook (chat) or a command (e-mail)."""
 
 import json
 import subprocess
@@ -15,21 +15,21 @@ _TIMEOUT_SECONDS = 15
 
 
 class Alerts(dg.ConfigurableResource[None]):
-    """Sends one JSON object for each alert, with ``text`` (one line, as chat webhooks take it) and the details."""
+    """Sends each alert as one JSON object with ``text`` (one line, as chat webhooks expect) and the details."""
 
     webhook: str | None = None
-    """Address that gets it as a POST."""
+    """Webhook address; receives the alert as a POST."""
     command: list[str] = []  # noqa: RUF012  # pydantic copies defaults
-    """Program and arguments that get it on standard input, such as a mailer."""
+    """Program and arguments, such as a mailer; receives the alert on standard input."""
 
     def send(self, text: str, details: Mapping[str, object]) -> list[str]:
-        """Send an alert to everything that is configured.
+        """Send an alert to every configured destination.
 
         Returns:
-            Where it went; empty when nothing is configured.
+            The destinations; empty if none is configured.
 
         Raises:
-            AlertError: the webhook or the command refused, after the other one was tried as well.
+            AlertError: the webhook or the command failed; the other one was tried as well.
         """
         payload = json.dumps({"text": text, **details})
         sent, failures = [], []
@@ -49,7 +49,7 @@ class Alerts(dg.ConfigurableResource[None]):
         return sent
 
     def _public(self, text: str) -> str:
-        """The text without the webhook's path, which is what chat services keep secret."""
+        """Return the text without the webhook's path, which chat services keep secret."""
         address = urlsplit(self.webhook or "")
         for secret in sorted({address.path, address.query, address.netloc.rpartition("@")[0]} - {"", "/"}):
             text = text.replace(secret, "…")

@@ -1,7 +1,7 @@
-"""Files that are either whole or not there: written beside their place, and renamed.
+"""Atomic file writes: content is written to a temporary file beside the target, then renamed.
 
-Three parts rename by themselves: `dvc.deposit`, which writes many objects by their descriptors for speed; `dvc.trees`,
-whose listings know its unfinished files by name; and the model server, which imports nothing that it does not need.
+Three modules rename files themselves: `dvc.deposit` writes many objects by descriptor for speed, `dvc.trees` recognises
+its unfinished files by name, and the model server keeps its imports to a minimum.
 """
 
 import os
@@ -15,9 +15,9 @@ __all__ = ["replacing", "write_atomically"]
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Yield a path beside a file, at which to write its new content; the content replaces the file at the end.
+    """Yield a temporary path beside a file; the content written there replaces the file when the block ends.
 
-    Where the block raises, the file stays as it was. Several processes may write one file at once; the last one wins.
+    If the block raises, the file is unchanged. Several processes may write one file at once; the last one wins.
     """
     unfinished = file.with_name(f".{file.name}.{secrets.token_hex(4)}.unfinished")
     try:
@@ -28,15 +28,15 @@ def replacing(file: Path) -> Iterator[Path]:
 
 
 def write_atomically(file: Path, content: str | bytes, *, durable: bool = False) -> None:
-    """Write a file so that no reader sees a part of it; its folder must exist.
+    """Write a file atomically, so that readers never see partial content; its folder must exist.
 
     Args:
-        file: an existing one keeps its permissions.
+        file: an existing file keeps its permissions.
         content: text is written as UTF-8.
         durable: wait until the content is on disk, so that a power failure leaves the old or the new file.
 
     Raises:
-        OSError: the file cannot be written; it is as it was.
+        OSError: the file cannot be written; it is unchanged.
     """
     with replacing(file) as unfinished, unfinished.open("xb") as stream:
         if file.exists():

@@ -116,11 +116,11 @@ class MlAssetsError(Exception):
         return f"{subject}{self.what}. Next: {self.next_step}."
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Steps and storing files run in other processes; an exception is copied by its positional arguments alone.
+        # Steps and file storage run in other processes; pickling copies an exception by its positional arguments alone.
         return functools.partial(type(self), self.what, next_step=self.next_step), (), self.__dict__
 
     def for_asset(self, asset: str) -> Self:
-        """The same error, naming the asset unless it names one already."""
+        """Return the same error with the asset's name, unless it already names one."""
         self.asset = self.asset or asset
         return self
 

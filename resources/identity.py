@@ -1,6 +1,6 @@
-"""What identifies an artifact: content digests, image references, asset partitions, versions of registered models.
+"""Identifiers of artifacts: content digests, image references, asset partitions, versions of registered models.
 
-Frozen values with one way to write each. Parsing and printing only; nothing here does I/O.
+Frozen values with one written form each. This module only parses and prints; it does no I/O.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ _MODEL_ALIAS = re.compile(r"models:/([^/@]+)@([^/@]+)")
 
 @dataclass(frozen=True, order=True, slots=True)
 class Digest:
-    """The digest of some content, written ``algorithm:value``.
+    """The digest of content, written ``algorithm:value``.
 
     The value is lower-case hexadecimal; the digest of a directory as DVC computes it (MD5 of its listing) ends
     in ``.dir``, as it does in ``.dvc`` files.
 
     Raises:
-        ValueError: the algorithm is unknown or the value does not have its form.
+        ValueError: the algorithm is unknown or the value does not have the algorithm's form.
     """
 
     algorithm: str
@@ -50,22 +50,22 @@ class Digest:
 
     @classmethod
     def of_bytes(cls, content: bytes) -> Self:
-        """The SHA-256 digest of some bytes."""
+        """Return the SHA-256 digest of bytes."""
         return cls("sha256", hashlib.sha256(content).hexdigest())
 
     @property
     def hex(self) -> str:
-        """The value without the mark of a directory."""
+        """Return the hexadecimal value without the directory suffix."""
         return self.value.removesuffix(_DIRECTORY_SUFFIX)
 
     @property
     def is_directory(self) -> bool:
-        """Whether this is the digest of a directory's listing."""
+        """Return True if this is the digest of a directory's listing."""
         return self.value.endswith(_DIRECTORY_SUFFIX)
 
     @property
     def short(self) -> str:
-        """The first twelve digits, for people to recognise; never stored."""
+        """Return the first twelve digits, for display only; never stored."""
         return self.hex[:12]
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class Digest:
 
 @dataclass(frozen=True, order=True, slots=True)
 class ImageReference:
-    """A container image by digest, written ``registry/repository@sha256:…``. A tag is no identity and is refused.
+    """A container image by digest, written ``registry/repository@sha256:…``. Tags are rejected: they can move.
 
     Raises:
         ValueError: a part is missing or malformed.
@@ -126,9 +126,9 @@ class AssetPartition:
 
 @dataclass(frozen=True, slots=True)
 class ModelUri:
-    """A version of a registered model, ``models:/name/version``, or whichever has an alias, ``models:/name@alias``.
+    """A registered model's version, by number (``models:/name/version``) or by alias (``models:/name@alias``).
 
-    The form is MLflow's, whose other forms (``models:/name/latest``, ``models:/model-id``) name no registered version.
+    The form is MLflow's; its other forms (``models:/name/latest``, ``models:/model-id``) name no registered version.
 
     Raises:
         ValueError: neither a version nor an alias is given, or both are.

@@ -1,4 +1,4 @@
-"""Store and tracking that read what is there, and keep what is written in a folder that is thrown away."""
+"""A store and a tracking server for isolated runs: they read existing data and write to a temporary folder."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,34 +18,34 @@ __all__ = ["ScratchStore", "ScratchTracking"]
 
 
 class ScratchStore(DvcStore):
-    """Fetches from a store, of which only the cache is written to, and keeps what it is given in a folder."""
+    """A store that fetches from another store and writes new content to a folder; only the other's cache changes."""
 
     folder: str = Field(description="Absolute path of the folder that what is stored goes into")
 
     @property
     def kept(self) -> DvcStore:
-        """The store of what was given."""
+        """Return the store of the new content."""
         return DvcStore(remote=f"{self.folder}/remote", cache=f"{self.folder}/cache")
 
     def put(self, path: Path) -> Content:
-        """Keep a file or a directory in the folder; as `DvcStore.put`."""
+        """Store a file or a directory in the folder; see `DvcStore.put`."""
         return self.kept.put(path)
 
     def put_frame(self, frame: pd.DataFrame) -> Content:
-        """Keep a table in the folder; as `DvcStore.put_frame`."""
+        """Store a table in the folder; see `DvcStore.put_frame`."""
         return self.kept.put_frame(frame)
 
 
 class ScratchTracking(MlflowTracking):
-    """An MLflow of its own in a folder, for runs and for registered models."""
+    """A separate MLflow in a folder, for runs and registered models."""
 
     @classmethod
     def within(cls, folder: Path, experiment: str) -> Self:
-        """One in a folder, which is an absolute path."""
+        """Return one in a folder; the path must be absolute."""
         return cls(tracking_uri=f"sqlite:///{folder}/mlflow.db", experiment=experiment)
 
     @contextmanager
     def run(self, *, name: str, tags: Mapping[str, str], parameters: Mapping[str, Any]) -> Iterator[TrackedRun]:
-        """As `MlflowTracking.run`; what MLflow's own functions register meanwhile stays in the folder, too."""
+        """Open a run as `MlflowTracking.run`; models registered by MLflow's own functions stay in the folder too."""
         with registry_at(self.tracking_uri), super().run(name=name, tags=tags, parameters=parameters) as tracked:
             yield tracked

@@ -1,7 +1,7 @@
-"""The one door to MLflow's private state: what is read or set, and why MLflow's public functions do not do.
+"""The only module that uses MLflow's private state; each function says why the public API is not enough.
 
-MLflow is imported where it is used, for it takes seconds. ``tests/resources/test_mlflow_internals.py`` has a
-contract test for each function.
+MLflow is imported where it is used, because its import takes seconds. ``tests/resources/test_mlflow_internals.py`` has
+a contract test for each function.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ def active_run_ids() -> list[str]:
 
 @contextmanager
 def fluent_state_kept() -> Iterator[None]:
-    """Put back the active runs, the experiment and the tracking URI of MLflow's own functions.
+    """Restore the active runs, the experiment and the tracking URI of MLflow's own functions when the block ends.
 
     ``mlflow.set_experiment`` and ``set_tracking_uri`` can set them, but not unset them, and ``end_run`` would end runs
-    that somebody else began.
+    that other code started.
     """
     import mlflow
     from mlflow.tracking import fluent
@@ -41,12 +41,12 @@ def fluent_state_kept() -> Iterator[None]:
 
 @contextmanager
 def registry_at(uri: str) -> Iterator[None]:
-    """Register models at another place meanwhile; ``mlflow.set_registry_uri`` cannot unset it afterwards."""
+    """Register models elsewhere during the block; ``mlflow.set_registry_uri`` cannot be unset afterwards."""
     from mlflow.environment_variables import MLFLOW_REGISTRY_URI
     from mlflow.tracking._model_registry import utils as registry
 
     before, variable = registry._registry_uri, MLFLOW_REGISTRY_URI.get_raw()
-    registry.set_registry_uri(uri)  # goes before whatever registry a variable names
+    registry.set_registry_uri(uri)  # takes precedence over a registry named by a variable
     try:
         yield
     finally:
@@ -55,7 +55,7 @@ def registry_at(uri: str) -> Iterator[None]:
 
 
 def create_tables(uri: str, artifacts: Path) -> None:
-    """Create or migrate the tables of a tracking database, and close it: a store has no public way to be closed."""
+    """Create or migrate the tables of a tracking database, then close it; a store has no public method to close it."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     SqlAlchemyStore(uri, str(artifacts))._dispose_engine()
@@ -65,8 +65,8 @@ def create_tables(uri: str, artifacts: Path) -> None:
 def no_map_of_all_packages() -> Iterator[None]:
     """Keep MLflow from reading every installed package's metadata when it logs a model.
 
-    MLflow compares requirements with what is installed, which ours are. It keeps what it read in this variable, and
-    reads nothing where there is something.
+    MLflow compares requirements with the installed packages; ours are installed. It caches the metadata in this
+    variable, and reads nothing if the variable is set.
     """
     from mlflow.utils import requirements_utils
 

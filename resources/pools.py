@@ -1,4 +1,4 @@
-"""Pools: named places to run, as ``[pools.<name>]`` of a target's settings describe them."""
+"""Pools: named places to run, defined as ``[pools.<name>]`` in a target's settings."""
 
 import re
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ __all__ = ["Override", "Pool", "Toleration", "check_pools", "parse_memory", "pri
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]i?|Ki)?")
 _LEAST_MEMORY = 2**22
-"""Bytes below which no container runtime starts anything."""
+"""Minimum memory in bytes with which a container runtime starts a container."""
 
 
 def parse_memory(text: str) -> int:
-    """Bytes of a quantity as Kubernetes writes it, such as ``512Mi`` or ``4G``.
+    """Return the bytes of a Kubernetes quantity, such as ``512Mi`` or ``4G``.
 
     Raises:
-        ValueError: it is no quantity, or less than any container needs.
+        ValueError: it is no quantity, or below any container's minimum.
     """
     match = _MEMORY.fullmatch(text.strip())
     if match is None:
@@ -30,7 +30,7 @@ def parse_memory(text: str) -> int:
 
 
 def print_memory(size: int) -> str:
-    """The shortest exact quantity for a number of bytes."""
+    """Return the shortest exact quantity for a number of bytes."""
     for unit in ("Gi", "Mi", "Ki"):
         if size % _UNITS[unit] == 0:
             return f"{size // _UNITS[unit]}{unit}"
@@ -39,11 +39,11 @@ def print_memory(size: int) -> str:
 
 def _is_memory(text: str) -> str:
     parse_memory(text)
-    return "".join(text.split())  # Kubernetes takes no spaces
+    return "".join(text.split())  # Kubernetes accepts no spaces
 
 
 _Memory = Annotated[str, AfterValidator(_is_memory)]
-"""A quantity of bytes as Kubernetes writes it."""
+"""A quantity of bytes in Kubernetes notation."""
 
 
 class _PoolPart(BaseModel):
@@ -51,7 +51,7 @@ class _PoolPart(BaseModel):
 
 
 class Toleration(_PoolPart):
-    """A taint that pods of a pool tolerate, in Kubernetes' words."""
+    """A Kubernetes toleration: a taint that the pool's pods tolerate."""
 
     key: str | None = None
     operator: Literal["Exists", "Equal"] = "Exists"
@@ -63,38 +63,38 @@ class Pool(_PoolPart):
     """A named place to run."""
 
     cpus: PositiveFloat = 1
-    """Cores that a step asks for."""
+    """CPU request of a step, in cores."""
     cpu_limit: PositiveFloat | None = None
-    """Cores that a step may use; no limit when left out."""
+    """CPU limit of a step, in cores; no limit if left out."""
     memory: _Memory = "1Gi"
-    """Memory that a step gets; it is both asked for and the limit, so that only its own use can end it."""
+    """Memory of a step, both request and limit, so that only the step's own use can exceed it."""
     memory_cap: _Memory | None = None
-    """Memory up to which a step that ran out of it is run again, doubled each time; never when left out."""
+    """Maximum memory for retries of a step that ran out of memory; each retry doubles it. No retry if left out."""
     accelerators: int = Field(default=0, ge=0)
-    """Number of accelerators that a step gets."""
+    """Number of accelerators for each step."""
     accelerator_resource: str = "nvidia.com/gpu"
-    """Kubernetes' name of the accelerator."""
+    """Resource name of the accelerator in Kubernetes."""
     check_accelerators: bool = True
-    """Whether a step looks for its devices and driver before user code runs. Off, the record says "unchecked"."""
+    """True if a step checks its devices and driver before user code runs. If off, the record says "unchecked"."""
     shared_memory: _Memory | None = None
-    """Size of ``/dev/shm``, as the data loaders of training libraries need it."""
+    """Size of ``/dev/shm``; data loaders of training libraries need it."""
     node_selector: Mapping[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
     runtime_class: str | None = None
     priority_class: str | None = None
     service_account: str | None = None
     concurrency: PositiveInt | None = None
-    """Steps that may run here at once, across all runs; Dagster's own pool of this name gets this limit."""
+    """Maximum number of steps that run here at once, across all runs; also the limit of Dagster's pool of this name."""
     price_per_hour: float | None = Field(default=None, ge=0)
-    """Price of what one step occupies, in the currency that you count in."""
+    """Price of one step's resources, in your currency."""
     fallback: str | None = None
-    """Pool to go on in after too many interruptions, or when no node comes up in time."""
+    """Fallback pool after too many interruptions, or if no node starts in time."""
     interruptions: int = Field(default=3, ge=0)
-    """How often a preempted, evicted or lost step is run again here before it goes to the fallback, or fails."""
+    """Number of relaunches here after preemption, eviction or loss, before the step uses the fallback or fails."""
     pending_seconds: PositiveInt = 600
-    """Seconds in which a step must have started."""
+    """Seconds within which a step must start."""
     run_seconds: PositiveInt | None = None
-    """Seconds after which a running step is ended; no limit when left out."""
+    """Seconds after which a running step is stopped; no limit if left out."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -108,10 +108,10 @@ class Pool(_PoolPart):
 
 
 class Override(_PoolPart):
-    """Where one asset runs, said again for one deployment or one run; what is left out stays as it is."""
+    """The placement of one asset for one deployment or one run; values left out keep the definition's setting."""
 
     image: str | None = None
-    """Key of an image asset, or an image reference by digest, which pins the step to it."""
+    """Key of an image asset, or an image reference by digest that pins the step to it."""
     pool: str | None = None
     cpus: PositiveFloat | None = None
     memory: _Memory | None = None
@@ -119,7 +119,7 @@ class Override(_PoolPart):
 
 
 def check_pools(pools: Mapping[str, Pool]) -> dict[str, str]:
-    """What is wrong among pools, by the key that says it: a fallback that is unknown or leads in a circle."""
+    """Return the errors in pools by their key: a fallback that is unknown or part of a cycle."""
     problems = {}
     for name, pool in pools.items():
         seen: list[str] = [name]

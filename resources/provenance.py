@@ -1,7 +1,7 @@
-"""The provenance record: what one materialization writes down and lineage reads.
+"""The provenance record: written by each materialization and read by lineage.
 
-The writer (the factories) and the readers (lineage, the CLI, the sensors) share the types and every tag, metadata and
-variable name from here, and from nowhere else.
+This module is the only source of the types and of every tag, metadata and variable name that the writer (the factories)
+and the readers (lineage, the CLI, the sensors) share.
 """
 
 import re
@@ -47,16 +47,16 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-"""Version of the record's form. Raised when a field changes its meaning; readers refuse versions above their own."""
+"""Version of the record's format. Increased when a field changes its meaning; readers reject later versions."""
 
 REPRODUCTION_VERSION = 1
-"""Version of the form of a request to reproduce, and of its verdict. Readers refuse every other one."""
+"""Format version of a reproduction request and its verdict. Readers reject every other version."""
 
 RECORD_METADATA = "ml_assets/provenance"
 """Metadata entry of a materialization: the record, as JSON."""
 
 INPUTS_METADATA = "ml_assets/inputs"
-"""Metadata entry of a materialization by any asset that read ours: the list of `InputVersion`, as JSON."""
+"""Metadata entry of a materialization by any asset that read one of ours: the list of `InputVersion`, as JSON."""
 
 ENVIRONMENT_METADATA = "ml_assets/environment"
 """Metadata entry beside `INPUTS_METADATA`: the `RunEnvironment`, as JSON."""
@@ -68,34 +68,34 @@ CONTAINER_TAG = "ml_assets/container"
 """Op tag: the container spec of an asset, as JSON."""
 
 PLACEMENT_METADATA = "ml_assets/placement"
-"""Metadata entry of the event that a step's container was ordered: where it runs, as JSON."""
+"""Metadata entry of the event for a step's container request: the container's placement, as JSON."""
 
 LAUNCH_TIMES_METADATA = "ml_assets/launch_times"
-"""Metadata entry of the event that a step's container runs: its `LaunchTimes`, as JSON."""
+"""Metadata entry of the event for a step's container start: its `LaunchTimes`, as JSON."""
 
 OVERRIDES_TAG = "ml_assets/overrides"
-"""Run tag: other placements for this run, by asset key, as JSON."""
+"""Run tag: placement overrides for this run, by asset key, as JSON."""
 
 LAUNCH_EVENT_TAG = "ml_assets/launch"
-"""Logging tag of every event that a step's container writes: which launch of the step it belongs to."""
+"""Logging tag of every event that a step's container writes: the launch of the step that it belongs to."""
 
 REPRODUCTION_METADATA = "ml_assets/reproduction"
-"""Metadata entry of an observation: what running a materialization again gave, as JSON."""
+"""Metadata entry of an observation: the result of a reproduction of a materialization, as JSON."""
 
 TRACKED_METADATA = "ml_assets/tracked"
-"""Metadata entry of an observation: where people track a dataset with DVC in git, as JSON."""
+"""Metadata entry of an observation: the location of a dataset tracked with DVC in git, as JSON."""
 
 _SSH = re.compile(r"(?:ssh://)?[^@/]+@(?P<host>[^:/]+)(?::\d+/|[:/])(?P<path>.+)")
 
 
 class ImageLabels:
-    """Labels of our images beyond those that OCI names (``org.opencontainers.image.…``)."""
+    """Labels of our images in addition to the OCI labels (``org.opencontainers.image.…``)."""
 
     ENVIRONMENT = "ml_assets.environment"
     LOCK = "ml_assets.lock"
     BUILD_KEY = "ml_assets.build_key"
     REPRODUCES = "ml_assets.reproduces"
-    """Latest form of a request to reproduce that the code in the image reads."""
+    """Latest format of a reproduction request that the code in the image can read."""
 
 
 class ArtifactKind(StrEnum):
@@ -108,7 +108,7 @@ class ArtifactKind(StrEnum):
 
 
 class LaunchKind(StrEnum):
-    """Who or what launched a run."""
+    """The kind of user or automation that launched a run."""
 
     USER = "user"
     SCHEDULE = "schedule"
@@ -122,13 +122,13 @@ class _RecordPart(BaseModel):
 
 
 class InputVersion(_RecordPart):
-    """One version of one partition of an upstream asset, as it was read."""
+    """One version of one partition of an upstream asset, as read."""
 
     asset: str
     partition: str | None = None
     data_version: str
     storage_id: int | None = Field(default=None, ge=0, lt=2**63)
-    """Event of Dagster's log that recorded the version; None where the version was pinned without one."""
+    """Event in Dagster's log that recorded the version; None if the version was pinned without an event."""
     run_id: str | None = None
     """Dagster run that recorded it."""
     loaded: bool = True
@@ -136,20 +136,20 @@ class InputVersion(_RecordPart):
 
 
 class Content(_RecordPart):
-    """What was stored: its form, and how much of it there is."""
+    """The stored content: its format and size."""
 
     format: str
     """``parquet``, ``file``, ``directory`` or ``model``."""
     version: str
     """DVC hash, as ``md5:…``."""
     size: int
-    """Bytes, all files together."""
+    """Size of all files in bytes."""
     files: int
     rows: int | None = None
 
 
 class RunEnvironment(_RecordPart):
-    """What the step ran in."""
+    """The environment of the step."""
 
     target: str
     pool: str | None = None
@@ -163,11 +163,11 @@ class RunEnvironment(_RecordPart):
 
 
 class Source(_RecordPart):
-    """The commit that the code came from."""
+    """The commit of the code."""
 
     commit: str | None = None
     dirty: bool | None = None
-    """Whether files differed from the commit; None when there is no repository to ask."""
+    """True if files differed from the commit; None if there is no repository."""
     diff_digest: str | None = None
     """Digest of every difference from the commit, untracked files included; None when clean."""
     repository: str | None = None
@@ -184,24 +184,24 @@ class Source(_RecordPart):
 
 
 class Launch(_RecordPart):
-    """Who or what launched the run."""
+    """The user or automation that launched the run."""
 
     kind: LaunchKind
     name: str | None = None
     """Name of the schedule or sensor, id of the backfill, or the user."""
     tick: str | None = None
-    """The scheduled time of a schedule's tick (ISO 8601), or the tick's id of a sensor."""
+    """The scheduled time of a schedule's tick (ISO 8601), or the id of a sensor's tick."""
     parent_run_id: str | None = None
     """The run that this one re-executes."""
 
     def described(self) -> str:
-        """In words, such as ``schedule nightly_retraining 2013-05-02T07:15:00+00:00``."""
+        """Return a description in words, such as ``schedule nightly_retraining 2013-05-02T07:15:00+00:00``."""
         again = f"(re-executes {self.parent_run_id})" if self.parent_run_id else None
         return " ".join(part for part in (self.kind.value, self.name, self.tick, again) if part)
 
 
 class Hardware(_RecordPart):
-    """The machine."""
+    """The hardware of the step's machine."""
 
     architecture: str
     system: str
@@ -209,18 +209,18 @@ class Hardware(_RecordPart):
     cpus: int
     """CPUs that the process may use."""
     memory_bytes: int
-    """Memory that the process may use: the machine's, or the container's limit where that is lower."""
+    """Memory that the process may use: the machine's, or the container's limit if that is lower."""
     accelerators: tuple[str, ...] = ()
     driver: str | None = None
-    """Version of the accelerators' driver; None without any, and where it does not say."""
+    """Version of the accelerators' driver; None without accelerators, or if it is not reported."""
     cuda: str | None = None
-    """Newest CUDA that the driver serves."""
+    """Newest CUDA that the driver supports."""
     accelerators_checked: bool | None = None
-    """Whether the devices that the pool promises were found before user code ran; False means "unchecked"."""
+    """True if the devices that the pool promises were found before user code ran; False means "unchecked"."""
 
 
 class Threads(_RecordPart):
-    """What bounds the threads of numerical libraries, and so the order of their sums."""
+    """Thread limits of numerical libraries, which determine the order of their sums."""
 
     variables: dict[str, str] = {}
     """Environment variables such as ``OMP_NUM_THREADS``, where set."""
@@ -248,7 +248,7 @@ class MlflowRun(_RecordPart):
 
 
 class ProvenanceRecord(_RecordPart):
-    """Everything about one materialization that cannot be found out later."""
+    """All facts about one materialization that cannot be determined later."""
 
     schema_version: int = SCHEMA_VERSION
     kind: ArtifactKind
@@ -256,17 +256,17 @@ class ProvenanceRecord(_RecordPart):
     partition: str | None = None
     data_version: str
     content: Content | None = None
-    """None for an image, whose content is in a registry."""
+    """None for an image, because a registry holds its content."""
     inputs: tuple[InputVersion, ...] = ()
     environment: RunEnvironment
     source: Source
     made_image: str | None = None
-    """Image reference that this materialization of an image asset built or found; None where there is none."""
+    """Image reference that this materialization of an image asset built or found; None if there is none."""
     made_index_digest: str | None = None
-    """Digest of the index that stands above it, if any."""
+    """Digest of the index that contains it, if any."""
     code_version: str
     code: dict[str, str] = {}
-    """What the code version was made of: the beginning of each symbol's digest, by ``module:symbol``, or ``:symbol`` in
+    """Parts of the code version: the beginning of each symbol's digest, by ``module:symbol``, or ``:symbol`` in
     the function's own module. Empty where the author gave the code version."""
     dagster_run: str
     dagster_step: str
@@ -279,7 +279,7 @@ class ProvenanceRecord(_RecordPart):
     threads: Threads = Threads()
     hardware: Hardware
     usage: Usage | None = None
-    """None in records from before it was measured."""
+    """None in records written before this was measured."""
     mlflow: MlflowRun | None = None
     started_at: datetime
     ended_at: datetime
@@ -288,13 +288,13 @@ class ProvenanceRecord(_RecordPart):
 
 
 def find_record(metadata: Mapping[str, Any]) -> ProvenanceRecord | None:
-    """Return the provenance record in a materialization's metadata, or None where there is none.
+    """Return the provenance record in a materialization's metadata, or None if there is none.
 
     Args:
         metadata: by name; each value may be wrapped in a `dagster.MetadataValue`.
 
     Raises:
-        RecordTooNew: the record has a later form than this version reads.
+        RecordTooNew: the record's format is later than this version reads.
         RecordError: it is malformed.
     """
     entry = metadata.get(RECORD_METADATA)
@@ -320,7 +320,7 @@ def find_record(metadata: Mapping[str, Any]) -> ProvenanceRecord | None:
 
 
 def record_of(metadata: Mapping[str, Any]) -> ProvenanceRecord:
-    """Return the provenance record in a materialization's metadata; raise `RecordError` where there is none."""
+    """Return the provenance record in a materialization's metadata; raise `RecordError` if there is none."""
     record = find_record(metadata)
     if record is None:
         raise RecordError("it has no provenance record", next_step="declare it with a factory of ml_assets")

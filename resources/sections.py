@@ -1,4 +1,4 @@
-"""The sections of ``settings.toml``: those of every target, and the form of a project's own."""
+"""The sections of ``settings.toml``: those of every target, and the base class of a project's own sections."""
 
 import difflib
 import shlex
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 _RESEMBLANCE = 0.85
-"""Above it a name is taken for a misspelt one: `image` for `images` is, `tools` for `pools` is not."""
+"""Similarity above which a name counts as a misspelling: `image` of `images` does, `tools` of `pools` does not."""
 
 
 class _Section(BaseModel):
@@ -31,71 +31,71 @@ class _Section(BaseModel):
 
 
 class DvcSettings(_Section):
-    """Where content is kept."""
+    """Location of the content store."""
 
     remote: str
     """URL of the DVC remote, or a directory (relative to the project's root)."""
     options: dict[str, str | int | bool] = {}
-    """What DVC's ``remote modify`` takes for this kind of remote, such as ``endpointurl``."""
+    """Options of DVC's ``remote modify`` for this kind of remote, such as ``endpointurl``."""
     cache: str
     """Directory of the content-addressed cache."""
 
 
 class MlflowSettings(_Section):
-    """Where runs and models are recorded."""
+    """Location of runs and models."""
 
     tracking_uri: str
     experiment: str = "ml-assets"
     artifact_location: str | None = None
-    """Where a new experiment keeps its artifacts; the tracking server decides when left out."""
+    """Artifact location of a new experiment; the tracking server chooses if left out."""
     ui_url: str | None = None
-    """Address of the MLflow UI as people's browsers see it."""
+    """Address of the MLflow UI for people's browsers."""
     deployed_alias: str = "champion"
-    """Alias of the version of a registered model that serves."""
+    """Alias of the registered model version that is served."""
 
 
 class ImageSettings(_Section):
-    """How image assets are made."""
+    """Settings of image builds."""
 
     builder: Literal["environment", "buildkit"] = "environment"
     """``environment`` records the interpreter's environment and builds nothing; ``buildkit`` builds and pushes."""
     registry: str | None = None
-    """Registry that base images are looked up in and built upon, as ``host[:port]``."""
+    """Registry of the base images, as ``host[:port]``; used for look-ups and builds."""
     push_registry: str | None = None
-    """Registry that images are pushed to; the one of base images when left out."""
+    """Registry that images are pushed to; that of the base images if left out."""
     prefix: str = "ml-assets"
-    """What the repository of each image begins with: ``prefix/name``."""
+    """Prefix of each image's repository: ``prefix/name``."""
     plain_http: tuple[str, ...] = ()
     """Registries without TLS, as ``host[:port]``; those on loopback addresses need not be listed."""
     reached_at: dict[str, str] = {}
-    """Registry → ``host[:port]`` at which this process reaches it, where the engine's name for it leads elsewhere, as a
-    loopback address does in a container."""
+    """Registry → ``host[:port]`` at which this process reaches it, if the engine's name for it leads elsewhere, such as
+    a loopback address in a container."""
     docker_config: str | None = None
-    """Docker's ``config.json`` with the credentials of registries; that of the user when left out."""
+    """Docker's ``config.json`` with the registries' credentials; the user's file if left out."""
     buildx: str | None = None
-    """Builder, as ``docker buildx ls`` names it; the current one when left out."""
+    """Builder, as ``docker buildx ls`` names it; the current one if left out."""
     driver: Literal["docker-container", "kubernetes", "remote"] | None = None
-    """With what to make that builder where buildx does not know it."""
+    """Driver with which to create that builder if buildx does not know it yet."""
     endpoint: str | None = None
-    """For ``remote``, where BuildKit listens, such as ``tcp://buildkitd:1234``."""
+    """For ``remote``: address of BuildKit, such as ``tcp://buildkitd:1234``."""
     driver_options: dict[str, str] = {}
     """Options of the driver, such as ``namespace`` and ``rootless`` of ``kubernetes``."""
     platforms: tuple[str, ...] = ("linux/amd64",)
-    """What images are built for; the first is the one that is recorded."""
+    """Platforms to build for; the first one is recorded."""
     secrets: dict[Literal["index_url", "netrc", "ca_bundle"], str] = {}
-    """Files that a build may read and that leave no trace in the image."""
+    """Secret files by id; builds can read them, and images keep no trace of them."""
     proxies: dict[Literal["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"], str] = {}
-    """Proxies of the build alone. Never with a password: they can be read in the build's provenance."""
+    """Proxies for the build only. Never with a password: the build's provenance shows them."""
     network: Literal["default", "host", "none"] | None = None
-    """Network of the instructions that are run."""
+    """Network of ``RUN`` instructions."""
     registry_cache: bool = False
-    """Whether layers are cached in the registry too, for builders that come and go."""
+    """True if layers are also cached in the registry, for short-lived builders."""
     attestations: bool = True
-    """Whether the build's provenance is attached to images, where the builder can."""
+    """True if the build's provenance is attached to images, where the builder supports it."""
     sbom_scanner: str | None = None
-    """Image that makes the SBOM to attach; none is made without it."""
+    """Image that generates the SBOM to attach; without it there is no SBOM."""
     source_date_epoch: int = 0
-    """Seconds since 1970 that stand for every time in an image, so that the same inputs give the same layers."""
+    """Seconds since 1970 used for every timestamp in an image, so that the same inputs give the same layers."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -109,7 +109,7 @@ class ImageSettings(_Section):
 
 
 class ContainerSettings(_Section):
-    """How steps become containers. What only one engine knows says so."""
+    """Settings of step containers. Each engine-specific setting names its engine."""
 
     executor: Literal["processes", "docker", "kubernetes"] = "processes"
     """``processes`` runs steps as plain processes of this machine."""
@@ -122,9 +122,9 @@ class ContainerSettings(_Section):
     check_seconds: PositiveInt = 1800
     """Seconds after which a separate check is ended."""
     variables: dict[str, str] = {}
-    """Environment variables of every step. Never a secret: they can be read in the container's description."""
+    """Environment variables of every step. Never a secret: the container's description shows them."""
     pass_variables: tuple[str, ...] = ()
-    """Docker: variables that every step inherits from the run worker, credentials among them."""
+    """Docker: variables that every step inherits from the run worker, including credentials."""
     network: str | None = None
     """Docker: network that steps join."""
     mounts: tuple[str, ...] = ()
@@ -132,42 +132,42 @@ class ContainerSettings(_Section):
     namespace: str = "default"
     """Kubernetes: namespace of the step Jobs."""
     kubeconfig: str | None = None
-    """Kubernetes: file that says how to reach the cluster. Left out, a pod's own service account does inside of it, and
-    what kubectl uses does outside."""
+    """Kubernetes: kubeconfig file. If left out, the service account is used inside a pod, and kubectl's own
+    configuration outside."""
     service_account: str | None = None
     """Kubernetes: service account of steps whose pool names none."""
     secrets: tuple[str, ...] = ()
-    """Kubernetes: Secrets whose entries become variables of every step."""
+    """Kubernetes: Secrets whose entries become environment variables of every step."""
     config_maps: tuple[str, ...] = ()
-    """Kubernetes: ConfigMaps whose entries become variables of every step."""
+    """Kubernetes: ConfigMaps whose entries become environment variables of every step."""
     image_pull_secrets: tuple[str, ...] = ()
     """Kubernetes: Secrets with the credentials of registries."""
     volumes: tuple[dict[str, Any], ...] = ()
-    """Kubernetes: volumes of every step's pod, in its own words."""
+    """Kubernetes: volumes of every step's pod, in Kubernetes notation."""
     volume_mounts: tuple[dict[str, Any], ...] = ()
-    """Kubernetes: where they are mounted."""
+    """Kubernetes: mounts of these volumes."""
     finished_seconds: PositiveInt = 3600
-    """Kubernetes: seconds for which a step's failed Job stays to be looked at; one that succeeded goes at once."""
+    """Kubernetes: seconds for which a failed step's Job is kept; the Job of a successful step is deleted at once."""
 
 
 class LineageSettings(_Section):
-    """Where lineage is shown."""
+    """Settings of the lineage pages and events."""
 
     ui_url: str | None = None
-    """Address of the trace pages (``ml-assets lineage serve``) as people's browsers see it."""
+    """Address of the trace pages (``ml-assets lineage serve``) for people's browsers."""
     openlineage_namespace: str = "ml-assets"
     """Namespace of jobs and datasets in OpenLineage events."""
     openlineage_api_key: str | None = Field(default=None, repr=False)
-    """Sent with events to an OpenLineage server. A secret: give it as a variable."""
+    """Key for an OpenLineage server, sent with events. A secret: give it as a variable."""
 
 
 class AlertSettings(_Section):
-    """Who hears of a failed run. Both may be set; neither means that failures are only logged."""
+    """Destinations of alerts about failed runs. Both may be set; with neither, failures are only logged."""
 
     webhook: str | None = None
-    """Address that gets a POST of JSON with ``text`` (as chat services take it) and the details."""
+    """Address that receives a POST of JSON with ``text`` (as chat services expect it) and the details."""
     command: tuple[str, ...] = ()
-    """Program and arguments; the same JSON comes on standard input. A variable gives them as a shell takes them."""
+    """Program and arguments; it receives the same JSON on standard input. As a variable, use shell syntax."""
 
     @field_validator("command", mode="before")
     @classmethod
@@ -176,10 +176,10 @@ class AlertSettings(_Section):
 
 
 class BackupSettings(_Section):
-    """What a backup holds beside the DVC remote, the registry's images and the databases."""
+    """Additional content of a backup, beside the DVC remote, the registry's images and the databases."""
 
     trees: dict[str, str] = {}
-    """Name in the backup → URL of a tree of files, reached with the options of the DVC remote."""
+    """Name in the backup → URL of a file tree, accessed with the options of the DVC remote."""
 
 
 class FileSettings(_Section):
@@ -188,21 +188,21 @@ class FileSettings(_Section):
     home: str
     """Directory of the Dagster instance (``DAGSTER_HOME``)."""
     ui_url: str | None = None
-    """Address of the Dagster UI as people's browsers see it."""
+    """Address of the Dagster UI for people's browsers."""
     dvc: DvcSettings
     mlflow: MlflowSettings
     images: ImageSettings = ImageSettings()
     containers: ContainerSettings = ContainerSettings()
     pools: dict[str, Pool] = {}
     placement: dict[str, Override] = {}
-    """Where an asset (or check, or op) runs on this target, by its key, over what its definition says."""
+    """Placement of an asset (or check, or op) on this target, by its key; overrides its definition."""
     lineage: LineageSettings = LineageSettings()
     alerts: AlertSettings = AlertSettings()
     backup: BackupSettings = BackupSettings()
 
 
 class Section(_Section):
-    """A section of a project's own in ``settings.toml``; a subclass names its table.
+    """A project's own section in ``settings.toml``; a subclass names its table.
 
     ::
 
@@ -210,11 +210,11 @@ class Section(_Section):
             landing: str
             days: int = 7
 
-    It is given to `Target.from_environment`, and checked and overridden by variables (``ML_ASSETS__SALES__DAYS``) as
-    the sections of every target are.
+    Pass it to `Target.from_environment`. It is checked and overridden by variables (``ML_ASSETS__SALES__DAYS``) like
+    the sections of every target.
 
     Raises:
-        DefinitionError: on declaration, if the table has no name, or one that could be a misspelt one of ours.
+        DefinitionError: on declaration, if the table has no name, or one that could be a misspelling of ours.
     """
 
     table: ClassVar[str]
@@ -236,7 +236,7 @@ class Section(_Section):
 
 
 def closest_section(name: str) -> str | None:
-    """Return which key of every target's settings a name is, or could be a misspelt one of."""
+    """Return the key of every target's settings that a name equals or could misspell."""
     ours = FileSettings.model_fields
     swapped = (key for key in ours if sorted(key) == sorted(name))
     return next(iter((*swapped, *difflib.get_close_matches(name, ours, 1, _RESEMBLANCE))), None)

@@ -1,6 +1,6 @@
 """One typed tree of settings, loaded from ``deployments/<target>/settings.toml``.
 
-This is the only module that looks at environment variables, and it looks at those that it is given:
+This is the only module that reads environment variables; the caller passes them:
 
 - ``ML_ASSETS_TARGET`` chooses the target; ``local`` without it.
 - ``ML_ASSETS__SECTION__KEY`` overrides a key. Its value is text, unless it begins with ``[`` or ``{``: then it is an
@@ -31,7 +31,7 @@ OVERRIDE_PREFIX = "ML_ASSETS__"
 HOME_VARIABLE = "DAGSTER_HOME"
 _FILES = "deployments/*/settings.toml"
 _DEPTH = 3
-"""Parts of the longest key that has one value, such as ``dvc.options.endpointurl``."""
+"""Number of parts of the longest key with a single value, such as ``dvc.options.endpointurl``."""
 _Place = tuple[str, ...]
 _Section = TypeVar("_Section", bound=Section)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -44,14 +44,14 @@ class Settings(FileSettings):
     root: Path
     """The project's folder; relative paths in settings start here."""
     passed_variables: dict[str, str] = Field(default={}, repr=False)
-    """What ``containers.pass_variables`` name, where set."""
+    """Values of ``containers.pass_variables``, where set."""
     thread_variables: dict[str, str] = Field(default={})
     """Variables such as ``OMP_NUM_THREADS``, where set."""
     sections: dict[str, Section] = Field(default={})
-    """The project's own, by table."""
+    """The project's own sections, by table."""
 
     def section(self, kind: type[_Section]) -> _Section:
-        """Return a section of the project's own.
+        """Return one of the project's own sections.
 
         Raises:
             SettingsError: the settings were loaded without it.
@@ -65,11 +65,11 @@ class Settings(FileSettings):
         return found
 
     def path(self, setting: str) -> Path:
-        """A setting that is a path, made absolute; it may begin with ``~``."""
+        """Return a path setting as an absolute path; it may begin with ``~``."""
         return (self.root / Path(setting).expanduser()).resolve()
 
     def location(self, setting: str) -> str:
-        """A setting that is an address or a path: an address as it is, a path made absolute (SQLite's too)."""
+        """Return an address unchanged, or a path made absolute (including SQLite's)."""
         database = "sqlite:///"
         if setting.startswith(database):
             return f"{database}{self.path(setting.removeprefix(database))}"
@@ -83,9 +83,9 @@ def load_settings(
 
     Args:
         environ: environment variables.
-        root: the project's folder; found from the working directory, then from this file, when left out.
-        sections: those of the project's own. None where they are not known, because the project's code is not loaded:
-            then tables that can be none of ours are left unread.
+        root: the project's folder; found from the working directory, then from this file, if left out.
+        sections: the project's own sections. None if they are unknown because the project's code is not loaded;
+            tables that cannot be ours are then ignored.
 
     Raises:
         SettingsError: the target is unknown, its file is missing or not TOML, or a key is unknown, missing or wrong.
@@ -122,12 +122,12 @@ def load_settings(
 
 
 def thread_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that bound the threads of numerical libraries, where set."""
+    """Return the variables that limit the threads of numerical libraries, where set."""
     return {name: environ[name] for name in _THREAD_VARIABLES if name in environ}
 
 
 def operating_system_user() -> str | None:
-    """The account that this process runs under, where it has a name."""
+    """Return the account that this process runs under, or None if it has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -154,7 +154,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[_Place, str]:
-    """Put what variables say into the tree; returned is which variable said it, by place."""
+    """Apply overrides from variables to the tree; return the variable's name for each overridden place."""
     variables = {}
     for variable in sorted(name for name in environ if name.startswith(OVERRIDE_PREFIX)):
         *sections, key = place = tuple(variable.removeprefix(OVERRIDE_PREFIX).lower().split("__"))
@@ -183,11 +183,11 @@ def _value(variable: str, text: str) -> Any:
 
 
 class _Form:
-    """What may stand in a settings file, and how it is told what stands there in error.
+    """The valid form of a settings file, and its error messages.
 
     Args:
-        file: where settings were read.
-        variables: which variable said what, by place.
+        file: the settings file.
+        variables: name of the overriding variable, by place.
         own: the project's own sections, by table.
     """
 
@@ -239,16 +239,16 @@ class _Form:
             return f"{key} is unknown; {where} takes {', '.join(self._keys(place[:-1]))}{suggestion}"
         if problem["type"] == "model_type":
             return f"{key} is a section, which takes {', '.join(self._keys(place))}"
-        # The options of a remote may be secret.
+        # The options of a remote may be secret, so the message does not show them.
         given = "" if key.startswith("dvc.options") else f", given {problem['input']!r}"
         return f"{key}: {problem['msg']}{given}"
 
     def _keys(self, place: _Place) -> tuple[str, ...]:
-        """Names that the section at a place takes."""
+        """Return the names that the section at a place accepts."""
         own = self._own.get(place[0]) if place else None
         found: Any = own or FileSettings
         for name in place[1:] if own else place:
-            if get_origin(found) in (dict, tuple):  # such as pools and tolerations: sections by name, or in a row
+            if get_origin(found) in (dict, tuple):  # for example pools and tolerations: sections by name, or in a list
                 found = next((each for each in reversed(get_args(found)) if each is not Ellipsis), None)
             else:
                 fields = getattr(found, "model_fields", {})

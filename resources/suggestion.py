@@ -1,4 +1,4 @@
-"""Names that a mistyped one may have been meant for, as errors suggest them."""
+"""Suggestions for mistyped names, for error messages."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,6 +7,6 @@ __all__ = ["suggestion"]
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:
-    """Return a clause with the names that one may have been meant for; empty where nothing is like it."""
+    """Return a clause with the most similar names; empty if none is similar."""
     close = difflib.get_close_matches(name, sorted(names))
     return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -1,4 +1,4 @@
-"""A time limit for calls into libraries that have none of their own."""
+"""A time limit for calls into libraries that have none."""
 
 import threading
 from collections.abc import Callable
@@ -10,13 +10,13 @@ _Result = TypeVar("_Result")
 
 
 def within(seconds: float, ask: Callable[[], _Result]) -> _Result:
-    """Return what a call returns, or give up waiting for it.
+    """Return a call's result, or raise `TimeoutError` after the time limit.
 
-    The call runs in a thread of its own, which is left behind when the time is over: libraries that retry a dead
-    address for minutes cannot be stopped from outside.
+    The call runs in a thread of its own, which is abandoned after the time limit: libraries that retry an
+    unreachable address for minutes cannot be stopped from outside.
 
     Args:
-        seconds: how long to wait.
+        seconds: the time limit.
         ask: the call.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a materialization takes: time, memory, CPU, GPUs and money, as its step and its engine measure it."""
+"""The resource usage of a materialization: time, memory, CPU, GPUs and cost, measured by its step and its engine."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ class _Measured(BaseModel):
 
 
 class Asked(_Measured):
-    """What a step's container was given; its memory is also its limit."""
+    """The resources of a step's container; its memory is also its limit."""
 
     cpus: float
     memory_bytes: int
@@ -20,64 +20,64 @@ class Asked(_Measured):
 
 
 class PhaseSeconds(_Measured):
-    """How a step spent its time, in seconds. What passed before its process began is in `LaunchTimes`."""
+    """A step's phases in seconds. `LaunchTimes` covers the time before its process started."""
 
     importing: float | None = None
-    """From the start of its process until it asked for its inputs; None where the process was there before the step."""
+    """From the start of its process to the request for inputs; None if the process existed before the step."""
     input: float
-    """Inputs looked up and loaded, and the MLflow run opened."""
+    """Look-up and loading of inputs, and opening of the MLflow run."""
     compute: float
     """The asset's function."""
     output: float
-    """What it returned stored."""
+    """Storage of the function's result."""
 
 
 class GpuUsage(_Measured):
-    """What was used of one GPU while the function ran, by samples."""
+    """Sampled usage of one GPU while the function ran."""
 
     name: str
     utilization_mean: float
-    """Percent of the time in which something ran on it."""
+    """Percentage of the time during which the GPU was busy."""
     utilization_max: float
     memory_peak_bytes: int
     memory_bytes: int
-    """What it has."""
+    """Total memory of the GPU."""
     samples: int
 
 
 class Usage(_Measured):
-    """What a materialization took, measured by its step until the record was made."""
+    """Resources that a materialization used, measured by its step until the record was made."""
 
     whole_container: bool = False
-    """Whether memory and CPU are the container's; else they are the process's and its children's."""
+    """True if memory and CPU are the container's; else they are those of the process and its children."""
     memory_peak_bytes: int | None = None
-    """The most memory at once. A container's includes the cache of files, which it could have given back."""
+    """Peak memory. A container's includes the page cache, which the kernel can reclaim."""
     memory_needed_bytes: int
-    """The least memory that would have done, as far as the kernel can tell: without what could be given back."""
+    """Estimated minimum memory: the peak without reclaimable memory, as far as the kernel reports it."""
     cpu_seconds: float
     seconds: PhaseSeconds
     gpus: tuple[GpuUsage, ...] = ()
     process_started_at: datetime | None = None
-    """None where the process was there before the step."""
+    """None if the process existed before the step."""
     asked: Asked | None = None
     """None for a plain process."""
     launch_number: int | None = None
-    """How many containers the step had in this run before this one; None for a plain process."""
+    """Number of the step's earlier containers in this run; None for a plain process."""
     price_per_hour: float | None = None
-    """The pool's, as its settings had it; None without one."""
+    """The pool's price in its settings; None without one."""
     cost: float | None = None
-    """The price of the time of the process; what passed before it is added by whoever reads `LaunchTimes`."""
+    """Cost of the process's time; readers of `LaunchTimes` add the time before its start."""
 
 
 class LaunchTimes(_Measured):
-    """When the container of one launch of a step came up, as its engine tells; seconds of the epoch."""
+    """Start times of the container of one launch of a step, from its engine; seconds since 1970."""
 
     number: int
-    """How many containers the step had in this run before this one."""
+    """Number of the step's earlier containers in this run."""
     ordered_at: float
     scheduled_at: float | None = None
-    """When it had a machine; None where the engine schedules nothing."""
+    """Time at which it was assigned a machine; None if the engine does not schedule."""
     pull_seconds: float | None = None
-    """How long its image was pulled, 0 where it was there; None where nobody can say."""
+    """Seconds for the pull of its image, 0 if it was present; None if unknown."""
     started_at: float | None = None
-    """When its process began, as precisely as the engine says it."""
+    """Start time of its process, as precisely as the engine reports it."""

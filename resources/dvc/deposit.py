@@ -1,6 +1,6 @@
-"""Copy files into a directory of objects, each under its MD5; run as a program, in a process of its own.
+"""Copy files into an object directory, each under its MD5; runs as a separate program.
 
-Only the standard library is imported, so that such a process starts in a few hundredths of a second.
+It imports only the standard library, so that a process starts in a few hundredths of a second.
 """
 
 import contextlib
@@ -19,17 +19,17 @@ _CHUNK = 1 << 20
 _READ_ONLY = 0o444
 
 STAMP_NS = 946_684_800 * 10**9
-"""Modification time of every object (the first second of 2000), so that one that was written to is told without reading
-it. Objects that DVC itself put there do not have it; they are replaced by equal ones when they are stored again."""
+"""Modification time of every object (the first second of 2000); a different time reveals a modified object without a
+read. Objects that DVC stored lack it; storing them again replaces them with equal ones."""
 
 
 class Deposit(NamedTuple):
-    """Where a batch of objects goes, and in which form."""
+    """The destination and form of a batch of objects."""
 
     objects: str
     """Directory with DVC's layout: ``ab/cdef…``."""
     temporary: str
-    """Directory on the same file system, for what is not whole yet."""
+    """Directory on the same file system for incomplete files."""
     suffix: str = ""
     """``.dir`` for listings of directories."""
 
@@ -37,28 +37,28 @@ class Deposit(NamedTuple):
 def deposit(sources: Sequence[str], to: Deposit, expected: Sequence[str] | None = None) -> list[tuple[str, int]]:
     """Copy each source to the object named by its MD5, unless that is there already.
 
-    An object appears by a rename, whole and read-only. What is hashed is what is written, even if a source changes
+    A rename publishes each object, complete and read-only. The hash covers the written bytes, even if a source changes
     meanwhile.
 
     Args:
         sources: paths of files.
-        to: where they go.
-        expected: MD5 that each source should have; a source that has another is not stored.
+        to: their destination.
+        expected: expected MD5 of each source; a source with a different one is not stored.
 
     Returns:
-        The MD5 and size in bytes that each source really has.
+        The actual MD5 and size in bytes of each source.
     """
     wanted = expected or [""] * len(sources)
     return [_deposit(source, to, md5) for source, md5 in zip(sources, wanted, strict=True)]
 
 
 def object_path(objects: str, md5: str) -> str:
-    """Path of an object in DVC's layout."""
+    """Return the path of an object in DVC's layout."""
     return f"{objects}/{md5[:2]}/{md5[2:]}"
 
 
 def is_held(path: str, size: int) -> bool:
-    """Whether there is an object of this size, stamped and not written to since."""
+    """Return True if an object of this size exists, has our timestamp, and is unmodified."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def is_held(path: str, size: int) -> bool:
 
 
 def md5_of(stream: FileIO) -> tuple[str, int]:
-    """The MD5 and size of what is left to read."""
+    """Return the MD5 and size of the unread rest of a file."""
     digest, size = hashlib.md5(usedforsecurity=False), 0
     while chunk := stream.read(_CHUNK):
         digest.update(chunk)
@@ -123,7 +123,7 @@ def _write(descriptor: int, content: bytes) -> None:
 
 
 def publish(descriptor: int, temporary: str, target: str) -> None:
-    """Let a finished file appear as an object; the descriptor is the file's."""
+    """Publish a finished file as an object, by rename; the descriptor is the file's."""
     os.fchmod(descriptor, _READ_ONLY)
     os.utime(descriptor, ns=(STAMP_NS, STAMP_NS))
     try:

@@ -1,4 +1,4 @@
-"""A directory of content-addressed objects in DVC's layout: a directory remote, and every cache."""
+"""A directory of content-addressed objects in DVC's layout; used for directory remotes and every cache."""
 
 import contextlib
 import errno
@@ -27,18 +27,18 @@ _MOST_PROCESSES = 8
 
 @dataclass(frozen=True, slots=True)
 class HeldObject:
-    """An object that is kept."""
+    """A stored object."""
 
     size: int
-    """Bytes."""
+    """Size in bytes."""
     written: float | None
-    """When, in seconds since 1970; None where the server does not say."""
+    """Write time in seconds since 1970; None if the server does not report it."""
 
 
 class ObjectDirectory:
-    """Objects under ``files/md5/ab/cdef…``, each read-only and whole from the moment that it can be seen.
+    """Objects under ``files/md5/ab/cdef…``; each one is read-only and appears atomically.
 
-    What is not whole yet is in ``.incoming``; what a killed process left there goes when the next one starts alone.
+    Incomplete files are in ``.incoming``; the next process that starts alone deletes leftovers of killed processes.
 
     Args:
         root: the directory that holds ``files``.
@@ -49,19 +49,19 @@ class ObjectDirectory:
         self._objects = str(root / "files" / "md5")
 
     def path(self, value: str) -> Path:
-        """Where the object with this DVC hash is, or would be."""
+        """Return the path of the object with this DVC hash; it need not exist."""
         return Path(dvc_deposit.object_path(self._objects, value))
 
     def missing(self, values: Iterable[str]) -> set[str]:
-        """Those of the objects that are not here."""
+        """Return the objects that are not in this directory."""
         return {value for value in values if not os.path.exists(dvc_deposit.object_path(self._objects, value))}
 
     def not_intact(self, values: Iterable[str]) -> set[str]:
-        """Those of the objects that are not here, or were not put here by us, or were written to since."""
+        """Return the objects that are missing, were not written by us, or were modified afterwards."""
         return {value for value in values if not is_intact(dvc_deposit.object_path(self._objects, value))}
 
     def not_held(self, values: Sequence[str], sizes: Sequence[int]) -> set[str]:
-        """Those of the objects that are not intact, or do not have the size given."""
+        """Return the objects that are not intact or differ from the given size."""
         place = dvc_deposit.object_path
         return {
             value
@@ -72,12 +72,12 @@ class ObjectDirectory:
     def deposit(
         self, sources: Sequence[str], size: int, *, expected: Sequence[str] | None = None, suffix: str = ""
     ) -> list[tuple[str, int]]:
-        """Copy files here, each under its MD5, in as many processes as that is worth.
+        """Copy files here, each under its MD5, in several processes if the batch is large enough.
 
         Args:
             sources: paths of files.
-            size: their bytes, all together, about.
-            expected: MD5 that each should have; one that has another is not stored.
+            size: approximate total bytes.
+            expected: expected MD5 of each; a file with a different one is not stored.
             suffix: ``.dir`` for listings of directories.
 
         Returns:
@@ -98,7 +98,7 @@ class ObjectDirectory:
             return md5
 
     def adopt(self, source: Path, value: str) -> bool:
-        """Move a downloaded file here as the object with this hash, unless its content has another."""
+        """Move a downloaded file here as the object with this hash, unless its content has a different hash."""
         with open(source, "rb", buffering=0) as stream:
             md5, _ = dvc_deposit.md5_of(stream)
             if md5 != value.removesuffix(".dir"):
@@ -107,7 +107,7 @@ class ObjectDirectory:
         return True
 
     def link(self, value: str, destination: str) -> None:
-        """Let the object appear in a second place, as a hard link where the file system can."""
+        """Make the object available at a second path, as a hard link if the file system supports it."""
         source = dvc_deposit.object_path(self._objects, value)
         try:
             os.link(source, destination)
@@ -119,26 +119,26 @@ class ObjectDirectory:
             os.utime(destination, ns=(STAMP_NS, STAMP_NS))
 
     def held(self) -> dict[str, HeldObject]:
-        """Every object that is here, by its DVC hash."""
+        """Return every object in this directory, by its DVC hash."""
         found = {}
         with contextlib.suppress(FileNotFoundError), os.scandir(self._objects) as folders:
             for folder in folders:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder.path) as objects:
                     for each in objects:
                         state = each.stat(follow_symlinks=False)
-                        # The modification time is a stamp; that of the inode is when the object came here.
+                        # The modification time is our stamp; the inode's change time is the storage time.
                         found[folder.name + each.name] = HeldObject(state.st_size, state.st_ctime)
         return found
 
     def remove(self, values: Iterable[str]) -> None:
-        """Delete objects; those that are not here are left out."""
+        """Delete objects; ignore those that do not exist."""
         for value in values:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(dvc_deposit.object_path(self._objects, value))
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:
-        """A folder on the same file system for what is not whole yet; it is gone afterwards."""
+        """Yield a temporary folder on the same file system for incomplete files; it is deleted afterwards."""
         incoming = self.root / ".incoming"
         incoming.mkdir(parents=True, exist_ok=True)
         lock = os.open(incoming, os.O_RDONLY)
@@ -154,7 +154,7 @@ class ObjectDirectory:
 
 
 def is_intact(path: str) -> bool:
-    """Whether there is an object, or a link to one, that was not written to since it was stamped."""
+    """Return True if an object, or a link to one, exists and is unmodified since it was stamped."""
     try:
         return os.lstat(path).st_mtime_ns == STAMP_NS
     except (FileNotFoundError, NotADirectoryError):
@@ -163,11 +163,11 @@ def is_intact(path: str) -> bool:
 
 @contextlib.contextmanager
 def disk_errors(place: str, source: Path | None = None) -> Iterator[None]:
-    """Turn errors of the file system into ours.
+    """Convert file system errors into ours.
 
     Args:
-        place: what was being written or read, as in ``DVC remote /mnt/data``.
-        source: the user's file or directory that is being stored; trouble with it is not trouble with the place.
+        place: the place being written or read, as in ``DVC remote /mnt/data``.
+        source: the user's file or directory that is being stored; its errors are not blamed on the place.
     """
     try:
         yield
@@ -189,8 +189,8 @@ def disk_errors(place: str, source: Path | None = None) -> Iterator[None]:
 
 
 def _remove_abandoned(incoming: Path, lock: int) -> None:
-    # Whoever has the lock alone knows that all in the folder was left by the dead. Some network file systems have no
-    # locks; there leftovers stay, which costs space and nothing else.
+    # A process with the exclusive lock knows that all files here are leftovers. Some network file systems have no
+    # locks; leftovers stay there and only cost space.
     with contextlib.suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for leftover in incoming.iterdir():
@@ -208,7 +208,7 @@ def _processes(files: int, size: int) -> int:
 def _in_processes(
     sources: Sequence[str], to: Deposit, expected: Sequence[str] | None, processes: int
 ) -> list[tuple[str, int]]:
-    """Every process takes each n-th file; this one takes the first share itself."""
+    """Run the copies in several processes: each takes every n-th file, and this process takes the first share."""
     shares = [slice(start, None, processes) for start in range(processes)]
     deposited: list[tuple[str, int]] = [("", 0)] * len(sources)
     with contextlib.ExitStack() as started:
@@ -224,7 +224,7 @@ def _in_processes(
 def _start(
     started: contextlib.ExitStack, sources: Sequence[str], to: Deposit, expected: Sequence[str] | None
 ) -> "subprocess.Popen[str]":
-    # The file is run by its path and isolated: the modules beside it must not hide those of the standard library.
+    # Run the file by its path in isolated mode, so that the modules beside it do not hide the standard library's.
     process = started.enter_context(
         subprocess.Popen(
             [sys.executable, "-I", "-S", dvc_deposit.__file__],

@@ -1,4 +1,4 @@
-"""Tables as Parquet whose bytes follow from the table alone."""
+"""Tables as Parquet files whose bytes depend only on the table."""
 
 import json
 from pathlib import Path
@@ -16,14 +16,14 @@ _ROWS_PER_GROUP = 1 << 20
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame so that an equal frame gives equal bytes, in any process.
+    """Write a frame as Parquet; equal frames give equal bytes in every process.
 
-    An index is written as columns, unless it only counts rows. What pandas keeps about the frame without it being
-    content (`attrs`, versions of libraries) is left out; the Parquet library still signs the file with its own version.
+    An index is written as columns, unless it only counts rows. pandas' metadata (`attrs`, versions of libraries) is
+    omitted; the Parquet library still records its own version in the file.
 
     Raises:
-        SchemaError: a column has a type, or a mixture of types, that Parquet has not, or holds UUIDs, which come back
-            as bytes.
+        SchemaError: a column has a type, or a mixture of types, that Parquet does not support, or holds UUIDs, which
+            would be read back as bytes.
     """
     import pyarrow
     from pyarrow import parquet
@@ -44,7 +44,7 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _table(frame: pd.DataFrame) -> Any:
-    """The frame as Arrow has it, the same for an index of integers and for one that pandas only counts."""
+    """Return the frame as an Arrow table, the same for an explicit integer index and a range index."""
     import pyarrow
 
     counted = pd.RangeIndex(len(frame), name=frame.index.name)
@@ -68,7 +68,7 @@ def _refuse_uuids(schema: Any) -> None:
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
-    """Read what `write_parquet` wrote.
+    """Read a frame that `write_parquet` wrote.
 
     Raises:
         InputError: the file is not Parquet.

@@ -1,4 +1,4 @@
-"""Content that people track themselves, with ``.dvc`` files in a git repository."""
+"""Content that people track with ``.dvc`` files in a git repository."""
 
 import posixpath
 import re
@@ -16,19 +16,19 @@ __all__ = ["TrackedVersion", "store_of", "tracked_version"]
 
 @dataclass(frozen=True)
 class TrackedVersion:
-    """What a ``.dvc`` file said at a commit."""
+    """The content of a ``.dvc`` file at a commit."""
 
     commit: str
     version: Digest
     size: int
-    """Bytes, all files together; 0 where the ``.dvc`` file does not say."""
+    """Size of all files in bytes; 0 if the ``.dvc`` file does not record it."""
     files: int
     path: str
-    """Where `dvc pull` puts the content, from the same folder as the ``.dvc`` file was named from."""
+    """Path where `dvc pull` puts the content, relative to the same folder as the path of the ``.dvc`` file."""
 
 
 def tracked_version(repository: Path, dvc_file: str, revision: str = "HEAD") -> TrackedVersion:
-    """Read a ``.dvc`` file as it was at a revision; the working tree is neither read nor changed.
+    """Read a ``.dvc`` file at a git revision; the working tree is neither read nor changed.
 
     Args:
         repository: a folder in a git repository.
@@ -36,8 +36,8 @@ def tracked_version(repository: Path, dvc_file: str, revision: str = "HEAD") -> 
         revision: branch, tag or commit.
 
     Raises:
-        InputError: there is no such repository, revision or file, or the file does not give a hash that DVC's remote
-            keeps content by.
+        InputError: there is no such repository, revision or file, or the file has no hash that identifies content in
+            DVC's remote.
     """
     commit = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if commit is None:
@@ -63,15 +63,15 @@ def tracked_version(repository: Path, dvc_file: str, revision: str = "HEAD") -> 
 
 
 def store_of(repository: Path, remote_name: str | None, cache: str) -> DvcStore:
-    """A store on the DVC remote of a repository, as all of DVC's configuration files there describe it.
+    """Return a store on the DVC remote of a repository, configured from all of DVC's configuration files there.
 
     Args:
         repository: a folder in a DVC repository.
-        remote_name: one of its remotes; its default remote when left out.
+        remote_name: one of its remotes; its default remote if left out.
         cache: absolute path of the directory to cache content in.
 
     Raises:
-        SettingsError: it is no DVC repository, or has no such remote, or the remote keeps content by cloud versions.
+        SettingsError: it is no DVC repository, has no such remote, or the remote stores content by cloud versions.
     """
     from dvc.config import Config, ConfigError
     from dvc.exceptions import NotDvcRepoError
@@ -103,7 +103,7 @@ def store_of(repository: Path, remote_name: str | None, cache: str) -> DvcStore:
 
 
 def _git(repository: Path, *arguments: str) -> str | None:
-    """What git printed, or None if it found nothing of that name."""
+    """Return git's output, or None if git found no object of that name."""
     command = ["git", "-C", str(repository), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,8 +1,8 @@
-"""Nobody stores content while somebody deletes it.
+"""A lease that keeps writers from storing content while a collection deletes content.
 
-An object that is there already is not stored again. So one that is to be deleted could be taken for stored by a writer
-whose materialization is not recorded yet. Whoever deletes therefore holds a lease, a note in the remote, and whoever
-stores waits for its end. A lease that is not renewed ends by itself.
+Writers do not store existing objects again. A writer whose materialization is not recorded yet could thus rely on an
+object that a collection is about to delete. Therefore a collection holds a lease, a note in the remote, and writers
+wait for its end. A lease that is not renewed expires.
 """
 
 import contextlib
@@ -23,20 +23,20 @@ _POLL_SECONDS: Final = 1.0
 
 
 def wait_for_collection(remote: Remote) -> None:
-    """Wait while somebody deletes from the remote; at most until their lease ends."""
+    """Wait while another process deletes from the remote, at most until its lease expires."""
     while _remaining(remote) > 0:
         time.sleep(_POLL_SECONDS)
 
 
 @contextlib.contextmanager
 def collection_lease(remote: Remote) -> Iterator[Callable[[], None]]:
-    """Keep writers waiting while this deletes.
+    """Hold the lease, so that writers wait while this process deletes.
 
     Yields:
-        What has to be called before each deletion that follows within five minutes; it renews the lease.
+        A function that renews the lease; call it before each deletion, which must follow within five minutes.
 
     Raises:
-        StoreError: somebody else deletes at the moment, or took the lease over because it was not renewed.
+        StoreError: another process is deleting, or took over the lease because it was not renewed.
     """
     if _remaining(remote) > 0:
         raise StoreError(

@@ -1,4 +1,4 @@
-"""Where content is kept: a directory in DVC's layout, or any server that DVC has a remote for."""
+"""Remotes: a directory in DVC's layout, or any server that DVC supports."""
 
 import contextlib
 import re
@@ -22,57 +22,57 @@ __all__ = ["Remote", "open_remote"]
 _CONTACT_SECONDS = 20.0
 _MOST_ASKED_FOR_SIZE = 256
 _NOTES = "ml-assets"
-"""Folder of a remote for what is no object."""
+"""Folder of a remote for files that are not objects."""
 _OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 class Remote(Protocol):
-    """What a store needs of a remote."""
+    """The operations that a store needs from a remote."""
 
     name: str
-    """For messages, without passwords."""
+    """Name for messages, without passwords."""
 
     def missing(self, values: Iterable[str]) -> set[str]:
-        """Those of the objects that the remote does not hold."""
+        """Return the objects that the remote does not hold."""
 
     def not_held(self, values: Sequence[str], sizes: Sequence[int]) -> set[str]:
-        """Those of the objects that the remote does not hold, or holds in a form that has to be stored again."""
+        """Return the objects that the remote does not hold, or that must be stored again."""
 
     def store(self, sources: Sequence[str], size: int, source: Path) -> list[tuple[str, int]]:
-        """Store the files, which belong to `source` and have `size` bytes together; returns MD5 and size of each."""
+        """Store the files, which belong to `source` and have `size` bytes in total; return the MD5 and size of each."""
 
     def store_listing(self, content: bytes) -> str:
-        """Store the listing of a directory whose files are all stored; returns its MD5."""
+        """Store the listing of a directory whose files are already stored; return its MD5."""
 
     def fetch(self, values: Sequence[str]) -> None:
-        """Bring the objects into the cache, each verified.
+        """Download the objects into the cache and verify each one.
 
         Raises:
             ContentMissing: the remote does not hold one.
-            ContentCorrupt: one has not the hash that it is filed under.
+            ContentCorrupt: the hash of one differs from its name.
         """
 
     def held(self) -> dict[str, HeldObject]:
-        """Every object that is kept, by its DVC hash."""
+        """Return every stored object, by its DVC hash."""
 
     def remove(self, values: Sequence[str]) -> None:
-        """Delete objects; those that are not there (any more) are left out."""
+        """Delete objects; ignore those that do not exist."""
 
     def read_note(self, name: str) -> bytes | None:
-        """A small file beside the objects, which DVC does not see; None if it is not there."""
+        """Return a small file stored beside the objects, which DVC ignores; None if it does not exist."""
 
     def write_note(self, name: str, content: bytes | None) -> None:
-        """Write such a file, or delete it."""
+        """Write a note, or delete it."""
 
     def notes(self, folder: str) -> list[str]:
-        """Names of such files, in a folder of them."""
+        """Return the names of the notes in a folder."""
 
 
 def open_remote(url: str, options: Mapping[str, Any], cache: ObjectDirectory) -> Remote:
-    """The remote at a URL; a path or ``file:`` URL is a directory.
+    """Open the remote at a URL; a path or ``file:`` URL is a directory.
 
     Raises:
-        SettingsError: DVC has no such kind of remote, or it does not take these options.
+        SettingsError: DVC has no such kind of remote, or rejects these options.
         RemoteUnreachable: the server does not answer.
     """
     parts = urlsplit(url)
@@ -176,7 +176,7 @@ class _Server:
         except Exception as error:
             raise refused(url, error) from error
         if filesystem.protocol == "s3":
-            # Two libraries retry, one inside the other: without this, a dead address takes 25 attempts.
+            # Two nested libraries retry: without this, an unreachable address takes 25 attempts.
             filesystem.fs_args.setdefault("config_kwargs", {})["retries"] = {"total_max_attempts": 1}
         self._root = path
         self._objects = get_odb(filesystem, filesystem.join(path, "files", "md5"), hash_name="md5", **config)
@@ -200,7 +200,7 @@ class _Server:
         return missing | {value for value, size in found.items() if size not in (None, held[value])}
 
     def store(self, sources: Sequence[str], size: int, source: Path) -> list[tuple[str, int]]:
-        # By way of the cache, so that what is uploaded is what was hashed, whatever happens to the sources meanwhile.
+        # Copy through the cache, so that the uploaded bytes are the hashed bytes even if a source changes meanwhile.
         with disk_errors(f"cache {self._cache.root}", source):
             stored = self._cache.deposit(sources, size)
         self._upload(sorted(self.not_held([md5 for md5, _ in stored], [size for _, size in stored])))

@@ -1,4 +1,4 @@
-"""What a file or directory to be stored consists of, and the hashes that are known from the last time."""
+"""The files of a file or directory to store, and their remembered hashes."""
 
 import contextlib
 import hashlib
@@ -19,9 +19,9 @@ _STATES_KEPT = 256
 
 
 class Scan:
-    """The files of a directory, as they stood when they were looked at: n-th entries belong to the n-th file.
+    """The files of a directory at scan time; the n-th entry of each list belongs to the n-th file.
 
-    Lists of plain values, because fifty thousand small objects would keep the garbage collector busier than the scan.
+    Plain lists, because garbage collection of fifty thousand small objects would take longer than the scan.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,17 +30,17 @@ class Scan:
         self.relpaths: list[str] = []
         self.sizes: list[int] = []
         self.changed_ns: list[int] = []
-        """The later one of modification and change of status."""
+        """The later of modification time and change time."""
         self.signatures: list[str] = []
-        """Each differs whenever the file may have changed."""
+        """Values that differ whenever the file may have changed."""
         self.is_directory = path.is_dir()
 
     def file(self, index: int) -> str:
-        """Path of a file."""
+        """Return the path of a file."""
         return f"{self.path}/{self.relpaths[index]}" if self.is_directory else str(self.path)
 
     def add(self, relpath: str, found: os.stat_result) -> None:
-        """Note one file."""
+        """Add one file."""
         if not stat.S_ISREG(found.st_mode):
             raise StoreError(
                 f"{self.path / relpath} is not a regular file",
@@ -54,7 +54,7 @@ class Scan:
 
 
 def scan(path: Path) -> Scan:
-    """All files of a directory at any depth, or the one file; symbolic links to files count as the files.
+    """Return all files of a directory at any depth, or the one file; symbolic links to files count as the files.
 
     Raises:
         StoreError: something in it is neither file nor directory, or a link to a directory, which DVC leaves out.
@@ -76,7 +76,7 @@ def scan(path: Path) -> Scan:
 
 
 def listing(hashes: dict[str, str]) -> bytes:
-    """The object that stands for a directory, byte for byte as DVC writes it.
+    """Return the listing object of a directory, byte for byte as DVC writes it.
 
     Args:
         hashes: MD5 of each file by its path in the directory, with ``/`` between the parts.
@@ -87,7 +87,7 @@ def listing(hashes: dict[str, str]) -> bytes:
 
 
 def read_listing(content: bytes) -> dict[str, str]:
-    """The inverse of `listing`.
+    """Read a listing; the inverse of `listing`.
 
     Raises:
         ValueError: it is no listing, or names a file outside the directory.
@@ -103,11 +103,11 @@ def read_listing(content: bytes) -> dict[str, str]:
 
 
 class RememberedHashes:
-    """MD5s of the files of one directory, as they were last time, kept in the cache.
+    """Cached MD5s of the files of one directory from its previous scan.
 
-    A file counts as unchanged if modification time, change time, size and inode are the same. One that was touched less
-    than two seconds before it was looked at is not remembered: it might change again within the grain of the clock.
-    Safe to lose and to write from two processes: an entry says which state of which file it is about.
+    A file counts as unchanged if modification time, change time, size and inode are the same. A file modified less than
+    two seconds before the scan is not remembered: it might change again within the clock's resolution. The cache is
+    safe to lose and to write from two processes: each entry names its file and the file's state.
     """
 
     def __init__(self, cache: Path, path: Path) -> None:
@@ -117,11 +117,11 @@ class RememberedHashes:
             self._hashes = json.loads(self._file.read_bytes())
 
     def of(self, files: Scan) -> list[str | None]:
-        """The MD5 of each file that is unchanged."""
+        """Return the MD5 of each unchanged file."""
         return [self._hashes.get(signature) for signature in files.signatures]
 
     def replace(self, files: Scan, hashes: Sequence[str]) -> None:
-        """Keep these and forget the others; trouble with it costs time next time, and nothing else."""
+        """Store these hashes and drop the others; a failure only makes the next scan slower."""
         settled = files.started_ns - _RACY_NS
         entries = zip(files.signatures, hashes, files.changed_ns, strict=True)
         new = {signature: md5 for signature, md5, changed_ns in entries if changed_ns < settled}

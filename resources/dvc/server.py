@@ -1,4 +1,4 @@
-"""What servers that hold content have in common: how DVC reaches them, and what their errors mean."""
+"""Access to remote servers through DVC, and their errors."""
 
 import contextlib
 import errno
@@ -13,12 +13,12 @@ __all__ = ["dvc_settings", "refused", "server_errors", "without_password", "writ
 
 _PLAIN_BOOLEANS = {"cache_regions"}
 _WRITTEN = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
-"""What the libraries for different servers call the time at which an object was written."""
+"""Names that the server libraries use for an object's write time."""
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def written_at(info: Mapping[str, Any]) -> float | None:
-    """When a file was written, in seconds since 1970, by what fsspec says of it; None where the server does not say."""
+    """Return a file's write time in seconds since 1970, from fsspec's metadata; None if the server reports none."""
     for name in _WRITTEN:
         value = info.get(name)
         if isinstance(value, datetime):
@@ -30,10 +30,10 @@ def written_at(info: Mapping[str, Any]) -> float | None:
 
 @contextlib.contextmanager
 def server_errors(server: str, directory: str) -> Iterator[None]:
-    """Say of whatever goes wrong between a server and a directory of this machine what it was, and what to do.
+    """Convert errors of transfers between a server and a local directory into ours, with a next step.
 
     Raises:
-        StoreFull: there is no room in the directory, or no right to write.
+        StoreFull: the directory has no space, or is not writable.
         RemoteUnreachable: anything else.
     """
     try:
@@ -53,18 +53,18 @@ def server_errors(server: str, directory: str) -> Iterator[None]:
 
 
 def dvc_settings(url: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any], str]:
-    """DVC's class of file system for a URL, its arguments, and the path there.
+    """Return DVC's file system class for a URL, its arguments, and the path there.
 
     Args:
         url: of a remote, or a path.
-        options: as ``dvc remote modify`` takes them.
+        options: those of ``dvc remote modify``.
 
     Raises:
-        SettingsError: DVC has no such kind of remote, or it does not take these options.
+        SettingsError: DVC has no such kind of remote, or rejects these options.
     """
     from dvc.fs import get_cloud_fs
 
-    # DVC reads its settings from text files, and wants truth values as it finds them there.
+    # DVC reads its settings from text files and expects booleans in that form.
     texts = {
         name: str(value).lower() if isinstance(value, bool) and name not in _PLAIN_BOOLEANS else value
         for name, value in options.items()
@@ -77,7 +77,7 @@ def dvc_settings(url: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, A
 
 
 def refused(url: str, error: Exception) -> SettingsError:
-    """Say that DVC does not take a remote's address or options."""
+    """Return the error for a remote address or options that DVC rejects."""
     return SettingsError(
         f"DVC does not take the remote {without_password(url)} with these options: {error}",
         next_step="correct `remote` and `options` in the settings; options are those of `dvc remote modify`",
@@ -85,7 +85,7 @@ def refused(url: str, error: Exception) -> SettingsError:
 
 
 def without_password(url: str) -> str:
-    """A URL as it may be shown."""
+    """Return a URL without its password, safe to show."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host))

@@ -1,18 +1,18 @@
-"""The content store: files, directories and tables, kept and fetched by their DVC hash.
+"""The content store: files, directories and tables, stored and fetched by their DVC hash.
 
-Remotes have DVC's layout and directories DVC's listing, so that plain ``dvc pull`` restores what is stored here and
-what ``dvc push`` stored can be fetched here.
+Remotes use DVC's layout, and directories use DVC's listing. Therefore plain ``dvc pull`` restores content stored here,
+and this store fetches content from ``dvc push``.
 
 ::
 
-    store.py        the store: what is done, in which order
-    remote.py       where content is kept: a directory, or a server that DVC has a remote for
-    server.py       how DVC reaches such a server, and what its errors mean
-    directory.py    a directory of objects: directory remotes, and every cache
-    deposit.py      copying files into such a directory, in several processes
-    scan.py         what a directory consists of, and which of its hashes are known
+    store.py        the store: its operations and their order
+    remote.py       remotes: a directory, or a server that DVC supports
+    server.py       access to such a server, and its errors
+    directory.py    an object directory: directory remotes, and every cache
+    deposit.py      copies files into such a directory, in several processes
+    scan.py         the files of a directory, and their remembered hashes
     frames.py       tables as Parquet
-    lease.py        nobody stores while somebody deletes
+    lease.py        keeps writers waiting during deletions
     git.py          content that people track with DVC and git
 """
 
@@ -41,13 +41,13 @@ __all__ = ["DvcStore"]
 
 
 class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
-    """Keeps content in a DVC remote and a local cache, by hash.
+    """Stores content in a DVC remote and a local cache, by hash.
 
-    Everything may be interrupted, run twice at once and repeated: objects appear whole or not at all, and a
-    directory's listing appears after its files.
+    Every operation may be interrupted, repeated and run concurrently: objects appear atomically, and a directory's
+    listing appears after its files.
 
     Raises:
-        SettingsError: the remote or the cache is not given as a URL or an absolute path.
+        SettingsError: the remote or the cache is neither a URL nor an absolute path.
     """
 
     remote: str = Field(description="URL of a DVC remote, or the absolute path of a directory")
@@ -57,7 +57,7 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
     _opened: tuple[object, Remote] | None = PrivateAttr(default=None)
 
     def model_post_init(self, context: Any, /) -> None:
-        """Refuse relative paths: what they are relative to changes from step to step."""
+        """Reject relative paths, because the working directory changes from step to step."""
         super().model_post_init(context)
         for name, value in (("remote", self.remote), ("cache", self.cache)):
             if not os.path.isabs(value) and not (name == "remote" and "://" in value):
@@ -71,7 +71,7 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         """Store a file or a directory.
 
         Raises:
-            StoreError: there is nothing at the path, or something that is no file.
+            StoreError: the path does not exist, or holds something other than files.
             StoreFull: the remote or the cache cannot be written.
             RemoteUnreachable: the remote does not answer.
         """
@@ -99,8 +99,8 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
     def put_frame(self, frame: pd.DataFrame) -> Content:
         """Store a table as Parquet; equal frames have equal versions.
 
-        What Python keeps in a column of objects comes back as Parquet has it: dicts have the keys of all dicts of
-        the column, None where one had none, and integers among missing values are floats; lists are NumPy arrays.
+        Columns of Python objects are read back in Parquet's form: each dict has the keys of all dicts in the column
+        (None where it had no value), integers in a column with missing values are floats, and lists are NumPy arrays.
 
         Raises:
             SchemaError: a column cannot be written as Parquet, or holds UUIDs.
@@ -123,13 +123,13 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         return read_parquet(self.fetch(version))
 
     def fetch(self, version: Digest) -> Path:
-        """The content, in the cache; verified when it arrived, and fetched again if it was written to since.
+        """Return the path of the content in the cache; it is verified on arrival, and fetched again if it was modified.
 
-        Files are read-only, and shared with everyone who fetches the same content.
+        Files are read-only, and shared by all who fetch the same content.
 
         Raises:
             ContentMissing: the remote does not hold it.
-            ContentCorrupt: what the remote holds has another hash.
+            ContentCorrupt: the remote's content has a different hash.
             RemoteUnreachable: the remote does not answer.
             StoreFull: the cache cannot be written.
         """
@@ -147,10 +147,10 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         return tree
 
     def checkout(self, version: Digest, destination: Path) -> None:
-        """Copy the content to a place of one's own: a file, or a directory that is empty or not there.
+        """Copy the content to a destination: a file, or a directory that is empty or does not exist.
 
         Raises:
-            StoreError: there is something at the destination; otherwise as for `fetch`.
+            StoreError: the destination is not empty; otherwise as for `fetch`.
         """
         with disk_errors(f"directory {destination}"):
             is_empty = destination.is_dir() and version.is_directory and not any(destination.iterdir())
@@ -171,7 +171,7 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
                 copy.rename(destination)
 
     def has(self, version: Digest) -> bool:
-        """Whether the remote holds the content: of a directory, its listing and every file in it."""
+        """Return True if the remote holds the content; for a directory, its listing and every file in it."""
         value = _dvc_hash(version)
         remote = self._open()
         if remote.missing([value]):
@@ -182,7 +182,7 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         return not remote.missing(self._members(value).values())
 
     def opened(self) -> Remote:
-        """The remote itself, for those who look after what is in it.
+        """Return the remote itself, for maintenance of its content.
 
         Raises:
             RemoteUnreachable: it does not answer.
@@ -190,19 +190,19 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         return self._open()
 
     def members(self, values: Iterable[str]) -> dict[str, frozenset[str]]:
-        """The objects that directories consist of, by the directories' DVC hashes; of those whose listing is held."""
+        """Return the objects of directories, by the directories' DVC hashes, for those whose listing is stored."""
         wanted = {value for value in values if value.endswith(".dir")}
         there = wanted - self._open().missing(wanted)
         self._bring(there)
         return {value: frozenset(self._members(value).values()) for value in there}
 
     def cached(self) -> dict[str, HeldObject]:
-        """What the local cache holds."""
+        """Return the objects in the local cache."""
         with disk_errors(f"cache {self.cache}"):
             return self._objects().held()
 
     def forget(self, values: Iterable[str]) -> None:
-        """Delete objects from the local cache, and the directories that were put together from them there."""
+        """Delete objects, and the directories that were assembled from them, from the local cache."""
         with disk_errors(f"cache {self.cache}"):
             self._objects().remove(values := list(values))
             for value in values:
@@ -210,12 +210,12 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
                     shutil.rmtree(Path(self.cache) / "trees" / value.removesuffix(".dir"), ignore_errors=True)
 
     def dvc_file(self, content: Content, name: str, meta: dict[str, str]) -> str:
-        """Text of the ``.dvc`` file with which ``dvc pull`` restores the content as `name`.
+        """Return the text of the ``.dvc`` file with which ``dvc pull`` restores the content as `name`.
 
         Args:
-            content: what was stored.
-            name: file or directory name that it is to have beside the ``.dvc`` file.
-            meta: where it came from; DVC keeps it and makes nothing of it.
+            content: the stored content.
+            name: its file or directory name beside the ``.dvc`` file.
+            meta: its origin; DVC keeps this and ignores it.
         """
         from dvc.utils.serialize import dumps_yaml
 
@@ -228,7 +228,7 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
 
     def _open(self) -> Remote:
         settings = (self.remote, dict(self.options), self.cache)
-        if self._opened is None or self._opened[0] != settings:  # pydantic's copies with other settings share the rest
+        if self._opened is None or self._opened[0] != settings:  # pydantic's copies share it
             self._opened = (settings, open_remote(self.remote, self.options, self._objects()))
         return self._opened[1]
 
@@ -257,7 +257,7 @@ def _dvc_hash(version: Digest) -> str:
 
 
 def _is_intact_tree(tree: Path, members: dict[str, str]) -> bool:
-    """Whether the directory holds exactly the files of the listing, none of them written to."""
+    """Return True if the directory holds exactly the files of the listing, all unmodified."""
     root = f"{tree}{os.sep}"
     files = {os.path.join(folder, name).removeprefix(root) for folder, _, names in os.walk(tree) for name in names}
     return tree.is_dir() and files == members.keys() and all(is_intact(root + file) for file in files)
@@ -277,6 +277,6 @@ def _link_tree(tree: Path, members: dict[str, str], objects: ObjectDirectory) ->
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
-            if not _is_intact_tree(tree, members):  # or else somebody was faster, and theirs is as good
+            if not _is_intact_tree(tree, members):  # Otherwise another process was faster, and its copy is equivalent.
                 tree.rename(folder / "old")
                 new.rename(tree)

@@ -1,4 +1,4 @@
-"""Trees of files, copied between a folder and any server that DVC has a remote for."""
+"""File trees, copied between a folder and any server that DVC supports."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ _UNFINISHED: Final = ".unfinished"
 
 
 class Copied(NamedTuple):
-    """What a copy took.
+    """The result of a copy.
 
     Attributes:
-        files: how many there are, those that were there already among them.
-        size: their bytes.
-        copied: how many were copied.
+        files: number of files, including those that existed already.
+        size: their total bytes.
+        copied: number of files that were copied.
     """
 
     files: int
@@ -31,14 +31,14 @@ class Copied(NamedTuple):
 
 
 class Tree:
-    """Files below a URL, or in a directory.
+    """The files below a URL or in a directory.
 
-    A file is copied unless the other side has one of its size that was written after it: what is kept by content never
-    changes, and what grows gets larger. Copying may be interrupted at any time; the next one does the rest.
+    A file is copied unless the other side has a file of equal size that was written later: content-addressed files
+    never change, and growing files get larger. A copy may be interrupted at any time; the next copy completes it.
 
     Args:
-        url: where they are; a path is a directory.
-        options: what DVC's ``remote modify`` takes for this kind of server.
+        url: their location; a path is a directory.
+        options: those of DVC's ``remote modify`` for this kind of server.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
@@ -49,11 +49,11 @@ class Tree:
         """Copy all files into a folder.
 
         Args:
-            folder: made where it does not exist; other files in it stay.
-            progress: told how many files were copied, and how many are to be.
+            folder: created if it does not exist; other files in it stay.
+            progress: called with the number of files copied so far, and the total.
 
         Raises:
-            StoreFull: there is no room in the folder.
+            StoreFull: the folder has no space.
             RemoteUnreachable: the server did not answer.
         """
         here = _files_in(folder)
@@ -74,7 +74,7 @@ class Tree:
             return _copy(there, here, copy, progress)
 
     def restore(self, folder: Path, progress: Callable[[int, int], None] = lambda _done, _all: None) -> Copied:
-        """Copy all files of a folder back; arguments and errors as of `save`."""
+        """Copy all files of a folder back; arguments and errors are those of `save`."""
 
         def copy(name: str) -> None:
             place = self._path(name)

@@ -1,1 +1,1 @@
-"""The git repository that code comes from."""
+"""The git repository of the code."""

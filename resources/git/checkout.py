@@ -1,4 +1,4 @@
-"""A commit as files of their own, beside the repository that it is in."""
+"""Temporary checkouts of a commit, outside the repository."""
 
 import tempfile
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ _SECONDS = 600
 
 
 def repository_of(folder: Path) -> Path:
-    """The top of the git repository that a folder is in.
+    """Return the top folder of the git repository that contains a folder.
 
     Raises:
-        SourceError: it is in none.
+        SourceError: it is in no repository.
     """
     return Path(run_git(folder, "rev-parse", "--show-toplevel").decode())
 
 
 @contextmanager
 def checked_out(repository: Path, commit: str) -> Iterator[Path]:
-    """A folder with the files of a commit, until the block ends; the repository is only read.
+    """Yield a folder with the files of a commit until the block ends; the repository is only read.
 
-    The folder is a clone that borrows the repository's objects, so that nothing is left in the repository by whoever is
-    killed, and any number may be there at once.
+    The folder is a clone that borrows the repository's objects. A killed process leaves nothing in the repository, and
+    any number of checkouts may exist at once.
 
     Args:
         repository: top of a git repository.

@@ -1,8 +1,8 @@
-"""The commit that code stands at, and a digest of every difference from it.
+"""The commit of the code, and a digest of every difference from it.
 
-Git is asked in a way that writes nothing, and in which neither ``GIT_…`` variables nor hooks, pagers and file monitors
-have a say. An image holds no repository: there, a file ``source.json`` at the code's root says what it was built from,
-and holds digests of the code's folders, so that code that came over it (a bind mount) is not taken for what was built.
+Git runs read-only, without ``GIT_…`` variables, hooks, pagers and file monitors. An image holds no repository.
+Instead, a file ``source.json`` at the code's root records the source of the image, with digests of the code's folders.
+These reveal code that replaced the image's code, such as a bind mount.
 """
 
 import hashlib
@@ -23,26 +23,26 @@ from ml_assets.resources.provenance import Source
 __all__ = ["BAKED_SOURCE", "code_digest", "read_source", "run_git"]
 
 BAKED_SOURCE = "source.json"
-"""File at the root of an image's code: a `Source` as JSON; ``code`` has the `code_digest` of folders beside it."""
+"""File at the root of an image's code: a `Source` as JSON; ``code`` holds the `code_digest` of folders beside it."""
 
 _TIMEOUT = 60
 _OVERRIDES = {
     "core.fsmonitor": "false",
     "core.hooksPath": os.devnull,
-    # The code of this repository is already running, whoever owns its files.
+    # The code of this repository already runs, so its files are trusted whoever owns them.
     "safe.directory": "*",
 }
 
 
 def read_source(path: Path) -> Source:
-    """Where the code at a path comes from, read afresh each time.
+    """Return the source of the code at a path, read afresh on each call.
 
     Args:
-        path: a file or folder. The nearest repository or ``source.json`` at it or above it answers.
+        path: a file or folder. The nearest repository or ``source.json`` at or above it is read.
 
     Returns:
-        The commit, whether anything differs from it (staged, unstaged, or untracked and not ignored), the digest of all
-        that differs, and the address of the remote ``origin`` without credentials. Every field is None where neither a
+        The commit, whether files differ from it (staged, unstaged, or untracked and not ignored), the digest of all
+        differences, and the address of the remote ``origin`` without credentials. Every field is None where neither a
         repository nor a ``source.json`` is found; the commit is None in a repository without one.
 
     Raises:
@@ -72,10 +72,10 @@ _EVERYTHING = ("--untracked-files=all", "--no-renames", "--ignore-submodules=non
 
 
 def _parse_status(listing: bytes) -> tuple[str | None, set[bytes]]:
-    """The commit and the paths that differ, from ``git status --porcelain=v2 --branch -z`` (see git-status(1))."""
+    """Return the commit and the changed paths from ``git status --porcelain=v2 --branch -z`` (see git-status(1))."""
     commit = None
     changed = set()
-    # Fields before the path of ordinary and of unmerged entries.
+    # Number of fields before the path, for ordinary and for unmerged entries.
     widths = {b"1": 8, b"u": 10, b"?": 1}
     for entry in listing.split(b"\0"):
         kind = entry[:1]
@@ -95,7 +95,7 @@ def _digest(folder: Path, changed: Iterable[bytes]) -> str:
 
 
 def _state(path: Path) -> bytes:
-    """What stands at a path now: mode and content."""
+    """Return the current mode and content of a path."""
     try:
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
@@ -120,17 +120,17 @@ def _state(path: Path) -> bytes:
 def run_git(
     folder: Path, command: str, *arguments: str | Path, may_fail: bool = False, seconds: float = _TIMEOUT
 ) -> bytes:
-    """What git prints in a folder.
+    """Run git in a folder and return its output.
 
     Args:
-        folder: where it works.
-        command: git's, such as ``status``.
-        arguments: of the command.
-        may_fail: whether what it printed is taken also where it fails.
-        seconds: how long it may take.
+        folder: git's working directory.
+        command: git's command, such as ``status``.
+        arguments: arguments of the command.
+        may_fail: whether to return the output even if git fails.
+        seconds: time limit.
 
     Raises:
-        SourceError: there is no git, or it fails, or takes longer.
+        SourceError: git is not installed, fails, or exceeds the time limit.
     """
     program = shutil.which("git")
     if program is None:
@@ -159,7 +159,7 @@ def run_git(
 
 
 def _environment(program: str) -> dict[str, str]:
-    """A fresh environment: the user's configuration is read (filters, global ignores), no variable of theirs is."""
+    """Return a clean environment: git reads the user's configuration (filters, global ignores), not their variables."""
     environment = {
         "PATH": os.pathsep.join((str(Path(program).parent), os.defpath)),
         "LC_ALL": "C",
@@ -175,7 +175,7 @@ def _environment(program: str) -> dict[str, str]:
 
 
 def _without_credentials(remote: bytes) -> str | None:
-    """A remote's address without password, token and query; ``git@host:path`` holds none and stays."""
+    """Return a remote's address without password, token and query; ``git@host:path`` has none and is unchanged."""
     address = remote.decode(errors="replace")
     if "://" not in address:
         return address or None
@@ -191,11 +191,11 @@ def _without_credentials(remote: bytes) -> str | None:
 
 class _Baked(Source):
     code: dict[str, str] = Field(default_factory=dict)
-    """`code_digest` by folder."""
+    """The `code_digest` of each folder."""
 
 
 def code_digest(folder: Path) -> str:
-    """Digest of all files in a folder, by path and content; bytecode does not count.
+    """Return the digest of all files in a folder, by path and content; bytecode is excluded.
 
     Raises:
         OSError: one of them cannot be read.

@@ -1,8 +1,8 @@
-"""How image assets are made: one interface, one module per builder.
+"""Image builders: one interface, one module per builder.
 
-- `interface`: what every builder takes and gives.
-- `build_key`: what a build is made from, as one digest.
-- `environment_digest`: what its environment stage is built from, as one digest; `stages` reads the Dockerfile for it.
-- `buildkit`: builds and pushes with BuildKit; `buildx` runs the program, `progress` reads what it prints.
-- `environment`: no container engine; names the interpreter's environment.
+- `interface`: inputs and results of every builder.
+- `build_key`: one digest over all inputs of a build.
+- `environment_digest`: one digest over all inputs of its environment stage; `stages` parses the Dockerfile for it.
+- `buildkit`: builds and pushes with BuildKit; `buildx` runs the program, `progress` parses its output.
+- `environment`: for hosts without container engine; records the interpreter's environment.
 """

@@ -1,8 +1,8 @@
-"""The lock of base images, ``images.lock``: what a registry answered for each base image's tag, and when.
+"""The lock of base images, ``images.lock``: the registry's answer for each base image's tag, and its time.
 
-People add a base image by repository and tag; only `update_base_images` writes an answer, and only one that a registry
-gave. Which registry is asked comes from settings, so that the lock serves behind any mirror: the digest, not the
-address, says what is built upon.
+People add a base image by repository and tag; only `update_base_images` writes an answer, and only a registry's own
+answer. The settings choose the registry, so that the lock works behind any mirror: the digest, not the address,
+identifies the base image.
 """
 
 import json
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 LOCK_FILE = "images.lock"
-"""Name of the lock in the project's folder."""
+"""Name of the lock file in the project's folder."""
 
 _LockedDigest = Annotated[
     Digest,
@@ -44,10 +44,10 @@ class _LockPart(BaseModel):
 
 
 class BaseImageAnswer(_LockPart):
-    """What a registry answered for a base image's tag."""
+    """The registry's answer for a base image's tag."""
 
     digest: _LockedDigest
-    """The index where one stands above the platforms, else the only manifest."""
+    """Digest of the index if the image has one, else of the only manifest."""
     platforms: dict[str, _LockedDigest]
     """Manifest of each platform, by ``system/architecture[/variant]``."""
     registry: str
@@ -55,7 +55,7 @@ class BaseImageAnswer(_LockPart):
 
 
 class BaseImage(_LockPart):
-    """A base image as people name it, and what a registry answered; None as long as none was asked."""
+    """A base image by repository and tag, and the registry's answer; None if no registry was asked yet."""
 
     repository: str
     tag: str
@@ -64,13 +64,13 @@ class BaseImage(_LockPart):
 
 @dataclass(frozen=True, slots=True)
 class BaseImageUpdate:
-    """What asking for one base image came to."""
+    """The result of the update of one base image."""
 
     name: str
     before: Digest | None
     after: Digest | None
     error: RegistryError | None = None
-    """Why the registry gave no answer; the lock then keeps what it had."""
+    """Reason why the registry gave no answer; the lock then keeps its entry."""
 
 
 class _Lock(_LockPart):
@@ -79,7 +79,7 @@ class _Lock(_LockPart):
 
 
 def read_base_images(lock: Path) -> dict[str, BaseImage]:
-    """The base images that the lock names, by the name that image specs use.
+    """Return the base images in the lock, by the name that image specs use.
 
     Raises:
         ImageError: the lock is missing or malformed.
@@ -96,7 +96,7 @@ def read_base_images(lock: Path) -> dict[str, BaseImage]:
 
 
 def base_image_reference(lock: Path, name: str, registry: str) -> ImageReference:
-    """What to build upon: the base image by the digest in the lock, at a registry that holds it.
+    """Return the base image to build on: the digest in the lock, at a registry that holds it.
 
     Raises:
         ImageError: the lock does not name the image, or no registry has answered for it yet.
@@ -120,16 +120,16 @@ def update_base_images(
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> tuple[BaseImageUpdate, ...]:
-    """Ask a registry for every base image in the lock, and write what it answered.
+    """Ask a registry for every base image in the lock, and write its answers.
 
-    An image that the registry gives no answer for keeps its entry and does not keep the others from being updated; an
-    unchanged answer leaves its entry, time included, as it is. The lock is replaced in one piece or not at all.
+    An image without an answer keeps its entry and does not block the other updates. An unchanged answer leaves its
+    entry, time included, unchanged. The lock is replaced atomically.
 
     Args:
         lock: the lock file.
         registry: ``host[:port]`` of the registry to ask.
-        client: how to ask.
-        now: the time to write beside new answers.
+        client: client of the registry.
+        now: the time recorded with new answers.
 
     Raises:
         ImageError: the lock is missing, malformed or cannot be written.

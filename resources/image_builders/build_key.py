@@ -1,9 +1,9 @@
-"""The build key: everything that an image is made from, as one digest.
+"""The build key: one digest over all inputs of an image.
 
-It is input-addressed: the same inputs give the same key on any machine, before anything is built, so that a registry
-can be asked whether they were built before. Covered are the bytes of Dockerfile and lock; path, executable bit and
+The key is input-addressed: the same inputs give the same key on any machine, before a build. A look-up in the registry
+then tells whether they were built before. The key covers the bytes of Dockerfile and lock; path, executable bit and
 bytes of each source file, declared or copied by name; the base images' digests, the arguments, the target stage and the
-platforms. Not covered are times, owners, other files of the context and Python's caches.
+platforms. It does not cover times, owners, other files of the context and Python's caches.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ _CACHE_SUFFIXES = (".pyc", ".pyo")
 def build_key(
     spec: ImageSpec, root: Path, base_digests: Mapping[str, Digest | None], platforms: Iterable[str] = ()
 ) -> Digest:
-    """Digest of what the image is made from.
+    """Return the digest of an image's inputs.
 
     Args:
         spec: the image.
         root: the project's folder.
-        base_digests: digest of each base image by its build argument; None where no registry has answered yet, which
-            gives a key of its own (a builder that builds refuses such a base).
-        platforms: what the image is built for, as ``system/architecture``; none where nothing is built.
+        base_digests: digest of each base image by its build argument; None if no registry has answered yet, which
+            gives a key of its own (a builder that builds rejects such a base).
+        platforms: platforms of the image, as ``system/architecture``; none if nothing is built.
 
     Raises:
         ImageError: the Dockerfile, the lock or a source is missing or unreadable.
@@ -54,14 +54,14 @@ def build_key(
 
 
 def _copied(spec: ImageSpec, root: Path) -> Iterator[str]:
-    """What the Dockerfile copies by name, so that nothing is forgotten that the declaration leaves out."""
+    """Return the paths that the Dockerfile copies by name, so that files left out of the declaration count too."""
     dockerfile = read_dockerfile(root / spec.dockerfile)
     for stage in dockerfile.needed_for(spec.target or dockerfile.stages[-1].name) or ():
         yield from (path for path in stage.context_paths() if not is_pattern(path))
 
 
 def base_digests(spec: ImageSpec, root: Path) -> dict[str, Digest | None]:
-    """Digest of each of the image's base images by its build argument, from the lock of base images.
+    """Return the digest of each of the image's base images by its build argument, from the lock of base images.
 
     Raises:
         ImageError: the lock is missing or malformed, or does not name one of them.
@@ -78,7 +78,7 @@ def base_digests(spec: ImageSpec, root: Path) -> dict[str, Digest | None]:
 
 
 def described_files(spec: ImageSpec, context: Path, paths: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each file at some paths or below them, and what is in it, apart from Python's caches.
+    """Return each file at or below some paths with its content description, without Python's caches.
 
     Raises:
         ImageError: one of them is missing or unreadable.

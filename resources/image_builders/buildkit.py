@@ -1,7 +1,7 @@
 """Builds images with BuildKit, through ``docker buildx``, and pushes them to a registry.
 
-An image is kept in its repository under the tag ``key-<build key>``, so that the registry itself says whether it was
-built before. The tag is only ever asked for; what is recorded is the digest that it stands for.
+Each image has the tag ``key-<build key>`` in its repository, so that the registry itself tells whether it was built
+before. The tag serves only for look-ups; the record holds its digest.
 """
 
 import tempfile
@@ -34,54 +34,54 @@ _CACHE_TAG = "cache"
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How images are built and where they go."""
+    """Settings of image builds and of their destination."""
 
     registry: str
     """Registry to push to, as ``host[:port]``."""
     base_registry: str
-    """Registry that base images are taken from."""
+    """Registry of the base images."""
     prefix: str = ""
-    """What the repository of each image begins with: ``prefix/name``."""
+    """Prefix of each image's repository: ``prefix/name``."""
     platforms: tuple[str, ...] = ("linux/amd64",)
-    """What images are built for. The first one's manifest is the image that is recorded."""
+    """Platforms to build for. The manifest of the first one is the recorded image."""
     plain_http: tuple[str, ...] = ()
     """Registries without TLS."""
     secrets: Mapping[str, Path] = field(default_factory=dict)
-    """Files that the build may read and that leave no trace in the image, by the secret's id."""
+    """Secret files by the secret's id; builds can read them, and images keep no trace of them."""
     proxies: Mapping[str, str] = field(default_factory=dict)
-    """``http_proxy`` and its like, for the build alone. Never with a password: they can be read in attestations."""
+    """``http_proxy`` and similar, for the build only. Never with a password: attestations show them."""
     network: str | None = None
     """Network of ``RUN`` instructions: ``default``, ``host`` or ``none``."""
     registry_cache: bool = False
-    """Whether layers are cached in the registry too, for builders that come and go."""
+    """True if layers are also cached in the registry, for short-lived builders."""
     attestations: bool = True
-    """Whether the provenance of the build is attached, where the builder can."""
+    """True if the build's provenance is attached, where the builder supports it."""
     sbom_scanner: str | None = None
-    """Image that makes the SBOM to attach; none is made without it."""
+    """Image that generates the SBOM to attach; without it there is no SBOM."""
     source_date_epoch: int = 0
-    """Seconds since 1970 that stand for every time in an image, so that the same inputs give the same layers."""
+    """Seconds since 1970 used for every timestamp in an image, so that the same inputs give the same layers."""
 
 
 class BuildKit(ImageBuilder):
-    """Builds with BuildKit what the registry does not hold yet.
+    """Builds the images that the registry does not hold yet, with BuildKit.
 
     Args:
         root: the project's folder.
-        registry: how to read registries.
-        buildx: what builds.
-        options: how, and where to.
+        registry: client of the registries.
+        buildx: the program that builds.
+        options: settings of builds and their destination.
     """
 
     def __init__(self, root: Path, registry: RegistryClient, buildx: Buildx, options: BuildOptions) -> None:
         self._root, self._registry, self._buildx, self._options = root, registry, buildx, options
 
     def build(self, spec: ImageSpec, log: Callable[[str], None]) -> BuiltImage:
-        """Make the image and push it, unless the registry holds it already.
+        """Build and push the image, unless the registry already holds it.
 
         Raises:
-            ImageError: an input is missing, the build failed, or what builds is not installed.
+            ImageError: an input is missing, the build failed, or the build program is not installed.
             RegistryError: the registry did not answer, or refused the push.
-            EngineUnreachable: what builds images did not answer.
+            EngineUnreachable: the builder did not answer.
         """
         key = self.build_key(spec)
         found = self._find(spec, key, read_source(self._root))
@@ -92,22 +92,22 @@ class BuildKit(ImageBuilder):
         return built
 
     def build_key(self, spec: ImageSpec) -> Digest:
-        """What the image would be made from now."""
+        """Return the build key for the image's current inputs."""
         return build_key(spec, self._root, base_digests(spec, self._root), self._options.platforms)
 
     def environment_digest(self) -> Digest:
-        """That of the image that this process runs in, else the interpreter's."""
+        """Return the environment digest of the image that this process runs in, else the interpreter's."""
         return running_environment_digest(self._root)
 
     def _find(self, spec: ImageSpec, key: Digest, source: Source) -> "tuple[PublishedImage, Mapping[str, str]] | None":
-        """The image of this key and its labels; None if it has to be built."""
+        """Return the image with this key and its labels; None if it must be built."""
         image = self._registry.find(f"{self._name(spec)}:{_tag(key)}")
         if image is None or not all(platform in image.platforms for platform in self._options.platforms):
             return None
         labels = self._registry.labels(self._manifest(image))
         if labels.get(ImageLabels.BUILD_KEY) != str(key) or ImageLabels.ENVIRONMENT not in labels:
             return None
-        # What was built before the same files were committed would call them uncommitted, or of no commit, for ever.
+        # Rebuild once the same files are committed: the old image's label would call them uncommitted for ever.
         revision = labels.get(f"{_OCI}.revision", _DIRTY)
         if source.commit is not None and source.dirty is False and revision.endswith(_DIRTY):
             return None
@@ -174,7 +174,7 @@ class _Build:
         self._builder: Builder = buildx.builder()
 
     def environment_digest(self) -> Digest:
-        """The environment digest; where dependencies are resolved in a stage, that stage is built for it."""
+        """Return the environment digest; if dependencies are resolved in a stage, build that stage for it."""
         digests = {argument: reference.digest for argument, reference in self._bases.items()}
         if not self._recipe.draws_on_locked:
             return self._recipe.digest(digests, None)
@@ -200,7 +200,7 @@ class _Build:
         )
 
     def left_out(self) -> str:
-        """What the builder could not do, for the explanation."""
+        """Return the features that the builder does not support, for the explanation."""
         missing = []
         if self._options.attestations and not self._builder.attestations:
             missing.append("attestations (the engine needs its containerd image store for them)")
@@ -294,13 +294,13 @@ def _repeated(option: str, values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _network(name: str | None) -> tuple[str, ...]:
-    # A builder that is not the engine's own wants to be told that this is meant.
+    # buildx asks for this flag if the builder is not the engine's own.
     allowed = ("--allow", "network.host") if name == "host" else ()
     return ("--network", name, *allowed) if name else ()
 
 
 def _baked(source: Source, environment: Digest) -> dict[str, str]:
-    """Build arguments with which an image can say what it is; those that a Dockerfile does not take change nothing."""
+    """Return build arguments with which an image describes itself; Dockerfiles that do not declare them ignore them."""
     values = {
         "COMMIT": source.commit,
         "DIRTY": None if source.dirty is None else str(source.dirty).lower(),

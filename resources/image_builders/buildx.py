@@ -1,4 +1,4 @@
-"""Runs ``docker buildx``: which builder it uses, what that builder can do, and what went wrong in words."""
+"""Runs ``docker buildx``: selects the builder, detects its features, and explains its failures."""
 
 import json
 import re
@@ -23,34 +23,34 @@ _STOP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Builder:
-    """What the builder at hand can do."""
+    """The selected builder and its features."""
 
     driver: str
-    """As buildx names it: ``docker`` (the engine's own), ``docker-container``, ``kubernetes`` or ``remote``."""
+    """Driver, as buildx names it: ``docker`` (the engine's own), ``docker-container``, ``kubernetes`` or ``remote``."""
     attestations: bool
-    """Whether it can attach attestations; an engine needs its containerd image store for that."""
+    """True if the builder can attach attestations; an engine needs its containerd image store for that."""
 
     @property
     def fixed_timestamps(self) -> bool:
-        """Whether it can rewrite the times in layers, and keep its cache in a registry; an engine's own cannot."""
+        """Return True if it can rewrite timestamps and cache in a registry; an engine's own builder cannot."""
         return self.driver != _ENGINE
 
 
 @dataclass(frozen=True, kw_only=True)
 class Buildx:
-    """The program, and the builder that it uses.
+    """The buildx program and its builder.
 
     Args:
-        name: builder, as ``docker buildx ls`` names it; the current one when left out.
-        driver: with what to make the builder where buildx does not know it yet: ``docker-container``, ``kubernetes`` or
-            ``remote``.
-        endpoint: for ``remote``, where BuildKit listens, such as ``tcp://buildkitd:1234``; the others take none.
+        name: builder, as ``docker buildx ls`` names it; the current one if left out.
+        driver: driver with which to create a builder that buildx does not know yet: ``docker-container``,
+            ``kubernetes`` or ``remote``.
+        endpoint: for ``remote``, BuildKit's address, such as ``tcp://buildkitd:1234``; other drivers have none.
         driver_options: options of the driver.
-        plain_http: registries (``host[:port]``) that a builder made here talks to without TLS.
-        docker_config: Docker's ``config.json``; the user's when left out. Nothing is written beside it.
+        plain_http: registries (``host[:port]``) that a builder created here accesses without TLS.
+        docker_config: Docker's ``config.json``; the user's if left out. Nothing is written beside it.
 
     Raises:
-        SettingsError: a ``remote`` builder is to be made, and nothing says where it is.
+        SettingsError: a ``remote`` builder must be created, and it has no endpoint.
     """
 
     name: str | None = None
@@ -68,11 +68,11 @@ class Buildx:
             )
 
     def builder(self) -> Builder:
-        """Find the builder, or make it.
+        """Return the builder; create it if necessary.
 
         Raises:
-            ImageError: there is no docker, no buildx or no such builder, it cannot be made, or it is another one.
-            EngineUnreachable: the engine, or what the builder runs on, did not answer.
+            ImageError: docker, buildx or the builder does not exist, or the builder cannot be created or differs.
+            EngineUnreachable: the engine, or the builder's host, did not answer.
         """
         inspected = self._query("buildx", "inspect", *self._named())
         if inspected.returncode and self.driver and "no builder" in inspected.stderr:
@@ -88,10 +88,10 @@ class Buildx:
         return Builder(driver, driver != _ENGINE or self._engine_keeps_attestations())
 
     def build(self, arguments: Sequence[str], progress: BuildProgress) -> int:
-        """Run ``docker buildx build``, and give its exit status; it ends when this call does, however that ends.
+        """Run ``docker buildx build`` and return its exit status; the build never outlives this call.
 
         Raises:
-            ImageError: there is no docker.
+            ImageError: docker is not installed.
         """
         command = [*self._docker(), "buildx", "build", "--progress=plain", *self._builder_option(), *arguments]
         with subprocess.Popen(
@@ -105,7 +105,7 @@ class Buildx:
                 _stop(process)
 
     def explained(self, progress: BuildProgress) -> BuildError:
-        """The error that a failed build amounts to, where it was no instruction of the Dockerfile that failed."""
+        """Return the error for a failed build whose cause is not an instruction of the Dockerfile."""
         return self._error(progress.reason, progress.failed_step)
 
     def _named(self) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ class Buildx:
                 f"buildx knows the builder {self.name} at {endpoint}, and images.endpoint is {self.endpoint}",
                 next_step=f"forget the old one (docker buildx rm {self.name}), or give images.buildx another name",
             )
-        # A build would wait for it, and then say no more than that its time is over.
+        # A build would wait for it and then only report a timeout.
         if _shown("Status", shown) != "running":
             raise EngineUnreachable(
                 f"what builds images did not answer: no BuildKit is at {endpoint}",
@@ -138,7 +138,7 @@ class Buildx:
             )
         if self.docker_config is None:
             return [program]
-        # Builders are those of the user, and a folder with credentials may be read-only: a Kubernetes Secret is.
+        # Builders belong to the user, and a folder with credentials may be read-only, such as a Kubernetes Secret.
         own = f"BUILDX_CONFIG={Path('~/.docker/buildx').expanduser()}"
         return ["env", own, program, "--config", str(self.docker_config.parent)]
 
@@ -169,7 +169,7 @@ class Buildx:
                 file.write_text("".join(f"[registry.{json.dumps(host)}]\n  http = true\n" for host in self.plain_http))
                 command += ["--buildkitd-config", str(file)]
             done = self._query(*command, *((self.endpoint,) if self.endpoint and self.driver == _REMOTE else ()))
-        # Two at once: the other one made it.
+        # Two processes ran at once, and the other one created it.
         if done.returncode and "existing instance" not in done.stderr:
             raise self._error(done.stderr.strip())
 
@@ -190,12 +190,12 @@ class Buildx:
 
 
 def _as_field(text: str) -> str:
-    """A text as the one field of a line of comma-separated values, as buildx reads options."""
+    """Return a text as one field of a comma-separated line, as buildx parses options."""
     return '"' + text.replace('"', '""') + '"'
 
 
 def _shown(name: str, inspected: str) -> str | None:
-    """The first value of a name in what ``buildx inspect`` prints."""
+    """Return the first value of a name in the output of ``buildx inspect``."""
     found = re.search(rf"^{name}:[ \t]*(\S.*)", inspected, re.M)
     return found[1].strip() if found else None
 
@@ -260,7 +260,7 @@ _CAUSES: tuple[tuple[str, type[BuildError], str, str], ...] = (
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:
-    """End a build that is still running: asked to, it tells BuildKit to drop the work."""
+    """Stop a running build; the signal lets it tell BuildKit to drop the work."""
     if process.poll() is not None:
         return
     process.terminate()

@@ -1,4 +1,4 @@
-"""Where no container engine is: the interpreter's environment stands in for the image's."""
+"""A builder for hosts without container engine: the interpreter's environment replaces the image's."""
 
 import json
 import os
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 BAKED_ENVIRONMENT = "environment_digest"
-"""File at the root of an image's code: the environment digest that the image was built with."""
+"""File at the root of an image's code: the environment digest of the image at build time."""
 
 EXPLANATION = "not containerized: no container engine on this target; recorded the environment of the interpreter"
 _PROJECT = "ml-assets"
@@ -32,7 +32,7 @@ _METADATA_SUFFIX = ".dist-info"
 
 
 class InterpreterEnvironment(ImageBuilder):
-    """Builds nothing: every image's environment digest is that of the interpreter, and there is no image.
+    """Builds nothing: every image has the interpreter's environment digest, and no image reference.
 
     Args:
         root: the project's folder.
@@ -56,22 +56,22 @@ class InterpreterEnvironment(ImageBuilder):
         )
 
     def build_key(self, spec: ImageSpec) -> Digest:
-        """What the image would be made from, were there an engine."""
+        """Return the build key for the image's current inputs, although nothing is built."""
         return build_key(spec, self._root, base_digests(spec, self._root))
 
     def environment_digest(self) -> Digest:
-        """That of the image that the process runs in, else of the interpreter and what is installed for it."""
+        """Return the environment digest of the process's image, else of the interpreter and installed distributions."""
         return running_environment_digest(self._root)
 
 
 def running_environment_digest(root: Path) -> Digest:
-    """Environment digest of this process: the one that its image was built with, else the interpreter's.
+    """Return the environment digest of this process: that of its image, else the interpreter's.
 
     Args:
         root: the project's folder; an image's has a file `BAKED_ENVIRONMENT`.
 
     Raises:
-        ImageError: the file holds something else.
+        ImageError: the file holds no digest.
     """
     file = root / BAKED_ENVIRONMENT
     try:
@@ -88,12 +88,12 @@ def running_environment_digest(root: Path) -> Digest:
 
 
 def interpreter_environment_digest(search_path: Iterable[str] | None = None) -> Digest:
-    """SHA-256 over the canonical JSON of Python's implementation and version, the platform and all distributions.
+    """Return the SHA-256 over the canonical JSON of Python's implementation and version, platform and distributions.
 
-    Equal on every checkout and machine of one platform that has the same interpreter and the same lock installed.
+    The digest is equal on all checkouts and machines of one platform with the same interpreter and installed lock.
 
     Args:
-        search_path: folders to look for distributions in; ``sys.path`` when left out.
+        search_path: folders to look for distributions in; ``sys.path`` if left out.
     """
     environment = {
         "python": [platform.python_implementation(), platform.python_version()],
@@ -104,10 +104,10 @@ def interpreter_environment_digest(search_path: Iterable[str] | None = None) -> 
 
 
 def installed_distributions(search_path: Iterable[str]) -> list[str]:
-    """Every installed distribution as ``name==version``, sorted, without this project and the installers.
+    """Return every installed distribution as ``name==version``, sorted, without this project and the installers.
 
-    Read from the names of the ``*.dist-info`` folders alone, which takes a millisecond where importlib.metadata takes
-    a hundred. The first of several on the path counts, as it does for imports.
+    Only the names of the ``*.dist-info`` folders are read. This takes one millisecond; importlib.metadata takes a
+    hundred. The first of several on the path counts, as for imports.
     """
     versions: dict[str, str] = {}
     for folder in dict.fromkeys(search_path):
@@ -121,5 +121,5 @@ def installed_distributions(search_path: Iterable[str]) -> list[str]:
 def _metadata_folders(folder: str) -> list[str]:
     try:
         return sorted(name for name in os.listdir(folder) if name.endswith(_METADATA_SUFFIX))
-    except OSError:  # the path may name archives and folders that do not exist
+    except OSError:  # The path may name archives and folders that do not exist.
         return []

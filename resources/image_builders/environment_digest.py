@@ -1,10 +1,10 @@
-"""The environment digest of an image that is built: all that its environment stage is built from, as one digest.
+"""The environment digest of a built image: one digest over all inputs of its environment stage.
 
-It is input-addressed: the same inputs give the same digest on another machine and another day, whether or not anything
-was built there. Covered are the instructions of the environment stage and of every stage that it draws on, the
-arguments that they use, the digests of their base images, the files of the context that they copy, and the content of
-the stage that holds the resolved dependencies, which stands for everything that this one is made from: so neither the
-project's code nor what the lock says of other dependencies has a part in it.
+The digest is input-addressed: the same inputs give the same digest on any machine and day, with or without a build. It
+covers the instructions of the environment stage and of every stage that it uses, the arguments that they use, the
+digests of their base images, the context files that they copy, and the content of the stage of resolved dependencies.
+This content replaces all inputs of that stage. Therefore the project's code and the lock's other dependencies do not
+affect the digest.
 """
 
 import json
@@ -24,7 +24,7 @@ _FORM = 1
 
 
 class EnvironmentRecipe:
-    """What an image's environment stage is built from.
+    """The inputs of an image's environment stage.
 
     Args:
         spec: the image.
@@ -47,14 +47,14 @@ class EnvironmentRecipe:
 
     @property
     def draws_on_locked(self) -> bool:
-        """Whether the stage of resolved dependencies is a part, so that its content has to be exported."""
+        """Return True if the environment stage uses the stage of resolved dependencies, which must then be exported."""
         known = {stage.name for stage in self._dockerfile.stages}
         return self._spec.locked_stage in known and any(
             self._spec.locked_stage in stage.draws_on() for stage in self._stages
         )
 
     def digest(self, base_digests: Mapping[str, Digest], locked: Mapping[str, Digest] | None) -> Digest:
-        """The environment digest.
+        """Return the environment digest.
 
         Args:
             base_digests: digest of each base image by its build argument.

@@ -1,4 +1,4 @@
-"""What every image builder takes and gives."""
+"""The interface of image builders, and their inputs and results."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ __all__ = ["BuiltImage", "ImageBuilder", "ImageSpec"]
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
-    """What an image is made from. Paths are relative to the project's folder, with forward slashes.
+    """The inputs of an image. Paths are relative to the project's folder, with forward slashes.
 
     Raises:
         DefinitionError: a path is absolute or leaves the project's folder, or the name is empty.
@@ -23,7 +23,7 @@ class ImageSpec:
     """Name of the image, such as ``train``; also the last part of its repository."""
     dockerfile: str
     context: str = "."
-    """Folder that the build may read, as far as ``.dockerignore`` lets it."""
+    """Build context folder; ``.dockerignore`` applies."""
     sources: tuple[str, ...]
     """First-party files and folders in the context that the Dockerfile copies."""
     lock: str = "uv.lock"
@@ -31,14 +31,14 @@ class ImageSpec:
     bases: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Build argument that takes a base image by digest → the base image's name in the lock of base images."""
     arguments: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Other build arguments that choose what is built. Never a secret: these end up in the image's history."""
+    """Other build arguments. Never a secret: the image's history shows them."""
     target: str | None = None
-    """Stage to build; the last one when left out."""
+    """Stage to build; the last one if left out."""
     environment_stage: str = "environment"
-    """Stage that holds the dependencies and none of the project's code."""
+    """Stage with the dependencies and none of the project's code."""
     locked_stage: str = "locked"
-    """Stage that holds just the resolved dependencies, as files; where the Dockerfile has one that the environment
-    stage draws on, its content stands for the lock in the environment digest."""
+    """Stage that holds only the resolved dependencies, as files. If the environment stage uses it, its content
+    replaces the lock in the environment digest."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -53,46 +53,46 @@ class ImageSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltImage:
-    """What a builder made, or found made already."""
+    """The result of a build, or an existing image."""
 
     environment_digest: Digest
     """Data version of the image asset."""
     image: ImageReference | None
-    """None means "not containerized"."""
+    """Image reference; None means "not containerized"."""
     index_digest: Digest | None
-    """The index that stands above the image's manifest, if any."""
+    """Digest of the index that contains the image's manifest, if any."""
     build_key: Digest
-    """What the image was made from, code included; see `ml_assets.resources.image_builders.build_key`."""
+    """Digest of all inputs of the image, code included; see `ml_assets.resources.image_builders.build_key`."""
     built: bool
-    """Whether this call built something; False where nothing had to be built, or nothing can."""
+    """True if this call built an image; False if no build was needed or possible."""
     explanation: str
-    """What was done and why, as one sentence for people."""
+    """One sentence for people: the action and its reason."""
 
 
 class ImageBuilder(ABC):
-    """Makes images. Called again with unchanged inputs, it gives the same environment digest and build key."""
+    """Builds images. With unchanged inputs, it returns the same environment digest and build key again."""
 
     @abstractmethod
     def build(self, spec: ImageSpec, log: Callable[[str], None]) -> BuiltImage:
-        """Make the image, unless it exists already.
+        """Build the image, unless it already exists.
 
         Args:
-            spec: what to make it from.
-            log: takes each line of the build's log as it comes.
+            spec: inputs of the image.
+            log: called with each line of the build's log.
 
         Raises:
-            ImageError: something that the image is made from is missing or unreadable, or the build failed.
-            EngineUnreachable: what builds images did not answer.
+            ImageError: an input of the image is missing or unreadable, or the build failed.
+            EngineUnreachable: the builder did not answer.
         """
 
     @abstractmethod
     def build_key(self, spec: ImageSpec) -> Digest:
-        """What the image would be made from now, as one digest: the image asset is out of date when it differs.
+        """Return the build key for the current inputs; the image asset is out of date when it differs.
 
         Raises:
-            ImageError: something that the image is made from is missing or unreadable.
+            ImageError: an input of the image is missing or unreadable.
         """
 
     @abstractmethod
     def environment_digest(self) -> Digest:
-        """Environment digest of the process that asks. Every step calls it, so it takes milliseconds."""
+        """Return the environment digest of the calling process. Every step calls this, so it takes milliseconds."""

@@ -1,8 +1,8 @@
-"""What ``docker buildx build --progress=plain`` prints, made readable line by line, and what it says of a failure.
+"""Parser of the output of ``docker buildx build --progress=plain``: readable log lines, and the cause of a failure.
 
 Its form: ``#N name`` names a vertex of the build, ``#N 0.123 text`` is a line that it wrote, ``#N CACHED``, ``#N DONE
 0.4s`` and ``#N ERROR: …`` end it; other lines after ``#N`` are counters. The lines that follow the last vertex repeat
-the failed instruction and where it stands in the Dockerfile.
+the failed instruction and its line in the Dockerfile.
 """
 
 import re
@@ -26,11 +26,11 @@ HIDDEN = "***"
 
 
 class BuildProgress:
-    """Takes the lines of a build as they come, and passes on those that say something.
+    """Reads a build's output line by line, and passes on the informative lines.
 
     Args:
-        log: takes each line worth reading.
-        secrets: values that are replaced by `HIDDEN` wherever they appear.
+        log: called with each informative line.
+        secrets: values to replace with `HIDDEN` everywhere.
     """
 
     def __init__(self, log: Callable[[str], None], secrets: Collection[str] = ()) -> None:
@@ -74,23 +74,23 @@ class BuildProgress:
 
     @property
     def failed_step(self) -> str | None:
-        """The vertex that failed, shortened; None where none did."""
+        """Return the failed vertex, shortened; None if none failed."""
         return _shortened(self._names[self._failed[0]]) if self._failed else None
 
     @property
     def is_instruction(self) -> bool:
-        """Whether what failed is an instruction of the Dockerfile."""
+        """Return True if the failed vertex is an instruction of the Dockerfile."""
         return bool(self._failed and _STEP.match(self._names[self._failed[0]]))
 
     @property
     def last_lines(self) -> list[str]:
-        """The last lines that the failed vertex wrote; those outside any vertex where it wrote none."""
+        """Return the last lines of the failed vertex, or those outside any vertex if it wrote none."""
         written = self._outputs.get(self._failed[0], ()) if self._failed else ()
         return list(written) or list(self._remarks)[-_LAST_LINES:]
 
     @property
     def dockerfile_line(self) -> int | None:
-        """Line of the Dockerfile that failed."""
+        """Return the line of the Dockerfile that failed."""
         for remark in self._remarks:
             if found := re.fullmatch(r"\S+:(\d+)", remark):
                 return int(found[1])
@@ -98,7 +98,7 @@ class BuildProgress:
 
     @property
     def reason(self) -> str:
-        """What BuildKit, or the program, gives as the reason."""
+        """Return the reason that BuildKit, or the program, reports."""
         errors = [line.partition("ERROR: ")[2] for line in self._remarks if line.startswith("ERROR: ")]
         if errors:
             return errors[-1].removeprefix("failed to solve: ")

@@ -1,4 +1,4 @@
-"""What must not be read in a build's log: the values that its secret files hold."""
+"""The secret values that must not appear in a build's log."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ _NETRC_WORDS = re.compile(r"machine|default|login|password|account|macdef")
 
 
 def secret_values(secrets: Mapping[str, Path]) -> Iterator[str]:
-    """Whatever in the secret files could give them away in a log: their words, and the credentials of addresses.
+    """Return every text from the secret files that a log must not show: their words, and the credentials in addresses.
 
     Raises:
         ImageError: a file cannot be read.

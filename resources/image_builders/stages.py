@@ -1,7 +1,7 @@
-"""The stages of a Dockerfile, as far as one must know them to say what a stage is built from.
+"""A parser of Dockerfile stages, limited to what determines the inputs of a stage.
 
-Read are comments, continued lines, here-documents, ``FROM``, ``COPY``, ``ADD``, ``ARG`` and the mounts of ``RUN``;
-every other instruction is a text. Source: BuildKit's Dockerfile reference.
+The parser reads comments, continued lines, here-documents, ``FROM``, ``COPY``, ``ADD``, ``ARG`` and the mounts of
+``RUN``; other instructions stay text. Source: BuildKit's Dockerfile reference.
 """
 
 import json
@@ -31,18 +31,18 @@ class Instruction:
 
     @property
     def text(self) -> str:
-        """The instruction on one line, whatever lines it was written on; here-documents below it."""
+        """Return the instruction on one line, however it was written; its here-documents follow below."""
         return "\n".join(filter(None, (" ".join((self.keyword, *self.flags, self.rest)), self.body)))
 
     def mounts(self) -> Iterator[dict[str, str]]:
-        """The options of each ``--mount``."""
+        """Return the options of each ``--mount``."""
         for flag in self.flags:
             if flag.startswith("--mount="):
                 parts = (part.partition("=") for part in flag.removeprefix("--mount=").split(","))
                 yield {key: value for key, _, value in parts}
 
     def words(self) -> list[str]:
-        """What follows the flags, as arguments."""
+        """Return the arguments after the flags."""
         if self.rest.startswith("["):
             return [str(word) for word in json.loads(self.rest)]
         return shlex.split(self.rest)
@@ -50,15 +50,15 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its name (its number where it has none), the instructions from ``FROM`` on."""
+    """One stage: its name (its number if it has none), and its instructions including ``FROM``."""
 
     name: str
     base: str
-    """What stands after ``FROM``: a stage, or an image with its arguments unexpanded."""
+    """The source named after ``FROM``: a stage, or an image with its arguments unexpanded."""
     instructions: tuple[Instruction, ...]
 
     def draws_on(self) -> set[str]:
-        """Names of stages, images and contexts that the stage takes content from."""
+        """Return the names of the stages, images and contexts that the stage takes content from."""
         names = {self.base}
         for instruction in self.instructions[1:]:
             names |= {flag.removeprefix("--from=") for flag in instruction.flags if flag.startswith("--from=")}
@@ -66,7 +66,7 @@ class Stage:
         return names
 
     def context_paths(self) -> set[str]:
-        """Paths and patterns that the stage takes from the build context."""
+        """Return the paths and patterns that the stage takes from the build context."""
         paths: set[str] = set()
         for instruction in self.instructions[1:]:
             copies = instruction.keyword in ("COPY", "ADD")
@@ -85,11 +85,11 @@ class Dockerfile:
     stages: tuple[Stage, ...]
 
     def needed_for(self, name: str, without: Sequence[str] = ()) -> tuple[Stage, ...] | None:
-        """The stage and every stage that it draws on, in order; None where there is no such stage.
+        """Return the stage and every stage that it uses, in order; None if there is no such stage.
 
         Args:
             name: name of a stage.
-            without: stages to stop at; they and what only they draw on are left out.
+            without: stages to omit, together with the stages that only they use.
         """
         by_name = {stage.name.lower(): stage for stage in self.stages}
         by_name |= {str(number): stage for number, stage in enumerate(self.stages)}
@@ -104,7 +104,7 @@ class Dockerfile:
 
 
 def is_pattern(path: str) -> bool:
-    """Whether a path of the context names no file or folder by itself: a wildcard, a variable, or the whole context."""
+    """Return True if a context path is not one literal file or folder: a wildcard, a variable, or the whole context."""
     return path == "." or bool(re.search(r"[*?\[$]", path))
 
 
@@ -174,7 +174,7 @@ def _document(end: str, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _joined(line: str, lines: Iterator[str], escape: str) -> str:
-    """The line and those that continue it, on one; blank lines and comments in between do not end it."""
+    """Return the line joined with its continuation lines; blank lines and comments in between do not end it."""
     parts = [line.strip()]
     while parts[-1].endswith(escape):
         parts[-1] = parts[-1][:-1].rstrip()
@@ -184,7 +184,7 @@ def _joined(line: str, lines: Iterator[str], escape: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """The character that continues a line; a directive at the top may name a backtick."""
+    """Return the line continuation character; a directive at the top may set it to a backtick."""
     for line in text.lstrip("\ufeff").splitlines():
         directive = _DIRECTIVE.fullmatch(line.strip())
         if directive is None:

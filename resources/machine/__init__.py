@@ -1,1 +1,1 @@
-"""The machine and its limits, and what a process takes of them."""
+"""The machine, its limits, and the resources that a process uses."""

@@ -1,4 +1,4 @@
-"""What the control group of a container has used (Linux, versions 1 and 2)."""
+"""Resource usage of a container's control group (Linux, versions 1 and 2)."""
 
 from ml_assets.resources.machine.limits import ProcessLimits
 
@@ -8,14 +8,14 @@ _NANOSECONDS, _MICROSECONDS = 10**9, 10**6
 
 
 class ControlGroups(ProcessLimits):
-    """What the process's own group has used, beside what bounds it.
+    """Usage counters of the process's own control group.
 
     Args:
-        root: where ``proc`` and ``sys`` are.
+        root: parent of ``proc`` and ``sys``.
     """
 
     def memory_peak(self) -> int | None:
-        """Bytes that the process's own group has held at once, page cache included; None where the kernel counts none.
+        """Return the peak memory of the process's own group in bytes, page cache included; None without a counter.
 
         ``memory.peak`` of version 2 exists since Linux 5.19.
         """
@@ -24,7 +24,7 @@ class ControlGroups(ProcessLimits):
         return None
 
     def page_cache(self) -> int:
-        """Bytes of files that the own group holds now, and could give back."""
+        """Return the bytes of page cache in the own group that the kernel can reclaim."""
         for text in (*self._values("", "memory.stat"), *self._values("memory", "memory.stat")):
             counted = dict(line.split() for line in text.splitlines())
             prefix = "total_" if "total_active_file" in counted else ""
@@ -32,7 +32,7 @@ class ControlGroups(ProcessLimits):
         return 0
 
     def cpu_seconds(self) -> float | None:
-        """What all processes of the own group have used of CPUs; None where the kernel does not count it."""
+        """Return the CPU seconds of all processes in the own group; None if the kernel has no counter."""
         for text in self._values("", "cpu.stat"):
             counted = dict(line.split() for line in text.splitlines())
             if "usage_usec" in counted:

@@ -1,6 +1,6 @@
-"""The machine that a step runs on: what its process may use, and what bounds the threads of its libraries.
+"""The machine of a step: its available hardware, and the thread limits of numerical libraries.
 
-Cheap enough for every step, and nothing is imported for it: accelerators are read from the driver's own files.
+It is cheap enough for every step and imports no library: accelerators are read from the driver's own files.
 """
 
 import platform
@@ -19,10 +19,10 @@ _DRIVER_VERSION = re.compile(r"Kernel Module.*?\s(\d+\.\d[\d.]*)\s")
 
 
 def hardware(root: Path = _ROOT) -> Hardware:
-    """The machine, bounded by CPU affinity and by the control group (version 1 or 2) of a container.
+    """Return the machine's hardware, limited by CPU affinity and by a container's control group (version 1 or 2).
 
     Args:
-        root: where ``proc``, ``sys`` and ``dev`` are.
+        root: parent of ``proc``, ``sys`` and ``dev``.
     """
     limits = ProcessLimits(root)
     accelerators = tuple(_nvidia(root))
@@ -40,14 +40,14 @@ def hardware(root: Path = _ROOT) -> Hardware:
 
 
 def threads(variables: Mapping[str, str]) -> Threads:
-    """What bounds the threads of numerical libraries.
+    """Return the thread limits of numerical libraries.
 
     Args:
         variables: environment variables such as ``OMP_NUM_THREADS``, where set.
 
     Returns:
         The variables, and the threads of each BLAS and OpenMP library that this process has loaded, by its file's stem.
-        There are none without NumPy, which brings them, or without threadpoolctl, which asks them.
+        There are none without NumPy, which includes them, or threadpoolctl, which queries them.
     """
     return Threads(variables=dict(variables), libraries=_loaded_libraries())
 
@@ -81,9 +81,9 @@ def _processor(root: Path) -> str:
 
 
 def _nvidia(root: Path) -> Iterator[str]:
-    """Models of the GPUs that the NVIDIA driver manages (``/proc/driver/nvidia/gpus/<bus>/information``).
+    """Return the models of the GPUs that the NVIDIA driver manages (``/proc/driver/nvidia/gpus/<bus>/information``).
 
-    A container sees all of its machine's there, and has devices for those that it was given.
+    A container sees all of its machine's GPUs there, but has devices only for its own.
     """
     for file in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
         lines = (line.partition(":") for line in read_kernel_file(file).splitlines())
@@ -93,7 +93,7 @@ def _nvidia(root: Path) -> Iterator[str]:
 
 
 def _cuda() -> str | None:
-    """The newest CUDA that the driver serves (``cuDriverGetVersion``, which needs no initialization)."""
+    """Return the newest CUDA that the driver supports (``cuDriverGetVersion``, which needs no initialization)."""
     import ctypes
 
     version = ctypes.c_int()

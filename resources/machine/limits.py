@@ -1,4 +1,4 @@
-"""What the process may use of its machine, read from the kernel's own files; nothing else is imported for it."""
+"""Resource limits of the process, read from the kernel's files; imports nothing else."""
 
 import contextlib
 import os
@@ -8,17 +8,17 @@ from pathlib import Path
 __all__ = ["ProcessLimits", "read_kernel_file"]
 
 _V1_UNLIMITED = 1 << 60
-"""Version 1 of control groups says "no limit" with a number near 2**63."""
+"""Control groups version 1 express "no limit" as a number near 2**63."""
 
 
 class ProcessLimits:
-    """Limits of the control groups that this process is in; a group inherits those of the groups above it.
+    """Limits of this process's control groups; a group inherits the limits of the groups above it.
 
     Inside a container the path in ``/proc/self/cgroup`` may be the host's and lead nowhere; the mount then shows the
     container's own group at its top.
 
     Args:
-        root: where ``proc`` and ``sys`` are.
+        root: parent of ``proc`` and ``sys``.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -29,12 +29,12 @@ class ProcessLimits:
             self._paths |= dict.fromkeys(controllers.split(","), path)
 
     def memory(self) -> int:
-        """Bytes, or more than any machine has."""
+        """Return the memory limit in bytes; without a limit, more than any machine has."""
         found = [*self._values("", "memory.max"), *self._values("memory", "memory.limit_in_bytes")]
         return min((int(value) for value in found if value.isdigit()), default=_V1_UNLIMITED)
 
     def cpus(self) -> int:
-        """CPUs that this process may use: by affinity, and what the quota is worth, rounded up."""
+        """Return the number of usable CPUs: by affinity, and by the quota, rounded up."""
         quotas = [value.split() for value in self._values("", "cpu.max")]
         quotas += [
             [quota, period]
@@ -50,7 +50,7 @@ class ProcessLimits:
         return max(1, min([*worth, _usable_cpus()]))
 
     def _values(self, controller: str, file: str) -> Iterator[str]:
-        """The contents of a file in the process's group and in each group above it."""
+        """Return the contents of a file in the process's group and in each group above it."""
         group = Path(self._paths.get(controller, "/"))
         mounts = [self._mount / controller] if controller else [self._mount, self._mount / "unified"]
         for mount in mounts:
@@ -61,7 +61,7 @@ class ProcessLimits:
 
 
 def read_kernel_file(file: Path) -> str:
-    """A file of the kernel, empty where it is absent or may not be read."""
+    """Return the content of a kernel file; empty if it is absent or unreadable."""
     with contextlib.suppress(OSError):
         return file.read_text(errors="replace")
     return ""

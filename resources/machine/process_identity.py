@@ -1,8 +1,7 @@
-"""Which process did something, and whether it still lives.
+"""The identity of a process, and a check that it still runs.
 
-A process id alone says little: it is used again, and means another process in another container. The identity written
-here adds the machine, its boot, the pid namespace and the moment the process started, so that "gone" is only ever said
-of a process that could be seen from here.
+A process id is not unique: the system reuses it, and each container has its own ids. The identity adds the machine, its
+boot, the pid namespace and the process's start time, so that only a process visible from here is ever reported as gone.
 """
 
 import json
@@ -23,18 +22,18 @@ class ProcessIdentity:
 
     host: str
     machine: str
-    """Machine id; empty where there is none, as in most containers."""
+    """Machine id; empty if there is none, as in most containers."""
     boot: str
-    """Id of the machine's boot; empty where the system has none."""
+    """Id of the machine's boot; empty if the system has none."""
     namespace: str
-    """Pid namespace; empty where the system has none."""
+    """Pid namespace; empty if the system has none."""
     pid: int
     started: str
-    """When the process started, on a clock that setting the time does not move."""
+    """Start time of the process, on a clock that setting the time does not change."""
 
     @classmethod
     def current(cls) -> Self:
-        """This process."""
+        """Return the identity of this process."""
         pid = os.getpid()
         return cls(
             host=platform.node(),
@@ -47,10 +46,10 @@ class ProcessIdentity:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `str` wrote.
+        """Parse the output of `str`.
 
         Raises:
-            ValueError: the text is something else.
+            ValueError: the text has a different form.
         """
         try:
             return cls(**json.loads(text))
@@ -58,12 +57,12 @@ class ProcessIdentity:
             raise ValueError(f"not a process's identity: {text!r}") from error
 
     def is_gone(self) -> bool:
-        """Whether the process has certainly ended; False also where that cannot be told from here."""
+        """Return True if the process has certainly ended; False also if that is unknown from here."""
         here = self.current()
         if (self.host, self.machine, self.namespace) != (here.host, here.machine, here.namespace):
             return False
         if self.boot != here.boot:
-            # Without a machine id, another machine may bear the same name.
+            # Without a machine id, another machine may have the same name.
             return bool(self.machine)
         return _started(self.pid) not in (self.started, "")
 
@@ -72,13 +71,13 @@ class ProcessIdentity:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started; None if there is none, or only its unreaped remains; "" if that is hidden from us."""
+    """Return a process's start time; None if it does not exist or is a zombie, "" if the start time is hidden."""
     if not psutil.pid_exists(pid):
         return None
     try:
         stat = Path(f"/proc/{pid}/stat")
         if stat.exists():
-            # proc_pid_stat(5): the state is the field after the name in parentheses, the start time the twentieth.
+            # proc_pid_stat(5): the state is the first field after the name in parentheses, the start time the 20th.
             fields = stat.read_text().rpartition(")")[2].split()
             return None if fields[0] in "ZX" else fields[19]
         process = psutil.Process(pid)

@@ -1,6 +1,6 @@
-"""What a process, or the container that it is alone in, has used: the kernel's own counters, read when they are wanted.
+"""Resource usage of a process, or of the container that it has to itself, read on demand from kernel counters.
 
-Nothing runs beside the work, unless there are GPUs: their use nobody counts, so ``nvidia-smi`` samples it.
+Nothing runs beside the work, except with GPUs: the kernel does not count their use, so ``nvidia-smi`` samples it.
 """
 
 import contextlib
@@ -35,13 +35,13 @@ _NVIDIA_SMI: Final = (
 
 @dataclass(frozen=True)
 class Used:
-    """Memory and CPU up to now.
+    """Memory and CPU used so far.
 
     Attributes:
-        memory_peak: bytes, the most at once; a container's with its cache of files.
-        memory_needed: bytes that could not have been given back.
-        cpu_seconds: of all processes that count.
-        whole_container: whether all of the container counts; else this process and those of its children that ended.
+        memory_peak: peak in bytes; a container's includes its page cache.
+        memory_needed: bytes that could not be reclaimed.
+        cpu_seconds: CPU time of all counted processes.
+        whole_container: True if the whole container counts; else this process and its ended children.
     """
 
     memory_peak: int
@@ -51,11 +51,11 @@ class Used:
 
 
 def used(in_container: bool, root: Path = _ROOT) -> Used:
-    """What was used since this process, or its container, began.
+    """Return the usage since this process, or its container, started.
 
     Args:
-        in_container: whether this process is what its container is for.
-        root: where ``proc`` and ``sys`` are.
+        in_container: True if the container runs only for this process.
+        root: parent of ``proc`` and ``sys``.
     """
     largest = max(_own_peak(root), _childrens_peak())
     times = os.times()
@@ -64,14 +64,14 @@ def used(in_container: bool, root: Path = _ROOT) -> Used:
     peak = groups.memory_peak() if groups else None
     if groups is None or peak is None:
         return Used(largest, largest, own_cpu, whole_container=False)
-    # The cache only grows while there is room, so that what is left is no more than was needed at the peak.
+    # The cache only grows into free memory, so the rest is at most the memory needed at the peak.
     needed = max(largest, peak - groups.page_cache())
     cpu = groups.cpu_seconds()
     return Used(peak, min(needed, peak), own_cpu if cpu is None else cpu, whole_container=True)
 
 
 def process_started_at() -> datetime:
-    """When this process began."""
+    """Return the start time of this process."""
     import psutil
 
     return datetime.fromtimestamp(psutil.Process().create_time(), UTC)
@@ -79,10 +79,10 @@ def process_started_at() -> datetime:
 
 @contextmanager
 def sampling_gpus(is_there: bool) -> Iterator["GpuSampler"]:
-    """Sample the use of GPUs once a second while the block runs.
+    """Sample GPU usage once a second while the block runs.
 
     Args:
-        is_there: whether there are any; nothing is started without.
+        is_there: True if there are GPUs; otherwise nothing is started.
     """
     sampler = GpuSampler()
     process = _start(_NVIDIA_SMI) if is_there else None
@@ -112,12 +112,12 @@ class _Gpu:
 
 @dataclass
 class GpuSampler:
-    """Adds up what ``nvidia-smi`` prints; a value that a GPU does not give counts as 0."""
+    """Aggregates the output of ``nvidia-smi``; a value that a GPU does not report counts as 0."""
 
     _gpus: dict[str, _Gpu] = field(default_factory=dict)
 
     def read(self, lines: Iterator[str]) -> None:
-        """Take lines of index, name, percent, MiB used and MiB there, separated by commas, until they end."""
+        """Read lines of index, name, percent, MiB used and MiB in total, separated by commas, until they end."""
         for line in lines:
             values = [value.strip() for value in line.split(",")]
             if len(values) == 5:
@@ -125,7 +125,7 @@ class GpuSampler:
 
     @property
     def usage(self) -> tuple[GpuUsage, ...]:
-        """What was seen so far of each GPU, in the order of their numbers."""
+        """Return the usage of each GPU so far, in the order of their numbers."""
         return tuple(
             GpuUsage(
                 name=gpu.name,
@@ -147,7 +147,7 @@ class GpuSampler:
 
 
 def _start(command: tuple[str, ...]) -> "subprocess.Popen[str] | None":
-    with contextlib.suppress(OSError):  # the driver may come without the program
+    with contextlib.suppress(OSError):  # The driver may be installed without the program.
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -162,7 +162,7 @@ def _own_peak(root: Path) -> int:
 
 
 def _childrens_peak() -> int:
-    """The largest of the children that have ended."""
+    """Return the largest peak of the ended children."""
     return _rusage("RUSAGE_CHILDREN")
 
 
@@ -176,5 +176,5 @@ def _rusage(who: str) -> int:
 def _number(text: str) -> float:
     try:
         return float(text)
-    except ValueError:  # such as [N/A], or [Not Supported]
+    except ValueError:  # For example [N/A] or [Not Supported].
         return 0.0

@@ -1,1 +1,1 @@
-"""Trained models as files: the libraries that make them, and their ONNX form."""
+"""Trained models as files: their libraries and their ONNX form."""

@@ -1,12 +1,12 @@
-"""Models as directories of canonical bytes: the same training gives the same bytes, and so the same data version.
+"""Models as directories of canonical bytes: the same training gives the same bytes and the same data version.
 
 A directory holds ``model.json`` (which library and class), ``signature.json`` and the weights in the library's own
-format: ``model.ubj`` for XGBoost; ``model.skops`` for scikit-learn, because skops is the one of MLflow's formats that
-runs no code of the file's choosing when it is read, and because it can be written without memory addresses and times;
+format: ``model.ubj`` for XGBoost; ``model.skops`` for scikit-learn, because it is MLflow's only format that
+executes no code from the file on load, and because it can be written without memory addresses and times;
 ``model.onnx`` and ``weights.safetensors`` for PyTorch (see `torch_models`).
-What is to be served is there as well: ``model.onnx``, and in ``example.json`` a few rows to warm it up with. MLflow's
-directory has these files and the listing whose digest is the data version under ``servable/``, so that a server can
-check them one by one and needs no others.
+A served model adds ``model.onnx``, and ``example.json`` with a few rows for the warm-up. MLflow's directory holds these
+files under ``servable/``, with the listing whose digest is the data version. A server can verify each of them and needs
+no others.
 """
 
 import hashlib
@@ -41,10 +41,10 @@ _LISTING = "listing.json"
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A model in its canonical directory, with a few rows that it was seen to predict.
+    """A model in its canonical directory, with a few example rows.
 
     Attributes:
-        largest_difference: between its predictions and those of its ONNX form; None if it has no such form.
+        largest_difference: between its predictions and those of its ONNX form; None without ONNX form.
     """
 
     directory: Path
@@ -54,7 +54,7 @@ class SavedModel:
 
     @property
     def listing(self) -> bytes:
-        """The bytes whose MD5 is the directory's DVC hash: names and MD5 of its files."""
+        """Return the bytes whose MD5 is the directory's DVC hash: names and MD5 of its files."""
         files = sorted(self.directory.iterdir())
         return listing({file.name: hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() for file in files})
 
@@ -62,19 +62,19 @@ class SavedModel:
 def save_model(
     estimator: Any, destination: Path, *, input_example: pd.DataFrame, signature: Any = None, served: bool = True
 ) -> SavedModel:
-    """Write a fitted estimator as a canonical directory and check that it predicts the same when it is read back.
+    """Write a fitted estimator as a canonical directory, and verify that it predicts the same when loaded.
 
     Args:
         estimator: an XGBoost ``Booster`` or estimator, a scikit-learn estimator that predicts, or a PyTorch module.
-        destination: the directory, made if it does not exist.
+        destination: the directory, created if it does not exist.
         input_example: rows as ``predict`` takes them; the first five are kept, and up to a thousand are compared.
         signature: an MLflow ``ModelSignature``; inferred from these rows and their prediction when left out, so that a
             column is optional if one of them misses it.
-        served: whether it is written as ONNX too.
+        served: True to write it as ONNX too.
 
     Raises:
-        DefinitionError: the estimator is of no accepted type, cannot predict the example, would not come back the
-            same, or is to be served and cannot be expressed in ONNX.
+        DefinitionError: the estimator has no accepted type, cannot predict the example, would differ when loaded, or
+            must be served and cannot be expressed in ONNX.
     """
     flavor = flavor_of(estimator)
     rows = input_example.head(_COMPARED_ROWS).reset_index(drop=True)
@@ -97,7 +97,7 @@ def save_model(
 
 
 def load_model(directory: Path) -> Any:
-    """Read the estimator of a canonical directory, as its own library's class.
+    """Load the estimator of a canonical directory, as its own library's class.
 
     Raises:
         InputError: the directory is not one, or its content cannot be read.
@@ -114,24 +114,24 @@ def load_model(directory: Path) -> Any:
 
 
 def is_served(directory: Path) -> bool:
-    """Whether the model of a canonical directory was written to be served."""
+    """Return True if the model of a canonical directory was written to be served."""
     return (directory / _EXAMPLE).exists()
 
 
 def predict(estimator: Any, frame: pd.DataFrame) -> Any:
-    """What an estimator predicts, one value or row of values a row.
+    """Return an estimator's predictions, one value or row of values for each row.
 
     Raises:
-        DefinitionError: it is of no accepted type, or does not take the frame.
+        DefinitionError: it has no accepted type, or rejects the frame.
     """
     return _predict(flavor_of(estimator), estimator, frame)
 
 
 def predict_with(directory: Path, frame: pd.DataFrame) -> Any:
-    """What the model of a canonical directory predicts, one value or row of values a row.
+    """Return the predictions of a canonical directory's model, one value or row of values for each row.
 
     Raises:
-        InputError: the directory is not one, or the model does not take the frame.
+        InputError: the directory is not one, or the model rejects the frame.
     """
     try:
         return predict(load_model(directory), frame)
@@ -140,9 +140,9 @@ def predict_with(directory: Path, frame: pd.DataFrame) -> Any:
 
 
 def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]) -> str:
-    """Log the model, byte for byte, as an MLflow logged model of a run, and return the logged model's id.
+    """Log the model unchanged as an MLflow logged model of a run, and return the logged model's id.
 
-    MLflow's flavor writes the directory that MLflow knows how to serve; its weights are then those of `saved`.
+    MLflow's flavor writes the directory that MLflow can serve; its weights are then replaced with those of `saved`.
     """
     from mlflow.models import Model, ModelSignature
 
@@ -165,7 +165,7 @@ def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]
             tags=tags,
             signature=ModelSignature.from_dict({part: json.dumps(columns) for part, columns in signature.items()}),
             input_example=saved.input_example,
-            # Given, because MLflow finds them out by loading the model in a new process, which takes many seconds.
+            # Given, because otherwise MLflow loads the model in a new process to infer them, which takes many seconds.
             pip_requirements=_requirements(flavor),
         )
     return str(information.model_id)
@@ -186,7 +186,7 @@ def _equal(before: Any, after: Any) -> bool:
 
     first, second = numpy.asarray(before), numpy.asarray(after)
     if first.dtype.kind == "f":
-        # Devices add in different orders.
+        # Devices sum in different orders.
         return first.shape == second.shape and bool(numpy.allclose(first, second, rtol=1e-4, equal_nan=True))
     return bool(numpy.array_equal(first, second))
 
@@ -200,7 +200,7 @@ def _infer_signature(example: pd.DataFrame, predicted: Any) -> Any:
 
 @contextmanager
 def _without_integer_hint() -> Iterator[None]:
-    """MLflow warns that a missing value would turn a column of integers into floats; here frames keep their types."""
+    """Suppress MLflow's warning that missing values turn integer columns into floats; here frames keep their types."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*schema contains integer column", category=UserWarning)
         yield
@@ -228,7 +228,7 @@ def _write_servable(saved: SavedModel, folder: Path) -> None:
 
 
 def _rows(frame: pd.DataFrame) -> dict[str, Any]:
-    """Columns and rows as JSON has them; what is missing is null."""
+    """Return columns and rows as JSON values; missing values are null."""
     columns = [
         [None if missing else value for value, missing in zip(frame[name].tolist(), frame[name].isna(), strict=True)]
         for name in frame

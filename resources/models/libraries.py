@@ -1,4 +1,4 @@
-"""What each library's models need to be kept as canonical bytes, read back and given to MLflow."""
+"""Support for each model library: canonical bytes, loading, and MLflow's format."""
 
 import json
 import math
@@ -16,32 +16,32 @@ __all__ = ["FLAVORS", "Flavor", "accepted", "class_name", "flavor_of"]
 
 
 class Flavor(Protocol):
-    """What one library's models need."""
+    """The operations for one library's models."""
 
     name: str
     file: str
-    """Name of the weights' file, here and in MLflow's directory."""
+    """Name of the weights file, here and in MLflow's directory."""
     accepts: str
     distributions: tuple[str, ...]
 
     def recognises(self, estimator: Any) -> bool:
-        """Whether an estimator is this library's, and can predict."""
+        """Return True if an estimator belongs to this library and can predict."""
 
     def predict(self, estimator: Any, frame: pd.DataFrame) -> Any:
-        """What an estimator predicts, one value or row of values a row."""
+        """Return an estimator's predictions, one value or row of values for each row."""
 
     def write(self, estimator: Any, file: Path, example: pd.DataFrame) -> None:
-        """Write the weights, equal ones in equal bytes; other files may stand beside them.
+        """Write the weights, with equal bytes for equal weights; other files may stand beside them.
 
         Raises:
-            DefinitionError: the library's format does not keep the estimator.
+            DefinitionError: the library's format cannot store the estimator.
         """
 
     def read(self, file: Path, class_name: str) -> Any:
-        """The estimator of a file, given the name that its class had."""
+        """Load the estimator from a file, given the name of its class."""
 
     def write_for_mlflow(self, estimator: Any, path: str, **options: Any) -> None:
-        """Write the directory that MLflow knows how to serve, with what MLflow's own ``save_model`` is given."""
+        """Write the directory that MLflow can serve, with the arguments of MLflow's own ``save_model``."""
 
 
 class _XGBoost:
@@ -70,9 +70,9 @@ class _XGBoost:
         estimator.save_model(file)
 
     def _refuse_fallback(self, estimator: Any) -> None:
-        """XGBoost trains on the CPU, with a warning, where the GPU that was asked for is not there."""
+        """Raise an error if XGBoost trained on the CPU (with a warning) because the requested GPU is missing."""
         if not hasattr(estimator, "get_booster"):
-            return  # a bare Booster does not keep what was asked for
+            return  # A bare Booster does not store the requested device.
         asked, booster = str(estimator.get_params().get("device") or "cpu"), estimator.get_booster()
         used = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
         if not asked.startswith("cpu") and used.startswith("cpu"):
@@ -134,7 +134,7 @@ class _ScikitLearn:
         mlflow.sklearn.save_model(estimator, path, serialization_format="skops", skops_trusted_types=trusted, **options)
 
     def _trusted(self, file: Path) -> list[str]:
-        """The types beyond skops's own list that the file needs: those of the libraries it is made with, no others."""
+        """Return the types that the file needs beyond skops's own list: only those of the libraries that made it."""
         import skops.io
 
         types: list[str] = skops.io.get_untrusted_types(file=file)
@@ -148,7 +148,7 @@ class _ScikitLearn:
 
 
 class _PyTorch:
-    """MLflow gets the ONNX form too: its own flavor of PyTorch would keep a pickle."""
+    """PyTorch modules. MLflow receives the ONNX form too, because its own PyTorch flavor would store a pickle."""
 
     name = "onnx"
     file = ONNX_FILE
@@ -177,15 +177,15 @@ class _PyTorch:
         mlflow.onnx.save_model(onnx.load_from_string(estimator.content), path, **options)
 
 
-# XGBoost's estimators are also scikit-learn's, so it is asked first.
+# XGBoost's estimators are also scikit-learn estimators, so XGBoost comes first.
 FLAVORS: Final[dict[str, Flavor]] = {"xgboost": _XGBoost(), "sklearn": _ScikitLearn(), "onnx": _PyTorch()}
 
 
 def flavor_of(estimator: Any) -> Flavor:
-    """What is known of an estimator's library.
+    """Return the flavor of an estimator's library.
 
     Raises:
-        DefinitionError: it is of none that is accepted.
+        DefinitionError: its library is not accepted.
     """
     for flavor in FLAVORS.values():
         if flavor.recognises(estimator):
@@ -197,10 +197,10 @@ def flavor_of(estimator: Any) -> Flavor:
 
 
 def accepted() -> str:
-    """What a model may be, in words."""
+    """Return the accepted kinds of model, in words."""
     return "; ".join(flavor.accepts for flavor in FLAVORS.values())
 
 
 def class_name(estimator: Any) -> str:
-    """Module and name of an estimator's class."""
+    """Return the module and name of an estimator's class."""
     return f"{type(estimator).__module__}.{type(estimator).__qualname__}"

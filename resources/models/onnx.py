@@ -1,8 +1,8 @@
-"""Models as ONNX: what the model server runs, compared with the model that it was made from.
+"""Models as ONNX: the form that the model server runs, compared with the original model.
 
-A model of numbers takes one tensor, ``features`` (rows by columns, in the signature's order); one with other columns,
-or one that names columns, takes a tensor of each column, by name. The outputs are ``predictions`` and, of classifiers,
-``probabilities`` (rows by classes).
+A model of numbers takes one tensor, ``features`` (rows by columns, in the signature's order); a model with other
+columns, or one that names columns, takes one tensor for each column, by name. The outputs are ``predictions`` and, for
+classifiers, ``probabilities`` (rows by classes).
 """
 
 import functools
@@ -21,7 +21,7 @@ __all__ = ["FEATURES", "ONNX_FILE", "OPSETS", "PREDICTIONS", "OnnxModel", "canon
 ONNX_FILE: Final = "model.onnx"
 FEATURES: Final = "features"
 PREDICTIONS: Final = "predictions"
-# Both are read by every ONNX Runtime of the last years; named, so that the converters' own choice changes no bytes.
+# Every ONNX Runtime of recent years reads both; fixed here, so that a converter's own choice changes no bytes.
 OPSETS: Final = {"": 18, "ai.onnx.ml": 3}
 _RELATIVE, _OF_LARGEST = 1e-4, 1e-5
 
@@ -29,34 +29,34 @@ _Convert = Callable[[], Any]
 
 
 class OnnxModel:
-    """A model that is kept as ONNX alone.
+    """A model that is stored only as ONNX.
 
     Args:
-        content: of its file, as `canonical` gives it.
+        content: content of its file, as returned by `canonical`.
     """
 
     def __init__(self, content: bytes) -> None:
         self.content = content
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
-        """What ONNX Runtime predicts, a value or a row of values for each row."""
+        """Return the predictions of ONNX Runtime, a value or a row of values for each row."""
         return self.flat(_run(self.content, frame))
 
     @staticmethod
     def flat(values: np.ndarray) -> np.ndarray:
-        """A column of values as a list of them; else as it is."""
+        """Return a single column of values as a flat list; anything else unchanged."""
         return values.reshape(-1) if values.ndim == 2 and values.shape[1] == 1 else values
 
 
 def export_onnx(estimator: Any, file: Path, example: pd.DataFrame, predicted: Any) -> float:
-    """Write an estimator as ONNX and compare what both predict. Equal estimators give equal bytes.
+    """Write an estimator as ONNX and compare the predictions of both. Equal estimators give equal bytes.
 
     Args:
-        estimator: an XGBoost ``Booster`` or estimator, a scikit-learn estimator, or an `OnnxModel`; changed by this, so
-            give a copy.
-        file: where to write it.
+        estimator: an XGBoost ``Booster`` or estimator, a scikit-learn estimator, or an `OnnxModel`; this changes it, so
+            pass a copy.
+        file: the destination.
         example: rows that the estimator takes, at least one.
-        predicted: what it predicts for them.
+        predicted: its predictions for them.
 
     Returns:
         The largest difference between the two predictions: absolute for numbers, 0 for equal classes.
@@ -69,7 +69,7 @@ def export_onnx(estimator: Any, file: Path, example: pd.DataFrame, predicted: An
         try:
             content = canonical(convert())
             difference = _difference(np.asarray(predicted), _run(content, example))
-        except Exception as error:  # converters raise whatever they meet
+        except Exception as error:  # converters raise errors of any type
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
             continue
         if difference is not None:
@@ -85,7 +85,7 @@ def export_onnx(estimator: Any, file: Path, example: pd.DataFrame, predicted: An
 
 
 def _conversions(estimator: Any, example: pd.DataFrame) -> Iterator[_Convert]:
-    """Ways to convert, the best first. Doubles keep scikit-learn's thresholds; XGBoost's are floats."""
+    """Return the conversions to try, best first. Doubles keep scikit-learn's thresholds; XGBoost's are floats."""
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
     if isinstance(estimator, OnnxModel):
@@ -124,8 +124,8 @@ def _convert_xgboost(estimator: Any, columns: int) -> Any:
 
     booster = estimator.get_booster() if hasattr(estimator, "get_booster") else estimator
     if booster is not estimator and (best := getattr(estimator, "best_iteration", None)) is not None:
-        estimator._Booster = booster = booster[: best + 1]  # what it predicts with, after it was stopped early
-    booster.feature_names = None  # the converter takes numbered features alone
+        estimator._Booster = booster = booster[: best + 1]  # the trees that it predicts with after early stopping
+    booster.feature_names = None  # the converter accepts only numbered features
     return onnxmltools.convert_xgboost(
         estimator, name="model", initial_types=[(FEATURES, FloatTensorType([None, columns]))]
     )
@@ -137,7 +137,7 @@ def _convert_sklearn(estimator: Any, types: list[tuple[str, Any]]) -> Any:
     _let_pipelines_hold_xgboost()
     options = {id(estimator): {"zipmap": False}} if hasattr(estimator, "predict_proba") else None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # notes of the converter, about what the comparison below finds out
+        warnings.simplefilter("ignore")  # notes of the converter; the comparison below finds the same problems
         return skl2onnx.convert_sklearn(
             estimator, name="model", initial_types=types, options=options, target_opset=OPSETS
         )
@@ -171,7 +171,7 @@ def _read(content: bytes) -> Any:
 
 
 def canonical(model: Any) -> bytes:
-    """An ONNX model with our names for its outputs, and without what says which program wrote it, or from what file."""
+    """Return an ONNX model with our output names, without the names of the program and file that it came from."""
     import onnx
 
     names = dict(zip([output.name for output in model.graph.output], (PREDICTIONS, "probabilities"), strict=False))
@@ -181,7 +181,7 @@ def canonical(model: Any) -> bytes:
     trees = {name for node in model.graph.node if node.op_type == "TreeEnsembleRegressor" for name in node.output}
     for output in model.graph.output:
         output.name = names.get(output.name, output.name)
-        if output.name in trees:  # they give floats, which skl2onnx declares as doubles where doubles go in
+        if output.name in trees:  # they return floats, which skl2onnx declares as doubles if the inputs are doubles
             output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     for field in ("producer_name", "producer_version", "doc_string", "domain"):
         model.ClearField(field)
@@ -201,7 +201,7 @@ def canonical(model: Any) -> bytes:
 
 
 def _run(content: bytes, example: pd.DataFrame) -> np.ndarray:
-    """What ONNX Runtime predicts for the rows."""
+    """Return ONNX Runtime's predictions for the rows."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -220,7 +220,7 @@ def _tensors(inputs: list[Any], example: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def _difference(expected: np.ndarray, found: np.ndarray) -> float | None:
-    """The largest difference; None where it is more than another order of additions explains."""
+    """Return the largest difference; None if it exceeds what a different summation order explains."""
     found = found.reshape(expected.shape) if found.size == expected.size else found
     if found.shape != expected.shape:
         return None

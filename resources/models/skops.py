@@ -1,4 +1,4 @@
-"""Files of skops whose bytes follow from the estimator alone."""
+"""skops files whose bytes depend only on the estimator."""
 
 import io
 import json
@@ -9,7 +9,7 @@ __all__ = ["canonical_skops"]
 
 
 def canonical_skops(content: bytes) -> bytes:
-    """The same skops file with objects numbered in order of appearance, no times and no version of skops."""
+    """Return the same skops file with objects numbered in order of appearance, without times and skops version."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     schema = json.loads(members.pop("schema.json"))
@@ -26,7 +26,7 @@ def canonical_skops(content: bytes) -> bytes:
 
 
 class _Renumbering:
-    """Replaces memory addresses, by which skops names objects and files, with 1, 2, 3, … in order of appearance."""
+    """Replaces the memory addresses in skops's object and file names with 1, 2, 3, … in order of appearance."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -43,7 +43,7 @@ class _Renumbering:
             return
         loader = node.get("__loader__")
         if "__id__" in node and loader == "JsonNode":
-            # Whether two equal constants are one object is Python's affair and no part of the model.
+            # Python decides whether two equal constants are one object; this is not part of the model.
             del node["__id__"]
         elif "__id__" in node:
             node["__id__"] = self._number(str(node["__id__"]))

@@ -1,6 +1,6 @@
-"""PyTorch's modules: kept as ONNX, which any machine runs, and as weights, from which training can go on.
+"""PyTorch modules, stored as ONNX (runs on any machine) and as weights (for further training).
 
-Neither holds a pickle. What is loaded again predicts, without PyTorch; to train on, make the module and give it the
+Neither holds a pickle. The loaded model predicts without PyTorch. To continue training, create the module and load the
 weights (``safetensors.torch.load_model(module, directory / "weights.safetensors")``).
 """
 
@@ -21,18 +21,18 @@ _MODULE: Final = ("torch.nn.modules.module", "Module")
 
 
 def is_module(estimator: Any) -> bool:
-    """Whether it is a ``torch.nn.Module``; PyTorch is not imported to find out."""
+    """Return True for a ``torch.nn.Module``, without importing PyTorch."""
     return any((base.__module__, base.__qualname__) == _MODULE for base in type(estimator).__mro__)
 
 
 def module_predicts(module: Any, frame: pd.DataFrame) -> np.ndarray:
-    """What a module gives for rows of numbers, as one tensor of 32-bit floats, when it is not in training.
+    """Return a module's predictions in evaluation mode, for rows of numbers as one tensor of 32-bit floats.
 
     Returns:
         One value a row, or one row of values.
 
     Raises:
-        DefinitionError: the frame has columns that are no numbers, or the module gives something else than one tensor.
+        DefinitionError: the frame has non-numeric columns, or the module does not return exactly one tensor.
     """
     import torch
 
@@ -53,7 +53,7 @@ def module_predicts(module: Any, frame: pd.DataFrame) -> np.ndarray:
 
 
 def write_module(module: Any, directory: Path, example: pd.DataFrame, file: str) -> None:
-    """Write a module as ONNX and its weights, equal ones in equal bytes.
+    """Write a module as ONNX and its weights; equal modules give equal bytes.
 
     Raises:
         DefinitionError: the module cannot be expressed in ONNX.
@@ -75,7 +75,7 @@ def write_module(module: Any, directory: Path, example: pd.DataFrame, file: str)
             external_data=False,
             verbose=False,
         )
-    except Exception as error:  # exporters raise whatever they meet
+    except Exception as error:  # exporters raise errors of any type
         cause = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise DefinitionError(
             f"{type(module).__qualname__} cannot be expressed in ONNX: {type(error).__name__}: {cause}",

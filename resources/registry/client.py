@@ -1,7 +1,7 @@
-"""What an OCI registry holds: a tag's digest and platforms, an image's configuration and labels, referrers.
+"""A client for OCI registries: digests and platforms of tags, configurations, labels, referrers.
 
-A tag is resolved here, once, and what leaves is a digest. Everything that arrives is checked against the digest that
-it was asked for or announced with. Source: the OCI image and distribution specifications 1.1.
+Each tag is resolved once, here, to a digest. All received content is verified against its requested or announced
+digest. Source: the OCI image and distribution specifications 1.1.
 """
 
 import re
@@ -43,13 +43,13 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 @dataclass(frozen=True, slots=True)
 class PublishedImage:
-    """What a name stands for in a registry at this moment."""
+    """The current content of an image name in a registry."""
 
     reference: ImageReference
-    """The index where one stands above the platforms, else the only manifest."""
+    """Digest of the index if the image has one, else of the only manifest."""
     is_index: bool
     platforms: Mapping[str, Digest]
-    """Manifest of each platform, by ``system/architecture`` with ``/variant`` where there is one."""
+    """Manifest of each platform, by ``system/architecture``, with ``/variant`` if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ class ResolvedImage:
     """One platform of an image."""
 
     reference: ImageReference
-    """The platform's manifest."""
+    """Digest of the platform's manifest."""
     platform: str
     index_digest: Digest | None
-    """The index that stands above the manifest, if any."""
+    """Digest of the index that contains the manifest, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,14 @@ class ImageConfiguration:
     """The configuration that a platform's manifest points to."""
 
     digest: Digest
-    """Some runtimes report this one as the image that they run."""
+    """Digest of the configuration; some runtimes report it as the running image."""
     platform: str
     labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Referrer:
-    """Something attached to an image, such as a signature, an SBOM or an attestation."""
+    """An artifact attached to an image, such as a signature, an SBOM or an attestation."""
 
     digest: Digest
     artifact_type: str
@@ -85,22 +85,22 @@ class Referrer:
 
 @dataclass(frozen=True, slots=True)
 class ManifestParts:
-    """What a manifest or index is made of."""
+    """The parts of a manifest or index."""
 
     manifests: tuple[Digest, ...]
-    """Of an index, those that it lists, attestations among them."""
+    """Manifests that an index lists, attestations included."""
     blobs: Mapping[Digest, int]
-    """Configuration and layers of a manifest, and their bytes."""
+    """Configuration and layers of a manifest, with their sizes in bytes."""
 
 
 class RegistryClient:
-    """Reads registries, and copies to them; which one is said by each image's name.
+    """Reads and writes registries; each image's name selects the registry.
 
     Args:
         plain_http: registries (``host[:port]``) without TLS. Loopback addresses never use it.
-        docker_config: Docker's ``config.json`` with credentials; ``~/.docker/config.json`` when left out.
+        docker_config: Docker's ``config.json`` with credentials; ``~/.docker/config.json`` if left out.
         timeout: seconds to wait for a connection, and for each part of an answer.
-        reached_at: registry → ``host[:port]`` that it answers at for this process, where that is not its name.
+        reached_at: registry → ``host[:port]`` at which this process reaches it, if different from its name.
     """
 
     def __init__(
@@ -121,8 +121,8 @@ class RegistryClient:
         """Look up ``registry/repository:tag`` (or ``@digest``); None where the registry holds no such image.
 
         Raises:
-            RegistryError: the name is malformed, the registry did not answer or refused, or what it answered is not
-                an image or does not have its digest.
+            RegistryError: the name is malformed, the registry did not answer or refused, or its answer is not an
+                image or has a different digest.
         """
         target = _Name.parse(name)
         found = self._manifest(target.registry, target.repository, target.version)
@@ -155,7 +155,7 @@ class RegistryClient:
         return ResolvedImage(reference, key, whole.digest if published.is_index else None)
 
     def configuration(self, reference: ImageReference) -> ImageConfiguration:
-        """The configuration of one platform's image.
+        """Return the configuration of one platform's image.
 
         Raises:
             RegistryError: as `find`, and if there is no such manifest or it is an index.
@@ -168,16 +168,16 @@ class RegistryClient:
         return self._configuration(reference, found[1])
 
     def labels(self, reference: ImageReference) -> Mapping[str, str]:
-        """The labels of one platform's image; raises as `configuration`."""
+        """Return the labels of one platform's image; raises as `configuration`."""
         return self.configuration(reference).labels
 
     def referrers(self, reference: ImageReference, artifact_type: str | None = None) -> tuple[Referrer, ...]:
-        """What is attached to an image or index, of one type if given.
+        """Return the artifacts attached to an image or index, of one type if given.
 
-        Registries without the referrers API are read by its fallback, a tag named after the digest.
+        For registries without the referrers API, its fallback is used: a tag named after the digest.
 
         Raises:
-            RegistryError: the registry did not answer or refused, or what it answered cannot be understood.
+            RegistryError: the registry did not answer or refused, or its answer cannot be parsed.
         """
         base = f"/v2/{reference.repository}/referrers/{reference.digest}"
         entries: list[Descriptor] = []
@@ -195,7 +195,7 @@ class RegistryClient:
         )
 
     def parts(self, reference: ImageReference) -> ManifestParts | None:
-        """What an image or index is made of; None where the registry holds no such manifest. Raises as `find`."""
+        """Return the parts of an image or index; None if the registry holds no such manifest. Raises as `find`."""
         found = self._manifest(reference.registry, reference.repository, str(reference.digest))
         if found is None:
             return None
@@ -207,21 +207,21 @@ class RegistryClient:
         )
 
     def delete(self, reference: ImageReference) -> bool:
-        """Delete a manifest or index by its digest, with all its tags; False where the registry holds none.
+        """Delete a manifest or index by its digest, with all its tags; return False if the registry holds none.
 
         The registry frees the space of its layers when it collects garbage.
 
         Raises:
-            RegistryError: the registry did not answer or refused, or deletes nothing.
+            RegistryError: the registry did not answer or refused, or does not support deletion.
         """
         path = f"/v2/{reference.repository}/manifests/{reference.digest}"
         return self._session(reference.registry).delete(path, repository=reference.repository)
 
     def tags(self, registry: str, repository: str) -> tuple[str, ...]:
-        """Names of a repository's tags; none where there is no such repository.
+        """Return the names of a repository's tags; none if there is no such repository.
 
         Raises:
-            RegistryError: the registry did not answer or refused, or what it answered cannot be understood.
+            RegistryError: the registry did not answer or refused, or its answer cannot be parsed.
         """
         base = f"/v2/{repository}/tags/list"
         found: list[str] = []
@@ -231,7 +231,7 @@ class RegistryClient:
         return tuple(dict.fromkeys(found))
 
     def manifest(self, registry: str, repository: str, version: str) -> tuple[str, bytes] | None:
-        """Media type and bytes of a tag's or digest's manifest or index; None if it is not there. Raises as `find`."""
+        """Return the media type and bytes of a manifest or index by tag or digest; None if absent. Raises as `find`."""
         path = f"/v2/{repository}/manifests/{version}"
         answer = self._get(registry, repository, path, accept=", ".join((*_INDEX_TYPES, *_MANIFEST_TYPES)))
         if answer.status == 404:
@@ -257,12 +257,12 @@ class RegistryClient:
         self._session(registry).upload(digest, repository=repository, source=source)
 
     def push_manifest(self, registry: str, repository: str, version: str, body: bytes, media_type: str) -> None:
-        """Push a manifest, whose parts are there, under a tag or its digest; raises as `find`."""
+        """Push a manifest, whose parts are already there, under a tag or its digest; raises as `find`."""
         path = f"/v2/{repository}/manifests/{version}"
         self._session(registry).put(path, repository=repository, body=body, media_type=media_type)
 
     def check_rights(self, registry: str, repository: str, *, push: bool) -> None:
-        """See that a repository can be pulled from, and pushed to; it need not exist. Nothing is left there.
+        """Check the rights to pull from and push to a repository, which need not exist. Leaves nothing there.
 
         Raises:
             RegistryError: the registry did not answer, or refused.
@@ -296,7 +296,7 @@ class RegistryClient:
         return ImageConfiguration(digest, platform_name(content), (content.config and content.config.labels) or {})
 
     def _pages(self, registry: str, repository: str, base: str, *, accept: str) -> Iterator[RegistryResponse]:
-        """The pages of a list, each once; the last one may say that there is no such list (any more)."""
+        """Yield each page of a list once; the last one may say that the list does not exist (any more)."""
         path: str | None = base
         visited: set[str] = set()
         while path and path not in visited:
@@ -332,7 +332,7 @@ class _Name:
     def parse(cls, name: str) -> "_Name":
         registry, _, rest = name.partition("/")
         repository, at, digest = rest.partition("@")
-        # A name may carry both; the digest is then what counts.
+        # A name may have both; the digest then takes precedence.
         repository, _, tag = repository.partition(":")
         try:
             if not at and not _TAG.fullmatch(tag):

@@ -1,4 +1,4 @@
-"""Credentials of image registries, read from Docker's configuration by Docker's own client library."""
+"""Credentials of image registries, read from Docker's configuration with Docker's own client library."""
 
 import json
 import shutil
@@ -19,19 +19,19 @@ _HELPER_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What Docker's configuration holds for one registry: a user and password, or an identity token."""
+    """Docker's credentials for one registry: a user and password, or an identity token."""
 
     user: str
     password: str = field(repr=False)
 
     @property
     def is_identity_token(self) -> bool:
-        """Whether the password is a refresh token to exchange (OAuth 2) and not a password."""
+        """Return True if the password is a refresh token to exchange (OAuth 2)."""
         return self.user == _IDENTITY_TOKEN_USER
 
 
 def read_credentials(docker_config: Path, registry: str) -> Credentials | None:
-    """Return what Docker's ``config.json`` holds for a registry, in the file or in a credential helper.
+    """Return the credentials for a registry from Docker's ``config.json`` or a credential helper.
 
     Args:
         docker_config: the file; one that does not exist holds nothing.
@@ -62,7 +62,7 @@ def read_credentials(docker_config: Path, registry: str) -> Credentials | None:
     except DockerException as error:
         raise _helper_error(helper or "", "failed") from error
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        # The text of such an error may quote a secret, so only its kind is told.
+        # The text of such an error may quote a secret, so the message names only the error's type.
         raise RegistryError(
             f"{docker_config} is not a Docker configuration that can be read ({type(error).__name__})",
             next_step=f"run docker login {registry} again, or set images.docker_config to another file",
@@ -71,14 +71,14 @@ def read_credentials(docker_config: Path, registry: str) -> Credentials | None:
 
 
 def _entries(auths: Mapping[str, Any], registry: str) -> dict[str, Any]:
-    """The registry's own entries: a malformed one of another registry does no harm."""
+    """Return only the registry's own entries, so that a malformed entry of another registry does no harm."""
     from docker.auth import convert_to_hostname
 
     return {address: _encoded(entry) for address, entry in auths.items() if convert_to_hostname(address) == registry}
 
 
 def _encoded(entry: Any) -> Any:
-    """An entry as Docker's library reads it, which knows a user and password only in their encoded form."""
+    """Return an entry for Docker's library, which reads a user and password only in encoded form."""
     filled = {name: value for name, value in entry.items() if value}
     if "username" in filled and not {"auth", "identitytoken"} & filled.keys():
         pair = f"{filled['username']}:{filled.get('password', '')}"

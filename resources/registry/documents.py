@@ -1,4 +1,4 @@
-"""What an OCI registry answers: manifests, indexes, configurations and tags, read and verified.
+"""Parsers and checks for the answers of an OCI registry: manifests, indexes, configurations and tags.
 
 Sources: the OCI image and distribution specifications 1.1.
 """
@@ -36,7 +36,7 @@ class _Platform(BaseModel):
 
 
 class Descriptor(BaseModel):
-    """What a manifest or index says of something that it is made of."""
+    """A reference in a manifest or index to one of its parts."""
 
     digest: str
     size: int = 0
@@ -54,7 +54,7 @@ class Manifest(BaseModel):
 
 
 class Tags(BaseModel):
-    """One page of the names of a repository's tags."""
+    """One page of a repository's tags."""
 
     tags: list[str] | None = None
 
@@ -64,7 +64,7 @@ class _ContainerConfiguration(BaseModel):
 
 
 class Configuration(_Platform):
-    """The configuration of an image: what it is made for, and its labels."""
+    """The configuration of an image: its platform and its labels."""
 
     config: _ContainerConfiguration | None = None
 
@@ -73,15 +73,15 @@ _Document = TypeVar("_Document", Manifest, Configuration, Tags)
 
 
 def verify_body(answer: RegistryResponse, version: str, what: str) -> Digest:
-    """The body's SHA-256 digest, after comparing the body with the digests that it should have.
+    """Return the body's SHA-256 digest, after a comparison with the expected digests.
 
     Args:
-        answer: of the registry, which may say a digest in a header.
-        version: tag or digest that was asked for.
-        what: was asked for, in words.
+        answer: the registry's answer, which may name a digest in a header.
+        version: requested tag or digest.
+        what: the requested object, in words.
 
     Raises:
-        RegistryError: it has another digest.
+        RegistryError: it has a different digest.
     """
     digest = Digest.of_bytes(answer.body)
     for expected in (version, answer.headers.get("docker-content-digest")):
@@ -97,10 +97,10 @@ def verify_body(answer: RegistryResponse, version: str, what: str) -> Digest:
 
 
 def parse_document(model: type[_Document], body: bytes, what: str) -> _Document:
-    """Read what a registry answered.
+    """Parse a registry's answer.
 
     Raises:
-        RegistryError: it has another form.
+        RegistryError: it has a different form.
     """
     try:
         return model.model_validate_json(body)
@@ -112,27 +112,27 @@ def parse_document(model: type[_Document], body: bytes, what: str) -> _Document:
 
 
 def platforms_of(manifests: list[Descriptor]) -> dict[str, Digest]:
-    """The manifest of each platform that an index lists."""
+    """Return the manifest of each platform that an index lists."""
     found: dict[str, Digest] = {}
     for entry in manifests:
-        # BuildKit keeps attestations in the index, as manifests of an unknown platform.
+        # BuildKit stores attestations in the index, as manifests of an unknown platform.
         if entry.platform and entry.platform.os != "unknown":
             found.setdefault(platform_name(entry.platform), read_digest(entry.digest))
     return found
 
 
 def platform_name(platform: _Platform) -> str:
-    """``system/architecture``, with ``/variant`` where there is one."""
+    """Return ``system/architecture``, with ``/variant`` if there is one."""
     return _normal("/".join(part for part in (platform.os, platform.architecture, platform.variant) if part))
 
 
 def _normal(platform: str) -> str:
-    # The specification's only architecture whose usual variant is written by some and left out by others.
+    # The specification's only architecture whose usual variant is written by some tools and omitted by others.
     return "linux/arm64" if platform == "linux/arm64/v8" else platform
 
 
 def choose_platform(platforms: Collection[str], wanted: str) -> str | None:
-    """Which of these platforms is the wanted one, whose variant may be left out where there is only one."""
+    """Return the wanted platform; its variant may be left out if there is only one."""
     wanted = _normal(wanted)
     if wanted in platforms:
         return wanted
@@ -141,7 +141,7 @@ def choose_platform(platforms: Collection[str], wanted: str) -> str | None:
 
 
 def read_digest(text: str) -> Digest:
-    """A digest that a registry named.
+    """Return a digest that a registry named.
 
     Raises:
         RegistryError: it is malformed.
@@ -153,7 +153,7 @@ def read_digest(text: str) -> Digest:
 
 
 def next_page(answer: RegistryResponse, base: str) -> str | None:
-    """Path of the next page of a list, from the header that announces it; None at the end."""
+    """Return the path of the next page of a list, from the header that announces it; None at the end."""
     link = re.match(r'\s*<([^>]+)>\s*;\s*rel="?next"?', answer.headers.get("link", ""))
     if not link:
         return None

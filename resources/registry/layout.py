@@ -1,4 +1,4 @@
-"""Images as files: copied from a registry into a folder, and back, with the digests that they have.
+"""Images as files: copied from a registry into a folder and back, with unchanged digests.
 
 The folder is an image layout, which other tools (skopeo, crane, ctr) read and write too. Source: the OCI image
 specification 1.1, image-layout.md.
@@ -26,9 +26,9 @@ class ImageLayout:
     """The images of one repository, in a folder.
 
     Args:
-        folder: made where it does not exist.
+        folder: created if it does not exist.
         client: reads and writes registries.
-        registry: host with an optional port, where the repository is.
+        registry: the repository's registry, a host with an optional port.
         repository: its name there.
     """
 
@@ -37,12 +37,12 @@ class ImageLayout:
         self._registry, self._repository = registry, repository
 
     def save(self, digests: Iterable[Digest]) -> list[Digest]:
-        """Copy these images, with their tags and what is attached to them; gives those that are not there.
+        """Copy these images, with their tags and attached artifacts; return the images that the registry does not hold.
 
-        What the folder has already is not copied again. It may be interrupted at any time.
+        Existing content of the folder is not copied again. The copy may be interrupted at any time.
 
         Raises:
-            RegistryError: the registry did not answer, refused, or sent something with another digest.
+            RegistryError: the registry did not answer, refused, or sent content with a different digest.
             OSError: the folder cannot be written.
         """
         saved, gone = {}, []
@@ -65,14 +65,14 @@ class ImageLayout:
         return gone
 
     def __len__(self) -> int:
-        """How many images the folder has, by tag or digest."""
+        """Return the number of images in the folder, by tag or digest."""
         return len(self._entries())
 
     def restore(self) -> None:
-        """Copy all images back, but for what the registry has.
+        """Copy back all images that the registry does not hold.
 
         Raises:
-            BackupError: the folder is no image layout, or has lost something.
+            BackupError: the folder is no image layout, or is incomplete.
             RegistryError: the registry did not answer, or refused.
         """
         entries = self._entries()
@@ -101,7 +101,7 @@ class ImageLayout:
         return str(Digest.of_bytes(found[1])) if found else ""
 
     def _attached(self, digest: str) -> Iterator[dict[str, Any]]:
-        """Signatures and the like, by the registry's list of them, and by the tags that cosign names after a digest."""
+        """Return signatures and similar artifacts, from the registry's list and from cosign's tags named by digest."""
         reference = ImageReference(self._registry, self._repository, Digest.parse(digest))
         for each in self._client.referrers(reference):
             descriptor = self._save(str(each.digest))
@@ -114,7 +114,7 @@ class ImageLayout:
                 yield {**descriptor, "annotations": {_TAG: tag}}
 
     def _save(self, version: str) -> dict[str, Any] | None:
-        """Copy a manifest, by tag or digest, with all that it is made of; None if it is not there."""
+        """Copy a manifest, by tag or digest, with all its parts; return None if it does not exist."""
         path = f"/v2/{self._repository}/manifests/{version}"
         found = self._client.manifest(self._registry, self._repository, version)
         if found is None:

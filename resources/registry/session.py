@@ -1,7 +1,7 @@
-"""HTTP to an OCI registry: plain or TLS, credentials from Docker's configuration, bearer tokens, errors as ours.
+"""HTTP sessions with an OCI registry: TLS, Docker's credentials, bearer tokens, and errors as ours.
 
 Sources: the OCI distribution specification 1.1 and the token authentication specification of the Distribution
-project. Every request may be repeated: reads, deletions by digest, and uploads of what is named by its digest.
+project. All requests are idempotent: reads, deletions by digest, and uploads of content named by its digest.
 """
 
 import base64
@@ -39,14 +39,14 @@ class RegistryResponse:
 
 
 class RegistrySession:
-    """Requests to one registry, authenticated as it asks.
+    """Requests to one registry, with the authentication that it requests.
 
     Args:
         registry: host with an optional port.
-        plain_http: speak HTTP without TLS. Loopback addresses always do.
+        plain_http: use HTTP without TLS. Loopback addresses always do.
         docker_config: Docker's ``config.json`` with the credentials; a file that does not exist holds none.
         timeout: seconds to wait for a connection, and for each part of an answer.
-        reached_at: ``host[:port]`` that it answers at for this process; its own name when left out.
+        reached_at: ``host[:port]`` at which this process reaches it; the registry's name if left out.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class RegistrySession:
         self._http: requests.Session | None = None
 
     def get(self, path: str, *, repository: str, accept: str) -> RegistryResponse:
-        """Ask for ``path`` (with its leading slash) below the registry, with the right to pull from ``repository``.
+        """Send a GET for ``path`` (with its leading slash), with the right to pull from ``repository``.
 
         Raises:
-            RegistryError: no connection, no trust in its certificate, refused, too busy, or broken. A 404 is an
-                answer like any other, since only the caller knows what it means.
+            RegistryError: no connection, untrusted certificate, refused, too busy, or broken. A 404 is returned
+                like any other answer, because only the caller knows its meaning.
         """
         answer = self._authorized("GET", path, repository, "pull", {"Accept": accept})
         if answer.status in (200, 404):
@@ -74,10 +74,10 @@ class RegistrySession:
         raise self._refusal(answer, f"GET {path}")
 
     def delete(self, path: str, *, repository: str) -> bool:
-        """Delete what is at ``path``, with the right to delete from ``repository``; False if it was not there.
+        """Delete ``path``, with the right to delete from ``repository``; return False if it did not exist.
 
         Raises:
-            RegistryError: as `get`, and where the registry deletes nothing.
+            RegistryError: as `get`, and if the registry does not support deletion.
         """
         answer = self._authorized("DELETE", path, repository, "pull,delete", {})
         if answer.status in (200, 202, 204):
@@ -92,17 +92,17 @@ class RegistrySession:
         raise self._refusal(answer, f"DELETE {path}")
 
     def may_push(self, repository: str) -> None:
-        """Begin an upload to a repository, and give it up again; the registry keeps nothing of it.
+        """Start an upload to a repository and cancel it, to check the right to push; the registry keeps nothing.
 
         Raises:
             RegistryError: as `get`.
         """
         upload = self._begin_upload(repository)
-        if upload:  # one that cannot be given up goes when the registry cleans up
+        if upload:  # an upload that cannot be cancelled is removed by the registry's own cleanup
             self._authorized("DELETE", upload, repository, _PUSH, {})
 
     def download(self, path: str, *, repository: str, into: BinaryIO) -> bool:
-        """Write what is at ``path`` to a file, however long it is; False if it was not there.
+        """Stream ``path`` to a file of any length; return False if it did not exist.
 
         Raises:
             RegistryError: as `get`.
@@ -116,7 +116,7 @@ class RegistrySession:
         """Push a file as a blob, unless the repository holds it.
 
         Raises:
-            RegistryError: as `get`, and where the file has not this digest.
+            RegistryError: as `get`, and if the file has a different digest.
         """
         held = self._authorized("HEAD", f"/v2/{repository}/blobs/{digest}", repository, "pull", {})
         if held.status == 200:
@@ -140,7 +140,7 @@ class RegistrySession:
             raise self._refusal(answer, f"PUT {path}")
 
     def _begin_upload(self, repository: str) -> str:
-        """Where to go on with an upload: the registry may call itself by a name that does not lead there from here."""
+        """Return the path of a new upload, without the host: the registry's name for itself may be unreachable here."""
         path = f"/v2/{repository}/blobs/uploads/"
         answer = self._authorized("POST", path, repository, _PUSH, {"Content-Length": "0"})
         if answer.status != 202:
@@ -208,7 +208,7 @@ class RegistrySession:
         import requests
 
         session = self._http = self._http or _new_session()
-        # Docker's tools never send loopback traffic to a proxy either.
+        # Docker's tools do not send loopback traffic to a proxy either.
         proxies: Any = {"http": None, "https": None, "all": None} if self._loopback else None
         try:
             with session.request(
@@ -269,7 +269,7 @@ class RegistrySession:
 
 
 def is_loopback(registry: str) -> bool:
-    """Whether ``host[:port]`` is this machine by name or address."""
+    """Return True if ``host[:port]`` is this machine by name or address."""
     host = urlsplit(f"//{registry}").hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -282,7 +282,7 @@ def _basic(credentials: Credentials) -> str:
 
 
 def _leave_as_is(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
-    """Keeps requests from replacing our authorization with one from ``~/.netrc``."""
+    """Leave the request unchanged, so that ``~/.netrc`` does not replace our authorization header."""
     return request
 
 
@@ -307,7 +307,7 @@ def _new_session() -> "requests.Session":
 
 
 def _error_message(body: bytes) -> str:
-    """What an answer in the specification's form of errors says, else nothing."""
+    """Return the message of an error answer in the specification's format, else an empty text."""
     try:
         errors = json.loads(body)["errors"]
         return "; ".join(f"{error['code']}: {error.get('message', '')}" for error in errors)

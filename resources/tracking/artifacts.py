@@ -1,4 +1,4 @@
-"""The artifacts of MLflow runs: how large they are, and deleting them while runs and metrics stay."""
+"""The artifacts of MLflow runs: their size, and their deletion while runs and metrics stay."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -8,15 +8,15 @@ from ml_assets.resources.tracking.store import open_store, tracking_errors
 __all__ = ["RunArtifacts"]
 
 _COLLECTED = "ml_assets.collected"
-"""Tag of a run whose artifacts were deleted: when, in ISO 8601."""
+"""Tag of a run whose artifacts were deleted: the time, in ISO 8601."""
 
 
 class RunArtifacts:
-    """The artifacts and logged models of runs, reached as MLflow itself reaches them.
+    """The artifacts and logged models of runs, accessed through MLflow.
 
     Args:
         uri: of the tracking server.
-        experiment: name of any experiment, by which the server is asked whether it answers.
+        experiment: name of any experiment, used to check that the server answers.
 
     Raises:
         TrackingError: the server does not answer, or refuses.
@@ -27,7 +27,7 @@ class RunArtifacts:
         self._client, _ = open_store(uri, experiment, None)
 
     def sizes(self, run_ids: Iterable[str]) -> dict[str, int]:
-        """Bytes of what runs have; those that have nothing (any more), or are not there, are left out.
+        """Return the artifact bytes of runs; omit runs that do not exist or have no artifacts (any more).
 
         Raises:
             TrackingError: the server does not answer, or refuses.
@@ -36,7 +36,7 @@ class RunArtifacts:
         return {run_id: size for run_id, size in sizes.items() if size}
 
     def remove(self, run_id: str, moment: str) -> None:
-        """Delete a run's artifacts and logged models, and tag the run with the moment.
+        """Delete a run's artifacts and logged models, and tag the run with the time.
 
         Raises:
             TrackingError: the server does not answer, or refuses.
@@ -48,7 +48,7 @@ class RunArtifacts:
             self._client.set_tag(run_id, _COLLECTED, moment)
 
     def _places(self, run_id: str) -> list[Any]:
-        """MLflow's repositories of the run's artifacts, and of the models that it logged."""
+        """Return MLflow's repositories of the run's artifacts, and of the models that it logged."""
         from mlflow.exceptions import MlflowException
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 

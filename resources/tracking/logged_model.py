@@ -1,4 +1,4 @@
-"""What the MLflow run of a model says of it: its metrics, and the rows that it was logged with."""
+"""The metrics and the input example of a model, from its MLflow run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _FILES = ("MLmodel", "input_example.json")
 
 @dataclass(frozen=True)
 class TrackedModel:
-    """Metrics by name, and the input example with the types that its signature says."""
+    """Metrics by name, and the input example with the types of its signature."""
 
     metrics: Mapping[str, float]
     input_example: pd.DataFrame
@@ -28,8 +28,8 @@ def tracked_model(uri: str, experiment: str, run_id: str) -> TrackedModel:
 
     Args:
         uri: of the tracking server or file.
-        experiment: name of any experiment, by which a server is asked whether it answers.
-        run_id: of the run.
+        experiment: name of any experiment, used to check that a server answers.
+        run_id: id of the run.
 
     Raises:
         TrackingError: run, model or example are gone, or the server does not answer or refuses.

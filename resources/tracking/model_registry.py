@@ -1,4 +1,4 @@
-"""What MLflow's model registry says of registered models."""
+"""Registered models in MLflow's model registry."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class ModelVersion:
     """One version of a registered model."""
 
     name: str
-    """As ``models:/name/version``."""
+    """Written ``models:/name/version``."""
     aliases: tuple[str, ...]
     run: str | None
-    """MLflow run of its model: of one that was registered by hand, or copied to another name, too."""
+    """MLflow run of its model; also for a version that was registered by hand or copied to another name."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class ModelRegistry:
 
     Args:
         uri: of the tracking server, which is the registry too.
-        experiment: name of any experiment, by which the server is asked whether it answers.
-        deployed_alias: of the version of a registered model that serves.
+        experiment: name of any experiment, used to check that the server answers.
+        deployed_alias: alias of the registered model version that is served.
     """
 
     uri: str
@@ -39,14 +39,14 @@ class ModelRegistry:
     deployed_alias: str = "champion"
 
     def versions(self) -> list[ModelVersion]:
-        """All that the registry has.
+        """Return all registered versions.
 
         Raises:
             TrackingError: the server does not answer, or refuses.
         """
         client, _ = open_store(self.uri, self.experiment, None)
         with tracking_errors(self.uri):
-            # Versions that are listed do not say which aliases they have.
+            # The list of versions does not include their aliases.
             known = {model.name: model.aliases for model in _all(client.search_registered_models)}
             listed = list(_all(client.search_model_versions))
         found = []
@@ -57,7 +57,7 @@ class ModelRegistry:
         return found
 
     def run_of(self, version: str) -> str | None:
-        """The MLflow run that logged what a version, ``models:/name/version``, is of; None where nobody knows it.
+        """Return the MLflow run that logged the model of a version, ``models:/name/version``; None if it is unknown.
 
         Raises:
             ValueError: the text names no version.
@@ -70,7 +70,7 @@ class ModelRegistry:
         return found.run_id or None if found is not None else None
 
     def version(self, name: str, alias: str) -> str:
-        """The version that carries an alias now, as ``models:/name/version``.
+        """Return the version that has an alias now, as ``models:/name/version``.
 
         Raises:
             UnknownReference: there is no such model, or it has no such alias.

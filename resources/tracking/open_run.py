@@ -1,4 +1,4 @@
-"""What a step records in its MLflow run."""
+"""The open MLflow run of a step, and the values it records."""
 
 import io
 import json
@@ -38,18 +38,18 @@ _TAG_PREFIX = "ml_assets."
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """An open MLflow run. Every method raises `TrackingError` if the store does not take what it is given."""
+    """An open MLflow run. Every method raises `TrackingError` if the store rejects a value."""
 
     client: Any
     """MLflow's client of the store."""
     identity: MlflowRun
     tags: dict[str, str]
-    """What the run has been tagged with, which its models are tagged with too."""
+    """Tags of the run; its models get the same tags."""
     uri: str
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Add tags, or replace those of the same name."""
+        """Add tags, or replace tags of the same name."""
         from mlflow.entities import RunTag
 
         with tracking_errors(self.uri):
@@ -58,14 +58,14 @@ class TrackedRun:
         self.tags.update(tags)
 
     def describe(self, text: str) -> None:
-        """Give the run a description, in Markdown, which its models' registered versions get too."""
+        """Set the run's description, in Markdown; its models' registered versions get it too."""
         self.set_tags({DESCRIPTION_TAG: text})
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Record parameters; nested mappings become dotted names. May be called again with more.
+        """Record parameters; nested mappings become dotted names. May be called repeatedly.
 
-        What MLflow cannot hold (long values, odd names, another value for a name that has one, be it from MLflow's own
-        functions) is whole in the artifact ``parameters.json``, with all others, and never an error.
+        The artifact ``parameters.json`` holds all parameters in full, including those that MLflow cannot store: long
+        values, unusual names, a second value for a name (also one from MLflow's own functions). These raise no error.
         """
         from mlflow.entities import Param
 
@@ -92,9 +92,9 @@ class TrackedRun:
                 self.client.log_batch(self.identity.run_id, metrics=batch)
 
     def log_inputs(self, inputs: Sequence[InputVersion]) -> None:
-        """Record the versions that were read as MLflow datasets named ``asset@partition``.
+        """Record the input versions as MLflow datasets named ``asset@partition``.
 
-        MLflow's digest is the data version as far as it fits; the whole of it is in the dataset's source and tags.
+        MLflow's digest is the data version, truncated to fit; the dataset's source and tags hold it in full.
         """
         entries = {(item.asset, item.partition, item.data_version): item for item in inputs}
         with tracking_errors(self.uri):
@@ -102,12 +102,12 @@ class TrackedRun:
                 self.client.log_inputs(self.identity.run_id, datasets=batch)
 
     def log_provenance(self, statement: Mapping[str, Any]) -> None:
-        """Record what made the artifact, an in-toto statement, as the artifact ``provenance.json``."""
+        """Record the provenance, an in-toto statement, as the artifact ``provenance.json``."""
         with tracking_errors(self.uri):
             self.client.log_text(self.identity.run_id, json.dumps(statement, default=str, indent=1), PROVENANCE_FILE)
 
     def log_figures(self, figures: Mapping[str, Any]) -> None:
-        """Record pictures, each a Matplotlib figure or the bytes of a PNG, as artifacts ``figures/NAME.png``."""
+        """Record figures, each a Matplotlib figure or the bytes of a PNG, as artifacts ``figures/NAME.png``."""
         with TemporaryDirectory() as folder:
             for name, figure in figures.items():
                 (Path(folder) / f"{name}.png").write_bytes(_png(figure))
@@ -115,16 +115,16 @@ class TrackedRun:
                 self.client.log_artifacts(self.identity.run_id, folder, "figures")
 
     def log_model(self, saved: SavedModel, registered_name: str | None) -> tuple[str | None, str | None]:
-        """Record the model, and register a version of it that bears this run's tags.
+        """Record the model, and register a version of it with this run's tags.
 
-        Tag the run with the data version first, so that the version bears it.
+        Tag the run with the data version first, so that the version gets this tag.
 
         Args:
-            saved: what `ml_assets.resources.models.flavors.save_model` wrote.
+            saved: result of `ml_assets.resources.models.flavors.save_model`.
             registered_name: name in the model registry; None registers nothing.
 
         Returns:
-            Registered name and version, or two times None.
+            Registered name and version, or None twice.
         """
         import mlflow
 
@@ -160,7 +160,7 @@ def _cut(value: str) -> str:
 
 
 def _parameter_name(name: str) -> str:
-    """The name with only the characters and the length that MLflow takes; a changed one ends in a digest of it."""
+    """Return the name in the characters and length that MLflow accepts; a changed name ends in its digest."""
     plain = "".join(letter if letter.isalnum() or letter in "_-. /" else "_" for letter in name)
     if plain == name and len(name) <= _PARAMETER_NAME_LENGTH:
         return name
@@ -185,8 +185,8 @@ def _dataset_input(item: InputVersion) -> Any:
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-    # MLflow keeps the first source it sees of a name and digest, so that names the version alone; what differs from
-    # one use to the next is in the tags.
+    # MLflow keeps the first source of a name and digest, so the source names only the version. Details that differ
+    # from one use to the next are in the tags.
     source = {"asset": item.asset, "partition": item.partition, "data_version": item.data_version}
     tags = {
         MLFLOW_DATASET_CONTEXT: "input" if item.loaded else "dependency",

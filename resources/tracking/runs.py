@@ -1,7 +1,7 @@
-"""MLflow: one run for each asset, partition and attempt, and what is recorded in it.
+"""MLflow runs: one for each asset, partition and attempt, with its recorded values.
 
-`MlflowTracking.run` opens a run around a step's work and ends it as what became of that work. A step that is killed
-outright cannot do so; `MlflowTracking.close_abandoned` does it in its place.
+`MlflowTracking.run` opens a run around a step's work and ends it with the status of that work. A killed step cannot end
+its run; `MlflowTracking.close_abandoned` ends it instead.
 """
 
 import logging
@@ -34,15 +34,15 @@ _NOTE_LENGTH = 5000
 
 
 class MlflowTracking(ConfigurableResource[None]):
-    """The tracking server, or the SQLite file that stands for one."""
+    """The tracking server, or a local SQLite file."""
 
     tracking_uri: str
     """``sqlite:////absolute/path.db`` or ``http(s)://server``."""
     experiment: str
     artifact_location: str | None = None
-    """Where a new experiment keeps its artifacts; by default beside a SQLite file, or where the server chooses."""
+    """Artifact location of a new experiment; by default beside a SQLite file, or chosen by the server."""
     ui_url: str | None = None
-    """Address of the MLflow UI as people's browsers see it."""
+    """Address of the MLflow UI for people's browsers."""
 
     @field_validator("tracking_uri")
     @classmethod
@@ -52,7 +52,7 @@ class MlflowTracking(ConfigurableResource[None]):
 
     @contextmanager
     def run(self, *, name: str, tags: Mapping[str, str], parameters: Mapping[str, Any]) -> Iterator[TrackedRun]:
-        """Record what happens inside as one MLflow run, which is also the active run of MLflow's own functions.
+        """Record the block as one MLflow run, which is also the active run of MLflow's own functions.
 
         The run ends as FINISHED, as FAILED after an exception, or as KILLED after an interruption, with the error in
         its description. It names its process, and the attempt that it repeats.
@@ -88,11 +88,11 @@ class MlflowTracking(ConfigurableResource[None]):
                 _end(tracked, "FINISHED")
 
     def close_abandoned(self, has_ended: Callable[[Mapping[str, str]], bool]) -> list[str]:
-        """End, as KILLED, the runs whose step can no longer end them. May be called often, and by several at once.
+        """End abandoned runs as KILLED. Safe to call often, and from several processes at once.
 
         Args:
-            has_ended: whether the Dagster run or step that these tags (of `RunTags`) name has ended; asked only where
-                the run's process is not known to be gone.
+            has_ended: returns True if the Dagster run or step that these tags (of `RunTags`) name has ended; called
+                only if the run's process is not known to be gone.
 
         Returns:
             The ids of the runs that were ended.
@@ -122,7 +122,7 @@ class MlflowTracking(ConfigurableResource[None]):
         )
 
     def _end_after(self, error: BaseException, tracked: TrackedRun) -> TrackingError | None:
-        """End the run as what `error` means, without hiding that error; returned is why that could not be done."""
+        """End the run with the status for `error`, without hiding that error; return the reason if this fails."""
         status = "FAILED" if isinstance(error, Exception) else "KILLED"
         try:
             if sqlite_file(self.tracking_uri) is None:
@@ -142,7 +142,7 @@ class MlflowTracking(ConfigurableResource[None]):
 
 
 def _columns(tags: Mapping[str, str]) -> dict[str, str]:
-    """MLflow's own tags, which its UI has columns for."""
+    """Return MLflow's own tags, which its UI shows as columns."""
     columns = {
         "mlflow.user": tags.get(RunTags.LAUNCHED_BY),
         "mlflow.source.name": tags.get(RunTags.ASSET),
@@ -153,15 +153,15 @@ def _columns(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _described(error: BaseException, tags: Mapping[str, str]) -> str:
-    """The error, above what the run was described with."""
+    """Return the error, followed by the run's description."""
     told = f"{type(error).__name__}: {error}"[:_NOTE_LENGTH]
     return "\n\n".join(text for text in (told, tags.get(DESCRIPTION_TAG)) if text)
 
 
 def _close_earlier_attempts(client: Any, experiment_id: str, tags: Mapping[str, str]) -> str | None:
-    """End what is still open of earlier attempts at this step, and return the id of the attempt that this one repeats.
+    """End the open runs of earlier attempts at this step, and return the id of the attempt that this one repeats.
 
-    A Dagster run has one attempt at a step at a time, so whatever calls itself RUNNING is dead. The first attempt of a
+    A Dagster run has one attempt at a step at a time, so any other RUNNING run is dead. The first attempt of a
     run that re-executes another repeats the last attempt there.
     """
     earlier = [run for run in _attempts(client, experiment_id, tags) if _attempt(run.data.tags) < _attempt(tags)]
@@ -175,7 +175,7 @@ def _close_earlier_attempts(client: Any, experiment_id: str, tags: Mapping[str, 
 
 
 def _attempts(client: Any, experiment_id: str, tags: Mapping[str, str]) -> list[Any]:
-    """The attempts at the step that the tags name, for the same asset and partition."""
+    """Return the attempts at the step that the tags name, for the same asset and partition."""
     if not (tags.get(RunTags.DAGSTER_RUN) and tags.get(RunTags.DAGSTER_STEP)):
         return []
     condition = " and ".join(f"tags.`{name}` = '{tags[name]}'" for name in (RunTags.DAGSTER_RUN, RunTags.DAGSTER_STEP))
@@ -207,7 +207,7 @@ def _is_gone(tags: Mapping[str, str]) -> bool:
 
 
 def _kill(client: Any, run_id: str, reason: str) -> bool:
-    """End a run as KILLED unless it has ended meanwhile."""
+    """End a run as KILLED, unless it has ended meanwhile."""
     if client.get_run(run_id).info.status != "RUNNING":
         return False
     client.set_tag(run_id, DESCRIPTION_TAG, f"Closed as killed: {reason}.")
@@ -220,12 +220,12 @@ def _activate(run_id: str, experiment_id: str) -> None:
     import mlflow
 
     mlflow.set_experiment(experiment_id=experiment_id)
-    # Nested, as the process may have an active run already.
+    # Nested, because the process may have an active run already.
     mlflow.start_run(run_id=run_id, nested=True)
 
 
 def _end(tracked: TrackedRun, status: str) -> None:
-    """End the run, and those that the step began inside it and left open."""
+    """End the run, and the runs that the step started inside it and left open."""
     import mlflow
 
     run_id = tracked.identity.run_id
@@ -237,7 +237,7 @@ def _end(tracked: TrackedRun, status: str) -> None:
 
 @contextmanager
 def _fluent_state(uri: str) -> Iterator[None]:
-    """Point MLflow's own functions at the store, and put back what they pointed at.
+    """Point MLflow's own functions at the store, and restore their previous target afterwards.
 
     MLflow keeps this in its modules and in environment variables, and has no public way to put it back.
     """
@@ -251,7 +251,7 @@ def _fluent_state(uri: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep MLflow from printing the tracking URI, which may hold a password, whenever a run ends."""
+    """Suppress MLflow's output of the tracking URI at the end of a run, because the URI may hold a password."""
     from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 
     with _environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT):
@@ -261,7 +261,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _environment(*variables: Any) -> Iterator[None]:
-    """Put MLflow's environment variables back as they were."""
+    """Restore MLflow's environment variables afterwards."""
     before = [(variable, variable.get_raw()) for variable in variables]
     try:
         yield

@@ -1,6 +1,6 @@
-"""Opening the place where MLflow keeps its runs: a SQLite file that is made when first needed, or a server.
+"""Opens the store of MLflow's runs: a SQLite file that is created on first use, or a server.
 
-Everything that MLflow and what lies below it raise becomes a `TrackingError` here.
+All errors of MLflow and the layers below it become a `TrackingError` here.
 """
 
 import re
@@ -17,19 +17,19 @@ __all__ = ["check_server", "check_uri", "open_store", "public_uri", "sqlite_file
 
 _SQLITE = "sqlite:///"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Tells MLflow's UI that these are trainings and not evaluations of a language model."""
+"""Marks the experiment for MLflow's UI as training, not as evaluation of a language model."""
 _ANSWER_SECONDS = 5
 _MIGRATION_SECONDS = 120
 
 
 def open_store(uri: str, experiment: str, artifact_location: str | None) -> tuple[Any, str]:
-    """A client of the store, and the id of the experiment, which is made if there is none.
+    """Return a client of the store and the id of the experiment, which is created if it does not exist.
 
     Args:
         uri: a tracking URI that `check_uri` accepts.
         experiment: name of the experiment.
-        artifact_location: where a new experiment keeps its artifacts; left out, a SQLite store keeps them in
-            ``artifacts`` beside its file, and a server where it chooses.
+        artifact_location: artifact location of a new experiment. If left out, a SQLite store keeps them in
+            ``artifacts`` beside its file, and a server chooses.
 
     Raises:
         TrackingError: the server does not answer within seconds or refuses, or the database cannot be used.
@@ -48,7 +48,7 @@ def open_store(uri: str, experiment: str, artifact_location: str | None) -> tupl
 
 
 def check_uri(uri: str) -> None:
-    """Refuse what is not the address of a store that can be used from several processes.
+    """Reject addresses of stores that several processes cannot share.
 
     Raises:
         SettingsError: the URI is neither ``sqlite:////absolute/path.db`` nor ``http(s)://server``.
@@ -62,7 +62,7 @@ def check_uri(uri: str) -> None:
 
 
 def check_server(uri: str, experiment: str) -> None:
-    """Ask the server one thing, once: MLflow's client itself asks again for minutes before it gives up.
+    """Send one request to the server; MLflow's client itself retries for minutes before it gives up.
 
     Raises:
         TrackingError: it does not answer within seconds, or refuses.
@@ -90,7 +90,7 @@ def check_server(uri: str, experiment: str) -> None:
             f"the MLflow server {public_uri(uri)} refuses: {response.status_code} {response.text[:200].strip()}",
             next_step="give credentials in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and run again",
         )
-    # A server of MLflow answers 404 in JSON if there is no such experiment yet.
+    # MLflow's server answers 404 in JSON if the experiment does not exist yet.
     if response.status_code != 200 and not (response.status_code == 404 and response.text.lstrip().startswith("{")):
         raise TrackingError(
             f"{public_uri(uri)} answers {response.status_code}, which no working MLflow server does",
@@ -99,19 +99,19 @@ def check_server(uri: str, experiment: str) -> None:
 
 
 def public_uri(uri: str) -> str:
-    """The URI without user name and password."""
+    """Return the URI without user name and password."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The database's file, if the URI names one."""
+    """Return the database's file, or None if the URI names none."""
     return Path(unquote(uri.removeprefix(_SQLITE))) if uri.startswith(_SQLITE) else None
 
 
 @contextmanager
 def tracking_errors(uri: str) -> Iterator[None]:
-    """Turn what MLflow, the HTTP client, the database or the disk raise into a `TrackingError`."""
+    """Convert errors of MLflow, the HTTP client, the database and the disk into a `TrackingError`."""
     import requests
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
@@ -137,7 +137,7 @@ def _experiment_id(client: Any, name: str, artifact_location: str | None) -> str
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        # Another process was quicker.
+        # Another process was faster.
         found = client.get_experiment_by_name(name)
     if found.lifecycle_stage != "active":
         raise TrackingError(
@@ -148,7 +148,7 @@ def _experiment_id(client: Any, name: str, artifact_location: str | None) -> str
 
 
 def _make_database(file: Path) -> None:
-    """Make the database under another name and rename it, so that what bears the name is always whole."""
+    """Create the database under a temporary name and rename it, so that the final name is always complete."""
     from filelock import FileLock, Timeout
 
     if file.exists():
@@ -170,6 +170,6 @@ def _make_database(file: Path) -> None:
 
 
 def _public(error: Exception) -> str:
-    """One line of the error, without what could be a password."""
+    """Return the error as one line, without anything that could be a password."""
     text = re.sub(r"://[^/\s@]*@", "://", str(error))
     return f"{type(error).__name__}: {text.strip().splitlines()[0] if text.strip() else ''}"[:500]

@@ -1,10 +1,10 @@
-"""Names of the tags on MLflow runs, models and model versions, for those who cannot have the whole record's module."""
+"""Names of the tags on MLflow runs, models and model versions, for modules that cannot import the whole record."""
 
 __all__ = ["RunTags"]
 
 
 class RunTags:
-    """Tags that link an MLflow run to the materialization that it belongs to."""
+    """Tags that link an MLflow run to its materialization."""
 
     ASSET = "ml_assets.asset"
     PARTITION = "ml_assets.partition"
