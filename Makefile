@@ -9,7 +9,7 @@ GROUPS := --all-groups
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui serve home up develop down backup restore test test-torch test-containers ci-times check format bench bench-containers bench-lineage bench-serving lock clean
+.PHONY: help setup demo ui serve home up develop down backup restore test test-torch test-containers ci-times newest-dagster check format bench bench-containers bench-lineage bench-serving lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -148,6 +148,11 @@ REPORTS = $(wildcard build/ci/*.xml)
 
 ci-times:  ## Rewrite the budget of CI's parts from the reports of a run
 	@$(PYTHON) .ci/main.py --times $(REPORTS)
+
+# NEWEST_OPTIONS=--strict fails if a test fails; PYTEST_OPTIONS names fewer tests, as above.
+newest-dagster: setup  ## Try the newest Dagster, which the pins may exclude, in build/newest, and report what fails
+	@$(UV) export --quiet --frozen $(GROUPS) $(EXTRAS) --no-emit-project --no-hashes --no-annotate --output-file build/newest-locked.txt
+	@PYTEST_OPTIONS="$(PYTEST_OPTIONS)" $(BIN)/python .ci/newest_dagster.py --uv $(BIN)/uv $(NEWEST_OPTIONS) build/newest-locked.txt
 
 check: setup  ## Check format, lint and types, and that the lock is current
 	@$(BIN)/ruff format --check .

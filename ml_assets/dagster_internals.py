@@ -63,7 +63,6 @@ if TYPE_CHECKING:
         BACKFILL_ID_TAG,
         MAX_RETRIES_TAG,
         PARENT_RUN_ID_TAG,
-        PARTITION_NAME_TAG,
         PRIORITY_TAG,
         REPOSITORY_LABEL_TAG,
         RETRY_NUMBER_TAG,
@@ -93,7 +92,6 @@ __all__ = [
     "MAX_RETRIES_TAG",
     "NOT_FINISHED_STATUSES",
     "PARENT_RUN_ID_TAG",
-    "PARTITION_NAME_TAG",
     "PRIORITY_TAG",
     "REPOSITORY_LABEL_TAG",
     "RETRY_NUMBER_TAG",
@@ -323,7 +321,6 @@ _TAGS = dict.fromkeys(
         "BACKFILL_ID_TAG",  # backfill that launched a run
         "MAX_RETRIES_TAG",  # keeps a reproduction from being retried as a whole
         "PARENT_RUN_ID_TAG",  # run that a run re-executes
-        "PARTITION_NAME_TAG",  # partition of a run
         "PRIORITY_TAG",  # order in which steps get slots of a pool
         "REPOSITORY_LABEL_TAG",  # code location of a run, by which queues and the web UI find it
         "RETRY_NUMBER_TAG",  # retry number of a run

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 from mlflow import MlflowClient
 
-from ml_assets.dagster_internals import PARTITION_NAME_TAG
 from ml_assets.resources.provenance import REPRODUCTION_METADATA
 from tests.containers import reproduced
 from tests.containers.deployment import PROJECT, Deployment

@@ -7,6 +7,7 @@ lineage relies on in Dagster's tables is in `lineage/index/test_dagster_contract
 import ast
 import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -158,7 +159,6 @@ TAGS = {
     "DATA_VERSION_TAG": "dagster/data_version",
     "MAX_RETRIES_TAG": "dagster/max_retries",
     "PARENT_RUN_ID_TAG": "dagster/parent_run_id",
-    "PARTITION_NAME_TAG": "dagster/partition",
     "PRIORITY_TAG": "dagster/priority",
     "REPOSITORY_LABEL_TAG": ".dagster/repository",
     "RETRY_NUMBER_TAG": "dagster/retry_number",
@@ -217,6 +217,12 @@ def test_name_is_not_public_yet_and_has_a_contract(name: str) -> None:
         own for own in door.__all__ if any(call is getattr(door, own) for call, _ in CALLS)
     }
     assert name in called | set(MEMBERS) | set(TAGS) | TESTED_BELOW | set(OWN)
+
+
+def test_every_name_is_used() -> None:
+    folder = Path(str(door.__file__)).parent
+    text = "\n".join(file.read_text() for file in folder.rglob("*.py") if str(file) != door.__file__)
+    assert [name for name in door.__all__ if not re.search(rf"\b{name}\b", text)] == []
 
 
 def test_type_checkers_see_the_names_that_are_loaded() -> None:
