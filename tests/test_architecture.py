@@ -234,6 +234,15 @@ def test_module_is_of_readable_length_and_named_for_what_it_holds(path: Path) ->
     assert path.stem not in ("utils", "common", "helpers", "misc")
 
 
+def test_each_class_name_has_one_meaning() -> None:
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in _tree(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path))
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
 def test_model_server_knows_nothing_of_the_rest_of_the_project() -> None:
     theirs = {name for path in MODULES if path.parts[1] == "serving" for name in _imported(path)}
     ours = {name for name in theirs if name.split(".")[0] == "ml_assets" and not name.startswith("ml_assets.serving")}

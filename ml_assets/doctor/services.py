@@ -147,21 +147,19 @@ def gpu(settings: Settings) -> Iterator[Finding]:
         yield warning("nvidia-smi is not there, so the use of GPUs is not recorded", "install the driver's programs")
 
 
-def _folder(what: str, place: Path) -> Iterator[Finding]:
-    there = next(each for each in (place, *place.parents) if each.exists())
+def _folder(what: str, path: Path) -> Iterator[Finding]:
+    there = next(each for each in (path, *path.parents) if each.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        yield fault(f"{what} {place} cannot be written: {error.strerror}", f"make {there} writable, or name another")
+        yield fault(f"{what} {path} cannot be written: {error.strerror}", f"make {there} writable, or name another")
         return
     free = shutil.disk_usage(there).free
     if free < _LITTLE_SPACE:
-        yield warning(
-            f"{what} {place} has {free // 2**20} MiB left", "free space there (ml-assets gc says what may go)"
-        )
+        yield warning(f"{what} {path} has {free // 2**20} MiB left", "free space there (ml-assets gc says what may go)")
     else:
-        yield ok(f"{what} {place} can be written ({free / 2**30:.0f} GiB free)")
+        yield ok(f"{what} {path} can be written ({free / 2**30:.0f} GiB free)")
 
 
 def _version(package: str) -> str | None:

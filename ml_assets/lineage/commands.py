@@ -259,8 +259,8 @@ def _rebuild(as_json: Json = False) -> None:
     from ml_assets.target import Target
 
     with Target.for_command() as target, open_index(target.instance) as index:
-        nodes, place = index.rebuild(), index.location
-    say(as_json, f"{place}: {nodes} nodes", {"place": place, "nodes": nodes})
+        nodes, location = index.rebuild(), index.location
+    say(as_json, f"{location}: {nodes} nodes", {"place": location, "nodes": nodes})
 
 
 @_care.command(

@@ -15,7 +15,7 @@ from pathlib import Path
 from ml_assets.resources.errors import ModelUnavailable
 from ml_assets.resources.identity import Digest
 
-__all__ = ["Content", "Fetch", "cached", "directory_listing", "read_directory", "verified_files"]
+__all__ = ["Fetch", "ModelFiles", "cached", "directory_listing", "read_directory", "verified_files"]
 
 EXAMPLE, GRAPH, LISTING, SIGNATURE = "example.json", "model.onnx", "listing.json", "signature.json"
 SERVED = (GRAPH, SIGNATURE, EXAMPLE)
@@ -25,14 +25,14 @@ Fetch = Callable[[str, str], bytes]
 
 
 @dataclass(frozen=True)
-class Content:
+class ModelFiles:
     """The served files by path, and the digest of the listing."""
 
     digest: Digest
     files: Mapping[str, bytes]
 
 
-def verified_files(listing: bytes, fetch: Fetch, *, expected: Digest | None) -> Content:
+def verified_files(listing: bytes, fetch: Fetch, *, expected: Digest | None) -> ModelFiles:
     """Fetch the served files and verify each against the listing.
 
     Args:
@@ -63,10 +63,10 @@ def verified_files(listing: bytes, fetch: Fetch, *, expected: Digest | None) -> 
                 f"{name} has the MD5 {found}, and {sums[name]} is recorded",
                 next_step="find out who changed the stored model; materialize it again",
             )
-    return Content(digest, files)
+    return ModelFiles(digest, files)
 
 
-def read_directory(directory: Path, expected: Digest | None = None) -> Content:
+def read_directory(directory: Path, expected: Digest | None = None) -> ModelFiles:
     """Return the files of a model on disk, verified by its listing if there is one.
 
     Raises:

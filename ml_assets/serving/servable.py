@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ml_assets.resources.errors import InvalidInput, ModelUnavailable, ServingError
-from ml_assets.serving.model_files import EXAMPLE, GRAPH, SIGNATURE, Content, read_directory
+from ml_assets.serving.model_files import EXAMPLE, GRAPH, SIGNATURE, ModelFiles, read_directory
 from ml_assets.serving.reference import ModelIdentity
 from ml_assets.serving.signature import Signature, read_signature
 from ml_assets.serving.tables import Feeds, TableReader
@@ -117,7 +117,7 @@ def open_servable(directory: Path) -> Servable:
     return load_servable(content, ModelIdentity(directory.name, content.digest.hex, content.digest))
 
 
-def load_servable(content: Content, identity: ModelIdentity) -> Servable:
+def load_servable(content: ModelFiles, identity: ModelIdentity) -> Servable:
     """Load a model from its verified files, and check that it predicts its example (as recorded, if it was recorded).
 
     Raises:

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 from ml_assets.resources.errors import ModelUnavailable, SettingsError
 from ml_assets.resources.identity import Digest, ModelUri
 from ml_assets.resources.tracking.tags import RunTags
-from ml_assets.serving.model_files import LISTING, Content, cached, read_directory, verified_files
+from ml_assets.serving.model_files import LISTING, ModelFiles, cached, read_directory, verified_files
 from ml_assets.serving.reference import ModelIdentity, ModelReference
 from ml_assets.serving.settings import PREFIX, ServeSettings
 
@@ -58,7 +58,7 @@ def resolve(reference: ModelReference, settings: ServeSettings) -> ModelIdentity
     return ModelIdentity(found["name"], str(found["version"]), digest, found["name"])
 
 
-def fetch_model(reference: ModelReference, settings: ServeSettings) -> tuple[ModelIdentity, Content]:
+def fetch_model(reference: ModelReference, settings: ServeSettings) -> tuple[ModelIdentity, ModelFiles]:
     """Return the model that a reference names now, and its verified files.
 
     Raises:
@@ -126,7 +126,7 @@ class TrackingServer:
         latest: dict[str, Any] = max(found, key=lambda each: int(each.get("creation_timestamp") or 0))
         return latest
 
-    def files(self, identity: ModelIdentity, cache: str | None) -> Content:
+    def files(self, identity: ModelIdentity, cache: str | None) -> ModelFiles:
         """Return the verified files of a version."""
         folder, listing = self._listing(identity)
         fetch = lambda name, _: self._file(identity, folder + name)  # noqa: E731

@@ -15,7 +15,7 @@ from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA, ProvenanceReco
 from ml_assets.resources.suggestion import suggestion
 from ml_assets.resources.usage import LaunchTimes, Usage
 
-__all__ = ["AssetHistory", "Taken", "read_history"]
+__all__ = ["AssetHistory", "MeasuredMaterialization", "read_history"]
 
 _HOUR_SECONDS = 3600
 _Launch = tuple[str, str, int]
@@ -23,7 +23,7 @@ _Launch = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
-class Taken:
+class MeasuredMaterialization:
     """What one materialization took."""
 
     record: ProvenanceRecord
@@ -73,7 +73,7 @@ class AssetHistory:
     asset: str
     count: int
     """All that there were."""
-    taken: tuple[Taken, ...]
+    taken: tuple[MeasuredMaterialization, ...]
     """The newest of those whose usage was measured, newest first."""
 
 
@@ -110,7 +110,10 @@ def read_history(
         AssetHistory(
             key.to_user_string(),
             counts[key.to_string()],
-            tuple(Taken(record, usage, launches.get(_launch_of(record, usage))) for record, usage in found),
+            tuple(
+                MeasuredMaterialization(record, usage, launches.get(_launch_of(record, usage)))
+                for record, usage in found
+            ),
         )
         for key, found in measured.items()
     ]

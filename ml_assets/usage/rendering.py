@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ml_assets.resources.pools import print_memory
 from ml_assets.resources.usage import Asked
-from ml_assets.usage.summary import AssetUsage, Spread
+from ml_assets.usage.summary import AssetUsage, Distribution
 
 __all__ = ["describe_memory", "render_usage", "usage_metadata", "usage_to_json"]
 
@@ -125,7 +125,7 @@ def _advised(usage: AssetUsage) -> str:
     return f"{usage.advice.cpus:g} CPUs, {print_memory(usage.advice.memory_bytes)}"
 
 
-def _spread(spread: Spread | None, said: Any) -> str:
+def _spread(spread: Distribution | None, said: Any) -> str:
     if spread is None:
         return _NOTHING
     return " / ".join(said(value) for value in (spread.p50, spread.p95, spread.maximum))

@@ -8,9 +8,9 @@ from statistics import median
 from typing import Final
 
 from ml_assets.resources.usage import Asked
-from ml_assets.usage.history import AssetHistory, Taken
+from ml_assets.usage.history import AssetHistory, MeasuredMaterialization
 
-__all__ = ["Advice", "AssetUsage", "Spread", "summarize"]
+__all__ = ["AssetUsage", "Distribution", "Recommendation", "summarize"]
 
 FEW: Final = 10
 """With fewer materializations than this, advice leaves more room, and says so."""
@@ -23,7 +23,7 @@ _MONTH: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True)
-class Spread:
+class Distribution:
     """How values are spread; percentiles are values that occurred (nearest rank)."""
 
     p50: float
@@ -31,7 +31,7 @@ class Spread:
     maximum: float
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> "Spread | None":
+    def of(cls, values: Iterable[float]) -> "Distribution | None":
         """Of some values; None of none."""
         ordered = sorted(values)
         if not ordered:
@@ -40,7 +40,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Advice:
+class Recommendation:
     """What to ask for."""
 
     cpus: float
@@ -62,17 +62,17 @@ class AssetUsage:
     pool: str | None
     asked: Asked | None
     """What the latest was given; None for a plain process."""
-    memory: Spread
-    cpus: Spread
-    step_seconds: Spread
+    memory: Distribution
+    cpus: Distribution
+    step_seconds: Distribution
     phases: dict[str, float]
     """Median of each part of the time."""
-    gpu_utilization: Spread | None
-    gpu_memory: Spread | None
-    cost: Spread | None
+    gpu_utilization: Distribution | None
+    gpu_memory: Distribution | None
+    cost: Distribution | None
     cost_mean: float | None
     cost_per_month: float | None
-    advice: Advice
+    advice: Recommendation
 
 
 def summarize(histories: Iterable[AssetHistory], since: datetime, until: datetime) -> list[AssetUsage]:
@@ -94,8 +94,8 @@ def _of_asset(history: AssetHistory, period: timedelta) -> AssetUsage:
     cpus = _spread(_cores(each) for each in taken)
     gpus = [gpu for each in taken for gpu in each.usage.gpus]
     utilization, gpu_memory = (
-        Spread.of(gpu.utilization_mean for gpu in gpus),
-        Spread.of(float(gpu.memory_peak_bytes) for gpu in gpus),
+        Distribution.of(gpu.utilization_mean for gpu in gpus),
+        Distribution.of(float(gpu.memory_peak_bytes) for gpu in gpus),
     )
     costs = [cost for each in taken if (cost := each.cost) is not None]
     mean = sum(costs) / len(costs) if costs else None
@@ -112,16 +112,21 @@ def _of_asset(history: AssetHistory, period: timedelta) -> AssetUsage:
         phases=_phases(taken),
         gpu_utilization=utilization,
         gpu_memory=gpu_memory,
-        cost=Spread.of(costs),
+        cost=Distribution.of(costs),
         cost_mean=mean,
         cost_per_month=None if mean is None else mean * history.count * (_MONTH / period),
-        advice=_advise(memory, cpus, len(taken), latest.usage.asked, utilization, fullest),
+        advice=_recommend(memory, cpus, len(taken), latest.usage.asked, utilization, fullest),
     )
 
 
-def _advise(
-    memory: Spread, cpus: Spread, measured: int, asked: Asked | None, gpu: Spread | None, fullest: float
-) -> Advice:
+def _recommend(
+    memory: Distribution,
+    cpus: Distribution,
+    measured: int,
+    asked: Asked | None,
+    gpu: Distribution | None,
+    fullest: float,
+) -> Recommendation:
     headroom = _HEADROOM_OF_FEW if measured < FEW else _HEADROOM
     wanted_memory = _round_memory(memory.maximum * headroom)
     wanted_cpus = max(_LEAST_CPUS, math.ceil(cpus.p95 / _CPU_STEP) * _CPU_STEP)
@@ -144,16 +149,16 @@ def _advise(
         remarks.append(f"its GPU is saturated ({gpu.p50:.0f} % at p50): a larger one may cost less")
     if fullest > _FULL_GPU:
         remarks.append(f"its GPU's memory was {fullest:.0%} full")
-    return Advice(wanted_cpus, wanted_memory, tuple(remarks))
+    return Recommendation(wanted_cpus, wanted_memory, tuple(remarks))
 
 
-def _phases(taken: Sequence[Taken]) -> dict[str, float]:
+def _phases(taken: Sequence[MeasuredMaterialization]) -> dict[str, float]:
     names = dict.fromkeys(name for each in taken for name in each.seconds)
     order = ("scheduling", "pull", "start", "import", "input", "compute", "output")
     return {name: median(each.seconds.get(name, 0.0) for each in taken) for name in order if name in names}
 
 
-def _cores(taken: Taken) -> float:
+def _cores(taken: MeasuredMaterialization) -> float:
     return taken.usage.cpu_seconds / max(taken.step_seconds, 1e-3)
 
 
@@ -163,8 +168,8 @@ def _round_memory(size: float) -> int:
     return max(_LEAST_MEMORY, math.ceil(size / step) * step)
 
 
-def _spread(values: Iterable[float]) -> Spread:
-    found = Spread.of(values)
+def _spread(values: Iterable[float]) -> Distribution:
+    found = Distribution.of(values)
     if found is None:
         raise ValueError("no values")
     return found

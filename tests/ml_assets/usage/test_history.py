@@ -14,7 +14,7 @@ from ml_assets.placement import placed
 from ml_assets.resources.errors import UnknownReference
 from ml_assets.resources.provenance import LAUNCH_TIMES_METADATA
 from ml_assets.resources.usage import LaunchTimes
-from ml_assets.usage.history import Taken, read_history
+from ml_assets.usage.history import MeasuredMaterialization, read_history
 from tests.ml_assets.artifacts.test_meter import PLACEMENT
 from tests.postgres import postgres
 
@@ -43,13 +43,13 @@ def write_times(instance: dg.DagsterInstance, run_id: str, step: str, times: Lau
     instance.report_dagster_event(event, run_id)
 
 
-def only(instance: dg.DagsterInstance) -> Taken:
+def only(instance: dg.DagsterInstance) -> MeasuredMaterialization:
     (history,) = read_history(instance, ["frame"], LONG_AGO, 10)
     (taken,) = history.taken
     return taken
 
 
-def in_container(instance: dg.DagsterInstance, resources: dict[str, Any], *before: float) -> Taken:
+def in_container(instance: dg.DagsterInstance, resources: dict[str, Any], *before: float) -> MeasuredMaterialization:
     """A materialization whose container was ordered, scheduled and pulled so many seconds before its process began."""
     with placed(PLACEMENT):
         result = dg.materialize([frame], instance=instance, resources=resources)

@@ -3,8 +3,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ml_assets.resources.usage import Asked, GpuUsage, PhaseSeconds, Usage
-from ml_assets.usage.history import AssetHistory, Taken
-from ml_assets.usage.summary import FEW, AssetUsage, Spread, summarize
+from ml_assets.usage.history import AssetHistory, MeasuredMaterialization
+from ml_assets.usage.summary import FEW, AssetUsage, Distribution, summarize
 from tests.resources.test_provenance import RECORD
 
 MIB, GIB = 2**20, 2**30
@@ -19,7 +19,7 @@ def taken(
     cost: float | None = None,
     asked: Asked | None = None,
     gpu: GpuUsage | None = None,
-) -> Taken:
+) -> MeasuredMaterialization:
     usage = Usage(
         memory_needed_bytes=int(memory),
         cpu_seconds=cpu,
@@ -29,10 +29,10 @@ def taken(
         cost=cost,
         price_per_hour=None if cost is None else 1.0,
     )
-    return Taken(RECORD, usage)
+    return MeasuredMaterialization(RECORD, usage)
 
 
-def summary(*each: Taken, count: int | None = None) -> AssetUsage:
+def summary(*each: MeasuredMaterialization, count: int | None = None) -> AssetUsage:
     (found,) = summarize([AssetHistory("model", count or len(each), each)], MONTH_AGO, NOW)
     return found
 
@@ -49,9 +49,9 @@ def gpu(percent: float, memory: int = GIB) -> GpuUsage:
 
 
 def test_percentiles_are_values_that_occurred() -> None:
-    assert Spread.of(range(1, 101)) == Spread(50, 95, 100)
-    assert Spread.of([3.0]) == Spread(3.0, 3.0, 3.0)
-    assert Spread.of([]) is None
+    assert Distribution.of(range(1, 101)) == Distribution(50, 95, 100)
+    assert Distribution.of([3.0]) == Distribution(3.0, 3.0, 3.0)
+    assert Distribution.of([]) is None
 
 
 def test_advice_has_a_fifth_of_headroom_over_the_largest() -> None:
