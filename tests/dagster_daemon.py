@@ -21,6 +21,7 @@ from dagster._core.workspace.load_target import WorkspaceLoadTarget
 from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.daemon import SchedulerDaemon, SensorDaemon
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
+from dagster._grpc.server import GrpcServerProcess
 from dagster_graphql.test.utils import execute_dagster_graphql
 
 from ml_assets.dagster_internals import SerializableErrorInfo
@@ -131,7 +132,11 @@ def daemons(target: WorkspaceLoadTarget, monkeypatch: pytest.MonkeyPatch) -> Ite
     home = ours.settings.path(ours.settings.home)
     home.mkdir(parents=True)
     template = PROJECT / "deployments" / "local" / "dagster.yaml"
-    waiting = "code_servers:\n  wait_for_local_processes_on_shutdown: true\n"
+    waiting = (
+        f"code_servers:\n  wait_for_local_processes_on_shutdown: true\n  local_startup_timeout: {DEADLINE_SECONDS}\n"
+    )
+    # Dagster gives up on a server that ends after half a minute, which a busy machine needs.
+    monkeypatch.setattr(GrpcServerProcess.wait, "__defaults__", (DEADLINE_SECONDS,))
     (home / "dagster.yaml").write_text(template.read_text() + waiting)
     with ExitStack() as stack:
         instance = stack.enter_context(ours).instance
