@@ -1,16 +1,16 @@
-"""The lineage index: SQL tables beside Dagster's event log, synced from it, that can be deleted and built anew.
+"""The lineage index: SQL tables beside Dagster's event log, synced from it, that can be deleted and rebuilt.
 
-- `index`: opens the index of an instance, and answers from it.
-- `databases`: where the tables are: the instance's PostgreSQL, an SQLite file, or memory.
-- `schema`: the tables, and statements that all modules build on them.
-- `event_log`: Dagster's event log as the index reads it.
-- `event_parser`: what one event says; pure.
-- `dagster_inputs`: inputs that Dagster itself recorded, for assets that no factory of this project made; pure.
-- `sync`: brings the tables up to date with the log.
-- `invalidation`: what has to be linked again after deletions and late events.
-- `nodes`: nodes in the tables, with their identifiers.
-- `linking`: finds the node that an input version is.
+- `index`: opens the index of an instance and answers questions.
+- `databases`: databases for the tables: the instance's PostgreSQL, an SQLite file, or memory.
+- `schema`: the tables, and the statements that all modules share.
+- `event_log`: reads Dagster's event log.
+- `event_parser`: parses one event; pure.
+- `dagster_inputs`: resolves inputs that Dagster recorded, for assets without a factory of this project; pure.
+- `sync`: updates the tables from the log.
+- `invalidation`: finds the nodes to link again after deletions and late events.
+- `nodes`: reads, writes and deletes nodes and their identifiers.
+- `linking`: finds the node of an input version.
 - `lookup`: finds the nodes that a reference names.
-- `traversal`: what these came from, and what came from them.
-- `deletions`: marks what `ml-assets gc` deleted.
+- `traversal`: finds the upstream and downstream nodes of these.
+- `deletions`: marks content that `ml-assets gc` deleted.
 """

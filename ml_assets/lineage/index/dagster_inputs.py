@@ -1,10 +1,10 @@
 """Inputs as Dagster itself records them, for materializations that carry no provenance record.
 
 Dagster keeps two tags for each upstream asset: a version, and a pointer to an event. Where several partitions could be
-read, the pointer is only the asset's latest event of any partition, not what was read, and the version is SHA-256 over
-the versions of the partitions that were, in the order of their names (dagster 1.13,
-`_core/execution/context/data_version_cache.py`). So an edge is drawn only to events whose versions give the version
-that was recorded; where none do, the input is given by that version alone.
+read, the pointer is only the asset's latest event of any partition, not the event that was read. The version is then
+SHA-256 over the versions of the partitions that were read, in the order of their names (dagster 1.13,
+`_core/execution/context/data_version_cache.py`). So an edge is drawn only to events whose versions give the recorded
+version. If there are none, that version alone stands for the input.
 """
 
 from bisect import bisect_right
@@ -22,10 +22,10 @@ _DAGSTER_COMBINES_BELOW = 100
 
 @dataclass(frozen=True, slots=True)
 class DagsterInput:
-    """What Dagster itself recorded of one upstream asset: a version, and a pointer to an event.
+    """Dagster's own record of one upstream asset: a version, and a pointer to an event.
 
     Attributes:
-        storage_id: the latest event of the asset at that time, of whichever partition.
+        storage_id: the latest event of the asset at that time, of any partition.
     """
 
     asset: str
@@ -34,14 +34,15 @@ class DagsterInput:
 
 
 def resolve_dagster_input(recorded: DagsterInput, reader: Node, history: Sequence[Node]) -> tuple[InputVersion, ...]:
-    """Return the input versions that a record of Dagster's stands for.
+    """Return the input versions that Dagster's record stands for.
 
-    Partitions are looked for where mappings put them: the reader's own, one other, all, or a window that ends at the
-    reader's own (or at the last). From 100 partitions on Dagster records the latest event alone, and so does this.
+    The search covers the usual partition mappings: the reader's own partition, one other, all, or a window that ends
+    at the reader's own (or at the last). From 100 partitions on, Dagster records the latest event alone, and this
+    function returns the same.
 
     Args:
-        recorded: what Dagster recorded.
-        reader: the node that it was recorded with.
+        recorded: Dagster's record.
+        reader: the node that carries the record.
         history: events of the upstream asset, oldest first.
     """
     known = history[: bisect_right(history, recorded.storage_id, key=lambda node: node.storage_id or 0)]

@@ -1,4 +1,4 @@
-"""Databases that hold the lineage index: that of a PostgreSQL instance; elsewhere an SQLite file, or memory."""
+"""Databases for the lineage index: the instance's own PostgreSQL database, otherwise an SQLite file or memory."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ __all__ = ["Database", "MemoryDatabase", "PostgresDatabase", "SqliteDatabase"]
 
 _PATIENCE_SECONDS: Final = 60
 _LOCK: Final = 0x6D6C_6173_7365_7473
-"""Number of the advisory lock that writers of the index take, which no other program should happen to take."""
+"""Number of the advisory lock that writers of the index take, chosen so that no other program is likely to take it."""
 _TRAVERSAL_PLAN: Final = "SET LOCAL jit = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
 """The size of a traversal cannot be estimated: JIT compilation would take longer than the query, and hash
 and merge joins would read whole tables where a few look-ups suffice."""
@@ -28,26 +28,26 @@ class Database(Protocol):
 
     @property
     def location(self) -> str:
-        """The location in words, for people."""
+        """Return the location in words."""
 
     def writing(self) -> AbstractContextManager[sql.Connection]:
-        """Return a transaction that no other writer shares, and that is committed whole or not at all."""
+        """Return an atomic transaction that excludes other writers."""
 
     def reading(self) -> AbstractContextManager[sql.Connection]:
-        """Return a transaction that sees one state of the database."""
+        """Return a transaction that reads one snapshot of the database."""
 
     def analyze(self) -> None:
         """Gather statistics of the new tables for the query planner."""
 
     def discard(self) -> None:
-        """Delete the index, even if it is broken or none of ours."""
+        """Delete the index, even if it is broken or was not made by this project."""
 
 
 class PostgresDatabase:
     """Tables in the database of Dagster's event log.
 
     Args:
-        connection: to PostgreSQL, outside a transaction.
+        connection: a connection to PostgreSQL, outside a transaction.
     """
 
     def __init__(self, connection: sql.Connection) -> None:
@@ -55,13 +55,13 @@ class PostgresDatabase:
 
     @property
     def location(self) -> str:
-        """The location in words, for people."""
+        """Return the location in words."""
         return f"tables {schema.PREFIX}… of database {self._connection.engine.url.database}"
 
     @contextmanager
     def writing(self) -> Iterator[sql.Connection]:
-        """Return a transaction that no other writer shares."""
-        # Each statement sees everything committed before it, also by earlier holders of the lock.
+        """Return a transaction that excludes other writers."""
+        # Each statement sees everything committed before it, including by earlier holders of the lock.
         connection = self._connection.execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
             connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_LOCK)))
@@ -69,14 +69,14 @@ class PostgresDatabase:
 
     @contextmanager
     def reading(self) -> Iterator[sql.Connection]:
-        """Return a transaction that sees one state of the database."""
+        """Return a transaction that reads one snapshot of the database."""
         connection = self._connection.execution_options(isolation_level="REPEATABLE READ")
         with connection.begin():
             connection.exec_driver_sql(_TRAVERSAL_PLAN)
             yield connection
 
     def analyze(self) -> None:
-        """Let the server gather statistics, and read indexes without their tables."""
+        """Let the server gather statistics and enable index-only scans."""
         connection = self._connection.execution_options(isolation_level="AUTOCOMMIT")
         # Another process may be rebuilding the index already.
         with contextlib.suppress(sql.exc.ProgrammingError), connection.begin():
@@ -89,10 +89,10 @@ class PostgresDatabase:
 
 
 class SqliteDatabase:
-    """An SQLite file, and one beside it for its lock.
+    """An SQLite file with a lock file beside it.
 
     Args:
-        path: of the file, which is created if it does not exist.
+        path: path of the file, which is created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -102,19 +102,19 @@ class SqliteDatabase:
 
     @property
     def location(self) -> str:
-        """The location in words, for people."""
+        """Return the location in words."""
         return str(self._path)
 
     @contextmanager
     def writing(self) -> Iterator[sql.Connection]:
-        """Return a transaction that no other writer shares."""
+        """Return a transaction that excludes other writers."""
         # SQLite's own lock times out, and building an index may take minutes.
         with self._lock, self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[sql.Connection]:
-        """Return a transaction that sees one state of the file."""
+        """Return a transaction that reads one snapshot of the file."""
         with self._engine.begin() as connection:
             yield connection
 
@@ -131,7 +131,7 @@ class SqliteDatabase:
 
 
 class MemoryDatabase:
-    """An index in memory, for an instance in memory."""
+    """An in-memory index, for an in-memory instance."""
 
     location = "memory"
 

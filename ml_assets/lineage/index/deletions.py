@@ -1,4 +1,4 @@
-"""Marks what of an answer `ml-assets gc` deleted and nothing stored again since."""
+"""Marks content of an answer that `ml-assets gc` deleted and that was not stored again since."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -14,16 +14,16 @@ from ml_assets.lineage.references import ReferenceKind
 __all__ = ["FindDeletions", "mark_deleted"]
 
 FindDeletions = Callable[[Collection[str]], Mapping[str, datetime]]
-"""Returns those of the versions that were ever deleted, and when."""
+"""Returns the versions that were ever deleted, with the time of deletion."""
 
 
 def mark_deleted(connection: sql.Connection, trace: Trace, find_deletions: FindDeletions) -> Trace:
-    """Return a trace whose nodes say when their content was deleted.
+    """Return the trace with the deletion times of its nodes' content.
 
     Args:
-        connection: to the index.
-        trace: what was found in it.
-        find_deletions: asked of all versions in the trace at once.
+        connection: a connection to the index.
+        trace: the answer from the index.
+        find_deletions: called once, with all versions in the trace.
     """
     versions = {node_id: version for node_id, node in trace.graph.nodes.items() if (version := kept_version(node))}
     deleted = find_deletions(set(versions.values()))
@@ -37,9 +37,9 @@ def mark_deleted(connection: sql.Connection, trace: Trace, find_deletions: FindD
 
 
 def _last_recorded(connection: sql.Connection, versions: Collection[str]) -> dict[str, float]:
-    """Return when each version was recorded last, in seconds since 1970."""
+    """Return the last recording time of each version, in seconds since 1970."""
     identifiers, carried, nodes = schema.identifiers.c, schema.node_identifiers.c, schema.nodes.c
-    # One look-up for each version, however many nodes carry it.
+    # One look-up per version, for any number of nodes that carry it.
     newest = sql.select(sql.func.max(carried.node)).where(carried.identifier == identifiers.id).scalar_subquery()
     found = (
         sql.select(identifiers.value, nodes.timestamp)

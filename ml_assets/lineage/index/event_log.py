@@ -1,7 +1,7 @@
-"""Dagster's event log as the index reads it: the events of assets, and when assets were wiped.
+"""Reads Dagster's event log for the index: the events of assets, and the times at which assets were wiped.
 
-The tables are read as they are, for Dagster's own way to them makes objects of all that is read. They hold all events
-of assets in one place, on SQLite (where each run also has a file of its own, with other ids) as on PostgreSQL.
+The tables are read directly, because Dagster's own API makes an object of everything that it reads. They hold all
+events of assets in one place, on SQLite (where each run also has a file of its own, with other ids) and on PostgreSQL.
 """
 
 import json
@@ -26,8 +26,8 @@ class LoggedEvent(NamedTuple):
     """A materialization or observation.
 
     Attributes:
-        fingerprint: its run and time, by which it differs from another event that had the same id.
-        parsed: None where it is no version of its asset.
+        fingerprint: its run and time, which distinguish it from another event that had the same id.
+        parsed: None if the event is no version of its asset.
     """
 
     storage_id: int
@@ -38,34 +38,34 @@ class LoggedEvent(NamedTuple):
 class EventLog:
     """The asset events of a Dagster instance.
 
-    Ids grow with time, but an event may become visible after one with a higher id; events may be deleted, and the id of
-    a deleted one is given again if it was the highest (SQLite).
+    Ids grow with time, but an event may become visible after one with a higher id. Events may be deleted, and SQLite
+    reuses the id of a deleted event if it was the highest.
 
     Args:
-        connection: to the database that holds them.
+        connection: a connection to the database of the event log.
     """
 
     def __init__(self, connection: sql.Connection) -> None:
         self._connection = connection
 
     def newest(self) -> str | None:
-        """Return a mark of the event with the highest id, of whichever kind; None if there is none."""
+        """Return a mark of the event with the highest id, of any kind; None if there is no event."""
         columns = SqlEventLogStorageTable.c
         return self._mark(columns.id == sql.select(sql.func.max(columns.id)).scalar_subquery())
 
     def holds(self, mark: str) -> bool:
-        """Return whether the event of a mark still has its id."""
+        """Return True if the event of a mark still has its id."""
         return self._mark(SqlEventLogStorageTable.c.id == int(mark.partition(" ")[0])) == mark
 
     def totals(self, upto: int) -> tuple[int, int]:
-        """Return count and sum of the ids, up to this one, of materializations and observations."""
+        """Return the count and the sum of the ids of materializations and observations, up to this id."""
         columns = SqlEventLogStorageTable.c
         counted = sql.select(sql.func.count(), sql.func.sum(columns.id)).where(_is_version(), columns.id <= upto)
         count, total = self._connection.execute(counted).one()
         return count, int(total or 0)
 
     def fingerprints(self, after: int) -> dict[int, str]:
-        """Return the fingerprints of materializations and observations by their ids, after this one."""
+        """Return the fingerprints of materializations and observations after this id, by id."""
         columns = SqlEventLogStorageTable.c
         wanted = sql.select(columns.id, columns.run_id, columns.timestamp).where(_is_version(), columns.id > after)
         return {
@@ -73,7 +73,7 @@ class EventLog:
         }
 
     def wipes(self) -> dict[str, datetime]:
-        """Return when assets were wiped, by name. What was recorded up to then does not count, even if it is there."""
+        """Return the wipe time of assets, by name. Earlier events do not count, even if the log still has them."""
         columns = AssetKeyTable.c
         rows = self._connection.execute(
             sql.select(columns.asset_key, columns.asset_details).where(columns.asset_details.is_not(None))
@@ -86,7 +86,7 @@ class EventLog:
         return wiped
 
     def read(self, storage_ids: Sequence[int]) -> Iterator[LoggedEvent]:
-        """Yield these events, as far as they are there, in the order of their ids, in which they must be given."""
+        """Yield those of these events that exist, in the order of their ids. The argument must have the same order."""
         columns = SqlEventLogStorageTable.c
         for batch in batches(storage_ids):
             wanted = sql.select(columns.id, columns.run_id, columns.timestamp, columns.event)
@@ -95,10 +95,10 @@ class EventLog:
                 yield LoggedEvent(storage_id, _fingerprint(run_id, moment), parse_event(storage_id, serialized))
 
     def records(self, storage_ids: Collection[int]) -> dict[int, ProvenanceRecord]:
-        """Return the provenance records of events by their ids; of those that are not there, or carry none, nothing.
+        """Return the provenance records of events by id. Omit events that do not exist or carry no record.
 
         Raises:
-            LineageError: a record is malformed, or of a later form than this reads.
+            LineageError: a record is malformed, or of a newer form than this version reads.
         """
         columns, found = SqlEventLogStorageTable.c, {}
         for batch in batches(storage_ids):

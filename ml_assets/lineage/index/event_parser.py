@@ -1,7 +1,7 @@
 """Parses one event of Dagster's log: a version of an asset, and the inputs that were recorded with it. Pure.
 
-Dagster makes an object of each part of an event that it reads, which takes six times as long as reading what lineage
-needs. So an event is read as JSON, and handed to Dagster only where it does not have the form that is expected here.
+Dagster makes an object of each part of an event, which takes six times as long as reading only the parts that lineage
+needs. So an event is read as JSON, and passed to Dagster only if it does not have the expected form.
 """
 
 import json
@@ -60,24 +60,24 @@ class StepImage(NamedTuple):
     """The image that a step ran in.
 
     Attributes:
-        asset: the image asset that it is of.
-        digests: its digest, and that of the index above it, if any.
+        asset: the image asset that it belongs to.
+        digests: its digest, and the digest of the index above it, if any.
     """
 
     asset: str
     digests: frozenset[str]
 
     def is_built_by(self, built: "_BuiltImage") -> bool:
-        """Return whether this is the image that a materialization of the image asset built."""
+        """Return True if a materialization of the image asset built this image."""
         return built.asset == self.asset and built.image is not None and image_digest(built.image) in self.digests
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedEvent:
-    """A node, and its inputs as they were recorded: by us as versions, or by Dagster itself.
+    """A node and its recorded inputs: versions from a provenance record, or Dagster's own tags.
 
     Attributes:
-        ran_in: the image that it was made in; None where nobody knows, or there was none.
+        ran_in: the image that it was made in; None if unknown, or if there was none.
     """
 
     node: Node
@@ -87,14 +87,14 @@ class ParsedEvent:
 
     @property
     def storage_id(self) -> int:
-        """Id of the event, which every node of the log has."""
+        """Return the id of the event, which every node from the log has."""
         return self.node.storage_id or 0
 
 
 def parse_event(storage_id: int, serialized: str) -> ParsedEvent | None:
-    """Return the version of its asset that an event is; None for an observation that is only a remark about the asset.
+    """Return the asset version of an event; None for an observation that is only a remark about the asset.
 
-    An event whose provenance record is malformed, or of a later form than this reads, becomes a node of kind
+    An event whose provenance record is malformed, or of a newer form than this version reads, becomes a node of kind
     `NodeKind.UNREADABLE`.
 
     Args:
@@ -118,7 +118,7 @@ def parse_record(storage_id: int, serialized: str) -> ProvenanceRecord | None:
         serialized: the event as the log holds it.
 
     Raises:
-        LineageError: the record is malformed, or of a later form than this reads.
+        LineageError: the record is malformed, or of a newer form than this version reads.
     """
     event = _Event.of_json(storage_id, serialized) or _Event.of_dagster(storage_id, serialized)
     payload = _metadata(event, RECORD_METADATA) if event else None
@@ -135,11 +135,11 @@ class _Event:
     timestamp: float
     tags: Mapping[str, str]
     metadata: Mapping[str, Any]
-    """By name; text is wrapped as Dagster's own value, so that it differs from a JSON string."""
+    """Metadata by name; text is wrapped as Dagster's own value, so that it differs from a JSON string."""
 
     @classmethod
     def of_json(cls, storage_id: int, serialized: str) -> "_Event | None":
-        """Return the event from the form that Dagster writes today; None if it is another one."""
+        """Return the event from the form that Dagster writes today; None for another form."""
         try:
             entry = from_json(serialized)
             data = entry["dagster_event"]["event_specific_data"]
@@ -263,10 +263,10 @@ def _artifact(event: _Event, provenance: ProvenanceRecord) -> Node:
 
 
 def _inputs_as_run(inputs: Iterable[InputVersion], ran: RunEnvironment) -> tuple[InputVersion, ...]:
-    """The inputs, the image being the one that the step ran in.
+    """Return the inputs, with the image that the step ran in.
 
-    A step that was given another image than the latest, or an interpreter that has changed since its environment was
-    recorded, was not made in what its image asset had last materialized.
+    A step may run in another image than the latest, or with an interpreter that changed after its environment was
+    recorded. Its image is then not the latest materialization of the image asset.
     """
     return tuple(
         InputVersion(asset=read.asset, data_version=ran.environment_digest, loaded=False)
@@ -277,7 +277,7 @@ def _inputs_as_run(inputs: Iterable[InputVersion], ran: RunEnvironment) -> tuple
 
 
 def _foreign(event: _Event) -> ParsedEvent:
-    """An event of an asset that no factory made, with what Dagster and our IO manager wrote down of it."""
+    """Return the event of an asset without a factory, from the records of Dagster and of our IO manager."""
     node = _plain(event, NodeKind.ASSET if event.is_materialization else NodeKind.OBSERVATION)
     inputs = _validated(event, INPUTS_METADATA, _INPUT_VERSIONS) or ()
     ran = _validated(event, ENVIRONMENT_METADATA, _ENVIRONMENT)
@@ -306,8 +306,8 @@ def _validated(event: _Event, name: str, form: TypeAdapter[_Form]) -> _Form | No
 
 
 def _unreadable(event: _Event, error: LineageError) -> ParsedEvent:
-    """The event with what Dagster alone wrote down of it."""
-    # A new error, for the raised one holds the whole record through its traceback.
+    """Return the event with Dagster's own fields alone."""
+    # A new error, because the raised one keeps the whole record alive through its traceback.
     problem = LineageError(error.what, next_step=error.next_step)
     try:
         dagster_inputs = tuple(_dagster_inputs(event))

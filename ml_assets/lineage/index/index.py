@@ -1,7 +1,7 @@
 """The lineage index: a projection of Dagster's event log into SQL tables, which can be deleted at any time.
 
-It is synced whenever something is asked, and rebuilds itself where it is missing, broken or of another form. It is
-never the source of truth: what is gone from the log is gone from it.
+Every question syncs it first. It rebuilds itself if it is missing, broken or of another form. It is never the source
+of truth: events that are deleted from the log disappear from the index.
 """
 
 import gc
@@ -38,13 +38,12 @@ _Result = TypeVar("_Result")
 def open_index(instance: dg.DagsterInstance, say: Callable[[str], None] = lambda _: None) -> Iterator["LineageIndex"]:
     """Open the lineage index of an instance.
 
-    Its tables stand beside the instance's own in PostgreSQL; of an instance with an SQLite log it is the file
-    ``lineage.db`` in the instance's root directory. Until the block ends, other threads that share the instance wait
-    for its SQLite log.
+    With PostgreSQL, its tables stand beside the instance's own. With an SQLite log, it is the file ``lineage.db`` in
+    the instance's root directory. Until the block ends, other threads that share the instance wait for its SQLite log.
 
     Args:
-        instance: what is asked about.
-        say: takes a line for people, where the index has to be made anew.
+        instance: the Dagster instance.
+        say: receives a line for the user if the index has to be rebuilt.
 
     Raises:
         LineageError: the instance keeps its event log elsewhere.
@@ -66,12 +65,12 @@ def open_index(instance: dg.DagsterInstance, say: Callable[[str], None] = lambda
 
 
 class LineageIndex:
-    """Answers questions about lineage.
+    """The lineage index of one instance, which answers questions about lineage.
 
     Args:
-        log: what it is made from.
-        database: where it is kept.
-        say: takes a line for people, where the index has to be made anew.
+        log: the event log that it is made from.
+        database: the database that holds it.
+        say: receives a line for the user if the index has to be rebuilt.
     """
 
     def __init__(self, log: EventLog, database: Database, say: Callable[[str], None]) -> None:
@@ -79,29 +78,29 @@ class LineageIndex:
 
     @property
     def location(self) -> str:
-        """The location in words, for people."""
+        """Return the location in words."""
         return self._database.location
 
     def trace(self, question: Question, find_deletions: FindDeletions = lambda _: {}) -> Trace:
-        """Return what something came from and what came from it, by the event log as it is now.
+        """Return the upstream and downstream lineage of a reference, from the event log as it is now.
 
         Args:
-            question: what is asked.
-            find_deletions: returns which of these versions were deleted, and when; none if left out.
+            question: the question.
+            find_deletions: returns the deleted ones of some versions, with their times; none if left out.
 
         Raises:
             UnknownReference: nothing recorded has this name.
-            AmbiguousReference: different things have it, or begin with it.
-            LineageError: the answer is larger than was allowed, lacks something that cannot be read, or cannot be given
+            AmbiguousReference: several different things have this name, or begin with it.
+            LineageError: the answer is larger than allowed, lacks something that cannot be read, or is impossible
                 because the index can be neither read nor made.
         """
         return self._ask(lambda connection: mark_deleted(connection, answer(connection, question), find_deletions))
 
     def origin(self, reference: str, limit: int = NODE_LIMIT) -> Origin:
-        """Return where one artifact came from.
+        """Return the origin of one artifact.
 
         Raises:
-            AmbiguousReference: the reference names several.
+            AmbiguousReference: the reference names several artifacts.
             LineageError: as `trace` does.
         """
         trace = self.trace(Question(reference, down=False, limit=limit))
@@ -114,7 +113,7 @@ class LineageIndex:
         return Origin(node, trace.graph, self.records([node]).get(node.id))
 
     def records(self, nodes: Iterable[Node]) -> dict[str, ProvenanceRecord]:
-        """Return the provenance records of nodes by their ids, of those that a factory of this project made.
+        """Return the provenance records of nodes by id. Only nodes from a factory of this project have one.
 
         Raises:
             LineageError: a record cannot be read.
@@ -124,7 +123,7 @@ class LineageIndex:
             return {ids[storage_id]: record for storage_id, record in self._log.records(ids).items()}
 
     def affected(self, reference: str, limit: int = NODE_LIMIT) -> tuple[Trace, frozenset[str]]:
-        """Return what came from something, without edges, and the ids of the latest nodes of each partition in it.
+        """Return everything downstream, without edges, and the ids of the latest node of each partition in it.
 
         Raises:
             LineageError: as `trace` does.
@@ -138,7 +137,7 @@ class LineageIndex:
         return self._ask(ask)
 
     def whole(self) -> LineageGraph:
-        """Return all that is recorded.
+        """Return the whole graph.
 
         Raises:
             LineageError: an event cannot be read, or as `trace` does.
@@ -150,7 +149,7 @@ class LineageIndex:
         return self._ask(ask)
 
     def rebuild(self) -> int:
-        """Delete the index and build it anew; return the number of its nodes.
+        """Rebuild the index from nothing and return the number of its nodes.
 
         Raises:
             LineageError: it cannot be written.
@@ -170,7 +169,7 @@ class LineageIndex:
             self._sync()
             return self._query(question)
         except (sql.exc.DatabaseError, LookupError, TypeError, ValueError) as error:
-            # The last ones are of values that nobody wrote; if it was something else, it comes again below.
+            # The last ones report invalid values in the tables. Any other cause is raised again below.
             self._say(f"the lineage index ({self.location}) cannot be read and is made anew: {_cause(error)}")
         except (sql.exc.SQLAlchemyError, OSError) as error:
             raise self._unusable(error) from error
@@ -204,7 +203,7 @@ class LineageIndex:
 
 @contextmanager
 def _garbage_left_alone() -> Iterator[None]:
-    # Many objects are created without cycles, so garbage collection would take longer than the rest.
+    # Many objects without cycles are created, so garbage collection would take longer than the rest.
     was_enabled = gc.isenabled()
     gc.disable()
     try:

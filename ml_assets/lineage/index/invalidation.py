@@ -1,6 +1,6 @@
-"""Finds the nodes whose links are invalid once events are deleted, or become visible late.
+"""Finds the nodes whose links become invalid when events are deleted or become visible late.
 
-It finds all that has to be read again. Finding more than that costs only time.
+It finds every node that has to be read again. Extra nodes cost only time.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -17,10 +17,10 @@ __all__ = ["Invalidation", "missing_nodes", "readers_of"]
 
 
 class Invalidation:
-    """Collects the nodes to link again, while the index is still as it was before the change.
+    """The nodes to link again, collected before the index changes.
 
     Attributes:
-        readers: keys of the nodes that have to be linked again.
+        readers: keys of the nodes to link again.
     """
 
     def __init__(self, connection: sql.Connection) -> None:
@@ -30,14 +30,14 @@ class Invalidation:
 
     @property
     def artifacts(self) -> set[AssetPartition]:
-        """Artifacts whose missing nodes all their readers have to create again, in the order of the log.
+        """Return the artifacts whose missing nodes all their readers must create again, in the order of the log.
 
         The first reader gives such a node its id.
         """
         return self._artifacts | self._missing_for(self.readers)
 
     def events_deleted(self, gone: Collection[int]) -> None:
-        """Take notice of events that are not in the log any more, or do not count any more."""
+        """Register events that the log no longer has, or that no longer count."""
         nodes = read_nodes(self._connection, gone)
         self.readers |= readers_of(self._connection, gone)
         self._readers_by_dagster_input({node.asset for node in nodes.values()}, after=min(gone, default=0))
@@ -46,7 +46,7 @@ class Invalidation:
         self._artifacts |= {AssetPartition(node.asset, node.partition) for node in nodes.values()}
 
     def events_late(self, late: Sequence[LoggedEvent]) -> None:
-        """Take notice of events that became visible after later ones."""
+        """Register events that became visible after later ones."""
         self._readers_of_unresolved([event.storage_id for event in late])
         for event in late:
             if event.parsed is None:
@@ -59,7 +59,7 @@ class Invalidation:
             self._artifacts |= {AssetPartition(dagster_input.asset) for dagster_input in event.parsed.dagster_inputs}
 
     def events_arrived(self, fresh: Iterable[LoggedEvent]) -> None:
-        """Take notice of events that came in order, but that earlier ones may have looked for in vain."""
+        """Register events that arrived in order, but that earlier events may have looked for without success."""
         self._readers_of_unresolved([event.storage_id for event in fresh])
 
     def _readers_of_unresolved(self, storage_ids: Collection[int]) -> None:

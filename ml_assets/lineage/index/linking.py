@@ -1,11 +1,11 @@
-"""Links each node of the index to its inputs: finds the node that an input version is.
+"""Links each node of the index to its inputs: finds the node of each input version.
 
-An input with a storage id is exactly that event, provided that its asset, partition, version and run agree (a log may
-give the id of a deleted event to a new one). A pinned input, which has none, is the last event before its reader with
-that asset, partition and version. The image that a step ran in is the last event before it that made just that image,
-if what it took for its image made another: it may have been given one that is not the latest. An input that is not
-among the events becomes a node of its own, of kind `NodeKind.MISSING`, which its readers share; its storage id is left
-out where another event has the same one, so that no two events become one node.
+An input with a storage id is exactly that event if its asset, partition, version and run agree (a log may reuse the id
+of a deleted event). A pinned input, which has no storage id, is the last event before its reader with that asset,
+partition and version. If a step ran in another image than its recorded image input made, its image is the last event
+before it that made the image it ran in: a step may run in an image that is not the latest. An input that is not among
+the events becomes a node of kind `NodeKind.MISSING`, which its readers share. The storage id of that node is left out
+if another event has the same one, so that no two events become one node.
 """
 
 from bisect import bisect_left, insort
@@ -35,12 +35,12 @@ class _Version(NamedTuple):
 
 
 class Linker:
-    """Links events to their inputs, in the order in which they are given.
+    """Links events to their inputs, in the given order.
 
     Args:
-        connection: in a transaction that no other writer shares.
-        writer: adds the nodes of what is missing.
-        is_new: whether the tables were empty, so that nothing has to be looked up in them.
+        connection: a connection in a transaction that excludes other writers.
+        writer: adds the nodes of missing inputs.
+        is_new: True if the tables were empty, so that no look-ups are needed.
     """
 
     def __init__(self, connection: sql.Connection, writer: NodeWriter, is_new: bool) -> None:
@@ -55,14 +55,14 @@ class Linker:
         self._last_missing = min((key for key, _ in self._missing.values()), default=0)
 
     def add(self, nodes: Collection[Node]) -> None:
-        """Take notice of events that are in the index now."""
+        """Register events that are in the index now."""
         for node in nodes:
             self._versions[_storage_id(node)] = _version(node)
             if node.asset in self._histories:
                 self._histories[node.asset].add(node)
 
     def forget(self, missing: Collection[int]) -> None:
-        """Take notice of nodes of what is missing that are not in the index any more."""
+        """Forget missing nodes that are no longer in the index."""
         gone = set(missing)
         self._missing = {name: kept for name, kept in self._missing.items() if kept[0] not in gone}
 
@@ -99,7 +99,7 @@ class Linker:
 
     def _source(self, read: InputVersion, reader: ParsedEvent) -> int | None:
         image = reader.ran_in if reader.ran_in and reader.ran_in.asset == read.asset else None
-        # Nothing is made of what is recorded after it, whatever a record says: the graph has no cycles.
+        # No event has a later event as its input, whatever a record says: the graph has no cycles.
         if read.storage_id is not None and read.storage_id < reader.storage_id:
             version = self._versions.get(read.storage_id)
             if version and _agrees(version, read) and (image is None or image.is_built_by(version)):
@@ -111,7 +111,7 @@ class Linker:
         return None
 
     def _missing_node(self, read: InputVersion, found: dict[int, Node]) -> int:
-        """Key of the node that is made from the input version alone."""
+        """Return the key of the node that is made from the input version alone."""
         node = Node(
             asset=read.asset,
             kind=NodeKind.MISSING,
@@ -151,7 +151,7 @@ class Linker:
 
 
 class _History:
-    """Events of one asset, oldest first."""
+    """The events of one asset, oldest first."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []

@@ -1,4 +1,4 @@
-"""Looks up in the index what a reference names."""
+"""Looks up the nodes that a reference names."""
 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
@@ -16,15 +16,15 @@ __all__ = ["Match", "find_nodes", "with_same_version"]
 
 _SHOWN: Final = 6
 _LAST: Final = "\U0010ffff"
-"""Stands behind every other character."""
+"""Sorts after every other character."""
 _MOST_DIGITS: Final = 18
-"""So many digits does an id have at most that a database can hold."""
+"""The most digits that an id can have in a database."""
 
 _Identifier = tuple[ReferenceKind, str]
 
 
 class Match(NamedTuple):
-    """Keys of the nodes that a reference names, and what it was taken for."""
+    """The keys of the nodes that a reference names, and the interpretation of the reference."""
 
     kind: ReferenceKind
     keys: set[int]
@@ -33,13 +33,13 @@ class Match(NamedTuple):
 def find_nodes(connection: sql.Connection, reference: ParsedReference) -> Match:
     """Return the nodes that a reference names.
 
-    An asset, or one partition of it, stands for the latest materialization of each of its partitions, which is what one
-    sees of it today; everything else for all nodes that carry it, such as each of the materializations that gave the
-    same data version.
+    An asset, or one partition of it, stands for the latest materialization of each of its partitions, which is its
+    current state. Any other reference stands for all nodes that carry it, such as all materializations with the same
+    data version.
 
     Raises:
         UnknownReference: nothing recorded has this name.
-        AmbiguousReference: different things have it, or begin with it.
+        AmbiguousReference: several different things have this name, or begin with it.
     """
     exact = dict.fromkeys((interpretation.kind, interpretation.value) for interpretation in reference.interpretations)
     matches = {name: keys for name in exact if (keys := _nodes_with(connection, name))}
@@ -54,9 +54,9 @@ def find_nodes(connection: sql.Connection, reference: ParsedReference) -> Match:
 
 
 def with_same_version(connection: sql.Connection, keys: Collection[int]) -> set[int]:
-    """Return these nodes with all of their partitions that have the same data version, and of images the same digest.
+    """Return these nodes and all nodes of their partitions with the same data version; for images, the same digest.
 
-    What was made of one of them was made of what the others are, too.
+    Anything made from one of them was made from the same content as the others have.
     """
     nodes, given = schema.nodes.c, schema.nodes.alias("given")
     is_equal = (nodes.asset == given.c.asset) & (nodes.data_version == given.c.data_version)
@@ -69,7 +69,7 @@ def with_same_version(connection: sql.Connection, keys: Collection[int]) -> set[
 
 
 def _are_other_images(kind: str, image: str | None, other_kind: str, other: str | None) -> bool:
-    """Whether two nodes of one environment are images that differ, as where only code does."""
+    """Return True if two nodes of one environment are different images, for example because only code differs."""
     if not (kind == other_kind == ArtifactKind.IMAGE.value and image and other):
         return False
     return image_digest(image) != image_digest(other)
@@ -77,7 +77,7 @@ def _are_other_images(kind: str, image: str | None, other_kind: str, other: str 
 
 def _with_prefix(connection: sql.Connection, interpretations: Iterable[Interpretation]) -> list[_Identifier]:
     columns, found = schema.identifiers.c, set[_Identifier]()
-    # A name stays when its nodes are gone.
+    # A name stays when its nodes are deleted.
     is_carried = (
         sql.select(schema.node_identifiers.c.node).where(schema.node_identifiers.c.identifier == columns.id).exists()
     )
@@ -116,7 +116,7 @@ def _event(connection: sql.Connection, name: str) -> set[int]:
 
 
 def _asset(connection: sql.Connection, name: str) -> set[int]:
-    """The last node of each partition; one that is missing only where nothing else is left of the partition."""
+    """Return the last node of each partition; a missing node only if the partition has no other."""
     nodes, keys = schema.nodes.c, list[int]()
     for which in _artifacts(connection, name):
         last = sql.select(sql.func.max(nodes.key)).where(which, nodes.key > 0).group_by(nodes.asset, nodes.partition)
@@ -137,7 +137,7 @@ def _missing(connection: sql.Connection, artifact: str) -> dict[int, Node]:
 
 
 def _artifacts(connection: sql.Connection, text: str) -> Iterable[sql.ColumnElement[bool]]:
-    """Each way to take a text as an asset, or as an asset and its partition, both of which may hold any character."""
+    """Yield each reading of a text as an asset, or as an asset and its partition. Both may contain any character."""
     splits = [(text, None), *((text[:at], text[at + 1 :]) for at, letter in enumerate(text) if letter == "@")]
     known = sql.select(schema.assets).where(schema.assets.c.name.in_({asset for asset, _ in splits}))
     numbers: dict[str, int] = {name: number for number, name in connection.execute(known)}

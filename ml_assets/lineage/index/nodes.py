@@ -1,4 +1,4 @@
-"""Nodes in the tables of the index: read, written with their identifiers, and deleted."""
+"""Reads, writes and deletes nodes in the tables of the index, with their identifiers."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -43,11 +43,11 @@ def read_nodes(connection: sql.Connection, keys: Collection[int]) -> dict[int, N
 
 
 class NodeWriter:
-    """Writes nodes, and gives identifiers and assets their ids.
+    """A writer of nodes, which also assigns ids to identifiers and assets.
 
     Args:
-        connection: in a transaction that no other writer shares.
-        is_new: whether the tables were empty, so that nothing has to be looked up in them.
+        connection: a connection in a transaction that excludes other writers.
+        is_new: True if the tables were empty, so that no look-ups are needed.
     """
 
     def __init__(self, connection: sql.Connection, is_new: bool) -> None:
@@ -73,7 +73,7 @@ class NodeWriter:
         schema.insert_rows(self._connection, schema.node_identifiers, rows)
 
     def delete(self, keys: Collection[int]) -> None:
-        """Delete nodes, and their links to identifiers."""
+        """Delete nodes and their links to identifiers."""
         carried = {key: node.identifiers for key, node in read_nodes(self._connection, keys).items()}
         self._assign_ids(set().union(*carried.values()))
         columns = schema.node_identifiers.c
@@ -109,7 +109,7 @@ class NodeWriter:
         )
 
     def _assign_ids(self, wanted: Iterable[tuple[ReferenceKind, str]]) -> None:
-        """Give each of these identifiers an id, the one that it has, if it has any."""
+        """Assign an id to each of these identifiers; an identifier that has one keeps it."""
         unknown = [name for name in wanted if name not in self._identifiers]
         if not self._is_new:
             columns = schema.identifiers.c

@@ -1,6 +1,6 @@
-"""The tables of the lineage index, and statements that all modules build on them.
+"""The tables of the lineage index, and the statements that all modules share.
 
-They hold nothing that is not in Dagster's event log. A node's key is the id of its event; that of an input that is
+They hold nothing that is not in Dagster's event log. A node's key is the id of its event. The key of an input that is
 missing from the log is negative.
 """
 
@@ -38,9 +38,9 @@ _Item = TypeVar("_Item")
 
 _BATCH_SIZE: Final = 500
 PREFIX: Final = "ml_assets_lineage_"
-"""All names begin with it, for the tables may stand beside those of others."""
+"""Prefix of all names, because the tables may share a database with those of other programs."""
 _METADATA: Final = sql.MetaData()
-# Beginnings are looked up as ranges, which hold in the order of bytes alone.
+# Prefixes are looked up as ranges, which is correct only in the order of bytes.
 _BYTES: Final = sql.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 
@@ -53,10 +53,10 @@ def _key(name: str) -> sql.Column[int]:
 
 
 state = _table("state", sql.Column("name", sql.Text, primary_key=True), sql.Column("value", sql.Text, nullable=False))
-"""The form of the tables, and how far the log was read."""
+"""The form of the tables, and the position up to which the log was read."""
 
 events = _table("events", _key("id"), sql.Column("fingerprint", sql.Text, nullable=False))
-"""Each event of the log that was read, whether or not it is a version of its asset."""
+"""Each event that was read from the log, including events that are no version of their asset."""
 
 assets = _table("assets", _key("id"), sql.Column("name", sql.Text, nullable=False))
 
@@ -86,10 +86,10 @@ nodes = _table(
 edges = _table("edges", _key("target"), _key("source"), sqlite_with_rowid=False)
 
 dagster_inputs = _table("dagster_inputs", _key("reader"), _key("asset"), sqlite_with_rowid=False)
-"""Nodes with inputs that Dagster itself recorded, whose meaning depends on the other events of the asset."""
+"""Nodes with inputs from Dagster's own tags, whose meaning depends on the other events of the asset."""
 
 unresolved_inputs = _table("unresolved_inputs", _key("storage_id"), _key("reader"), sqlite_with_rowid=False)
-"""Events that a node read and that are not in the log."""
+"""Events that a node read and that the log does not have."""
 
 identifiers = _table(
     "identifiers",
@@ -98,7 +98,7 @@ identifiers = _table(
     sql.Column("value", _BYTES, nullable=False),
     sql.Column("digits", _BYTES),
 )
-"""Identifiers of nodes; the digits are a version without its algorithm."""
+"""Identifiers of nodes; the digits are the version without its algorithm."""
 
 node_identifiers = _table("node_identifiers", _key("identifier"), _key("node"), sqlite_with_rowid=False)
 """The identifiers of each node."""
@@ -115,7 +115,7 @@ _INDEXES: Final = (
 
 
 def create_tables(connection: sql.Connection) -> None:
-    """Create the tables, without indexes, which are created faster once there are rows."""
+    """Create the tables without indexes, because indexes are created faster after the rows."""
     for table in _METADATA.sorted_tables:
         connection.execute(sql.schema.CreateTable(table))
 
@@ -132,7 +132,7 @@ def table_names() -> list[str]:
 
 
 def drop_tables(connection: sql.Connection) -> None:
-    """Remove the tables, those of another form of the index too."""
+    """Remove the tables, including those of another form of the index."""
     for name in sql.inspect(connection).get_table_names():
         if name.startswith(PREFIX):
             connection.exec_driver_sql(f'DROP TABLE "{name}"')
@@ -145,7 +145,7 @@ def batches(items: Collection[_Item]) -> Iterator[list[_Item]]:
 
 
 def key_table(connection: sql.Connection, keys: Iterable[int]) -> sql.Subquery:
-    """Return any number of keys as a table with one column, ``key``."""
+    """Return any number of keys as a table with the column ``key``."""
     if connection.dialect.name == "postgresql":
         array = sql.cast(list(keys), postgresql.ARRAY(sql.BigInteger))
         return sql.select(sql.func.unnest(array).column_valued("key_table").label("key")).subquery()
@@ -154,9 +154,9 @@ def key_table(connection: sql.Connection, keys: Iterable[int]) -> sql.Subquery:
 
 
 def one_of(connection: sql.Connection, column: sql.ColumnElement[int], keys: Iterable[int]) -> sql.ColumnElement[bool]:
-    """Return the condition that a column holds one of any number of keys.
+    """Return the condition that a column has one of any number of keys.
 
-    Rows come in the order of an index on the column, if there is one.
+    If the column has an index, rows come in its order.
     """
     if connection.dialect.name == "postgresql":
         return column == sql.func.any(sql.cast(list(keys), postgresql.ARRAY(sql.BigInteger)))
@@ -164,9 +164,9 @@ def one_of(connection: sql.Connection, column: sql.ColumnElement[int], keys: Ite
 
 
 def same_partition(one: Any, other: Any) -> tuple[sql.ColumnElement[bool], sql.ColumnElement[bool]]:
-    """Return the two conditions under which nodes are of the same partition of their asset: a look-up in an index each.
+    """Return the two conditions for nodes of the same partition of their asset. Each is one look-up in an index.
 
-    An index serves no comparison that takes NULLs for equal.
+    An index does not support a comparison that treats NULLs as equal.
 
     Args:
         one: columns of `nodes`.
@@ -176,7 +176,7 @@ def same_partition(one: Any, other: Any) -> tuple[sql.ColumnElement[bool], sql.C
 
 
 def insert_rows(connection: sql.Connection, table: sql.Table, rows: Sequence[Sequence[Any]]) -> None:
-    """Insert many rows, whose values stand in the order of the table's columns."""
+    """Insert many rows, with values in the order of the table's columns."""
     if not rows:
         return
     if connection.dialect.name == "postgresql":
@@ -187,7 +187,7 @@ def insert_rows(connection: sql.Connection, table: sql.Table, rows: Sequence[Seq
 
 
 def _copy(connection: sql.Connection, table: sql.Table, rows: Iterable[Sequence[Any]]) -> None:
-    # An INSERT of each row takes ten times as long.
+    # One INSERT per row takes ten times as long.
     lines = io.StringIO("".join("\t".join(map(_text, row)) + "\n" for row in rows))
     cursor: Any = connection.connection.cursor()
     try:
@@ -198,7 +198,7 @@ def _copy(connection: sql.Connection, table: sql.Table, rows: Iterable[Sequence[
         cursor.close()
 
 
-# PostgreSQL has no text with a null character in it.
+# PostgreSQL allows no null character in text.
 _ESCAPED: Final = str.maketrans(
     {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\N{REPLACEMENT CHARACTER}"}
 )

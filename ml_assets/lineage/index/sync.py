@@ -1,7 +1,7 @@
 """Syncs the lineage index with Dagster's event log.
 
-New events are read and linked to their inputs. Deleted ones are removed; whatever had been linked to them, or lacked an
-input that became visible late, is read from the log again. So the index is always equal to one that is built anew.
+New events are read and linked to their inputs. Deleted events are removed. Events that were linked to them, or that
+lacked an input that became visible late, are read from the log again. So the index is always equal to a rebuilt one.
 """
 
 import json
@@ -22,27 +22,27 @@ from ml_assets.resources.provenance import SCHEMA_VERSION
 __all__ = ["FORM", "form_of", "rebuild", "sync"]
 
 FORM: Final = f"3.{SCHEMA_VERSION}"
-"""Form of the tables, and of the records that they are made from. Its first number is raised with any change of what is
-written."""
+"""Form of the tables, and of the records that they are made from. The first number is raised with any change of the
+written data."""
 
 _LOOKBACK: Final = 500
-"""So many ids below the highest are compared one by one, because events become visible out of order. Of those below,
-count and sum are compared."""
+"""Number of ids below the highest that are compared one by one, because events become visible out of order. Of the ids
+below those, only count and sum are compared."""
 
 
 def form_of(connection: sql.Connection) -> str | None:
-    """Form of the index that is there; None if there is none."""
+    """Return the form of the existing index; None if there is none."""
     if not sql.inspect(connection).has_table(schema.state.name):
         return None
     return _state(connection).get("form", "unknown")
 
 
 def rebuild(connection: sql.Connection, log: EventLog) -> None:
-    """Make the index anew, whatever there was.
+    """Rebuild the index, whatever its state.
 
     Args:
-        connection: to the index, in a transaction that no other writer shares.
-        log: what it is made from.
+        connection: a connection to the index, in a transaction that excludes other writers.
+        log: the event log that it is made from.
     """
     schema.drop_tables(connection)
     schema.create_tables(connection)
@@ -55,8 +55,8 @@ def sync(connection: sql.Connection, log: EventLog) -> None:
     """Bring an index of the form `FORM` up to date with the log.
 
     Args:
-        connection: to the index, in a transaction that no other writer shares.
-        log: what it was made from.
+        connection: a connection to the index, in a transaction that excludes other writers.
+        log: the event log that it was made from.
     """
     _Sync(connection, log, is_new=False).run()
 
@@ -68,7 +68,7 @@ class _Sync:
 
     def run(self) -> None:
         state = {} if self._is_new else _state(self._connection)
-        # The mark first: what is written from here on has a higher id, or is found by count.
+        # The mark comes first: events written after it have a higher id, or change the count.
         mark, self._wipes = self._log.newest(), self._log.wipes()
         wipes = {asset: moment.isoformat() for asset, moment in sorted(self._wipes.items())}
         known = json.loads(state.get("wipes", "{}"))
@@ -89,14 +89,14 @@ class _Sync:
             _write_state(self._connection, mark=mark or "", wipes=json.dumps(wipes), totals=totals)
 
     def _is_settled(self, state: Mapping[str, str], upto: int, later: Collection[int]) -> bool:
-        """Whether all events up to an id are those that were read, given the ids of those later ones that were."""
+        """Return True if the log up to an id is unchanged since it was read, given the later ids that were read."""
         if state.get("mark") and not self._log.holds(state["mark"]):
             return False
         count, total = json.loads(state.get("totals", "[0, 0]"))
         return upto == 0 or self._log.totals(upto) == (count - len(later), total - sum(later))
 
     def _totals(self) -> tuple[int, int]:
-        """Count and sum of the ids of all events that were read."""
+        """Return the count and the sum of the ids of all events that were read."""
         ids = schema.events.c.id
         count, total = self._connection.execute(sql.select(sql.func.count(), sql.func.sum(ids))).one()
         return count, int(total or 0)
@@ -116,7 +116,7 @@ class _Sync:
         return found
 
     def _apply(self, gone: Collection[int], new: Sequence[int], highest: int) -> None:
-        """Forget events, and read others, of which those up to the highest that was known came late."""
+        """Forget some events and read others. Events up to the highest known id are late ones."""
         late = [storage_id for storage_id in new if storage_id <= highest]
         arrived = [self._unless_wiped(event) for event in self._log.read(late)]
         invalidation = Invalidation(self._connection)
@@ -133,7 +133,7 @@ class _Sync:
             lost |= self._append([self._unless_wiped(event) for event in self._log.read(batch)])
         self._sweep()
         if lost:
-            # Deleted while this was at work.
+            # Deleted during the sync.
             self._apply(lost, [], highest)
 
     def _append(self, batch: list[LoggedEvent]) -> set[int]:
@@ -150,7 +150,7 @@ class _Sync:
         self._linker.add(nodes.values())
 
     def _relink(self, readers: set[int], artifacts: Collection[AssetPartition]) -> set[int]:
-        """Link again, in order, what may be linked otherwise now; gives those that are not in the log any more."""
+        """Link the invalidated nodes again, in order, and return those that the log no longer has."""
         missing = missing_nodes(self._connection, artifacts)
         readers = readers | readers_of(self._connection, missing)
         self._unlink(readers)
@@ -177,7 +177,7 @@ class _Sync:
             self._connection.execute(schema.events.delete().where(schema.events.c.id.in_(batch)))
 
     def _sweep(self) -> None:
-        """Remove what is missing and was read by nothing that is left."""
+        """Remove missing nodes that no remaining node reads."""
         edges, nodes = schema.edges, schema.nodes.c
         is_read = sql.select(edges.c.target).where(edges.c.source == nodes.key).exists()
         unread = self._connection.scalars(sql.select(nodes.key).where(nodes.key < 0, ~is_read)).all()

@@ -1,4 +1,4 @@
-"""Traverses the index: answers what something came from, and what came from it."""
+"""Traverses the index upstream and downstream."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -19,18 +19,18 @@ __all__ = ["answer", "latest_nodes", "subgraph"]
 def answer(connection: sql.Connection, question: Question, *, linked: bool = True) -> Trace:
     """Return the answer to a question.
 
-    What came from an asset, or one partition of it, came from every event that gave what it is today.
+    The downstream of an asset, or of one partition of it, is that of every event that gave its current content.
 
     Args:
-        connection: to the index.
-        question: what is asked.
-        linked: whether the answer has edges; reading them takes as long as the rest.
+        connection: a connection to the index.
+        question: the question.
+        linked: True if the answer has edges; reading them takes as long as the rest.
 
     Raises:
         UnknownReference: nothing recorded has this name.
-        AmbiguousReference: different things have it, or begin with it.
-        LineageError: the answer has more nodes than the question allows; or an event that is part of it cannot be read,
-            so that it may lack inputs.
+        AmbiguousReference: several different things have this name, or begin with it.
+        LineageError: the answer has more nodes than the question allows, or an event in it cannot be read, so that it
+            may lack inputs.
     """
     kind, matches = find_nodes(connection, parse_reference(question.reference))
     starts = with_same_version(connection, matches) if question.down and kind is ReferenceKind.ASSET else matches
@@ -53,7 +53,7 @@ def answer(connection: sql.Connection, question: Question, *, linked: bool = Tru
 def subgraph(
     connection: sql.Connection, keys: Collection[int], *, linked: bool = True
 ) -> tuple[LineageGraph, dict[int, str]]:
-    """Return these nodes with the edges between them, if asked for, in the order of the log, and their ids by key.
+    """Return these nodes in the order of the log, with the edges between them if asked for, and their ids by key.
 
     Raises:
         LineageError: one of the events cannot be read.
@@ -72,7 +72,7 @@ def subgraph(
 
 def _edges(connection: sql.Connection, keys: Collection[int], ids: Mapping[int, str]) -> list[tuple[str, str]]:
     columns = schema.edges.c
-    # One row for each target: twenty thousand rows are so many objects that Python would look for garbage among them.
+    # One row per target: twenty thousand rows would be enough objects to start Python's garbage collector.
     sources = sql.func.aggregate_strings(sql.cast(columns.source, sql.Text), ",")
     inward = sql.select(columns.target, sources).where(schema.one_of(connection, columns.target, keys))
     return [
@@ -84,7 +84,7 @@ def _edges(connection: sql.Connection, keys: Collection[int], ids: Mapping[int, 
 
 
 def latest_nodes(connection: sql.Connection, graph: LineageGraph) -> frozenset[str]:
-    """Return the ids of the nodes of a graph that are the latest event of their asset's partition."""
+    """Return the ids of the nodes in a graph that are the latest event of their asset's partition."""
     there = {
         node.storage_id: node_id
         for node_id, node in graph.nodes.items()
@@ -105,7 +105,7 @@ def _log_order(item: tuple[int, Node]) -> tuple[int, int]:
 
 
 def _reach(connection: sql.Connection, starts: Collection[int], here: Any, there: Any, question: Question) -> set[int]:
-    """Return the keys of what is reached and asked for, up to one more than the limit."""
+    """Return the keys of the reached nodes that the question asks for, up to one more than the limit."""
     if question.depth is None:
         reached: sql.FromClause = _reached(connection, starts, here, there)
     else:
@@ -118,7 +118,7 @@ def _reach(connection: sql.Connection, starts: Collection[int], here: Any, there
             fits &= nodes.kind.in_([kind.value for kind in question.kinds])
         if question.since is not None:
             fits &= nodes.timestamp >= question.since.timestamp()
-        # What cannot be read may hide some.
+        # Unreadable events may hide some.
         fits |= nodes.kind == NodeKind.UNREADABLE.value
         keys = keys.join(schema.nodes, nodes.key == reached.c.key).where(fits)
     return set(connection.scalars(keys.limit(question.limit + 1)).all())
@@ -132,7 +132,7 @@ def _reached(connection: sql.Connection, starts: Collection[int], here: Any, the
 def _within_depth(
     connection: sql.Connection, starts: Collection[int], here: Any, there: Any, question: Question
 ) -> set[int]:
-    """Return what is at most so many edges away. A single statement would find nodes again by longer paths."""
+    """Return the nodes within a number of edges. A single statement would find nodes again by longer paths."""
     reached = frontier = set(starts)
     for _ in range(question.depth or 0):
         last = schema.key_table(connection, frontier)
