@@ -72,7 +72,7 @@ _DataReference = Annotated[
 
 
 def main() -> None:
-    """The entry point of ``ml-assets``."""
+    """Run the command line ``ml-assets``."""
     run_app(_app)
 
 
@@ -273,7 +273,7 @@ def _bootstrap(
 
 
 def _payload(found: "StoredArtifact", path: Path) -> dict[str, Any]:
-    """What `data` commands say to machines."""
+    """Return the JSON output of `data` commands."""
     artifact = {"asset": found.artifact.asset, "partition": found.artifact.partition, "path": str(path)}
     return artifact | {"dagster_run": found.dagster_run, "content": found.stored().model_dump()}
 

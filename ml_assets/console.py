@@ -32,7 +32,7 @@ Module = Annotated[
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help."""
+    """Return the examples at the end of a command's help."""
     # Typer joins the lines of a paragraph, so each is one of its own.
     return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
 

@@ -1,5 +1,5 @@
-"""Back-ups of what a deployment keeps, and how they come back.
+"""Backup and restore of a deployment.
 
-- `contents`: what a backup consists of, saved while everything goes on, and restored into an empty deployment.
+- `contents`: saves the contents online, and restores them into an empty deployment.
 - `commands`: ``ml-assets backup`` and ``ml-assets restore``.
 """

@@ -77,7 +77,7 @@ def _restore(folder: _Folder, as_json: Json = False) -> None:
 
 
 def _require_server(target: "Target") -> None:
-    """What is kept in files is copied with them, when nothing writes to them."""
+    """Refuse databases in files. They are backed up by copying the files while nothing writes to them."""
     if not hasattr(target.instance.event_log_storage, "postgres_url"):
         settings = target.settings
         raise BackupError(

@@ -1,12 +1,12 @@
-"""What a backup consists of: content, artifacts, logs and images, beside dumps of the databases.
+"""The contents of a backup: content, artifacts, logs and images, beside dumps of the databases.
 
-What refers is saved before what it refers to, so that nothing has to stand still: first Dagster's database, then
-MLflow's, then content, artifacts and images, which are named by digest or run and never change. What comes between is
-more than the dumps know of, and does no harm. Restoring goes the other way round.
+Backups run online: databases first (Dagster's, then MLflow's), then the content, artifacts and images that they
+reference, which are named by digest or run and never change. Content that is added meanwhile is not in the dumps and
+does no harm. A restore uses the reverse order.
 
 ::
 
-    backup.json                    what there is; written when all of it is there
+    backup.json                    the summary; written last, when the backup is complete
     databases/dagster.dump         of pg_dump --format=custom
     databases/mlflow.dump
     content/files/md5/…            a DVC remote
@@ -40,18 +40,18 @@ _DUMP: Final = b"PGDMP"
 _FORM: Final = 1
 
 Progress = Callable[[str], None]
-"""Told, in words, what is done now."""
+"""Receives the current action, in words."""
 
 
 class Saved(BaseModel):
-    """What a backup holds.
+    """The summary of a backup.
 
     Attributes:
-        form: of the backup; raised with any change that an older version cannot restore.
-        made: when it was finished.
-        trees: files and their bytes, by tree.
-        images: how many manifests each repository has.
-        gone: images that were recorded and that the registry did not hold any more.
+        form: form of the backup; raised with any change that an older version cannot restore.
+        made: time at which it was finished.
+        trees: number of files and their bytes, by tree.
+        images: number of manifests in each repository.
+        gone: recorded images that the registry no longer had.
     """
 
     form: int
@@ -66,8 +66,8 @@ class Backup:
     """A folder with a backup.
 
     Attributes:
-        trees: where each tree is in the deployment.
-        registry: reads images, and writes them.
+        trees: location of each tree in the deployment.
+        registry: reads and writes images.
     """
 
     folder: Path
@@ -75,11 +75,11 @@ class Backup:
     registry: RegistryClient
 
     def save(self, images: Iterable[ImageReference], progress: Progress) -> Saved:
-        """Save everything but the databases, whose dumps have to be there; what the folder has is not copied again.
+        """Save everything except the databases, whose dumps must exist. Files in the folder are not copied again.
 
         Args:
-            images: to save, with their tags and what is attached to them.
-            progress: told what is done.
+            images: images to save, with their tags and attached artifacts.
+            progress: receives the current action.
 
         Raises:
             BackupError: a dump is missing.
@@ -91,13 +91,13 @@ class Backup:
             return self._save(images, progress)
 
     def restore(self, progress: Progress) -> Saved:
-        """Bring back everything but the databases; what is there already stays as it is.
+        """Restore everything except the databases. Existing files stay unchanged.
 
         Args:
-            progress: told what is done.
+            progress: receives the current action.
 
         Raises:
-            BackupError: the backup is not whole, of another form, or has a tree that the settings do not name.
+            BackupError: the backup is incomplete, of another form, or has a tree that the settings do not name.
             StoreError: a tree could not be copied.
             RegistryError: a registry did not answer, or refused.
         """
@@ -114,7 +114,7 @@ class Backup:
         return saved
 
     def _save(self, images: Iterable[ImageReference], progress: Progress) -> Saved:
-        # From here on until the end it is none.
+        # The backup is incomplete from here until the end.
         self._index.unlink(missing_ok=True)
         trees = {}
         for name, tree in self.trees.items():

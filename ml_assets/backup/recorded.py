@@ -1,4 +1,4 @@
-"""Which images a deployment refers to."""
+"""The images that a deployment refers to."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ __all__ = ["recorded_images"]
 
 
 def recorded_images(instance: dg.DagsterInstance, settings: Settings) -> tuple[ImageReference, ...]:
-    """Images that anything was made in, or that were made, with the indexes above them, and those that settings name.
+    """Return the images that artifacts were made in, built images, the indexes above them, and images in the settings.
 
     Raises:
         LineageError: Dagster's log cannot be read.
@@ -33,5 +33,5 @@ def _pinned(settings: Settings) -> Iterator[ImageReference]:
     given = [settings.containers.image, settings.containers.builder_image]
     given += [override.image for override in settings.placement.values()]
     for image in given:
-        if image and "@" in image:  # else the key of an asset
+        if image and "@" in image:  # otherwise the key of an asset
             yield ImageReference.parse(image)

@@ -1,9 +1,9 @@
-"""What is wrong with a target, and what to do about it.
+"""Diagnosis of a target: finds faults and says what to do about them.
 
-- `runner`: runs all checks at once, each within a deadline, and gives their findings.
-- `services`: Dagster's database, content, MLflow, registry, versions of packages, the machine.
-- `docker`, `cluster`: what containers run on.
-- `nodes`: whether a pool has a node to run on; pure.
-- `checks`: which of these a target needs.
+- `runner`: runs all checks at once, each within a deadline, and returns their findings.
+- `services`: checks Dagster's database, content, MLflow, registry, package versions, and the machine.
+- `docker`, `cluster`: check the engine or cluster that runs containers.
+- `nodes`: checks that a pool has a node to run on; pure.
+- `checks`: selects the checks of a target.
 - `commands`: ``ml-assets doctor``.
 """

@@ -1,4 +1,4 @@
-"""Which checks a target needs."""
+"""Selects the checks of a target."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ __all__ = ["checks_of"]
 
 
 def checks_of(target: Target) -> list[Check]:
-    """All checks of a target whose settings could be read, the ones that others rest upon first."""
+    """Return all checks of a target with valid settings, starting with those that others depend on."""
     settings = target.settings
     is_remote = "://" in settings.dvc.remote
     needed = [

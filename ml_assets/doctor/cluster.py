@@ -1,4 +1,4 @@
-"""A Kubernetes cluster that steps run in: the way there, the rights, what they refer to, the nodes, the clock."""
+"""Checks of the Kubernetes cluster that runs steps: access, rights, referenced objects, nodes and clock."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,12 +19,12 @@ _OLDEST = (1, 20)
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster that settings lead to."""
+    """The cluster that the settings name."""
 
     settings: Settings
 
     def access(self) -> Iterator[Finding]:
-        """It answers, is new enough, and has the same time."""
+        """Check that it answers, is new enough, and has the same time."""
         version, headers = self._ask("GET", "/version")
         said = version["gitVersion"]
         number = tuple(int("".join(filter(str.isdigit, version[part])) or 0) for part in ("major", "minor"))
@@ -36,7 +36,7 @@ class Cluster:
             yield clock_finding("the API server", parsedate_to_datetime(headers["date"]))
 
     def rights(self) -> Iterator[Finding]:
-        """Whoever asks may do what the executor does; run this where run workers run to know theirs."""
+        """Check that the current user has the executor's rights. Run it where run workers run to check theirs."""
         namespace = self.settings.containers.namespace
         missing = []
         for group, resource, verb in RIGHTS:
@@ -59,7 +59,7 @@ class Cluster:
             yield ok(f"all rights that the executor needs in namespace {namespace}")
 
     def references(self) -> Iterator[Finding]:
-        """What every step's pod refers to is there. Who may not look is not told."""
+        """Check that the objects every step's pod refers to exist, as far as the current user may read them."""
         containers = self.settings.containers
         accounts = [containers.service_account, *(pool.service_account for pool in self.settings.pools.values())]
         named = {
@@ -87,7 +87,7 @@ class Cluster:
             yield ok("what pods refer to is there")
 
     def pools(self) -> Iterator[Finding]:
-        """Each pool has a node that its steps fit on."""
+        """Check that each pool has a node that its steps fit on."""
         if self._status("/api/v1/nodes?limit=1") == 403:
             yield warning("no right to list nodes, so pools cannot be compared with them", "ask who may: get nodes")
             return

@@ -1,4 +1,4 @@
-"""A Docker engine that steps run on: there, large enough for the pools, with GPUs where they are promised."""
+"""Checks of the Docker engine that runs steps: it answers, is large enough for the pools, and has promised GPUs."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,7 +13,7 @@ __all__ = ["engine"]
 
 
 def engine(settings: Settings) -> Iterator[Finding]:
-    """The engine answers; its machine is large enough; its network is there."""
+    """Check that the engine answers, its machine is large enough, and its network exists."""
     with reaching():
         client = connect()
         info = client.info()

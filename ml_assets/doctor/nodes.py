@@ -1,4 +1,4 @@
-"""Whether a pool's steps find a node, by what the cluster says of its nodes. Pure."""
+"""Checks that a pool's steps fit on a node, from the cluster's list of nodes. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ _KEEPS_AWAY = ("NoSchedule", "NoExecute")
 
 
 def pool_finding(name: str, pool: Pool, nodes: Sequence[_Json]) -> Finding:
-    """Whether some node is for this pool, and large enough when it is empty.
+    """Return a finding on whether some node serves this pool and is large enough when empty.
 
     Args:
-        name: the pool's.
-        pool: what its steps ask for.
-        nodes: as the API server lists them.
+        name: name of the pool.
+        pool: the pool, with the resources that its steps request.
+        nodes: nodes as the API server lists them.
     """
     labelled = [node for node in nodes if pool.node_selector.items() <= node["metadata"].get("labels", {}).items()]
     if not labelled:
@@ -68,5 +68,5 @@ def _cpus(text: str) -> float:
 
 
 def _bytes(text: str) -> int:
-    # A node without memory to give says 0, which is no amount that a pool may ask for.
+    # A node without allocatable memory reports 0, which is not a valid request of a pool.
     return 0 if re.fullmatch(r"0\D*", text) else parse_memory(text)

@@ -1,4 +1,4 @@
-"""Runs the checks of a target, all at once and each within a deadline, and gives their findings."""
+"""Runs the checks of a target, all at once and each within a deadline, and returns their findings."""
 
 import importlib
 import logging
@@ -15,38 +15,38 @@ from ml_assets.resources.errors import MlAssetsError
 __all__ = ["Check", "Finding", "Severity", "clock_finding", "fault", "ok", "run_checks", "warning"]
 
 _SAID = 300
-"""Characters of a log line that are worth repeating."""
+"""Number of characters to show of a log line."""
 _SKEW_WARNING, _SKEW_FAULT = 5.0, 60.0
 
 
 class Severity(StrEnum):
-    """How bad something is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
-    """It works, or nobody can say."""
+    """It works, or its state is unknown."""
     FAULT = "fault"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of a check."""
 
     severity: Severity
     what: str
     next_step: str | None = None
-    """What to do about it, in the imperative; None where all is well."""
+    """What to do about it, in the imperative; None if all is well."""
     check: str = ""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something to look at.
+    """One check.
 
     Attributes:
-        name: what it is about.
-        look: finds out; an error of ours that it raises is a fault.
-        needs: modules that it imports, which takes seconds and must not count as waiting for an answer.
+        name: the subject of the check.
+        look: runs the check; an error of ours that it raises is a fault.
+        needs: modules that it imports; their import takes seconds and does not count toward the deadline.
     """
 
     name: str
@@ -55,22 +55,22 @@ class Check:
 
 
 def ok(what: str) -> Finding:
-    """All is well."""
+    """Return the finding that all is well."""
     return Finding(Severity.OK, what)
 
 
 def warning(what: str, next_step: str) -> Finding:
-    """It works, or nobody can say."""
+    """Return the finding that something works, or that its state is unknown."""
     return Finding(Severity.WARNING, what, next_step)
 
 
 def fault(what: str, next_step: str) -> Finding:
-    """It does not work."""
+    """Return the finding that something does not work."""
     return Finding(Severity.FAULT, what, next_step)
 
 
 def clock_finding(whose: str, there: datetime) -> Finding:
-    """How far a clock is from this machine's. The answer's way counts too, so seconds mean nothing."""
+    """Return a finding on a clock's difference from this machine's. Latency adds to it, so seconds do not matter."""
     skew = abs(there.timestamp() - time.time())
     if skew < _SKEW_WARNING:
         return ok(f"the clock of {whose} agrees")
@@ -84,9 +84,9 @@ def run_checks(checks: Sequence[Check], seconds: float, done: Callable[[str], No
     """Run all checks at once and return their findings in the order of the checks.
 
     Args:
-        checks: what to look at.
-        seconds: how long each may take, once what it needs is imported; what hangs longer is a fault.
-        done: takes the name of each check that has been waited for.
+        checks: the checks to run.
+        seconds: deadline of each check, after its imports; a check that takes longer is a fault.
+        done: receives the name of each finished check.
     """
     for module in dict.fromkeys(name for check in checks for name in check.needs):
         importlib.import_module(module)
@@ -103,7 +103,7 @@ def run_checks(checks: Sequence[Check], seconds: float, done: Callable[[str], No
 
 @contextmanager
 def _last_warnings() -> Iterator[dict[str, str]]:
-    """What each thread last logged as a warning: libraries that ask again and again say there why."""
+    """Collect the last warning that each thread logged: libraries that retry log the reason there."""
     said: dict[str, str] = {}
 
     class Ear(logging.Handler):
@@ -119,7 +119,7 @@ def _last_warnings() -> Iterator[dict[str, str]]:
 
 
 class _RunningCheck(Thread):
-    """One check at work. Nobody waits for one that hangs, not even the interpreter's end."""
+    """A running check. Nothing waits for a check that hangs, not even the end of the interpreter."""
 
     def __init__(self, check: Check) -> None:
         super().__init__(name=check.name, daemon=True)
@@ -133,7 +133,7 @@ class _RunningCheck(Thread):
             found += self.check.look()
         except MlAssetsError as error:
             found.append(fault(error.what, error.next_step))
-        except Exception as error:  # whatever it is, the other checks go on
+        except Exception as error:  # any error must leave the other checks running
             said = " ".join(str(error).split()) or "no message"
             found.append(
                 fault(f"{type(error).__name__}: {said}", "correct what it says, or report it if it says nothing")

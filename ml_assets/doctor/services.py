@@ -1,4 +1,4 @@
-"""What every target needs: Dagster's database, content, MLflow, a registry, the right packages."""
+"""Checks that every target needs: Dagster's database, content, MLflow, a registry, the right packages."""
 
 import importlib.metadata
 import shutil
@@ -27,7 +27,7 @@ _ANSWER_SECONDS = 5
 
 
 def database(target: Target) -> Iterator[Finding]:
-    """Dagster's database: there, of this version's form, and with the same time."""
+    """Check that Dagster's database answers, has this version's schema, and has the same time."""
     home = target.settings.path(target.settings.home)
     with target:
         instance = target.instance
@@ -53,7 +53,7 @@ def database(target: Target) -> Iterator[Finding]:
 
 
 def content(target: Target) -> Iterator[Finding]:
-    """The DVC remote takes, gives and deletes; the cache has room."""
+    """Check that the DVC remote can write, read and delete, and that the cache has room."""
     settings = target.settings
     cache = settings.path(settings.dvc.cache)
     yield from _folder("the content cache", cache)
@@ -77,7 +77,7 @@ def content(target: Target) -> Iterator[Finding]:
 
 
 def tracking(settings: Settings) -> Iterator[Finding]:
-    """MLflow answers, and has the version that is installed here."""
+    """Check that MLflow answers, and has the version that is installed here."""
     uri = settings.location(settings.mlflow.tracking_uri)
     check_uri(uri)
     file = sqlite_file(uri)
@@ -98,7 +98,7 @@ def tracking(settings: Settings) -> Iterator[Finding]:
 
 
 def registry(target: Target) -> Iterator[Finding]:
-    """Images can be pulled and pushed."""
+    """Check that images can be pulled and pushed."""
     images = target.settings.images
     pushed_to = images.push_registry or images.registry
     client = target.registry_client
@@ -109,7 +109,7 @@ def registry(target: Target) -> Iterator[Finding]:
 
 
 def packages(settings: Settings) -> Iterator[Finding]:
-    """What is installed is what is locked."""
+    """Check that the installed packages are the locked ones."""
     lock = settings.root / "uv.lock"
     if not lock.exists():
         yield warning(f"there is no {lock} to compare packages with", "install from a lock, as images are")
@@ -131,7 +131,7 @@ def packages(settings: Settings) -> Iterator[Finding]:
 
 
 def gpu(settings: Settings) -> Iterator[Finding]:
-    """The driver of this machine's GPUs, where steps are its processes."""
+    """Check the driver of this machine's GPUs, if steps are its processes."""
     found = hardware()
     if not found.accelerators:
         yield ok("this machine has no GPU that a driver manages")

@@ -59,7 +59,7 @@ serve_image = ml.container_image(
 
 
 def month_of(partition: str) -> str:
-    """The month of a partition, as ``YYYY-MM``."""
+    """Return the month of a partition, as ``YYYY-MM``."""
     return partition[:7]
 
 

@@ -40,7 +40,7 @@ DEPARTURES, DELAY_MODEL = departures.key, delay_model.key
 
 
 def _monthly(asset: dg.AssetsDefinition, *, blocking: bool = False, also: str | None = None) -> _Check:
-    """A check that runs with each month and is recorded for it; ``also`` names another asset that it reads."""
+    """Return a decorator for a check that runs with each month; ``also`` names another asset that it reads."""
 
     def decorate(function: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:
         with warnings.catch_warnings():
@@ -156,7 +156,7 @@ def judge_quality(skill: float, error: float, previous_error: float | None) -> d
 
 
 def _previous(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey) -> ml.ResolvedInput | None:
-    """What the asset's partition before this one holds, if it has been materialized."""
+    """Return the asset's previous partition, if it has been materialized."""
     partitions = months.get_partition_keys()
     place = partitions.index(context.partition_key)
     if place == 0:

@@ -44,7 +44,7 @@ pipeline_job = dg.define_asset_job(
 
 
 def nightly_retraining(cron: str = NIGHTLY) -> dg.ScheduleDefinition:
-    """The schedule that retrains.
+    """Return the schedule that retrains.
 
     Args:
         cron: when, in New York's time.
@@ -71,14 +71,14 @@ def _retrain(context: dg.ScheduleEvaluationContext, flight_source: FlightSource)
 
 
 def _under_way(instance: dg.DagsterInstance) -> set[str]:
-    """Partitions that runs of the pipeline are waiting or working for."""
+    """Return the partitions of unfinished runs of the pipeline."""
     statuses = [status for status in dg.DagsterRunStatus if status not in _ENDED]
     unfinished = dg.RunsFilter(job_name=JOB_NAME, statuses=statuses)
     return {run.tags[_PARTITION_TAG] for run in instance.get_runs(unfinished) if _PARTITION_TAG in run.tags}
 
 
 def _window() -> int:
-    """Number of months that the newest model reads."""
+    """Return the number of months that the newest model reads."""
     mapping = assets.delay_model.get_partition_mapping(assets.departures.key)
     return 1 - mapping.start_offset if isinstance(mapping, dg.TimeWindowPartitionMapping) else 1
 

@@ -16,13 +16,13 @@ WATCHED = ["carrier", "origin", "minute_of_day", "day_of_week", "distance", *REC
 
 
 def drift(previous: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
-    """The stability index of every watched feature between two months of departures, largest first."""
+    """Return the stability index of every watched feature between two months of departures, largest first."""
     indices = {name: stability_index(previous[name], current[name]) for name in WATCHED}
     return dict(sorted(indices.items(), key=lambda item: -item[1]))
 
 
 def stability_index(previous: pd.Series, current: pd.Series, bins: int = 10) -> float:
-    """Population stability index of one feature: 0 for equal distributions, without upper bound.
+    """Return the population stability index of one feature: 0 for equal distributions, without upper bound.
 
     The sum over classes of ``(q - p) · ln(q / p)``, where p and q are the shares before and now. Classes are the values
     of a text, and the quantiles of the previous sample for numbers; missing values are a class of their own. Half a row

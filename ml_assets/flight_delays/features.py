@@ -87,7 +87,7 @@ def _calendar(scheduled: pd.Series) -> dict[str, pd.Series]:
 
 
 def _last_weather(frame: pd.DataFrame, weather: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The last hour of weather that had ended at each moment, in the order of ``frame``."""
+    """Return the last ended hour of weather at each moment, in the order of ``frame``."""
     known = weather.assign(known_at=weather["time_hour"] + pd.Timedelta(hours=1)).sort_values("known_at", kind="stable")
     for wind in ("wind_speed", "wind_gust"):
         known[wind] = known[wind].where(known[wind] <= STRONGEST_WIND)
@@ -120,7 +120,7 @@ def _recent(frame: pd.DataFrame, group: list[str]) -> dict[str, np.ndarray]:
 
 
 def _events(frame: pd.DataFrame, group: list[str], at: pd.Series, amount: pd.Series | float = 0.0) -> pd.DataFrame:
-    """What happened within each group in the order of time, with the running count and sum of amounts."""
+    """Return the events of each group in the order of time, with the running count and sum of amounts."""
     events = frame[group].assign(at=at, amount=amount, count=1.0).sort_values("at", kind="stable")
     events[["count", "amount"]] = events.groupby(group)[["count", "amount"]].cumsum()
     return events

@@ -42,7 +42,7 @@ def hourly_figure(results: pd.DataFrame) -> "Figure":
 
 
 def importance_figure(estimator: Any, most: int = 15) -> "Figure":
-    """The features that the trees gained most from, as shares of the whole gain.
+    """Plot the features with the largest gain in the trees, as shares of the whole gain.
 
     Args:
         estimator: a fitted XGBoost estimator.

@@ -103,7 +103,7 @@ def departures_schema() -> "DataFrameSchema":
 
 
 def violations(frame: pd.DataFrame, schema: "DataFrameSchema") -> list[Violation]:
-    """What in a frame breaks its schema: one entry per column and rule, with the number of rows and an example."""
+    """Return a frame's violations of its schema: one per column and rule, with the number of rows and an example."""
     from pandera.errors import SchemaErrors
 
     try:

@@ -87,7 +87,7 @@ class FlightSource(dg.ConfigurableResource[None]):
 
 
 def available_months(landing: Path | None = None) -> list[str]:
-    """The months that can be read, oldest first, each as ``YYYY-MM``.
+    """Return the months that can be read, oldest first, each as ``YYYY-MM``.
 
     Args:
         landing: directory in which a month arrives as ``flights-YYYY-MM.csv`` and ``weather-YYYY-MM.csv``; it is there
@@ -111,7 +111,7 @@ def available_months(landing: Path | None = None) -> list[str]:
 
 
 def read_flights(month: str, landing: Path | None = None) -> pd.DataFrame:
-    """The flights that were scheduled to leave in a month of local time, in the order of their schedule.
+    """Return the flights that were scheduled to leave in a month of local time, in the order of their schedule.
 
     Args:
         month: as ``YYYY-MM``.
@@ -127,7 +127,7 @@ def read_flights(month: str, landing: Path | None = None) -> pd.DataFrame:
 
 
 def read_weather(month: str, landing: Path | None = None) -> pd.DataFrame:
-    """The weather of every hour of a month of local time, in the order of time.
+    """Return the weather of every hour of a month of local time, in the order of time.
 
     Args:
         month: as ``YYYY-MM``.

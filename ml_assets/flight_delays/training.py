@@ -126,7 +126,7 @@ def train(departures: pd.DataFrame, month: str, config: TrainConfig) -> ml.Train
 
 
 def _example(rows: pd.DataFrame) -> pd.DataFrame:
-    """These rows, and one that lacks all that may be missing, so that the signature says what may."""
+    """Return these rows and one without all optional values, so that the signature marks them as optional."""
     may_be_missing = [name for name in NUMERIC_PREDICTORS if name not in SCHEDULED]
     lacking = rows.tail(1).assign(**dict.fromkeys(may_be_missing, np.nan))
     return pd.concat([rows, lacking], ignore_index=True)
@@ -174,7 +174,7 @@ def predict(model: ml.TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
 
 
 def unseen(model: ml.TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
-    """The departures scheduled after all that the model was trained on."""
+    """Return the departures scheduled after all that the model was trained on."""
     boundary = pd.Timestamp(model.estimator.get_booster().attr(TRAINED_BEFORE))
     return departures[departures["scheduled_departure"] >= boundary].reset_index(drop=True)
 
@@ -186,7 +186,7 @@ def mean_error(model: ml.TrainedModel, departures: pd.DataFrame) -> float:
 
 
 def predictors(departures: pd.DataFrame) -> pd.DataFrame:
-    """What the estimator takes: numbers alone, with one column for each carrier and origin (1 or 0).
+    """Return the estimator's input: only numbers, with one column for each carrier and origin (1 or 0).
 
     A carrier that is not listed has 0 in each.
     """
@@ -233,7 +233,7 @@ def _prefixed(prefix: str, figures: Mapping[str, float]) -> dict[str, float]:
 
 
 def _split(flown: pd.DataFrame, month: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Timestamp]:
-    """The flights to train on, those to judge on, and the time between them."""
+    """Return the flights to train on, those to judge on, and the time between them."""
     scheduled = flown["scheduled_departure"]
     start = pd.Timestamp(f"{month}-01", tz=NEW_YORK)
     end = start + pd.DateOffset(months=1)

@@ -1,7 +1,7 @@
-"""What a monitoring system is told of a Dagster instance, in Prometheus' words.
+"""Monitoring: metrics of a Dagster instance, in Prometheus' format.
 
-- `steps`: what became of steps, from the events of runs.
-- `prometheus`: the metrics, and the server that a scrape asks.
+- `steps`: counts step launches, outcomes and costs from the events of runs.
+- `prometheus`: the metrics, and the server that answers scrapes.
 - `commands`: ``ml-assets metrics``.
 
 Alert rules and a dashboard for them are in ``deployments/monitoring``.

@@ -1,4 +1,4 @@
-"""Metrics of runs, queue, pools, schedules, steps and usage, read from a Dagster instance when they are asked for.
+"""Metrics of runs, queue, pools, schedules, steps and usage, read from a Dagster instance at each scrape.
 
 Names and units follow https://prometheus.io/docs/practices/naming/.
 """
@@ -27,10 +27,10 @@ _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRu
 
 
 def serve(collector: "DagsterCollector", host: str, port: int, say: Callable[[str], None]) -> None:
-    """Answer at ``/metrics`` until interrupted.
+    """Serve ``/metrics`` until interrupted.
 
     Raises:
-        SettingsError: the address cannot be listened at.
+        SettingsError: the address cannot be bound.
     """
     from prometheus_client import CollectorRegistry, start_http_server
 
@@ -52,10 +52,10 @@ def serve(collector: "DagsterCollector", host: str, port: int, say: Callable[[st
 class DagsterCollector:
     """A collector for `prometheus_client`: each scrape reads the instance once.
 
-    Counters begin at zero with this object, as Prometheus expects of a program that was started again.
+    Counters start at zero with this object, as Prometheus expects after a restart.
 
     Args:
-        instance: what is told of.
+        instance: the Dagster instance.
     """
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
@@ -64,11 +64,11 @@ class DagsterCollector:
         self._one_at_a_time = Lock()
 
     def describe(self) -> "Iterator[Metric]":
-        """Nothing: what there is, is known only when it is asked for."""
+        """Return no metrics, because they are known only at a scrape."""
         yield from ()
 
     def collect(self) -> "Iterator[Metric]":
-        """All metrics; only ``ml_assets_up 0`` where the instance cannot be read."""
+        """Yield all metrics; only ``ml_assets_up 0`` if the instance cannot be read."""
         with self._one_at_a_time:
             try:
                 found = [*self._runs(), *self._pools(), *self._schedules(), *self._step_metrics(), *self._usage()]

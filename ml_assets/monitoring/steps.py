@@ -1,4 +1,4 @@
-"""What became of steps, counted from the events of runs as they are written."""
+"""Counts step launches, outcomes and costs from the events of runs as they are written."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,9 +16,9 @@ __all__ = ["StepCounts"]
 
 _PAGE = 1000
 _REMEMBERED = 20_000
-"""Runs whose events are known to have been counted."""
+"""Number of runs to remember as completely counted."""
 _OVERLAP = timedelta(seconds=60)
-"""Runs are looked at again that were updated so long before the last look: clocks differ, and writing takes time."""
+"""Runs updated within this time before the last look are read again: clocks differ, and writing takes time."""
 _TYPES = {
     dg.DagsterEventType.ASSET_MATERIALIZATION,
     dg.DagsterEventType.ENGINE_EVENT,
@@ -36,47 +36,47 @@ _OUTCOMES = ("success", "failure", "retry")
 
 @dataclass
 class StepCounts:
-    """Counts what happened since it was made, and knows what runs now.
+    """Counts events since its creation, and tracks running steps.
 
     Args:
-        instance: whose runs.
-        since: from when on events count.
+        instance: the instance of the runs.
+        since: start of the counted events.
     """
 
     instance: dg.DagsterInstance
     since: datetime
     launches: Counter[str] = field(default_factory=Counter)
-    """Containers ordered, by pool."""
+    """Launched containers, by pool."""
     ends: Counter[str] = field(default_factory=Counter)
-    """Attempts that have ended, by outcome: success, failure, retry."""
+    """Ended attempts, by outcome: success, failure, retry."""
     failures: Counter[str] = field(default_factory=Counter)
     """Failed attempts by cause; an error of the step's own code is ``error``."""
     restarts: Counter[str] = field(default_factory=Counter)
-    """Containers that were given up and launched once more, by cause."""
+    """Containers that were abandoned and launched again, by cause."""
     costs: dict[tuple[str, str], float] = field(default_factory=dict)
-    """By asset and pool."""
+    """Costs by asset and pool."""
     latest: dict[str, ProvenanceRecord] = field(default_factory=dict)
-    """The newest materialization of each asset, where its usage was measured."""
+    """The newest materialization of each asset, if its usage was measured."""
     looked: datetime = field(init=False)
-    """When runs were last looked at."""
+    """Time of the last look at runs."""
     _cursors: dict[str, str | None] = field(default_factory=dict)
     _running: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Pools of the steps that run, by run and step."""
+    """Pools of the running steps, by run and step."""
 
     def __post_init__(self) -> None:
         self.looked = self.since
-        # A counter that appears with its first event has not increased, as Prometheus sees it.
+        # For Prometheus, a counter that appears with its first event has not increased.
         self.ends.update(dict.fromkeys(_OUTCOMES, 0))
         self.failures.update(dict.fromkeys((*_CAUSES, _NO_CAUSE), 0))
         self.restarts.update(dict.fromkeys(_CAUSES, 0))
 
     @property
     def running(self) -> Counter[str]:
-        """Steps that run now, by pool; those of plain processes have none."""
+        """Return the number of running steps, by pool; steps of plain processes have no pool."""
         return Counter(pool for steps in self._running.values() for pool in steps.values())
 
     def update(self) -> None:
-        """Read what was written since the last time."""
+        """Read the events since the last call."""
         now = datetime.now(UTC)
         runs = {run.dagster_run.run_id: run.dagster_run for run in self._runs()}
         for run_id, run in runs.items():
@@ -86,7 +86,7 @@ class StepCounts:
                 self._running.pop(run_id, None)
         for gone in self._running.keys() - runs.keys():
             del self._running[gone]
-        for oldest in list(self._cursors)[: -max(_REMEMBERED, len(runs))]:  # a run may be touched long after its end
+        for oldest in list(self._cursors)[: -max(_REMEMBERED, len(runs))]:  # a run may be updated long after its end
             del self._cursors[oldest]
         self.looked = now
 

@@ -1,15 +1,15 @@
-"""Running a past materialization again, without publishing anything, and saying whether it gives the same.
+"""Reproduction: run a past materialization again, publish nothing, and report whether the result is the same.
 
 ::
 
-    request.py      what is asked: frozen and versioned, for it is read by the code of another time
-    verdict.py      what is answered
-    pinning.py      the inputs as they were read then
-    rerun.py        the asset as it is defined where this runs, materialized aside from everything
-    comparison.py   what was made then, beside what is made now
-    reproduce.py    all of it: request in, verdict out, and on the MLflow run
-    job.py          the job that does this in an image, and logs the verdict
-    local.py        without containers: the recorded commit in a folder, the job's work in a process there
-    launching.py    with containers: the job in the recorded image
+    request.py      the request: frozen and versioned, because code of another version reads it
+    verdict.py      the verdict
+    pinning.py      the inputs as the past materialization read them
+    rerun.py        materializes the asset, as it is defined here, in isolation
+    comparison.py   compares the past result with the new one
+    reproduce.py    the whole reproduction: takes a request, returns a verdict, and tags the MLflow run
+    job.py          the job that does this in an image and logs the verdict
+    local.py        without containers: checks out the recorded commit and runs the job's work in a process there
+    launching.py    with containers: runs the job in the recorded image
     commands.py     `ml-assets reproduce`
 """

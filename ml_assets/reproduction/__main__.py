@@ -23,9 +23,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """Answer the request on standard input."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # clean up, then end
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # clean up before the end
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the project prints is no part of the response
+    os.dup2(2, 1)  # the project's own output is not part of the response
     worker_request = WorkerRequest.model_validate_json(sys.stdin.buffer.read())
     try:
         response = WorkerResponse(verdict=_reproduced(worker_request))

@@ -1,4 +1,4 @@
-"""What was made then, beside what is made now: the first thing that differs, and whether it is within tolerance."""
+"""Compares the past result with the new one: finds the first difference, and whether it is within tolerance."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ __all__ = ["Comparison", "compare", "first_difference"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """The outcome, the first thing that differs, and what could not be compared."""
+    """The outcome, the first difference, and the parts that could not be compared."""
 
     outcome: Outcome
     difference: str | None = None
@@ -30,13 +30,13 @@ class Comparison:
 
 
 def compare(record: ProvenanceRecord, made: Rerun, storage: ArtifactStorage, tolerance: float) -> Comparison:
-    """Judge what running again gave.
+    """Judge the result of the rerun.
 
     Args:
-        record: of what was made then.
-        made: what came out.
-        storage: what was made then is fetched from it, and metrics and input example of a model are read.
-        tolerance: how far numbers may be apart; see `first_difference`.
+        record: the record of the past materialization.
+        made: the result of the rerun.
+        storage: storage of the past result, and of a model's metrics and input example.
+        tolerance: largest accepted difference of numbers; see `first_difference`.
     """
     if record.data_version == made.record.data_version:
         return Comparison(Outcome.IDENTICAL)
@@ -57,10 +57,10 @@ def compare(record: ProvenanceRecord, made: Rerun, storage: ArtifactStorage, tol
 
 
 def first_difference(before: pd.DataFrame, after: pd.DataFrame, tolerance: float) -> str | None:
-    """The first thing in which two frames differ, in words; None if nothing does.
+    """Return the first difference between two frames, in words; None if there is none.
 
-    Columns, their types and the number of rows have to be equal. Numbers may be apart by the tolerance times the size
-    of the first, or by the tolerance where that is below 1; missing values equal one another.
+    Columns, their types and the number of rows must be equal. Numbers may differ by the tolerance times the magnitude
+    of the first, or by the tolerance itself if that magnitude is below 1. Missing values are equal.
     """
     if list(before.columns) != list(after.columns):
         return f"columns: {', '.join(map(str, before.columns))} → {', '.join(map(str, after.columns))}"

@@ -1,6 +1,6 @@
-"""The job: one op, which runs in the image of what it reproduces and logs one observation, the verdict.
+"""The job: one op, which runs in the recorded image and logs one observation, the verdict.
 
-Every code location loads this module, so what does the work is imported where it is done.
+Every code location loads this module, so the modules that do the work are imported where they are used.
 """
 
 import dagster as dg
@@ -12,17 +12,17 @@ __all__ = ["JOB_NAME", "OP_NAME", "REFUSAL_METADATA", "reproduction_job"]
 
 JOB_NAME = "reproduce"
 OP_NAME = "reproduce_materialization"
-"""Part of what past images know, as the job's name is. Dagster takes no two of the same name."""
+"""Past images know this name, and the job's name. Dagster requires unique op names."""
 
 REFUSAL_METADATA = "ml_assets/refusal"
-"""Metadata entry of the failure of a refused reproduction: the error, as JSON."""
+"""Metadata entry of a failure by a refused reproduction: the error, as JSON."""
 
 
 def reproduction_job() -> dg.JobDefinition:
-    """The job ``reproduce``, with one op whose config is a `ReproductionRequest` as JSON.
+    """Return the job ``reproduce``, with one op whose config is a `ReproductionRequest` as JSON.
 
-    The config is one text, so that the image of another time, which has another schema, hands it to the code that reads
-    its version.
+    The config is one text, so that an image of another version, which has another schema, can pass it to the code that
+    checks its version.
     """
 
     @dg.op(
@@ -32,7 +32,7 @@ def reproduction_job() -> dg.JobDefinition:
         out=dg.Out(dg.Nothing),
     )
     def run_again(context: dg.OpExecutionContext) -> None:
-        """Run a past materialization again, publish nothing, and log whether it gave the same."""
+        """Run a past materialization again, publish nothing, and log whether the result is the same."""
         from ml_assets.reproduction.reproduce import reproduce
         from ml_assets.reproduction.request import parse_request
 

@@ -1,4 +1,4 @@
-"""Reproducing with containers: a run of the job, launched as any is, whose step is placed in the recorded image."""
+"""Reproduction with containers: an ordinary run of the job, with its step placed in the recorded image."""
 
 import json
 import time
@@ -46,16 +46,16 @@ def reproduce_in_image(
 ) -> Verdict:
     """Launch a run that runs a record's materialization again in its image, and wait for the verdict.
 
-    The run is launched by the instance's own run launcher, from the code location that the past run was of, as of the
-    newest run there; it alone logs the verdict. Whoever interrupts this cancels the run.
+    The instance's own run launcher launches the run, from the past run's code location as its newest run has it. Only
+    the run logs the verdict. An interruption of this function cancels the run.
 
     Args:
-        request: what is asked.
-        record: what it names.
-        instance: of the record; gets the run.
-        pools: those there are today.
-        pool: where to run; left out, on the recorded pool with what the step was given there.
-        say: takes a line for people.
+        request: the request.
+        record: the record that it names.
+        instance: the instance of the record, which gets the run.
+        pools: the pools of today.
+        pool: the pool to run on; by default the recorded pool, with the resources that the step had there.
+        say: receives a line for the user.
 
     Raises:
         ReproductionRefused: the pool is gone, no code location is known, or the run gives no verdict.
@@ -79,7 +79,7 @@ def require_image(
     """Refuse an image that is gone, or whose code cannot read the request.
 
     Raises:
-        ReproductionRefused: it is, or cannot.
+        ReproductionRefused: the image is gone, or its code cannot read the request.
     """
     try:
         labels = registry.labels(ImageReference.parse(image)) if registry.find(image) else None
@@ -103,13 +103,13 @@ def require_image(
 
 
 class ReproductionRun:
-    """A run of the job, before Dagster has it.
+    """A run of the job that is not yet created in Dagster.
 
     Args:
-        request: what it is told.
-        placement: override of where its step runs.
-        code: where a run worker finds the job.
-        location: the job as code locations have it.
+        request: the config of its op.
+        placement: the override that places its step.
+        code: the origin from which a run worker loads the job.
+        location: the origin of the job in its code location.
         label: tag that names the code location, if any.
     """
 
@@ -133,7 +133,7 @@ class ReproductionRun:
         pools: Mapping[str, "Pool"],
         pool: str | None,
     ) -> "ReproductionRun":
-        """Return the run that a record needs."""
+        """Return the run that reproduces a record."""
         placement = {"image": record.environment.image, **_pool_and_resources(record, instance, pool)}
         if placement["pool"] not in pools:
             raise ReproductionRefused(
@@ -153,10 +153,10 @@ class ReproductionRun:
         return cls(request, placement, code, location, like.tags.get(REPOSITORY_LABEL_TAG))
 
     def create(self, instance: dg.DagsterInstance) -> dg.DagsterRun:
-        """Return the run as the instance has it, not submitted yet."""
+        """Create the run in the instance and return it, without submitting it."""
         from ml_assets.artifacts.io_manager import STORAGE_KEY
 
-        # Only a likeness of the job in the code location, for Dagster's pages: the run worker loads that one.
+        # Only a copy of the job for Dagster's pages: the run worker loads the one in the code location.
         likeness = dg.Definitions(
             jobs=[reproduction_job()], resources={STORAGE_KEY: dg.ResourceDefinition.none_resource()}
         ).resolve_job_def(JOB_NAME)
@@ -171,7 +171,7 @@ class ReproductionRun:
 
 
 def _pool_and_resources(record: ProvenanceRecord, instance: dg.DagsterInstance, pool: str | None) -> dict[str, Any]:
-    """Pool and resources: the number of cores bounds threads, and so decides about bits."""
+    """Return the pool and resources. The number of cores limits threads, and so affects the bits of the result."""
     if pool is not None:
         return {"pool": pool}
     placements = [placement for placement in _placements(record, instance) if placement.pool == record.environment.pool]
@@ -182,7 +182,7 @@ def _pool_and_resources(record: ProvenanceRecord, instance: dg.DagsterInstance, 
 
 
 def _placements(record: ProvenanceRecord, instance: dg.DagsterInstance) -> Iterator[Placement]:
-    """Where the step was launched; nothing where its run is gone."""
+    """Return the placements of the step's launches; none if its run is gone."""
     starting = dg.DagsterEventType.STEP_WORKER_STARTING
     for each in instance.get_records_for_run(record.dagster_run, of_type=starting).records:
         event = each.event_log_entry.dagster_event
@@ -192,7 +192,7 @@ def _placements(record: ProvenanceRecord, instance: dg.DagsterInstance) -> Itera
 
 
 def _newest_run(record: ProvenanceRecord, instance: dg.DagsterInstance) -> dg.DagsterRun | None:
-    """The newest run of the past run's code location, which says what run workers start from today."""
+    """Return the newest run of the past run's code location, which names the code that run workers load today."""
     past = instance.get_run_by_id(record.dagster_run)
     label = past.tags.get(REPOSITORY_LABEL_TAG) if past else None
     tags = {REPOSITORY_LABEL_TAG: label} if label else {}

@@ -1,7 +1,6 @@
-"""Reproducing without containers: a process of its own, in a folder that holds the recorded commit.
+"""Reproduction without containers: a separate process, in a folder with the recorded commit.
 
-The process imports the project from there; whether that is the code and the environment of the record, it finds out
-itself.
+The process imports the project from there. It checks by itself that code and environment are those of the record.
 """
 
 import subprocess
@@ -35,7 +34,7 @@ class _WorkerMessage(BaseModel):
 
 
 class CodeLocationPointer(_WorkerMessage):
-    """Where the definitions are: a module, or a file in the checked-out folder."""
+    """The location of the definitions: a module, or a file in the checked-out folder."""
 
     module: str | None = None
     file: str | None = None
@@ -43,7 +42,7 @@ class CodeLocationPointer(_WorkerMessage):
 
 
 class WorkerRequest(_WorkerMessage):
-    """What the worker reads from its standard input. Workers of past commits read the same names of fields."""
+    """The worker's standard input. Workers of past commits read the same field names."""
 
     request: str
     target: CodeLocationPointer
@@ -57,7 +56,7 @@ class WorkerRequest(_WorkerMessage):
 
 
 class WorkerResponse(_WorkerMessage):
-    """What the worker writes to its standard output: a verdict, or the error that there is none for."""
+    """The worker's standard output: a verdict, or the error that prevented one."""
 
     verdict: Verdict | None = None
     what: str | None = None
@@ -73,18 +72,18 @@ def reproduce_at_commit(
     artifacts: tuple[DvcStore, MlflowTracking],
     say: Callable[[str], None],
 ) -> Verdict:
-    """Run again what a record is of, at its commit, and log the verdict as an observation.
+    """Run a recorded materialization again, at its commit, and log the verdict as an observation.
 
     Args:
-        request: what is asked.
-        record: what it names.
-        instance: of the record; the observation is all that is written to it.
-        settings: of the target, whose root is in the project's git repository.
+        request: the request.
+        record: the record that it names.
+        instance: the instance of the record; only the observation is written to it.
+        settings: settings of the target, whose root is in the project's git repository.
         artifacts: content store and tracking of the target.
-        say: takes a line for people.
+        say: receives a line for the user.
 
     Raises:
-        ReproductionRefused: the commit is not there, or the process refuses.
+        ReproductionRefused: the commit does not exist, or the process refuses.
     """
     if record.source.commit is None:
         raise _refused(
@@ -116,7 +115,7 @@ def reproduce_at_commit(
 
 
 def _require_worker(request: ReproductionRequest, folder: Path) -> None:
-    """Refuse a commit of ml-assets itself that has no code for this; elsewhere ml-assets is part of the environment."""
+    """Refuse a commit of ml-assets itself without a worker; for other projects ml-assets is part of the environment."""
     package, *parts = _WORKER.split(".")
     if (folder / package).is_dir() and not (folder / package / Path(*parts) / "__main__.py").exists():
         raise _refused(
@@ -127,7 +126,7 @@ def _require_worker(request: ReproductionRequest, folder: Path) -> None:
 
 
 def _pointer(record: ProvenanceRecord, instance: dg.DagsterInstance, folder: Path, root: Path) -> CodeLocationPointer:
-    """Where the definitions are: as the past run was told, else as the commit's ``workspace.yaml`` says."""
+    """Return the location of the definitions, from the past run, or else from the commit's ``workspace.yaml``."""
     run = instance.get_run_by_id(record.dagster_run)
     pointer = run.job_code_origin.repository_origin.code_pointer if run and run.job_code_origin else None
     if isinstance(pointer, FileCodePointer):
@@ -169,9 +168,9 @@ def _attribute(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _command(settings: Settings, record: ProvenanceRecord, artifacts: tuple[DvcStore, MlflowTracking]) -> list[str]:
-    """The process's command: with the threads of the record, and with the locations that settings name from the root.
+    """Return the process's command, with the recorded number of threads and absolute locations for the settings.
 
-    A past commit reads its own settings, in which relative paths would lead into its folder.
+    A past commit reads its own settings, and would resolve relative paths from its own folder.
     """
     store, tracking = artifacts
     locations = {
@@ -206,7 +205,7 @@ def _response_of(
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Let nothing go on in a folder that is about to go."""
+    """End the process before its folder is deleted."""
     if process.poll() is None:
         process.terminate()
         try:

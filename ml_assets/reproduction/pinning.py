@@ -1,4 +1,4 @@
-"""The inputs of a past materialization, as they were read then: their events alone, on an instance of their own."""
+"""The inputs of a past materialization as it read them: only their events, on a separate instance."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -25,10 +25,10 @@ __all__ = ["fetch_inputs", "past_inputs", "seed"]
 
 
 def past_inputs(instance: dg.DagsterInstance, record: ProvenanceRecord) -> dict[InputVersion, dg.EventLogRecord]:
-    """The event of each input that a record names. What was not loaded may be gone, and is then left out.
+    """Return the event of each input in a record. Leave out an input that is gone if it was not loaded.
 
     Raises:
-        ReproductionRefused: the event of one that was loaded is gone, or says nothing of where its content is.
+        ReproductionRefused: the event of a loaded input is gone, or does not say where its content is.
     """
     by_asset: dict[str, list[InputVersion]] = defaultdict(list)
     for version in record.inputs:
@@ -55,15 +55,15 @@ def past_inputs(instance: dg.DagsterInstance, record: ProvenanceRecord) -> dict[
 def fetch_inputs(
     inputs: Mapping[InputVersion, dg.EventLogRecord], store: DvcStore, instance: dg.DagsterInstance
 ) -> None:
-    """Bring the content of all inputs that were loaded into the cache, before anything is run.
+    """Fetch the content of all loaded inputs into the cache, before anything runs.
 
     Args:
-        inputs: versions and their events.
-        store: what fetches; it keeps them in its cache.
-        instance: knows what `ml-assets gc` collected.
+        inputs: versions with their events.
+        store: the content store, which keeps them in its cache.
+        instance: the instance, which records what `ml-assets gc` collected.
 
     Raises:
-        ReproductionRefused: content of one is gone, or cannot be had.
+        ReproductionRefused: the content of an input is gone or cannot be fetched.
     """
     for version, event in inputs.items():
         if version.loaded:
@@ -78,7 +78,7 @@ def fetch_inputs(
 
 
 def seed(instance: dg.DagsterInstance, events: Iterable[dg.EventLogRecord]) -> None:
-    """Write copies of events to another instance, so that there they are the latest of their assets and partitions."""
+    """Write copies of events to another instance, where they are then the latest of their assets and partitions."""
     for record in sorted(events, key=lambda each: each.storage_id):
         event = record.asset_materialization or record.event_log_entry.asset_observation
         if event is not None:
@@ -100,7 +100,7 @@ def _metadata(event: dg.EventLogRecord) -> dict[str, Any]:
 
 
 def _is_of(event: dg.EventLogRecord, version: InputVersion) -> bool:
-    """Whether an event is still the one that was read; SQLite may give the id of a deleted one to another."""
+    """Return True if an event is still the one that was read. SQLite may reuse the id of a deleted event."""
     tags = (event.asset_event.tags if event.asset_event else None) or {}
     return event.partition_key == version.partition and tags.get("dagster/data_version") == version.data_version
 

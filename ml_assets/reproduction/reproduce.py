@@ -1,4 +1,4 @@
-"""A request answered: the record is looked up, run again with the definitions at hand, compared and judged."""
+"""Answers a request: finds the record, runs it again with the current definitions, and judges the result."""
 
 import tempfile
 from collections.abc import Callable
@@ -27,20 +27,20 @@ def reproduce(
     say: Callable[[str], None],
     dagster_run: str | None = None,
 ) -> Verdict:
-    """Run again what a request names, with the definitions at hand, and judge the result.
+    """Run the requested materialization again, with the current definitions, and judge the result.
 
-    The verdict is put on the MLflow run as tags; it is not logged.
+    The MLflow run gets the verdict as tags. The verdict is not logged.
 
     Args:
-        request: what to run, and how to judge.
-        repository: all definitions, as they are here.
-        instance: knows the past; it is only read.
-        storage: the artifacts of the past.
-        say: takes a line for people.
-        dagster_run: id of the run that this is part of.
+        request: the materialization to run, and how to judge it.
+        repository: all current definitions.
+        instance: the instance with the past events; read-only.
+        storage: the past artifacts.
+        say: receives a line for the user.
+        dagster_run: id of the surrounding run.
 
     Raises:
-        ReproductionRefused: something that it was made from is gone, cannot be pinned, or fails.
+        ReproductionRefused: one of its inputs is gone, something cannot be pinned, or the rerun fails.
     """
     started_at = datetime.now(UTC)
     try:
@@ -76,10 +76,10 @@ def reproduce(
 
 
 def past_record(instance: dg.DagsterInstance, request: ReproductionRequest) -> ProvenanceRecord:
-    """The record that a request names.
+    """Return the record that a request names.
 
     Raises:
-        ReproductionRefused: it is gone, cannot be read, or is of an image.
+        ReproductionRefused: the record is gone, cannot be read, or belongs to an image.
     """
     key = dg.AssetKey.from_user_string(request.asset)
     wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=[request.storage_id])

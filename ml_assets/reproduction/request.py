@@ -1,4 +1,4 @@
-"""What is asked of a reproduction. Written by one version of this project and read by another, in a past image."""
+"""The request for a reproduction. One version of this project writes it; another one, in a past image, reads it."""
 
 import json
 
@@ -14,9 +14,9 @@ DEFAULT_TOLERANCE = 1e-6
 
 
 class ReproductionRequest(BaseModel):
-    """One materialization, and how it is judged.
+    """One materialization to run again, and how to judge the result.
 
-    A field that is added to this form must be one that older readers may leave out; anything else is another form.
+    A new field in this form must be one that older readers can ignore; any other change makes another form.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -25,17 +25,17 @@ class ReproductionRequest(BaseModel):
     asset: str
     partition: str | None = None
     storage_id: int
-    """Event of Dagster's log that carries the record."""
+    """Event in Dagster's log that carries the record."""
     data_version: str
-    """That the event recorded: an id that was given to another event since then is noticed."""
+    """Data version in that event, which detects an id that another event has since taken."""
     tolerance: float = Field(default=DEFAULT_TOLERANCE, ge=0, allow_inf_nan=False)
-    """How far numbers may be apart and count as equal: relative to the recorded one, absolute where that is below 1."""
+    """Largest difference of numbers that count as equal: relative to the recorded one, absolute if that is below 1."""
     allow_unpinned: bool = False
-    """Whether to go on where code or environment are not those of the record, with warnings in the verdict."""
+    """True to continue if code or environment differ from the record, with warnings in the verdict."""
 
     @property
     def artifact(self) -> AssetPartition:
-        """The asset and its partition."""
+        """Return the asset and its partition."""
         return AssetPartition(self.asset, self.partition)
 
 
@@ -43,7 +43,7 @@ def parse_request(text: str) -> ReproductionRequest:
     """Read a request.
 
     Raises:
-        ReproductionRefused: it is of another form than this version reads, or malformed.
+        ReproductionRefused: the request is malformed, or of a form that this version does not read.
     """
     try:
         tree = json.loads(text)

@@ -1,7 +1,7 @@
-"""An asset as it is defined here, materialized once more from the inputs of a past record, aside from everything.
+"""Materializes an asset, as it is defined here, once more from the inputs of a past record, in isolation.
 
-The instance is in memory and holds the past inputs alone; store and tracking keep what they are given in a folder that
-is thrown away. So nothing that runs here appears anywhere, and nothing that appeared since then is seen.
+The instance is in memory and holds only the past inputs. Store and tracking write to a temporary folder. So the rerun
+publishes nothing, and sees nothing newer than its record.
 """
 
 import inspect
@@ -26,14 +26,14 @@ __all__ = ["Rerun", "RerunContext", "rerun", "what_is_other"]
 
 @dataclass(frozen=True)
 class RerunContext:
-    """What a materialization is run again with.
+    """The definitions, instance and storage for a rerun.
 
     Attributes:
-        repository: all definitions, as they are here.
-        instance: knows the past; it is only read.
-        storage: the artifacts of the past; only read, but for the cache.
-        folder: empty, and thrown away afterwards; an absolute path.
-        say: takes a line for people.
+        repository: all current definitions.
+        instance: the instance with the past events; read-only.
+        storage: the past artifacts; read-only, except for the cache.
+        folder: absolute path of an empty folder that is deleted afterwards.
+        say: receives a line for the user.
     """
 
     repository: dg.RepositoryDefinition
@@ -45,7 +45,7 @@ class RerunContext:
 
 @dataclass(frozen=True)
 class Rerun:
-    """What came out: the record that would have been written, and where its content and its MLflow run are."""
+    """The result of a rerun: the record that it would publish, and the location of its content and its MLflow run."""
 
     record: ProvenanceRecord
     store: ScratchStore
@@ -53,7 +53,7 @@ class Rerun:
 
 
 def what_is_other(record: ProvenanceRecord, context: RerunContext) -> tuple[str, ...]:
-    """What is pinned in a record and is not the same here: image, environment, commit and code, in words.
+    """Return the pinned parts of a record that differ here: image, environment, commit and code, in words.
 
     Raises:
         ReproductionRefused: the asset is not defined here.
@@ -80,10 +80,10 @@ def what_is_other(record: ProvenanceRecord, context: RerunContext) -> tuple[str,
 
 
 def rerun(record: ProvenanceRecord, context: RerunContext) -> Rerun:
-    """Materialize what a record is of once more.
+    """Materialize a recorded artifact once more.
 
     Raises:
-        ReproductionRefused: something that it was made from is gone, or running it failed.
+        ReproductionRefused: one of its inputs is gone, or the rerun failed.
     """
     asset = _asset(record, context.repository)
     inputs = past_inputs(context.instance, record)
@@ -93,13 +93,13 @@ def rerun(record: ProvenanceRecord, context: RerunContext) -> Rerun:
     tracking = ScratchTracking.within(context.folder / "mlflow", context.storage.tracking.experiment)
     scratch = replace(context.storage, store=store, tracking=tracking)
     job = context.repository.get_implicit_global_asset_job_def()
-    # Checks that are steps of their own are left out; those inside of the asset are part of it.
+    # Checks that are separate steps are left out; checks inside the asset are part of it.
     job = job.get_subset(asset_selection={asset.key}, asset_check_selection=set(asset.check_keys))
     with dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}}) as instance:
         seed(instance, inputs.values())
         _know_partitions(instance, record, job)
         context.say(f"{record.asset} is materialized again; what it writes and registers meanwhile is thrown away")
-        # Partitions that came into being since then are no more there than they were then.
+        # Partitions that were added since then do not exist here, as they did not then.
         with dg.partition_loading_context(record.started_at, instance):
             made = _materialize(job, record, context, scratch, instance)
     _require_same_inputs(record, made)
@@ -118,7 +118,7 @@ def _asset(record: ProvenanceRecord, repository: dg.RepositoryDefinition) -> dg.
 
 
 def _know_partitions(instance: dg.DagsterInstance, record: ProvenanceRecord, job: dg.JobDefinition) -> None:
-    """Dynamic partitions are what an instance says: those that the record names."""
+    """Add the dynamic partitions that the record names to the instance, which defines them."""
     graph = job.asset_layer.asset_graph
     named = [(record.asset, record.partition), *((each.asset, each.partition) for each in record.inputs)]
     for name, partition in named:
@@ -133,7 +133,7 @@ def _dynamic(definition: dg.PartitionsDefinition, partition: str) -> Iterator[tu
     if isinstance(definition, dg.DynamicPartitionsDefinition) and definition.name:
         yield definition.name, partition
     if isinstance(definition, dg.MultiPartitionsDefinition):
-        # As Dagster writes the key: the parts in the order of their dimensions' names.
+        # Dagster writes the key with the parts in the order of their dimensions' names.
         for dimension, part in zip(definition.partitions_defs, partition.split("|"), strict=False):
             yield from _dynamic(dimension.partitions_def, part)
 
@@ -168,7 +168,7 @@ def _materialize(
 
 
 def _storage_keys(job: dg.JobDefinition) -> set[str]:
-    """Keys of the IO managers of the asset and its inputs: an IO manager of another kind would publish the value."""
+    """Return the IO manager keys of the asset and its inputs. An IO manager of another kind would publish the value."""
     graph = job.asset_layer.asset_graph
     definitions = {key: graph.get(key).assets_def for key in graph.get_all_asset_keys()}
     keys = {
@@ -180,7 +180,7 @@ def _storage_keys(job: dg.JobDefinition) -> set[str]:
 
 
 def _run_config(record: ProvenanceRecord, context: RerunContext, resources: Set[str]) -> dict[str, Any]:
-    """What the past run said of the step and of resources; where it is gone, the parameters that were recorded."""
+    """Return the past run's config of the step and of resources; if the run is gone, the recorded parameters."""
     run = context.instance.get_run_by_id(record.dagster_run)
     if run is None:
         config = _unmasked(record.parameters)
@@ -196,7 +196,7 @@ def _baked(record: ProvenanceRecord, repository: dg.RepositoryDefinition) -> Map
 
 
 def _unmasked(parameters: Any) -> Any:
-    """Parameters as config: one that was recorded as ``env:NAME`` is the value of that variable."""
+    """Return parameters as config. A parameter recorded as ``env:NAME`` becomes the value of that variable."""
     if isinstance(parameters, Mapping):
         return {name: _unmasked(value) for name, value in parameters.items()}
     if isinstance(parameters, str) and parameters.startswith("env:"):

@@ -1,4 +1,4 @@
-"""What a reproduction found."""
+"""The verdict of a reproduction."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -16,11 +16,11 @@ from ml_assets.resources.tracking.tags import RunTags
 __all__ = ["Outcome", "Verdict", "render_verdict"]
 
 _TAG_LENGTH = 5000
-"""Of an MLflow tag's value."""
+"""Largest length of an MLflow tag's value."""
 
 
 class Outcome(StrEnum):
-    """Whether running again gave the same."""
+    """The outcome of a rerun."""
 
     IDENTICAL = "bit-identical"
     WITHIN_TOLERANCE = "within tolerance"
@@ -38,31 +38,31 @@ class Verdict(BaseModel):
     partition: str | None = None
     storage_id: int
     data_version: str
-    """What was recorded."""
+    """The recorded data version."""
     reproduced_version: str
-    """What running again gave."""
+    """The data version of the rerun."""
     difference: str | None = None
-    """The first thing that differs, in words; None where the bits are the same."""
+    """The first difference, in words; None if the bits are the same."""
     tolerance: float
     conditions: tuple[str, ...] = ()
-    """What was recorded of the making and is other now, such as the machine; the likeliest cause first."""
+    """Recorded conditions of the materialization that differ now, such as the machine; the likeliest cause first."""
     warnings: tuple[str, ...] = ()
-    """What could not be pinned or compared."""
+    """Parts that could not be pinned or compared."""
     image: str | None = None
-    """Image reference that it ran in."""
+    """Reference of the image that the rerun ran in."""
     commit: str | None = None
     dagster_run: str | None = None
-    """Run that logged the verdict; None where none was needed."""
+    """Run that logged the verdict; None if no run was needed."""
     started_at: datetime
     ended_at: datetime
 
     @property
     def is_reproduced(self) -> bool:
-        """Whether the same came out, as far as was asked."""
+        """Return True if the result is the same within the requested tolerance."""
         return self.outcome is not Outcome.DIFFERENT
 
     def observation(self) -> dg.AssetObservation:
-        """The verdict as it is logged of the asset. It bears no data version: the asset is as it was."""
+        """Return the verdict as an observation of the asset, without a data version: the asset is unchanged."""
         shown: dict[str, Any] = {
             "reproduction": dg.MetadataValue.text(self.outcome.value),
             "of data version": dg.MetadataValue.text(self.data_version),
@@ -79,7 +79,7 @@ class Verdict(BaseModel):
         )
 
     def run_tags(self) -> dict[str, str]:
-        """The verdict as tags of the MLflow run of what was run again."""
+        """Return the verdict as tags for the MLflow run of the past materialization."""
         return {
             RunTags.REPRODUCTION: self.outcome.value,
             RunTags.REPRODUCTION_DIFFERENCE: (self.difference or "none")[:_TAG_LENGTH],
@@ -89,7 +89,7 @@ class Verdict(BaseModel):
 
 
 def render_verdict(verdict: Verdict) -> RenderableType:
-    """The verdict for people."""
+    """Return the verdict as text for the user."""
     style = {Outcome.IDENTICAL: "green", Outcome.WITHIN_TOLERANCE: "yellow", Outcome.DIFFERENT: "red"}
     made = AssetPartition(verdict.asset, verdict.partition)
     lines = [

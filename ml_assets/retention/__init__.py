@@ -1,7 +1,7 @@
-"""What may go: content, images and MLflow artifacts that no kept materialization refers to.
+"""Retention: find and delete content, images and MLflow artifacts that no kept materialization refers to.
 
-- `policy`: which materializations are kept; pure.
-- `plan`: what that leaves to collect; pure.
-- `garbage_collector`: reads what there is, and deletes.
+- `policy`: selects the materializations to keep; pure.
+- `plan`: plans what to collect; pure.
+- `garbage_collector`: reads the deployment, and deletes.
 - `commands`: ``ml-assets gc``.
 """

@@ -1,4 +1,4 @@
-"""The garbage collector: it reads what there is, plans what may go, and deletes it."""
+"""The garbage collector: reads the deployment, plans what to delete, and deletes it."""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -39,24 +39,24 @@ _WAITING: Final = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 
 
 class Scope(StrEnum):
-    """What a collection covers."""
+    """The scope of a collection."""
 
     DATA = "data"
     """The content store."""
     IMAGES = "images"
     MLFLOW = "mlflow"
     CACHE = "cache"
-    """This machine's cache of the content store, from which everything can be fetched again."""
+    """This machine's cache of the content store. Everything in it can be fetched again from the store."""
 
 
 @dataclass(frozen=True)
 class GarbageCollector:
-    """Collects what no kept materialization of an instance refers to.
+    """Collects everything that no kept materialization of an instance refers to.
 
     Attributes:
-        store: where the target keeps content.
+        store: the target's content store.
         registry: reads and deletes images.
-        note: takes a line for people.
+        note: receives a line for the user.
     """
 
     instance: dg.DagsterInstance
@@ -66,18 +66,18 @@ class GarbageCollector:
     note: Callable[[str], None] = lambda _: None
 
     def plan(self, policy: Policy, scopes: Collection[Scope], *, orphans: bool = False) -> Plan:
-        """What would go, by what is recorded and held now.
+        """Return what a collection would delete, from current records and contents.
 
         Args:
-            policy: what to keep.
-            scopes: what to cover.
-            orphans: whether objects that nothing ever referred to go too.
+            policy: the materializations to keep.
+            scopes: the scopes to cover.
+            orphans: True to also delete objects that nothing ever referred to.
 
         Raises:
-            LineageError: an event cannot be read, so that it is not known what it refers to.
+            LineageError: an event cannot be read, so that its references are unknown.
             StoreError: the remote does not answer.
             RegistryError: a registry does not answer.
-            TrackingError: MLflow does not answer, and what is kept depends on it.
+            TrackingError: MLflow does not answer, and the policy depends on it.
         """
         cutoff = min([datetime.now(UTC) - policy.grace, *self._unfinished_since()])
         with open_index(self.instance, self.note) as index:
@@ -103,13 +103,13 @@ class GarbageCollector:
         return found
 
     def collect(self, policy: Policy, agreed: Plan, scopes: Collection[Scope]) -> Iterator[str]:
-        """Delete what was agreed upon, as far as it may still go; gives a line for each thing that went.
+        """Delete the confirmed plan, as far as it is still valid. Yield a line for each deleted thing.
 
-        Nobody stores content meanwhile. It may be interrupted at any time; running it again does the rest.
+        Nobody can store content meanwhile. It may be interrupted at any time; another call deletes the rest.
 
         Raises:
-            RetentionError: runs are at work, which may be storing what is to go.
-            StoreError: somebody else collects; otherwise as `plan` does.
+            RetentionError: runs are in progress, which may be storing content of the plan.
+            StoreError: another collection is in progress; otherwise as `plan` does.
         """
         with self._while_nothing_runs(scopes) as renew:
             plan = _common(self.plan(policy, scopes, orphans=agreed.orphans_go), agreed)
@@ -121,7 +121,7 @@ class GarbageCollector:
             remote = self.store.opened()
             for batch in _batches(plan.data.collect):
                 objects = [value for each in batch for value in each.objects]
-                # What a directory consists of goes before its listing, without which nobody would know of it.
+                # A directory's files are deleted before its listing, because only the listing names them.
                 for is_listing in (False, True):
                     renew()
                     remote.remove([value for value in objects if value.endswith(".dir") is is_listing])
@@ -145,7 +145,7 @@ class GarbageCollector:
 
     @contextmanager
     def _while_nothing_runs(self, scopes: Collection[Scope]) -> Iterator[Callable[[], None]]:
-        """While nobody stores content. Who has begun may not have recorded it yet, so that there must be no run."""
+        """Exclude writers of content. A run may have stored content that is not recorded yet, so none may run."""
         if Scope.DATA not in scopes:
             self._require_no_run()
             yield lambda: None
@@ -165,13 +165,13 @@ class GarbageCollector:
             )
 
     def _unfinished_since(self) -> list[datetime]:
-        """When the oldest run began that has not ended; what it reads or stored stays."""
+        """Return the start of the oldest unfinished run. Everything that it reads or stored is kept."""
         unfinished = dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES))
         records = self.instance.get_run_records(unfinished, limit=1, ascending=True)
         return [record.create_timestamp.astimezone(UTC) for record in records]
 
     def _with_model_aliases(self, graph: LineageGraph, policy: Policy) -> tuple[LineageGraph, frozenset[str]]:
-        """The graph with what is deployed, and ids of what is registered; of all models, where MLflow does not say."""
+        """Return the graph with deployed models, and the ids of registered ones; of all if MLflow does not say."""
         models = frozenset(node.id for node in graph.nodes.values() if node.mlflow_run or node.model_version)
         if not models:
             return graph, models
@@ -213,7 +213,7 @@ class GarbageCollector:
         return tuple(found)
 
     def _tree(self, image: str) -> Iterator[tuple[str, ManifestParts]]:
-        """An image or index with all that it lists, as far as the registry holds them."""
+        """Return an image or index with everything that it lists, as far as the registry has them."""
         parts = self.registry.parts(ImageReference.parse(image))
         if parts is not None:
             yield image, parts
@@ -233,7 +233,7 @@ class GarbageCollector:
         return RunArtifacts(self.models.uri, self.models.experiment)
 
     def _claims(self) -> set[str]:
-        """What other instances said that they keep in the same remote."""
+        """Return the content that other instances claim in the same remote."""
         remote, claimed = self.store.opened(), set[str]()
         others = [name for name in remote.notes(_CLAIMS) if name != self._claim_name()]
         for name in others:
@@ -255,7 +255,7 @@ def _made(graph: LineageGraph) -> set[str]:
 
 
 def _above(image: str, graph: LineageGraph) -> Iterator[str]:
-    """The indexes above an image, as the materializations that made it recorded them."""
+    """Return the indexes above an image, from the records of the materializations that made it."""
     for node in _makers(image, graph):
         if node.index_digest:
             yield _with_digest(image, node.index_digest)
@@ -270,7 +270,7 @@ def _with_digest(image: str | None, digest: str) -> str:
 
 
 def _common(now: Plan, agreed: Plan) -> Plan:
-    """What may go now and was agreed upon."""
+    """Return the part of the confirmed plan that is still valid."""
     contents = {each.version for each in agreed.data.collect}
     images, runs = {each.reference for each in agreed.images}, {each.run_id for each in agreed.runs}
     data = replace(

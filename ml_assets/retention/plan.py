@@ -1,4 +1,4 @@
-"""The plan of a collection: what is unreferenced once it is known what is kept. Pure."""
+"""The plan of a collection: everything that the kept materializations do not refer to. Pure."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -27,9 +27,9 @@ class UnreferencedContent:
 
     Attributes:
         version: DVC hash of the whole, as ``md5:…``.
-        objects: what is deleted for it; of a directory all files that nothing else needs, and its listing last.
-        size: their bytes.
-        of: ids of the materializations that it was the content of.
+        objects: objects to delete; for a directory all files that nothing else needs, and its listing last.
+        size: total bytes of the objects.
+        of: ids of the materializations that had this content.
     """
 
     version: str
@@ -40,12 +40,12 @@ class UnreferencedContent:
 
 @dataclass(frozen=True)
 class UnreferencedImage:
-    """An image that no kept artifact was made in, or is.
+    """An image that is no kept artifact, and in which no kept artifact was made.
 
     Attributes:
-        reference: by digest, as it was recorded.
-        manifests: digests to delete: the index first, if any, then what it lists.
-        size: bytes of the layers and configurations that no kept image of the registry has.
+        reference: recorded reference, by digest.
+        manifests: digests to delete: the index first, if any, then the manifests that it lists.
+        size: bytes of the layers and configurations that no kept image in the registry has.
     """
 
     reference: str
@@ -56,10 +56,10 @@ class UnreferencedImage:
 
 @dataclass(frozen=True)
 class UnreferencedRun:
-    """An MLflow run of no kept materialization: its artifacts go; parameters, metrics and tags stay.
+    """An MLflow run without a kept materialization. Its artifacts are deleted; parameters, metrics and tags stay.
 
     Attributes:
-        size: bytes of its artifacts and logged models.
+        size: total bytes of its artifacts and logged models.
     """
 
     run_id: str
@@ -69,14 +69,14 @@ class UnreferencedRun:
 
 @dataclass(frozen=True)
 class DataPlan:
-    """What goes from the content store.
+    """The part of the plan for the content store.
 
     Attributes:
-        collect: content that a materialization once had, and no kept one has.
-        orphans: objects that nothing ever referred to here, and their bytes: of others who share the remote, of failed
-            steps, and of what was wiped from the log.
-        incomplete: versions that are kept, and of which the remote has lost something.
-        needed: all objects that are kept, with what kept directories consist of.
+        collect: content of past materializations that no kept one has.
+        orphans: objects, and their bytes, that nothing in this instance ever referred to: of others who share the
+            remote, of failed steps, and of events that were wiped from the log.
+        incomplete: kept versions of which the remote has lost objects.
+        needed: all kept objects, including the files of kept directories.
     """
 
     collect: tuple[UnreferencedContent, ...] = ()
@@ -87,12 +87,12 @@ class DataPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that goes.
+    """The whole plan.
 
     Attributes:
-        materializations: how many there are, and how many of them are kept.
-        cached: objects in the local cache that no kept materialization needs, and their bytes.
-        orphans_go: whether orphans are deleted too.
+        materializations: number of materializations, and number of kept ones.
+        cached: objects in the local cache that no kept materialization needs, with their bytes.
+        orphans_go: True if orphans are deleted too.
     """
 
     materializations: int
@@ -105,7 +105,7 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """Bytes of all that goes."""
+        """Return the total bytes to delete."""
         parts: list[Iterable[int]] = [
             (each.size for each in self.data.collect),
             (each.size for each in self.images),
@@ -124,18 +124,18 @@ def plan_data(
     claimed: Collection[str],
     cutoff: float,
 ) -> DataPlan:
-    """Return what goes from a content store.
+    """Return the plan for a content store.
 
-    Only what a materialization of the graph had is collected. A file goes if no kept directory has it, and neither a
-    directory that somebody else stored.
+    Only content of a materialization in the graph is collected. A file is deleted if neither a kept directory nor a
+    directory of another owner has it.
 
     Args:
-        graph: all that is recorded.
+        graph: the whole graph.
         kept: ids of the nodes whose content is kept.
-        held: what the store holds, by DVC hash.
-        members: gives the objects that directories consist of, by the directories' hashes.
+        held: the objects in the store, by DVC hash.
+        members: returns the objects of directories, by the directories' hashes.
         claimed: hashes of content that others keep in the same store.
-        cutoff: what was written later stays, and so does that of which the time is not known; seconds since 1970.
+        cutoff: objects that were written later, or at an unknown time, are kept; seconds since 1970.
     """
     wanted: set[str] = set(claimed)
     had = defaultdict[str, list[str]](list)
@@ -167,9 +167,9 @@ def plan_data(
 
 
 def unreferenced_images(graph: LineageGraph, kept: Collection[str]) -> Mapping[str, tuple[Node, ...]]:
-    """Return the materializations of images that go, by image reference.
+    """Return the materializations of the images to delete, by image reference.
 
-    What a kept artifact was made in stays, whichever materialization of an image it belongs to.
+    The image in which a kept artifact was made is kept, whichever materialization the image belongs to.
     """
     stay = {node.image for node in graph.nodes.values() if node.id in kept}
     found = defaultdict[str, list[Node]](list)
@@ -180,13 +180,13 @@ def unreferenced_images(graph: LineageGraph, kept: Collection[str]) -> Mapping[s
 
 
 def _contents(graph: LineageGraph, kept: Collection[str]) -> set[str]:
-    """What kept artifacts of this project have as their content."""
+    """Return the content of kept artifacts of this project."""
     nodes = (node for node in graph.nodes.values() if node.id in kept and isinstance(node.kind, ArtifactKind))
     return {value for node in nodes if (value := _content(node))}
 
 
 def _content(node: Node) -> str | None:
-    """DVC hash of a node's content; None for an image, and for what is in no DVC remote."""
+    """Return the DVC hash of a node's content; None for an image, and for content outside a DVC remote."""
     version = node.content_version or node.data_version
     if version is None or not version.startswith(_PREFIX) or node.kind is ArtifactKind.IMAGE:
         return None

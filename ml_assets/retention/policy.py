@@ -1,4 +1,4 @@
-"""Which materializations are kept. Pure."""
+"""The policy that selects the materializations to keep. Pure."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
@@ -13,22 +13,22 @@ from ml_assets.resources.provenance import ArtifactKind
 __all__ = ["GRACE", "Policy", "kept_nodes"]
 
 GRACE: Final = timedelta(days=1)
-"""What is younger is never collected: content is stored before its materialization is recorded."""
+"""Younger content is never collected, because content is stored before its materialization is recorded."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What is to be kept.
+    """The materializations to keep.
 
     Attributes:
-        last: so many materializations of each asset, or of each of its partitions; at least one.
-        since: what was made at this moment or later.
-        registered: the models that MLflow's registry has.
-        deployed: those of them that serve.
-        whole_origin: also all that a kept materialization came from, without which it cannot be reproduced.
-        service_images: all images of assets in which no step ever ran, such as a model server's: nothing recorded says
-            which of them is running somewhere.
-        grace: what is younger, or was the latest until so recently, is kept.
+        last: number of latest materializations to keep of each asset, or of each of its partitions; at least one.
+        since: keep materializations from this moment on.
+        registered: keep the models in MLflow's registry.
+        deployed: keep the registered models that serve.
+        whole_origin: also keep everything upstream of a kept materialization, which its reproduction needs.
+        service_images: keep all images of image assets in which no step ever ran, such as a model server's. No record
+            says which of them is running.
+        grace: keep what is younger than this, or was replaced as the latest within this time.
     """
 
     last: int = 3
@@ -45,13 +45,13 @@ class Policy:
 
 
 def kept_nodes(graph: LineageGraph, policy: Policy, registered: Collection[str], cutoff: datetime) -> frozenset[str]:
-    """Ids of the nodes whose content, image and MLflow artifacts are kept.
+    """Return the ids of the nodes whose content, image and MLflow artifacts are kept.
 
     Args:
-        graph: all that is recorded; its nodes say which models are deployed.
-        policy: what to keep.
-        registered: ids of the nodes that the registry has a version of, whoever registered it.
-        cutoff: what is younger, or was replaced later, is kept whatever the policy says.
+        graph: the whole graph; its nodes say which models are deployed.
+        policy: the policy.
+        registered: ids of the nodes with a version in the registry, whoever registered it.
+        cutoff: nodes that are younger, or were replaced later, are kept regardless of the policy.
     """
     roots = {node.id for node in _roots(graph.nodes.values(), policy, frozenset(registered), cutoff)}
     if policy.service_images:
@@ -68,20 +68,20 @@ def _roots(nodes: Iterable[Node], policy: Policy, registered: frozenset[str], cu
         versions[node.asset, node.partition].append(node)
         is_young = node.timestamp is None or node.timestamp >= since
         is_registered = policy.registered and node.id in registered
-        # Content that people track themselves is not ours to judge.
+        # Content that users track themselves is always kept.
         if is_young or is_registered or (policy.deployed and node.is_deployed) or node.kind is NodeKind.OBSERVATION:
             yield node
     for made in versions.values():
         made.sort(key=lambda node: node.storage_id or 0)
         yield from made[-policy.last :]
         for node, successor in pairwise(made):
-            # A step that started before then may be reading it.
+            # A step that started before the replacement may still read it.
             if successor.timestamp is None or successor.timestamp >= cutoff:
                 yield node
 
 
 def _service_images(graph: LineageGraph) -> Iterator[Node]:
-    """All materializations of the image assets of which none was ever run in by a step."""
+    """Return all materializations of image assets in whose images no step ever ran."""
     nodes = graph.nodes.values()
     images = [node for node in nodes if node.kind is ArtifactKind.IMAGE]
     ran = {node.image for node in nodes if node.kind is not ArtifactKind.IMAGE}

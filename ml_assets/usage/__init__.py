@@ -1,10 +1,10 @@
-"""What materializations take and cost.
+"""Usage: the resources, time and cost of materializations.
 
-A step measures itself (`ml_assets.artifacts.meter`) into its provenance record; its executor writes what passed before
-its process began beside the launch.
+A step measures itself (`ml_assets.artifacts.meter`) and stores the result in its provenance record. Its executor
+records the times before its process started, with the launch.
 
 - `history`: reads both from Dagster's event log.
-- `summary`: what assets ask for, took and cost, and what they should ask for; pure.
-- `rendering`: the answer for people and for machines.
+- `summary`: requested and used resources, cost and recommendation of each asset; pure.
+- `rendering`: the report as text, tables and plain values.
 - `commands`: ``ml-assets usage``.
 """

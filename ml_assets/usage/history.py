@@ -1,4 +1,4 @@
-"""What materializations took, read from Dagster's event log: their records, and what their executors wrote."""
+"""Reads the usage of materializations from Dagster's event log: their records, and the events of their executors."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ _Launch = tuple[str, str, int]
 
 @dataclass(frozen=True)
 class MeasuredMaterialization:
-    """What one materialization took."""
+    """The usage of one materialization."""
 
     record: ProvenanceRecord
     usage: Usage
@@ -33,19 +33,19 @@ class MeasuredMaterialization:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """The split of its time, as far as it is known, from the order of its container to its record."""
+        """Return its time by phase, as far as known, from the order of its container to its record."""
         own = self.usage.seconds.model_dump(exclude_none=True)
         return {**self._before(), "import": own.pop("importing", 0.0), **own}
 
     @property
     def step_seconds(self) -> float:
-        """From the start of its process (or from its first input, where that was there before) to its record."""
+        """Return the time from its process's start (or its first input, if the process already ran) to its record."""
         seconds = self.usage.seconds
         return (seconds.importing or 0.0) + seconds.input + seconds.compute + seconds.output
 
     @property
     def cost(self) -> float | None:
-        """At its pool's price from when it had a machine; None without a price."""
+        """Return the cost at its pool's price, from the moment it had a machine; None without a price."""
         if self.usage.cost is None:
             return None
         before = self._before()
@@ -53,7 +53,7 @@ class MeasuredMaterialization:
         return self.usage.cost + (self.usage.price_per_hour or 0.0) * occupied / _HOUR_SECONDS
 
     def _before(self) -> dict[str, float]:
-        """What passed before its process began. Clocks differ, and engines say whole seconds: nothing is negative."""
+        """Return the times before its process started, never negative: clocks differ, engines report whole seconds."""
         launch, began = self.launch, self.usage.process_started_at
         if launch is None or began is None:
             return {}
@@ -72,25 +72,25 @@ class AssetHistory:
 
     asset: str
     count: int
-    """All that there were."""
+    """Number of all materializations."""
     taken: tuple[MeasuredMaterialization, ...]
-    """The newest of those whose usage was measured, newest first."""
+    """The newest materializations with measured usage, newest first."""
 
 
 def read_history(
     instance: dg.DagsterInstance, assets: Sequence[str], since: datetime, limit: int
 ) -> list[AssetHistory]:
-    """What assets have taken, in the order of their names; those without a materialization since then are left out.
+    """Return the usage of assets, in the order of their names. Omit assets without a materialization since the moment.
 
     Args:
-        instance: where they were recorded.
-        assets: asset keys; all when empty.
+        instance: the instance that recorded them.
+        assets: asset keys; empty for all.
         since: the moment.
-        limit: materializations of each asset to read.
+        limit: number of materializations to read of each asset.
 
     Raises:
         UnknownReference: one of the assets was never materialized.
-        LineageError: the instance keeps its event log elsewhere than in an SQL database, or a record cannot be read.
+        LineageError: the instance's event log is not in an SQL database, or a record cannot be read.
     """
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
@@ -146,7 +146,7 @@ def _records(connection: sql.Connection, key: dg.AssetKey, since: datetime, limi
 
 def _materialized(since: datetime) -> tuple[sql.ColumnElement[bool], ...]:
     columns = SqlEventLogStorageTable.c
-    # Dagster keeps times in UTC, without saying so.
+    # Dagster stores times in UTC, without a time zone.
     moment = since.astimezone(UTC).replace(tzinfo=None)
     return (
         columns.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value,
@@ -156,7 +156,7 @@ def _materialized(since: datetime) -> tuple[sql.ColumnElement[bool], ...]:
 
 
 def _wanted(measured: Iterable[tuple[ProvenanceRecord, Usage]]) -> dict[str, set[_Launch]]:
-    """Launches by run."""
+    """Return the launches by run."""
     wanted: dict[str, set[_Launch]] = defaultdict(set)
     for record, usage in measured:
         if usage.launch_number is not None:
@@ -169,7 +169,7 @@ def _launch_of(record: ProvenanceRecord, usage: Usage) -> _Launch:
 
 
 def _launches(storage: SqlEventLogStorage, wanted: Mapping[str, set[_Launch]]) -> dict[_Launch, LaunchTimes]:
-    """What executors wrote of launches. A run worker's successor writes it again, and then knows less."""
+    """Return the launch times from executors' events. A restarted run worker writes them again, with fewer details."""
     columns = SqlEventLogStorageTable.c
     found: dict[_Launch, LaunchTimes] = {}
     for run_id in wanted:

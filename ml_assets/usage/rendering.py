@@ -1,4 +1,4 @@
-"""Usage for people, as tables in a shell or the Dagster UI, and for machines, as plain values."""
+"""Renders usage as tables for a shell or the Dagster UI, and as plain values for programs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,7 +19,7 @@ _NOTHING = "-"
 
 
 def usage_to_json(found: Sequence[AssetUsage]) -> list[dict[str, Any]]:
-    """Each asset as plain values; memory in bytes, time in seconds, CPUs as cores in use on average."""
+    """Return each asset as plain values; memory in bytes, time in seconds, CPUs as cores in use on average."""
     return [
         {
             **asdict(each),
@@ -31,7 +31,7 @@ def usage_to_json(found: Sequence[AssetUsage]) -> list[dict[str, Any]]:
 
 
 def usage_metadata(found: Sequence[AssetUsage], period: str) -> dict[str, dg.MetadataValue[Any]]:
-    """For the Dagster UI: a table of all assets, and numbers that it plots over time."""
+    """Return metadata for the Dagster UI: a table of all assets, and numbers that it plots over time."""
     header = (
         "asset",
         "made",
@@ -63,7 +63,7 @@ def usage_metadata(found: Sequence[AssetUsage], period: str) -> dict[str, dg.Met
 
 
 def render_usage(found: Sequence[AssetUsage], period: str) -> RenderableType:
-    """What was asked for, taken and paid, then how time was spent, then what to know before following the advice."""
+    """Return tables of requested and used resources and cost, then of time by phase, then remarks on the advice."""
     if not found:
         return f"nothing was measured {period}"
     parts: list[RenderableType] = [_taken(found, period), Text(), _times(found)]
@@ -110,7 +110,7 @@ def _times(found: Sequence[AssetUsage]) -> Table:
 
 
 def describe_memory(size: float) -> str:
-    """Bytes for people, such as ``512 MiB``."""
+    """Return bytes as text, such as ``512 MiB``."""
     return f"{size / 2**20:.0f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"
 
 

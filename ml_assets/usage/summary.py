@@ -1,4 +1,4 @@
-"""What assets ask for, take and cost, and what they should ask for. Pure."""
+"""Summarizes requested and used resources and cost of assets, and recommends requests. Pure."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from ml_assets.usage.history import AssetHistory, MeasuredMaterialization
 __all__ = ["AssetUsage", "Distribution", "Recommendation", "summarize"]
 
 FEW: Final = 10
-"""With fewer materializations than this, advice leaves more room, and says so."""
+"""With fewer materializations than this, the recommendation has a larger margin, and a remark says so."""
 _HEADROOM, _HEADROOM_OF_FEW = 1.2, 1.5
 _LEAST_MEMORY, _MIB = 256 * 2**20, 2**20
 _LEAST_CPUS, _CPU_STEP = 0.5, 0.5
@@ -24,7 +24,7 @@ _MONTH: Final = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Distribution:
-    """How values are spread; percentiles are values that occurred (nearest rank)."""
+    """The distribution of values; percentiles are values that occurred (nearest rank)."""
 
     p50: float
     p95: float
@@ -32,7 +32,7 @@ class Distribution:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Distribution | None":
-        """Of some values; None of none."""
+        """Return the distribution of some values; None if there are no values."""
         ordered = sorted(values)
         if not ordered:
             return None
@@ -41,32 +41,35 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to ask for."""
+    """The recommended resources."""
 
     cpus: float
     memory_bytes: int
     remarks: tuple[str, ...] = ()
-    """What to know before following it."""
+    """Remarks to read before following it."""
 
 
 @dataclass(frozen=True)
 class AssetUsage:
-    """One asset. Memory is in bytes, CPUs are cores in use on average, time is in seconds, cost is in the currency of
-    the pools' prices."""
+    """The usage of one asset.
+
+    Memory is in bytes, CPUs are cores in use on average, time is in seconds, and cost is in the currency of the pools'
+    prices.
+    """
 
     asset: str
     count: int
-    """Materializations in the period."""
+    """Number of materializations in the period."""
     measured: int
-    """Of how many the figures are."""
+    """Number of materializations behind the figures."""
     pool: str | None
     asked: Asked | None
-    """What the latest was given; None for a plain process."""
+    """Resources of the latest materialization; None for a plain process."""
     memory: Distribution
     cpus: Distribution
     step_seconds: Distribution
     phases: dict[str, float]
-    """Median of each part of the time."""
+    """Median time of each phase."""
     gpu_utilization: Distribution | None
     gpu_memory: Distribution | None
     cost: Distribution | None
@@ -76,12 +79,12 @@ class AssetUsage:
 
 
 def summarize(histories: Iterable[AssetHistory], since: datetime, until: datetime) -> list[AssetUsage]:
-    """The assets of which something was measured, the most expensive first, then those that took most time.
+    """Return the assets with measured usage, the most expensive first, then those that took the most time.
 
     Args:
-        histories: what they took.
-        since: beginning of the period that the histories cover.
-        until: its end.
+        histories: usage of the assets.
+        since: start of the period that the histories cover.
+        until: end of the period.
     """
     period = max(until - since, timedelta(seconds=1))
     found = [_of_asset(history, period) for history in histories if history.taken]
@@ -163,7 +166,7 @@ def _cores(taken: MeasuredMaterialization) -> float:
 
 
 def _round_memory(size: float) -> int:
-    """Up to a multiple that people would write: of 128 MiB below 1 GiB, of 256 MiB below 4 GiB, of 1 GiB above."""
+    """Round up to a usual multiple: of 128 MiB below 1 GiB, of 256 MiB below 4 GiB, of 1 GiB above."""
     step = (128 if size < 2**30 else 256 if size < 2**32 else 1024) * _MIB
     return max(_LEAST_MEMORY, math.ceil(size / step) * step)
 
