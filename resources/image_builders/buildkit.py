@@ -4,6 +4,7 @@ Each image has the tag ``key-<build key>`` in its repository, so that the regist
 before. The tag serves only for look-ups; the record holds its digest.
 """
 
+import re
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,10 @@ from ml_assets.resources.registry.client import PublishedImage, RegistryClient
 __all__ = ["BuildKit", "BuildOptions"]
 
 _OCI = "org.opencontainers.image"
+# The Distribution registry answers so if a tag is read while another request writes it.
+_SERVER_ERROR = re.compile(
+    r"\b50[0234] (Internal Server Error|Bad Gateway|Service Unavailable|Gateway Time-?out)", re.I
+)
 _DIRTY = "-dirty"
 _CACHE_TAG = "cache"
 
@@ -185,9 +190,12 @@ class _Build:
         return self._recipe.digest(digests, locked)
 
     def push(self, name: str, key: Digest, environment: Digest, source: Source) -> None:
-        """Build the image and push it under a name."""
+        """Build the image and push it under a name.
+
+        A push is repeated once if the registry fails while it answers: what is built is in the builder's cache.
+        """
         target = ("--target", self._spec.target) if self._spec.target else ()
-        self._run(
+        arguments = (
             *target,
             "--platform",
             ",".join(self._options.platforms),
@@ -198,6 +206,13 @@ class _Build:
             "--output",
             self._output(name),
         )
+        try:
+            self._run(*arguments)
+        except RegistryError as error:
+            if not _SERVER_ERROR.search(error.what):
+                raise
+            self._log(f"{self._spec.name}: the registry failed, pushing again")
+            self._run(*arguments)
 
     def left_out(self) -> str:
         """Return the features that the builder does not support, for the explanation."""
