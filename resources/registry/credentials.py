@@ -40,34 +40,41 @@ def read_credentials(docker_config: Path, registry: str) -> Credentials | None:
     Raises:
         RegistryError: the file cannot be read, or its credential helper fails.
     """
-    from docker.auth import AuthConfig
     from docker.errors import DockerException
 
     try:
-        tree = json.loads(docker_config.read_text())
-        config = AuthConfig(
-            {
-                "auths": AuthConfig.parse_auth(_entries(tree.get("auths", {}), registry), raise_on_error=True),
-                "credHelpers": tree.get("credHelpers", {}),
-                "credsStore": tree.get("credsStore"),
-            }
-        )
-        if helper := config.get_credential_store(registry):
-            _require_helper(helper)
-        found: Mapping[str, str] = within(_HELPER_SECONDS, lambda: config.resolve_authconfig(registry)) or {}
+        config = _read_config(docker_config, registry)
+        helper = config.get_credential_store(registry)
     except FileNotFoundError:
         return None
-    except TimeoutError as error:
-        raise _helper_error(helper or "", "did not answer") from error
-    except DockerException as error:
-        raise _helper_error(helper or "", "failed") from error
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, DockerException) as error:
         # The text of such an error may quote a secret, so the message names only the error's type.
         raise RegistryError(
             f"{docker_config} is not a Docker configuration that can be read ({type(error).__name__})",
             next_step=f"run docker login {registry} again, or set images.docker_config to another file",
         ) from None
+    if helper and shutil.which(f"docker-credential-{helper}") is None:
+        raise _helper_error(helper, "is not installed")
+    try:
+        found: Mapping[str, str] = within(_HELPER_SECONDS, lambda: config.resolve_authconfig(registry)) or {}
+    except TimeoutError as error:
+        raise _helper_error(helper, "did not answer") from error
+    except (DockerException, ValueError, KeyError) as error:
+        raise _helper_error(helper, "failed") from error
     return _credentials({name.lower(): value for name, value in found.items()})
+
+
+def _read_config(docker_config: Path, registry: str) -> Any:
+    from docker.auth import AuthConfig
+
+    tree = json.loads(docker_config.read_text())
+    return AuthConfig(
+        {
+            "auths": AuthConfig.parse_auth(_entries(tree.get("auths", {}), registry), raise_on_error=True),
+            "credHelpers": tree.get("credHelpers", {}),
+            "credsStore": tree.get("credsStore"),
+        }
+    )
 
 
 def _entries(auths: Mapping[str, Any], registry: str) -> dict[str, Any]:
@@ -91,11 +98,6 @@ def _credentials(found: Mapping[str, str]) -> Credentials | None:
         return Credentials(_IDENTITY_TOKEN_USER, token)
     user = found.get("username")
     return Credentials(user, found.get("password", "")) if user else None
-
-
-def _require_helper(helper: str) -> None:
-    if shutil.which(f"docker-credential-{helper}") is None:
-        raise _helper_error(helper, "is not installed")
 
 
 def _helper_error(helper: str, what: str) -> RegistryError:

@@ -77,6 +77,12 @@ def test_credential_helper_that_fails_is_named(docker_config: Path, helper: Path
         read_credentials(docker_config, "registry.example")
 
 
+def test_credential_helper_that_answers_something_else_is_named(docker_config: Path, helper: Path) -> None:
+    write_program(helper, "echo hello")
+    with pytest.raises(RegistryError, match="docker-credential-test failed"):
+        read_credentials(docker_config, "registry.example")
+
+
 def test_credential_helper_that_hangs_is_given_up(
     docker_config: Path, helper: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
