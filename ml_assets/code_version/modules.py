@@ -28,10 +28,6 @@ class SyntaxModule:
     effects: list[Statement] = field(default_factory=list)
     """Statements that act on something other than a name of the file."""
 
-    def binds(self, name: str) -> bool:
-        """Return True if the file may define the name."""
-        return name in self.definitions or name in self.imports or bool(self.stars)
-
 
 _read: dict[Path, tuple[tuple[int, int], SyntaxModule]] = {}
 

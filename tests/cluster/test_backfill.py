@@ -12,7 +12,7 @@ from tests.containers.fixtures import OpenKubernetes
 from tests.containers.steps import days
 from tests.contracts.container_executor import GONE_SECONDS, STEPS, variables
 
-COUNT = 20
+COUNT = 200
 LIMIT, RUNS = 4, 8
 """Slots of the pool, and runs that are at work at once: more than there are slots, and few enough for two cores."""
 PODS = "app.kubernetes.io/managed-by=ml-assets,ml-assets/asset=daily"

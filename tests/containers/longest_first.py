@@ -12,9 +12,9 @@ __all__ = ["pytest_collection_modifyitems"]
 
 _FOLDERS = ("tests/cluster/", "tests/containers/")
 _LONGEST = (
+    "tests/cluster/test_backfill.py",
     "tests/cluster/test_kustomize.py",
     "tests/containers/test_compose.py",
-    "tests/cluster/test_backfill.py",
     "tests/cluster/test_kubernetes_executor.py",
     "tests/containers/test_docker_executor.py",
     "tests/cluster/test_images_at_run_time.py",
