@@ -165,12 +165,9 @@ def _patient(deployment: str) -> dict[str, Any]:
         "readinessProbe": {"periodSeconds": 2, "timeoutSeconds": 10},
         "livenessProbe": {"timeoutSeconds": 60},
     }
-    # MLflow's server begins anew with its workers where they have not started within five seconds.
-    variable = {"name": "UVICORN_TIMEOUT_WORKER_HEALTHCHECK", "value": "600"}
-    own = {"env": [variable]} if deployment == "mlflow" else {}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": deployment},
-        "spec": {"template": {"spec": {"containers": [{"name": deployment, **probes, **own}]}}},
+        "spec": {"template": {"spec": {"containers": [{"name": deployment, **probes}]}}},
     }
