@@ -16,7 +16,7 @@ from tests.cluster.kustomized import COMMIT, Kustomized, kustomized
 from tests.containers.ground import Ground
 from tests.containers.stand_ins import services_image
 from tests.containers.webserver import Webserver, read_page
-from tests.graphql import TERMINATE
+from tests.contracts.container_executor import GONE_SECONDS
 
 MONTH = "2013-01-01"
 ASSETS = ("flights", "weather", "departures", "delay_model")
@@ -142,10 +142,13 @@ def test_schedule_launches_its_runs(deployed: Kustomized) -> None:
         assert tick["status"] == "SUCCESS", tick
         assert tick["runIds"]
         for run in tick["runIds"]:
-            ui.ask(TERMINATE, run=run)
+            ui.terminate(run)
         for run in tick["runIds"]:
             ui.wait(run, "CANCELED")
-    assert "/step-" not in deployed.kubectl("get", "jobs", "--output=name")
+    deadline = time.monotonic() + GONE_SECONDS
+    while "/step-" in (jobs := deployed.kubectl("get", "jobs", "--output=name")):
+        assert time.monotonic() < deadline, jobs
+        time.sleep(0.5)
 
 
 def test_new_version_is_rolled_out_while_a_run_goes_on_with_its_own(deployed: Kustomized) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.graphql import LAUNCH
+from tests.graphql import LAUNCH, TERMINATE
 
 _POLL_SECONDS = 0.5
 _RESTARTING = "Could not reach user code server"
@@ -84,6 +84,15 @@ class Webserver:
                 return str(answer["run"]["runId"])
             # A webserver looks every few seconds for a code location that is being restarted.
             assert _RESTARTING in json.dumps(answer), answer
+            assert time.monotonic() < deadline, answer
+            time.sleep(_POLL_SECONDS)
+
+    def terminate(self, run: str) -> None:
+        """Cancel a run as the UI does, once it can be: Dagster refuses while a run is about to start."""
+        self.wait(run, "QUEUED", "STARTED")
+        deadline = time.monotonic() + 600
+        while (answer := self.ask(TERMINATE, run=run))["__typename"] != "TerminateRunSuccess":
+            assert "STARTING" in answer.get("message", ""), answer
             assert time.monotonic() < deadline, answer
             time.sleep(_POLL_SECONDS)
 
