@@ -1,4 +1,4 @@
-"""Run the checks and tests of ``slices.toml``, within a time that no slow machine exceeds."""
+"""Run the checks and tests of ``slices.toml`` within a fixed time, on any machine."""
 
 import argparse
 import os
@@ -18,17 +18,17 @@ from slices.times import rewrite
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "ci"
 COMMITS = 50
-"""Number of commits whose changes decide which slices go first: what landed last is not known here."""
+"""Number of commits whose changes decide which slices run first, because it is unknown here which commits are new."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run everything and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--started", type=float, help="when the run started, in seconds since the epoch")
-    parser.add_argument("--times", nargs="*", metavar="REPORT", type=Path, help="run nothing; rewrite slices.toml")
+    parser.add_argument("--started", type=float, help="start of the run, in seconds since the epoch")
+    parser.add_argument("--times", nargs="*", metavar="REPORT", type=Path, help="only update slices.toml")
     given = parser.parse_args(arguments)
     if given.times is not None:
-        print(f"Rewritten: {', '.join(rewrite(given.times)) or 'nothing, since no report names a test'}.")
+        print(f"Updated: {', '.join(rewrite(given.times)) or 'nothing, because no report names a test'}.")
         return 0
     clock = Clock(given.started)
     limits = Limits.of(float(os.environ.get("ML_ASSETS_CI_DEADLINE") or Limits.deadline))
@@ -42,29 +42,29 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def heed_signals() -> None:
-    """Let signals that end this program end the running part too.
+    """Make signals that end this program also end the running part.
 
-    A shell starts background jobs with SIGINT ignored. Parts would inherit that, and nothing could interrupt them.
+    A shell starts background jobs with SIGINT ignored. Parts would inherit that and could not be interrupted.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
 
 
 def _possible(table: Table) -> Table:
-    """Return the table without the cluster where one is given."""
+    """Return the table, without the cluster part if KUBECONFIG names a cluster."""
     if os.environ.get("KUBECONFIG"):
         return replace(table, mandatory=tuple(each for each in table.mandatory if each.name != "cluster"))
     return table
 
 
 def changed_paths() -> list[list[str]]:
-    """Return the paths that each of the last commits changed, the newest first; nothing without a repository."""
+    """Return the changed paths of each of the last commits, the newest first; nothing without a repository."""
     logged = _git("log", f"-{COMMITS}", "--name-only", "--no-renames", "--format=%x00")
     return [commit.split("\n") for commit in logged.split("\0")[1:]]
 
 
 def turn() -> int:
-    """Return the number of commits; where history was cut off, a number made of the commit's hash."""
+    """Return the number of commits; in a shallow repository, a number derived from the commit's hash."""
     if _git("rev-parse", "--is-shallow-repository").strip() == "false":
         return int(_git("rev-list", "--count", "HEAD") or 0)
     return int(_git("rev-parse", "HEAD") or "0", 16)

@@ -1,7 +1,7 @@
-"""Run the tests that depend on Dagster most with the newest release, whatever ``pyproject.toml`` allows, and report.
+"""Run the tests that depend most on Dagster with its newest release, even if ``pyproject.toml`` excludes it.
 
-It reports and does not fail, because a release that breaks something is not a fault of the commit; with ``--strict`` it
-fails. The environment is ``build/newest``: the locked one, with Dagster's packages replaced.
+The program reports failures and succeeds, because a release that breaks something is not a fault of the commit. With
+``--strict`` it fails. The environment is ``build/newest``: the locked one, with Dagster's packages replaced.
 """
 
 import argparse
@@ -44,24 +44,24 @@ def main() -> int:
     versions = {name: version_of(name) for name in PACKAGES}
     REPORT.unlink(missing_ok=True)
     command = [str(PYTHON), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", f"--junit-xml={REPORT}", *TESTS]
-    # Warnings of a release that the code was not written for are not errors.
+    # Warnings of a newer release are not errors.
     status = subprocess.run([*command, "-W", "default", *_chosen()], cwd=ROOT, check=False).returncode
     print()
     for name, version in versions.items():
         print(name, version, "(locked)" if f"{name}=={version}" in locked else "(newer)")
     if not REPORT.exists():
-        print(f"pytest ended with {status} and wrote no report")
+        print(f"pytest exited with {status} and wrote no report")
         return status
     failed = print_table(REPORT)
     return int(given.strict and (failed > 0 or status != 0))
 
 
 def install(uv: str, locked: list[str]) -> None:
-    """Make the environment: what is locked, then Dagster's newest packages and whatever they need newer."""
+    """Create the environment: the locked packages, then Dagster's newest ones with their newer dependencies."""
     FOLDER.parent.mkdir(exist_ok=True)
     requirements = FOLDER.parent / "newest.txt"
     requirements.write_text("\n".join(locked) + "\n")
-    # Dagster's other packages each want the Dagster of their own release, and on some indexes they appear days later.
+    # Each of Dagster's other packages requires the Dagster of its own release, and some indexes get them days later.
     overrides = FOLDER.parent / "newest-overrides.txt"
     overrides.write_text("dagster\n")
     newest = ("--overrides", str(overrides), *(f"--upgrade-package={name}" for name in PACKAGES))

@@ -155,9 +155,9 @@ def test_deadline_moves_the_other_limits() -> None:
         (ended(part()), None),
         (Outcome(part()), None),
         (Outcome(part(), State.NOT_FINISHED, counts=Counts(3)), None),
-        (Outcome(part(), State.NOT_FINISHED, counts=Counts(3, 1)), "a: 1 tests failed before it was ended"),
-        (Outcome(part(mandatory=True)), "a has to run, and was left"),
-        (Outcome(part(mandatory=True), State.NOT_FINISHED), "a has to run, and was not finished"),
+        (Outcome(part(), State.NOT_FINISHED, counts=Counts(3, 1)), "a: 1 tests failed before it was interrupted"),
+        (Outcome(part(mandatory=True)), "a is mandatory, and was left"),
+        (Outcome(part(mandatory=True), State.NOT_FINISHED), "a is mandatory, and was not finished"),
         (ended(part(), code=2), "a failed with exit code 2"),
         (ended(part(), counts=Counts(3, 1)), "a: 1 tests failed"),
         (ended(part(), counts=Counts()), "a reported no test"),
@@ -165,7 +165,7 @@ def test_deadline_moves_the_other_limits() -> None:
         (ended(part(), counts=Counts(3, 0, ("b",))), None),
         (
             ended(part(complete=True), counts=Counts(3, 0, ("b",))),
-            "a: 1 of 4 tests were skipped, and none may be",
+            "a: 1 of 4 tests were skipped, which is not allowed",
         ),
     ],
 )
@@ -252,7 +252,9 @@ def test_shorter_slice_runs_where_a_longer_one_does_not_fit(tmp_path: Path) -> N
     assert "left: long (10 tests)" in printed
 
 
-@pytest.mark.parametrize(("case", "expected"), [(PASSED, []), (FAILED, ["a: 1 tests failed before it was ended"])])
+@pytest.mark.parametrize(
+    ("case", "expected"), [(PASSED, []), (FAILED, ["a: 1 tests failed before it was interrupted"])]
+)
 def test_slice_that_runs_too_long_is_ended_and_its_failed_tests_count(
     case: str, expected: list[str], tmp_path: Path
 ) -> None:

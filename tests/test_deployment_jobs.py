@@ -55,7 +55,7 @@ def test_job_that_has_failed_makes_the_command_fail(tmp_path: Path) -> None:
     done = run_job(tmp_path, "restore", FAILED="True")
     assert done.returncode == 1
     assert "built" in done.stdout
-    assert "failed. Next: read the above" in done.stderr
+    assert "failed. Next: read the output above" in done.stderr
 
 
 def test_unknown_job_is_refused_with_what_there_is(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_restore_is_refused_where_something_is(server: Postgres, rows: tuple[int
     dagster, mlflow = (filled(server, f"kept_{name}_{count}", count) for name, count in zip("dm", rows, strict=True))
     done = look(server, dagster, mlflow)
     assert done.returncode == 1
-    assert f"{'Dagster' if rows[0] else 'MLflow'} has 2 runs already. Next: restore into" in done.stdout
+    assert f"{'Dagster' if rows[0] else 'MLflow'} already has 2 runs. Next: restore into" in done.stdout
 
 
 def test_restore_is_refused_where_nobody_can_say_what_there_is(server: Postgres) -> None:

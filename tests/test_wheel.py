@@ -191,4 +191,4 @@ def test_the_other_name_is_banned() -> None:
             "-",
         ]
         done = subprocess.run(command, cwd=ROOT, input=f"{line}\n", capture_output=True, text=True, check=False)
-        assert "import ml_assets.resources: by this name" in done.stdout
+        assert "Import ml_assets.resources, because" in done.stdout

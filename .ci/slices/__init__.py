@@ -1,4 +1,4 @@
-"""The parts of a CI run: `table` reads them, `plan` decides without doing, `running` does, `report` prints.
+"""The parts of a CI run: `table` reads them, `plan` decides, `running` executes, `report` prints.
 
-It runs before there is an environment, on the standard library alone.
+The package runs before the environment exists, so it uses only the standard library.
 """

@@ -1,4 +1,4 @@
-"""Which part runs when, what is left, and what a run comes to; nothing here does anything."""
+"""Plan of a run: the order of the parts, the parts to leave, and the result of the run. Pure."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,9 +9,9 @@ from fnmatch import fnmatchcase
 from slices.table import Part
 
 FIRST = 2
-"""Number of slices that go first because commits touch them. The places after them turn, so that each has its turn."""
+"""Number of slices that run first because commits touch them. The order of the others rotates."""
 HALF_LIFE = 10
-"""Number of commits after which a touch counts half."""
+"""Number of commits after which a change counts half."""
 
 
 @dataclass(frozen=True)
@@ -19,17 +19,17 @@ class Limits:
     """Seconds since the start of the run."""
 
     deadline: float = 4300
-    """No slice begins later."""
+    """No slice starts later."""
     finish: float = 5000
-    """A slice begins only if it ends before this, by what is known of its duration."""
+    """A slice starts only if its estimated end is before this."""
     stop: float = 5250
-    """Whatever runs is ended before this."""
+    """Any running part is ended before this."""
     grace: float = 90
-    """What is ended has this long, before `stop`, to write its report."""
+    """Time before `stop` in which an interrupted part can write its report."""
 
     @property
     def interrupt(self) -> float:
-        """When whatever runs is asked to end."""
+        """Time at which a running part is interrupted."""
         return self.stop - self.grace
 
     @classmethod
@@ -54,7 +54,7 @@ class Counts:
 
 
 class State(Enum):
-    """How far a part came."""
+    """How far a part has run."""
 
     ENDED = "ended"
     NOT_FINISHED = "not finished"
@@ -63,7 +63,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a part came to."""
+    """The result of a part."""
 
     part: Part
     state: State = State.LEFT
@@ -73,11 +73,11 @@ class Outcome:
 
 
 def in_order(slices: Sequence[Part], commits: Sequence[Sequence[str]], turn: int) -> list[Part]:
-    """Return slices in the order in which they run: those that commits touch, then the others by turns.
+    """Return slices in the order in which they run: those that commits touch, then the others in rotation.
 
     Args:
-        slices: all of them.
-        commits: the paths that each commit changed, the newest commit first.
+        slices: all slices.
+        commits: the changed paths of each commit, the newest commit first.
         turn: a number that grows by one with each commit.
     """
     first = turn % len(slices) if slices else 0
@@ -88,19 +88,19 @@ def in_order(slices: Sequence[Part], commits: Sequence[Sequence[str]], turn: int
 
 
 def pace(outcomes: Sequence[Outcome]) -> float:
-    """Return how many times slower than its budget this machine ran tests so far; 1 if it was faster."""
+    """Return the factor by which this machine exceeded the budgets of tests so far; at least 1."""
     known = [each for each in outcomes if each.part.tests and each.state is State.ENDED]
     expected = sum(each.part.seconds for each in known)
     return max(1.0, sum(each.seconds for each in known) / expected) if expected else 1.0
 
 
 def may_run(part: Part, outcomes: Sequence[Outcome], elapsed: float, limits: Limits) -> bool:
-    """Return True if a part may run, after the others came to these outcomes.
+    """Return True if a part may run after these outcomes.
 
     Args:
-        part: what is mandatory may run until all is ended. A slice may if it begins before the deadline and ends in
-            time at the pace so far. Neither may once a part has failed that it cannot do without.
-        outcomes: of the parts before it.
+        part: a mandatory part may run until the interrupt. A slice may run if it starts before the deadline and, at the
+            pace so far, ends in time. Neither may run once a required part has failed.
+        outcomes: outcomes of the earlier parts.
         elapsed: seconds since the start.
         limits: seconds since the start.
     """
@@ -112,7 +112,7 @@ def may_run(part: Part, outcomes: Sequence[Outcome], elapsed: float, limits: Lim
 
 
 def faults(outcomes: Sequence[Outcome]) -> list[str]:
-    """Return why a run has failed; nothing if it has passed. A slice that was left or not finished is no reason."""
+    """Return why a run has failed; nothing if it has passed. A slice that was left or not finished is not a fault."""
     return [fault for outcome in outcomes for fault in _faults_of(outcome)]
 
 
@@ -120,9 +120,9 @@ def _faults_of(outcome: Outcome) -> Iterator[str]:
     part, counts = outcome.part, outcome.counts
     if outcome.state is not State.ENDED:
         if part.mandatory:
-            yield f"{part.name} has to run, and was {outcome.state.value}"
+            yield f"{part.name} is mandatory, and was {outcome.state.value}"
         if counts.failed:
-            yield f"{part.name}: {counts.failed} tests failed before it was ended"
+            yield f"{part.name}: {counts.failed} tests failed before it was interrupted"
     elif outcome.code:
         yield f"{part.name} failed with exit code {outcome.code}"
     elif counts.failed:
@@ -130,7 +130,7 @@ def _faults_of(outcome: Outcome) -> Iterator[str]:
     elif part.tests and not counts.total:
         yield f"{part.name} reported no test"
     if part.complete and counts.skipped:
-        yield f"{part.name}: {len(counts.skipped)} of {counts.total} tests were skipped, and none may be"
+        yield f"{part.name}: {len(counts.skipped)} of {counts.total} tests were skipped, which is not allowed"
 
 
 def _score(part: Part, commits: Sequence[Sequence[str]]) -> float:

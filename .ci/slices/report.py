@@ -1,4 +1,4 @@
-"""What a run prints in the end."""
+"""The report at the end of a run."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ from slices.plan import Outcome, State, faults
 
 
 def lines(outcomes: Sequence[Outcome], elapsed: float, goal: int) -> Iterator[str]:
-    """Yield each part's time against its budget, what was skipped, left and failed, and the sum of all tests."""
+    """Yield each part's time and budget, then the skipped, left and failed tests, and the sum of all tests."""
     yield ""
     yield f"{'part':<14}{'seconds':>9}{'budget':>9}"
     for each in outcomes:

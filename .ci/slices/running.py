@@ -1,4 +1,4 @@
-"""Runs parts, each in a process group of its own, so that a part can be ended with all that it started."""
+"""Runs parts, each in its own process group, so that a part can be ended with all its processes."""
 
 import os
 import signal
@@ -33,9 +33,9 @@ class Runner:
 
     Args:
         table: the parts.
-        folder: where reports and logs go.
-        limits: when to leave what, in seconds since the start.
-        clock: tells the seconds since the start.
+        folder: folder for reports and logs.
+        limits: time limits, in seconds since the start.
+        clock: returns the seconds since the start.
     """
 
     def __init__(self, table: Table, folder: Path, limits: Limits, clock: Clock) -> None:
@@ -45,7 +45,7 @@ class Runner:
             old.unlink()
 
     def run(self, commits: Sequence[Sequence[str]], turn: int) -> list[Outcome]:
-        """Run what is mandatory, then slices as long as they fit, and return what all came to."""
+        """Run the mandatory parts, then slices as long as they fit, and return all outcomes."""
         outcomes: list[Outcome] = []
         with preparations([each for each in self._table.mandatory if each.prepared_by], self._folder) as prepared:
             for part in (*self._table.mandatory, *in_order(self._table.slices, commits, turn)):
@@ -57,7 +57,7 @@ class Runner:
         return outcomes
 
     def _await(self, part: Part, preparation: "subprocess.Popen[bytes]") -> None:
-        """Wait until a preparation has ended. If it failed its log is shown, and the part does what is missing."""
+        """Wait until a preparation has ended. If it failed, print its log; the part then does the missing work."""
         try:
             code = preparation.wait(max(0.0, self._limits.interrupt - self._clock()))
         except subprocess.TimeoutExpired:
@@ -67,8 +67,8 @@ class Runner:
             print(log_of(part, self._folder).read_text(errors="replace")[-8000:], flush=True)
 
     def _outcome(self, part: Part, began: float) -> Outcome:
-        """Run a part and return what it came to, with the time since it began."""
-        if not part.command:  # it ran before this program
+        """Run a part and return its outcome, with the time since it began."""
+        if not part.command:  # the part ran before this program
             return Outcome(part, State.ENDED, self._clock())
         print(f"\n--- {part.name} (budget {part.seconds} s)", flush=True)
         report = self._folder / f"{part.name}.xml"
@@ -80,12 +80,12 @@ class Runner:
 
 
 def run_for(command: Sequence[str], seconds: float, grace: float) -> int | None:
-    """Run a command and return its exit code; None if it was ended because it took longer.
+    """Run a command and return its exit code; None if it exceeded the time limit and was ended.
 
     Args:
         command: program and arguments.
-        seconds: after this long it is interrupted, as by Ctrl-C.
-        grace: so much later it is killed, with all that it started in its process group.
+        seconds: time limit, after which it is interrupted, as by Ctrl-C.
+        grace: time until its whole process group is killed.
     """
     process = subprocess.Popen(command, start_new_session=True)
     try:
@@ -100,7 +100,7 @@ def run_for(command: Sequence[str], seconds: float, grace: float) -> int | None:
 
 @contextmanager
 def preparations(parts: Sequence[Part], folder: Path) -> Iterator[Mapping[str, "subprocess.Popen[bytes]"]]:
-    """Begin what prepares parts, by name of the part, at low priority; what still runs in the end is ended."""
+    """Start the preparations of parts at low priority and yield them by name of the part; end those that still run."""
     begun = {}
     try:
         for part in parts:
@@ -120,7 +120,7 @@ def log_of(part: Part, folder: Path) -> Path:
 
 
 def read_report(path: Path) -> Counts:
-    """Return what a JUnit report counts; nothing if there is none, or none that was written whole."""
+    """Return the counts of a JUnit report; zeros if it is missing or incomplete."""
     try:
         report = ElementTree.parse(path)  # noqa: S314 - pytest wrote it
     except (FileNotFoundError, ElementTree.ParseError):
@@ -132,18 +132,18 @@ def read_report(path: Path) -> Counts:
             failed += 1
         elif (skip := case.find("skipped")) is not None:
             skipped.append(f"{case.get('classname')}::{case.get('name')}: {skip.get('message')}")
-    # A test that was interrupted is a case, and in none of the suite's numbers.
+    # An interrupted test is listed as a case but not counted in the suite.
     ended = sum(int(suite.get("tests", 0)) for suite in report.iter("testsuite"))
     return Counts(min(ended, len(cases)) - failed - len(skipped), failed, tuple(skipped))
 
 
 def _end(process: "subprocess.Popen[bytes]", grace: float) -> None:
-    """Interrupt a process group, and kill whatever of it is there after the grace."""
+    """Interrupt a process group, and kill its remaining processes after the grace time."""
     over = time.monotonic() + grace
-    with suppress(ProcessLookupError):  # nothing of it is left
+    with suppress(ProcessLookupError):  # all its processes have ended
         os.killpg(process.pid, signal.SIGINT)
         while time.monotonic() < over:
-            process.poll()  # or else the first process would stay as a zombie
+            process.poll()  # otherwise the first process would remain as a zombie
             os.killpg(process.pid, 0)
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The parts of a run as ``slices.toml`` lists them."""
+"""The parts of a run, as listed in ``slices.toml``."""
 
 import shlex
 import tomllib
@@ -19,22 +19,22 @@ class Part:
     seconds: int
     """Budget: its duration on two idle cores."""
     command: tuple[str, ...] = ()
-    """What runs; ``{report}`` in it stands for the path of a JUnit report. Empty for what ran before."""
+    """The command; ``{report}`` stands for the path of a JUnit report. Empty for a part that has already run."""
     tests: int = 0
-    """Number of its tests, about; 0 for a part without a report."""
+    """Approximate number of its tests; 0 for a part without a report."""
     mandatory: bool = False
     required: bool = False
-    """True if nothing after it can run once it has failed."""
+    """True if no later part can run once it has failed."""
     complete: bool = False
-    """True if no test of it may be skipped."""
+    """True if none of its tests may be skipped."""
     files: tuple[str, ...] = ()
     """Test files, or ids of tests."""
     deselected: tuple[str, ...] = ()
-    """Tests of its files that the core runs already: their ids, or how these begin."""
+    """Tests of its files that the core already runs: their ids, or prefixes of ids."""
     sources: tuple[str, ...] = ()
-    """Globs of the paths that it tests."""
+    """Globs of the source files that it tests."""
     prepared_by: tuple[str, ...] = ()
-    """Command that runs in the background from the start on, at low priority."""
+    """Command that runs in the background from the start, at low priority."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Table:
     """All parts."""
 
     mandatory: tuple[Part, ...]
-    """In the order in which they run; the core is the last."""
+    """In the order in which they run, with the core last."""
     slices: tuple[Part, ...]
     goal: int
-    """Seconds that all of them may take on two idle cores."""
+    """Most seconds for all parts on two idle cores."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """All of them."""
+        """All parts."""
         return self.mandatory + self.slices
 
 

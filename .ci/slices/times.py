@@ -1,4 +1,4 @@
-"""Rewrites seconds and tests of ``slices.toml`` from JUnit reports, of a CI run or of any other run of the tests."""
+"""Updates `seconds` and `tests` in ``slices.toml`` from JUnit reports, of a CI run or of any other test run."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from slices.table import TABLE, Part, load_table
 
 BESIDE_SECONDS = 10
-"""What a part takes beside its session of pytest: make looks at the environment and at the cluster."""
+"""Time of a part outside of its pytest session, in which make checks the environment and the cluster."""
 OTHER_FOLDERS = ("tests/torch/", "tests/cluster/", "tests/containers/")
 
 
@@ -18,13 +18,13 @@ class Time(NamedTuple):
     """Seconds of one test, with its fixtures."""
 
     worker: float
-    """Of the worker that ran it."""
+    """Time of the worker that ran it."""
     session: float
-    """Its share of the session's duration, in which several workers ran."""
+    """Its share of the duration of the session, in which several workers run."""
 
 
 def rewrite(reports: Sequence[Path], path: Path = TABLE) -> list[str]:
-    """Rewrite a table with what reports say, and return the names of the parts that they cover."""
+    """Update a table from reports, and return the names of the parts that they cover."""
     times = read_times(reports)
     text, covered = path.read_text(), []
     for part in load_table(path).parts:
@@ -36,7 +36,7 @@ def rewrite(reports: Sequence[Path], path: Path = TABLE) -> list[str]:
 
 
 def read_times(reports: Sequence[Path]) -> dict[str, Time]:
-    """Return the time of each test by pytest's id."""
+    """Return the time of each test, by pytest id."""
     times: dict[str, Time] = {}
     for path in reports:
         for suite in ElementTree.parse(path).iter("testsuite"):  # noqa: S314 - pytest wrote it
@@ -50,14 +50,14 @@ def read_times(reports: Sequence[Path]) -> dict[str, Time]:
 
 
 def node_id(classname: str, name: str) -> str:
-    """Return pytest's id of a test that a report names by module and class."""
+    """Return the pytest id of a test from the module, class and name in a report."""
     words = classname.split(".")
     module = next((at for at, word in enumerate(words) if word.startswith("test_")), len(words) - 1)
     return "::".join(["/".join(words[: module + 1]) + ".py", *words[module + 1 :], name])
 
 
 def tests_of(part: Part, times: Mapping[str, Time]) -> dict[str, Time]:
-    """Return the tests of a part, without those that it leaves to the core."""
+    """Return the tests of a part, without those that the core runs."""
     if part.name == "test":
         return {test: time for test, time in times.items() if not test.startswith(OTHER_FOLDERS)}
     return {
@@ -68,7 +68,7 @@ def tests_of(part: Part, times: Mapping[str, Time]) -> dict[str, Time]:
 
 
 def estimate(tests: Mapping[str, Time]) -> int:
-    """Return how long tests take together; one worker runs all tests of a file."""
+    """Return the duration of tests together; one worker runs all tests of a file."""
     files: defaultdict[str, float] = defaultdict(float)
     for test, time in tests.items():
         files[test.split("::")[0]] += time.worker
@@ -76,6 +76,6 @@ def estimate(tests: Mapping[str, Time]) -> int:
 
 
 def with_numbers(text: str, name: str, seconds: int, tests: int) -> str:
-    """Return the table's text with other numbers for a part."""
+    """Return the table's text with new numbers for a part."""
     section = re.compile(rf"(^\[(?:parts\.|slices\.)?{re.escape(name)}\]\n)seconds = \d+\ntests = \d+\n", re.MULTILINE)
     return section.sub(rf"\g<1>seconds = {seconds}\ntests = {tests}\n", text)

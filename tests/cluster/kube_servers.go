@@ -1,5 +1,5 @@
-// All servers of a cluster in one program, which is the server that its name says: they share nearly all that there is to
-// compile and to link.
+// All servers of a cluster in one program. Its file name selects the server. The servers share nearly all code, so this
+// saves most of the time to compile and link.
 package main
 
 import (
@@ -31,7 +31,7 @@ func main() {
 	}
 	server, known := servers[filepath.Base(os.Args[0])]
 	if !known {
-		fmt.Fprintln(os.Stderr, "no server has this name:", os.Args[0])
+		fmt.Fprintln(os.Stderr, "unknown server:", os.Args[0])
 		os.Exit(2)
 	}
 	logs.InitLogs()

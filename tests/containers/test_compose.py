@@ -94,7 +94,7 @@ def test_lineage_and_metrics_are_served(compose: Compose) -> None:
 def test_what_was_saved_while_everything_worked_comes_back_where_nothing_was(compose: Compose, tmp_path: Path) -> None:
     compose.make("backup", f"BACKUP={tmp_path / 'backup'}")
     before = compose.trace(f"departures@{MONTH}")
-    with pytest.raises(AssertionError, match="tables of Dagster's already"):
+    with pytest.raises(AssertionError, match=r"already has \d+ Dagster tables"):
         compose.make("restore", f"BACKUP={tmp_path / 'backup'}")
     compose("down", "--volumes", "--timeout=5")
     compose.make("restore", f"BACKUP={tmp_path / 'backup'}")

@@ -77,7 +77,7 @@
     if (!inside || view.scale < LEGIBLE) goTo(index);
   }
   function open() {
-    // What cannot be read as a whole, by its nodes or by its captions, is entered where the question began.
+    // If neither nodes nor captions are legible at full size, start at the traced node.
     fit();
     if (view.scale < NAMED && blocks.length > MOST_BLOCKS && starts.length) goTo(starts[0]);
   }
@@ -118,7 +118,7 @@
   }
   function drawEdges(seen) {
     const groups = { edge: new Path2D(), up: new Path2D(), down: new Path2D() };
-    // From one band to the next: through everything between.
+    // Edges from one band to the next, which cross everything between.
     const long = { edge: new Path2D(), up: new Path2D(), down: new Path2D() };
     let drawn = 0;
     for (const [source, target] of edges) {
@@ -204,7 +204,7 @@
     if (!widths.has(key)) {
       let short = text;
       for (let keep = text.length; pen.measureText(short).width > room && keep > 4; keep -= 2) {
-        // Both ends tell most: the asset, and its partition.
+        // Keep both ends: the asset and its partition.
         short = `${text.slice(0, Math.ceil(keep / 2) - 1)}…${text.slice(text.length - Math.floor(keep / 2) + 1)}`;
       }
       widths.set(key, short);
@@ -232,7 +232,7 @@
     }
   }
 
-  // Map of the whole
+  // Overview map
 
   let mapPicture = null, mapScale = 1;
   function drawMap() {
@@ -285,14 +285,14 @@
   function select(index) {
     selected = index;
     [up, down] = index === null ? [new Set(), new Set()] : [reach(index, parents), reach(index, children)];
-    if (index === null) byId("record").replaceChildren(element("p", { class: "quiet" }, "Click a node for its record."));
+    if (index === null) byId("record").replaceChildren(element("p", { class: "quiet" }, "Click a node to show its record."));
     else show(index);
     redraw();
   }
   function show(index) {
     const node = nodes[index], panel = byId("record");
     byId("said").textContent =
-      `${node.id}, ${node.kind}, made of ${parents[index].length}, ${children[index].length} made of it`;
+      `${node.id}, ${node.kind}, inputs: ${parents[index].length}, used by: ${children[index].length}`;
     records ??= JSON.parse(byId("records").textContent);
     const kind = element("span", { class: "kind" }, node.kind);
     kind.style.setProperty("--colour", `var(${variable(node.kind)})`);
@@ -300,8 +300,8 @@
     if (data.served) links.unshift(element("a", { href: `?ref=${encodeURIComponent(node.id)}` }, "trace from here"));
     panel.replaceChildren(
       element("h2", {}, node.id), kind, element("p", { class: "links" }, ...links), pairs(node.fields),
-      listed(`made of (${parents[index].length})`, parents[index]),
-      listed(`made of it (${children[index].length})`, children[index]),
+      listed(`Inputs (${parents[index].length})`, parents[index]),
+      listed(`Used by (${children[index].length})`, children[index]),
     );
     const record = records[index];
     if (record) {
@@ -356,7 +356,7 @@
     panel.hidden = !wanted;
     panel.replaceChildren();
     if (wanted) {
-      const found = `${hits.length} found${hits.length || !data.served ? "" : " here: press Trace to ask for it"}`;
+      const found = `${hits.length} found${hits.length || !data.served ? "" : " on this page: press Trace to look it up"}`;
       panel.append(element("h3", { role: "status" }, found), buttons(hits.slice(0, MOST_LISTED)));
     }
     redraw();
