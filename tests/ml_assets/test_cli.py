@@ -453,7 +453,7 @@ def test_nothing_is_overwritten(run: Run, tmp_path: Path) -> None:
     done = run("data", "get", "notes", tmp_path)
     assert done.code == 1
     assert done.err.startswith("error: notes: ")
-    assert "is there already" in done.err
+    assert "already exists" in done.err
     assert (tmp_path / "notes").read_text() == "mine"
 
 
@@ -504,7 +504,8 @@ def test_what_has_no_right_answer_gets_none(other_home: dg.DagsterInstance, run:
         (
             "later",
             1,
-            f"its provenance record has form {SCHEMA_VERSION + 1}, and this version reads up to {SCHEMA_VERSION}",
+            f"its provenance record has format {SCHEMA_VERSION + 1}, but this version reads formats up to"
+            f" {SCHEMA_VERSION}",
         ),
     ):
         done = run(command, reference)

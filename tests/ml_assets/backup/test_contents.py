@@ -104,7 +104,7 @@ def test_folder_that_cannot_be_written_is_one_clear_error(
 ) -> None:
     full, _ = deployments
     (folder / "images").write_text("in the way")
-    with pytest.raises(StoreError, match=r"cannot be used: .*images.*Next: see that it is mounted"):
+    with pytest.raises(StoreError, match=r"cannot be used: .*images.*Next: check that it is mounted"):
         full.backup(folder).save([image(full)], quiet)
 
 
