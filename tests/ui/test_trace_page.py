@@ -112,7 +112,7 @@ def test_keys_lead_along_the_edges(page: Page, shown: Shown) -> None:
     expect(heading(page)).to_have_text("predictions@2000-03#13")
     page.keyboard.press("ArrowLeft")
     expect(heading(page)).to_have_text(MODEL)
-    expect(page.get_by_role("status").filter(has_text=MODEL)).to_contain_text("1 made of it")
+    expect(page.get_by_role("status").filter(has_text=MODEL)).to_contain_text("used by: 1")
 
 
 def test_it_moves_and_zooms_and_comes_back(page: Page, shown: Shown) -> None:

@@ -292,7 +292,7 @@
   function show(index) {
     const node = nodes[index], panel = byId("record");
     byId("said").textContent =
-      `${node.id}, ${node.kind}, made of ${parents[index].length}, ${children[index].length} made of it`;
+      `${node.id}, ${node.kind}, inputs: ${parents[index].length}, used by: ${children[index].length}`;
     records ??= JSON.parse(byId("records").textContent);
     const kind = element("span", { class: "kind" }, node.kind);
     kind.style.setProperty("--colour", `var(${variable(node.kind)})`);
@@ -300,8 +300,8 @@
     if (data.served) links.unshift(element("a", { href: `?ref=${encodeURIComponent(node.id)}` }, "trace from here"));
     panel.replaceChildren(
       element("h2", {}, node.id), kind, element("p", { class: "links" }, ...links), pairs(node.fields),
-      listed(`made of (${parents[index].length})`, parents[index]),
-      listed(`made of it (${children[index].length})`, children[index]),
+      listed(`Inputs (${parents[index].length})`, parents[index]),
+      listed(`Used by (${children[index].length})`, children[index]),
     );
     const record = records[index];
     if (record) {
@@ -356,7 +356,7 @@
     panel.hidden = !wanted;
     panel.replaceChildren();
     if (wanted) {
-      const found = `${hits.length} found${hits.length || !data.served ? "" : " here: press Trace to ask for it"}`;
+      const found = `${hits.length} found${hits.length || !data.served ? "" : " on this page: press Trace to search the server"}`;
       panel.append(element("h3", { role: "status" }, found), buttons(hits.slice(0, MOST_LISTED)));
     }
     redraw();
