@@ -1,4 +1,4 @@
-"""``ml-assets``: data, images, lineage and leftovers from a shell."""
+"""The command line ``ml-assets``, with the commands for data, images and leftover containers."""
 
 import json
 import sys
@@ -35,8 +35,8 @@ _NO_ANSWER = (UnknownReference, AmbiguousReference, SettingsError, ReproductionR
 
 _app = typer.Typer(
     name="ml-assets",
-    help="Trace, fetch and export what Dagster materialized. Settings are those of the target that ML_ASSETS_TARGET "
-    "names (local without it).",
+    help="Trace, fetch and export the artifacts of Dagster materializations. The variable ML_ASSETS_TARGET names the "
+    "target, whose settings apply (default: local).",
     epilog=examples(
         "ml-assets trace delay_model@2013-05-01",
         "ml-assets data get flights@2013-01-01 /tmp/flights",
@@ -51,7 +51,7 @@ _app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _data = typer.Typer(no_args_is_help=True, help="Fetch the content of artifacts by version.")
-_images = typer.Typer(no_args_is_help=True, help="Make images, and look up what they are based on.")
+_images = typer.Typer(no_args_is_help=True, help="Build images, and resolve their base images.")
 _app.add_typer(_data, name="data")
 _app.add_typer(_images, name="images")
 _app.add_typer(lineage_commands)
@@ -66,7 +66,8 @@ _DataReference = Annotated[
     str,
     typer.Argument(
         metavar="ASSET[@VERSION]",
-        help="Asset key, with a partition or a data version (its first 6 digits will do); the latest there is.",
+        help="Asset key, optionally with a partition or a data version (at least its first 6 digits). Default: the "
+        "latest version.",
     ),
 ]
 
@@ -77,7 +78,7 @@ def main() -> None:
 
 
 def run_app(application: typer.Typer) -> None:
-    """Run a command line; an error of ours becomes one line and exit status 1, or 2 where the request was wrong."""
+    """Run a command line. Print an error of this project as one line, with exit status 1, or 2 for a wrong request."""
     try:
         application()
     except MlAssetsError as error:
@@ -87,19 +88,19 @@ def run_app(application: typer.Typer) -> None:
 
 @_app.command("sweep", epilog=examples("ml-assets sweep --dry-run", "ML_ASSETS_TARGET=docker ml-assets sweep --json"))
 def _sweep(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """End and remove the containers of runs that have ended.
+    """Stop and remove the containers of runs that have ended.
 
-    They are left over where a run worker was killed and had no successor.
-    The sensor remove_leftover_containers does the same every 30 seconds,
-    as long as Dagster's daemon runs.
+    Such containers remain if a run worker was killed and not replaced. The
+    sensor remove_leftover_containers does the same every 30 seconds while
+    Dagster's daemon runs.
 
-    Containers of runs that go on are left alone, and so are those of runs
-    that this Dagster instance does not know. One that had ended in a failed
-    run may be kept by its engine for a while, to be looked at. The exit
-    status is 1 where one takes long to end: run the command again.
+    Containers of active runs stay, and so do containers of runs that this
+    Dagster instance does not know. The engine may keep a stopped container
+    of a failed run for a while, for inspection. The exit status is 1 if a
+    container has not stopped yet: run the command again.
     """
     from ml_assets.executors.sweep import SweepOutcome, find_leftovers, sweep
     from ml_assets.target import Target
@@ -119,7 +120,7 @@ def _sweep(
         ]
         typer.echo(json.dumps({"dry_run": dry_run, "containers": rows}, indent=2))
     else:
-        typer.echo("\n".join(map(_swept, found)) or "no container is left over")
+        typer.echo("\n".join(map(_swept, found)) or "no leftover containers")
     if any(each.outcome is SweepOutcome.ENDING for each in found):
         raise typer.Exit(1)
 
@@ -133,12 +134,12 @@ def _sweep(
 )
 def _get(
     reference: _DataReference,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to write into; made if needed.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Destination directory; created if it is missing.")],
     as_json: Json = False,
 ) -> None:
-    """Fetch content by version into a directory, verified on arrival.
+    """Fetch content by version into a directory, and verify it.
 
-    It is named for its asset: flights.parquet, delay_model. Nothing that is there already is overwritten.
+    The file or folder is named after its asset: flights.parquet, delay_model. Existing files are not overwritten.
     """
     from ml_assets.fetch import find_artifact
     from ml_assets.lineage import explain_missing
@@ -167,15 +168,15 @@ def _get(
 def _export(
     reference: _DataReference,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write, NAME.dvc (ASSET.dvc when left out).")
+        Path | None, typer.Option("--output", "-o", help="File to write, NAME.dvc. Default: ASSET.dvc.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a .dvc file with which plain `dvc pull` restores the content.
+    """Write a .dvc file from which plain `dvc pull` restores the content.
 
-    It works in any DVC repository that has the same remote; pulled, the
-    content is named NAME. Its meta says what made it, in names that
-    `ml-assets trace` takes.
+    The file works in any DVC repository with the same remote. `dvc pull`
+    names the content NAME. The field meta records the origin, in references
+    that `ml-assets trace` accepts.
     """
     from ml_assets.fetch import find_artifact
     from ml_assets.target import Target
@@ -184,7 +185,7 @@ def _export(
         found = find_artifact(target.instance, reference)
     file = output or Path(f"{found.file_name}.dvc")
     if file.suffix != ".dvc":
-        raise typer.BadParameter(f"{file} does not end in .dvc, as DVC wants it", param_hint="--output")
+        raise typer.BadParameter(f"{file} does not end in .dvc, as DVC requires", param_hint="--output")
     store = found.store(target.store)
     write_file(file, store.dvc_file(found.stored(), file.stem, found.origin))
     say(
@@ -201,14 +202,14 @@ def _export(
 def _update(
     registry: Annotated[
         str | None,
-        typer.Option(help="Registry to ask, as host[:port]; the one in the settings (images.registry) when left out."),
+        typer.Option(help="Registry to query, as host[:port]. Default: images.registry in the settings."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Resolve the base images' tags to digests and write them to images.lock.
 
-    Only what the registry answers is written; an image that it does not answer for keeps its entry, and the exit
-    status is 1.
+    Only digests that the registry returns are written. If the registry does not return the digest of an image, the
+    image keeps its entry, and the exit status is 1.
     """
     from ml_assets.resources.image_builders.base_images import LOCK_FILE, update_base_images
     from ml_assets.target import Target
@@ -216,7 +217,7 @@ def _update(
     target = Target.for_command()
     host = registry or target.settings.images.registry
     if not host:
-        raise SettingsError("no registry is named", next_step="give --registry HOST[:PORT], or set images.registry")
+        raise SettingsError("no registry is set", next_step="use --registry HOST[:PORT], or set images.registry")
     updates = update_base_images(target.settings.root / LOCK_FILE, host, target.registry_client)
     if as_json:
         rows = [
@@ -238,15 +239,15 @@ def _update(
 )
 def _bootstrap(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Images to make, such as train; all when left out.")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Images to build, such as train. Default: all.")
     ] = None,
     module: Module = None,
     as_json: Json = False,
 ) -> None:
-    """Make images on this machine, so that steps have images to run in.
+    """Build the images that steps run in, on this machine.
 
-    The same image assets as in Dagster, materialized in this process: what the registry holds already is not built
-    again. Each is printed by digest.
+    The command materializes the image assets of the project in this process, and prints each image by digest. Images
+    that the registry already has are not built again.
     """
     from ml_assets.artifacts.metadata import NOT_CONTAINERIZED
     from ml_assets.images import make_images
@@ -282,11 +283,11 @@ def _swept(leftover: "Leftover") -> str:
     from ml_assets.executors.sweep import SweepOutcome
 
     said = {
-        None: "would be ended" if leftover.was_running else "has ended, would be removed",
-        SweepOutcome.ENDED: "ended",
-        SweepOutcome.ENDING: "asked to end, and not gone yet",
-        SweepOutcome.REMOVED: "had ended, removed",
-        SweepOutcome.KEPT: "had ended, kept for a while by its engine",
+        None: "would be stopped" if leftover.was_running else "already stopped, would be removed",
+        SweepOutcome.ENDED: "stopped",
+        SweepOutcome.ENDING: "stopping, not stopped yet",
+        SweepOutcome.REMOVED: "already stopped, removed",
+        SweepOutcome.KEPT: "already stopped, kept by its engine for a while",
     }
     return f"{leftover.name} (run {leftover.run_id}, {leftover.run_status.value.lower()}): {said[leftover.outcome]}"
 

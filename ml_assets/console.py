@@ -1,4 +1,4 @@
-"""What all commands of ``ml-assets`` share: how they are explained, and how they answer."""
+"""Options, help texts and output that all commands of ``ml-assets`` share."""
 
 import json
 import sys
@@ -15,8 +15,8 @@ __all__ = ["Json", "Module", "examples", "say", "warn", "write_file"]
 
 _PIPE_WIDTH = 200
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-"""The option that every command has that answers anything."""
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+"""The option of every command that prints a result."""
 
 Module = Annotated[
     str | None,
@@ -24,21 +24,21 @@ Module = Annotated[
         "--module",
         "-m",
         metavar="MODULE",
-        help="Module of the definitions, as for dagster -m; the one that [tool.dagster] in pyproject.toml names when "
-        "left out.",
+        help="Module of the definitions, as for dagster -m. Default: module_name of the table tool.dagster in "
+        "pyproject.toml.",
     ),
 ]
 """The option of each command that loads the project's code."""
 
 
 def examples(*lines: str) -> str:
-    """Return the examples at the end of a command's help."""
+    """Return the examples for the end of a command's help."""
     # Typer joins the lines of a paragraph, so each is one of its own.
     return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
 
 
 def say(as_json: bool, answer: str | RenderableType, payload: dict[str, Any]) -> None:
-    """Answer people, or machines."""
+    """Print the result of a command: as text, or as JSON."""
     if as_json:
         typer.echo(json.dumps(payload, indent=2))
     elif isinstance(answer, str):
@@ -48,12 +48,12 @@ def say(as_json: bool, answer: str | RenderableType, payload: dict[str, Any]) ->
 
 
 def warn(line: str) -> None:
-    """Say something beside the answer."""
+    """Print a note on standard error, apart from the result."""
     typer.echo(f"note: {line}", err=True)
 
 
 def write_file(file: Path, text: str) -> None:
-    """Write a file whole, or leave what was there.
+    """Write a file completely, or leave the existing file unchanged.
 
     Raises:
         StoreError: it cannot be written.
@@ -61,9 +61,9 @@ def write_file(file: Path, text: str) -> None:
     try:
         write_atomically(file, text)
     except OSError as error:
-        raise StoreError(f"{file} cannot be written: {error.strerror}", next_step="name another file") from error
+        raise StoreError(f"{file} cannot be written: {error.strerror}", next_step="choose another file") from error
 
 
 def _print(answer: RenderableType) -> None:
-    # A pipe has no width of its own, and a tree is cut at the console's.
+    # A pipe has no width, and Rich cuts trees at the width of the console.
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(answer)

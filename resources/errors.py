@@ -1,50 +1,50 @@
-"""Everything this project raises on purpose.
+"""All errors that this project raises on purpose.
 
 ::
 
     MlAssetsError
     ├── SettingsError             settings are missing, malformed or name an unknown target
-    ├── DefinitionError           an asset is declared in a way that cannot be kept
+    ├── DefinitionError           a declaration, or the result of an asset, is not supported
     ├── StoreError                content could not be stored or fetched
-    │   ├── ContentMissing        the remote does not hold the version asked for
-    │   ├── ContentCorrupt        what the remote holds does not have the digest that it is filed under
-    │   ├── RemoteUnreachable     the remote did not answer, or refused
-    │   └── StoreFull             no space, or no right to write
-    ├── TrackingError             the MLflow server did not answer, or refused
-    ├── InputError                an input has no version, or its content cannot be read as the type asked for
-    ├── SchemaError               a frame does not have the columns, types or values that were promised
-    ├── ImageError                an image asset could not be made
-    │   └── RegistryError         the registry did not answer, or refused
-    ├── PlacementError            a step has no place to run
-    │   ├── CodeMismatch          the code in its image is not the code that the code location expects
-    │   ├── AcceleratorUnavailable  the devices that its pool promises are not there, or were not used
-    │   └── EngineRefused         the container engine will not start its container, now or later
+    │   ├── ContentMissing        the remote does not hold the requested version
+    │   ├── ContentCorrupt        content in the remote does not match its digest
+    │   ├── RemoteUnreachable     the remote did not answer, or refused the request
+    │   └── StoreFull             no space left, or no write permission
+    ├── TrackingError             the MLflow server did not answer, or refused the request
+    ├── InputError                an input has no version, or its content cannot be read as the requested type
+    ├── SchemaError               a table does not match its schema, or cannot be stored as Parquet
+    ├── ImageError                an image cannot be built, or one of its inputs is missing
+    │   └── RegistryError         the registry did not answer, or refused the request
+    ├── PlacementError            a step cannot run on its pool or in its image
+    │   ├── CodeMismatch          the code in its image differs from the code that the code location expects
+    │   ├── AcceleratorUnavailable  the accelerators of its pool are missing, or were not used
+    │   └── EngineRefused         the container engine permanently rejects its container
     ├── EngineUnreachable         the container engine did not answer
     ├── DatabaseUnreachable       Dagster's database did not answer for longer than a short outage
     ├── AlertError                an alert could not be delivered
-    ├── SourceError               the commit that the code is at could not be read
+    ├── SourceError               the commit of the code could not be read
     ├── RecordError               a materialization has no provenance record, or a malformed one
-    │   └── RecordTooNew          its provenance record has a later form than this version reads
-    ├── RetentionError            something cannot be collected now
-    ├── BackupError               a backup cannot be made, or is not whole
-    ├── ReproductionRefused       a past materialization cannot be run again as it was
-    ├── LineageError              a question about lineage has no answer
-    │   ├── UnknownReference      nothing recorded has this name
-    │   └── AmbiguousReference    several recorded things have this name
-    └── ServingError              the model server cannot do what it was asked
+    │   └── RecordTooNew          its provenance record has a newer format than this version reads
+    ├── RetentionError            garbage collection cannot run now
+    ├── BackupError               a backup cannot be made, or is incomplete
+    ├── ReproductionRefused       a past materialization cannot be reproduced
+    ├── LineageError              a lineage query cannot be answered
+    │   ├── UnknownReference      no record matches the reference
+    │   └── AmbiguousReference    several records match the reference
+    └── ServingError              the model server cannot serve a model or a request
         ├── ModelUnavailable      a model could not be found, fetched, verified or loaded
         ├── RequestError          a request cannot be read
-        │   ├── InvalidInput      a value, column or tensor is not what the model's signature asks for
-        │   ├── NotServed         there is no such model, version or page
-        │   ├── MethodNotAllowed  the page is there, and not for this method
-        │   ├── MediaTypeRefused  the body is of a type that is not understood
-        │   ├── BodyTooLarge      the body is longer than the server takes
+        │   ├── InvalidInput      a value, column or tensor does not match the model's signature
+        │   ├── NotServed         the server has no such model, version or page
+        │   ├── MethodNotAllowed  the page does not support this HTTP method
+        │   ├── MediaTypeRefused  the media type of the body is not supported
+        │   ├── BodyTooLarge      the body exceeds the server's size limit
         │   ├── BodyTooSlow       the body did not arrive in time
-        │   └── ClientGone        the client hung up before it had sent its request
-        ├── Overloaded            there is no room or no time for another request now
-        └── PredictionFailed      the model did not answer
+        │   └── ClientGone        the client disconnected before it sent the whole request
+        ├── Overloaded            the server is not ready, full, or too slow for the request
+        └── PredictionFailed      the prediction failed
 
-Each says what happened, to which asset, and what to do next.
+Each error states what happened, to which asset, and what to do next.
 """
 
 import functools
@@ -96,7 +96,7 @@ __all__ = [
 
 
 class MlAssetsError(Exception):
-    """Base of the tree.
+    """The base class of all errors.
 
     Args:
         what: what happened, as one sentence without its full stop.
@@ -130,7 +130,7 @@ class SettingsError(MlAssetsError):
 
 
 class DefinitionError(MlAssetsError):
-    """An asset is declared in a way that cannot be kept."""
+    """A declaration, or the result of an asset, is not supported."""
 
 
 class StoreError(MlAssetsError):
@@ -138,55 +138,55 @@ class StoreError(MlAssetsError):
 
 
 class ContentMissing(StoreError):
-    """The remote does not hold the version asked for."""
+    """The remote does not hold the requested version."""
 
 
 class ContentCorrupt(StoreError):
-    """What the remote holds does not have the digest that it is filed under."""
+    """Content in the remote does not match its digest."""
 
 
 class RemoteUnreachable(StoreError):
-    """The remote did not answer, or refused."""
+    """The remote did not answer, or refused the request."""
 
 
 class StoreFull(StoreError):
-    """No space left, or no right to write."""
+    """No space left, or no write permission."""
 
 
 class TrackingError(MlAssetsError):
-    """The MLflow server did not answer, or refused."""
+    """The MLflow server did not answer, or refused the request."""
 
 
 class InputError(MlAssetsError):
-    """An input has no version, or its content cannot be read as the type asked for."""
+    """An input has no version, or its content cannot be read as the requested type."""
 
 
 class SchemaError(MlAssetsError):
-    """A frame does not have the columns, types or values that were promised."""
+    """A table does not match its schema, or cannot be stored as Parquet."""
 
 
 class ImageError(MlAssetsError):
-    """An image asset could not be made."""
+    """An image cannot be built, or one of its inputs is missing."""
 
 
 class RegistryError(ImageError):
-    """The registry did not answer, or refused."""
+    """The registry did not answer, or refused the request."""
 
 
 class PlacementError(MlAssetsError):
-    """A step has no place to run."""
+    """A step cannot run on its pool or in its image."""
 
 
 class CodeMismatch(PlacementError):
-    """The code in a step's image is not the code that the code location expects."""
+    """The code in a step's image differs from the code that the code location expects."""
 
 
 class AcceleratorUnavailable(PlacementError):
-    """The devices that a pool promises are not there, or were not used."""
+    """The accelerators of a pool are missing, or were not used."""
 
 
 class EngineRefused(PlacementError):
-    """The container engine will not start a container, now or later."""
+    """The container engine permanently rejects a container."""
 
 
 class EngineUnreachable(MlAssetsError):
@@ -202,7 +202,7 @@ class AlertError(MlAssetsError):
 
 
 class SourceError(MlAssetsError):
-    """The commit that the code is at could not be read."""
+    """The commit of the code could not be read."""
 
 
 class RecordError(MlAssetsError):
@@ -210,35 +210,35 @@ class RecordError(MlAssetsError):
 
 
 class RecordTooNew(RecordError):
-    """A provenance record has a later form than this version reads."""
+    """A provenance record has a newer format than this version reads."""
 
 
 class RetentionError(MlAssetsError):
-    """Something cannot be collected now."""
+    """Garbage collection cannot run now."""
 
 
 class BackupError(MlAssetsError):
-    """A backup cannot be made, or is not whole."""
+    """A backup cannot be made, or is incomplete."""
 
 
 class ReproductionRefused(MlAssetsError):
-    """A past materialization cannot be run again as it was."""
+    """A past materialization cannot be reproduced."""
 
 
 class LineageError(MlAssetsError):
-    """A question about lineage has no answer."""
+    """A lineage query cannot be answered."""
 
 
 class UnknownReference(LineageError):
-    """Nothing recorded has this name."""
+    """No record matches the reference."""
 
 
 class AmbiguousReference(LineageError):
-    """Several recorded things have this name."""
+    """Several records match the reference."""
 
 
 class ServingError(MlAssetsError):
-    """The model server cannot do what it was asked."""
+    """The model server cannot serve a model or a request."""
 
 
 class ModelUnavailable(ServingError):
@@ -250,23 +250,23 @@ class RequestError(ServingError):
 
 
 class InvalidInput(RequestError):
-    """A value, column or tensor is not what the model's signature asks for."""
+    """A value, column or tensor does not match the model's signature."""
 
 
 class NotServed(RequestError):
-    """There is no such model, version or page."""
+    """The server has no such model, version or page."""
 
 
 class MethodNotAllowed(RequestError):
-    """The page is there, and not for this method."""
+    """The page does not support this HTTP method."""
 
 
 class MediaTypeRefused(RequestError):
-    """The body is of a type that is not understood."""
+    """The media type of the body is not supported."""
 
 
 class BodyTooLarge(RequestError):
-    """The body is longer than the server takes."""
+    """The body exceeds the server's size limit."""
 
 
 class BodyTooSlow(RequestError):
@@ -274,12 +274,12 @@ class BodyTooSlow(RequestError):
 
 
 class ClientGone(RequestError):
-    """The client hung up before it had sent its request."""
+    """The client disconnected before it sent the whole request."""
 
 
 class Overloaded(ServingError):
-    """There is no room or no time for another request now."""
+    """The server is not ready, full, or too slow for the request."""
 
 
 class PredictionFailed(ServingError):
-    """The model did not answer."""
+    """The prediction failed."""

@@ -20,7 +20,7 @@ __all__ = ["ScratchStore", "ScratchTracking"]
 class ScratchStore(DvcStore):
     """A store that fetches from another store and writes new content to a folder; only the other's cache changes."""
 
-    folder: str = Field(description="Absolute path of the folder that what is stored goes into")
+    folder: str = Field(description="Absolute path of the folder for new content")
 
     @property
     def kept(self) -> DvcStore:
@@ -41,7 +41,7 @@ class ScratchTracking(MlflowTracking):
 
     @classmethod
     def within(cls, folder: Path, experiment: str) -> Self:
-        """Return one in a folder; the path must be absolute."""
+        """Return the tracking server of a folder, whose path must be absolute."""
         return cls(tracking_uri=f"sqlite:///{folder}/mlflow.db", experiment=experiment)
 
     @contextmanager

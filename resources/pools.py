@@ -18,11 +18,11 @@ def parse_memory(text: str) -> int:
     """Return the bytes of a Kubernetes quantity, such as ``512Mi`` or ``4G``.
 
     Raises:
-        ValueError: it is no quantity, or below any container's minimum.
+        ValueError: it is not a quantity, or is less than any container needs.
     """
     match = _MEMORY.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no amount of memory; write it as 512Mi or 16Gi")
+        raise ValueError(f"{text!r} is not a memory size; write it as 512Mi or 16Gi")
     value = int(float(match[1]) * _UNITS[match[2] or ""])
     if value < _LEAST_MEMORY:
         raise ValueError(f"{text!r} is less memory than any container needs; did you mean {match[1]}Gi?")
@@ -103,7 +103,7 @@ class Pool(_PoolPart):
         if self.memory_cap is not None and parse_memory(self.memory_cap) < parse_memory(self.memory):
             raise ValueError(f"memory_cap {self.memory_cap} is below memory {self.memory}")
         if self.shared_memory is not None and parse_memory(self.shared_memory) > parse_memory(self.memory):
-            raise ValueError(f"shared_memory {self.shared_memory} counts against memory {self.memory}, and is above it")
+            raise ValueError(f"shared_memory {self.shared_memory} is part of memory {self.memory}, and exceeds it")
         return self
 
 
@@ -128,11 +128,11 @@ def check_pools(pools: Mapping[str, Pool]) -> dict[str, str]:
             if at.fallback not in pools:
                 if at is pool:
                     problems[f"pools.{name}.fallback"] = (
-                        f"{at.fallback!r} is no pool; there are {', '.join(sorted(pools))}"
+                        f"{at.fallback!r} is not a pool; the pools are {', '.join(sorted(pools))}"
                     )
                 break
             if at.fallback in seen:
-                problems[f"pools.{name}.fallback"] = f"it leads in a circle: {' → '.join([*seen, at.fallback])}"
+                problems[f"pools.{name}.fallback"] = f"the fallbacks form a cycle: {' → '.join([*seen, at.fallback])}"
                 break
             seen.append(at.fallback)
             at = pools[at.fallback]

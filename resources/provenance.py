@@ -175,7 +175,7 @@ class Source(_RecordPart):
 
     @property
     def repository_page(self) -> str | None:
-        """Return the web page of the repository, or None where its address does not tell."""
+        """Return the web page of the repository; None if its address does not reveal it."""
         if self.repository is None:
             return None
         ssh = _SSH.fullmatch(self.repository)
@@ -235,13 +235,13 @@ class MlflowRun(_RecordPart):
     experiment_id: str
     tracking_uri: str
     url: str | None = None
-    """Page of the run in the MLflow UI, where one is configured."""
+    """Page of the run in the MLflow UI; None if no UI is configured."""
     registered_model: str | None = None
     model_version: str | None = None
 
     @property
     def registered_version(self) -> str | None:
-        """``models:/name/version``, where the model was registered."""
+        """Return ``models:/name/version``; None if the model was not registered."""
         if not self.registered_model or not self.model_version:
             return None
         return str(ModelUri(self.registered_model, self.model_version))
@@ -304,7 +304,7 @@ def find_record(metadata: Mapping[str, Any]) -> ProvenanceRecord | None:
     version = payload.get("schema_version") if isinstance(payload, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise RecordTooNew(
-            f"its provenance record has form {version}, and this version reads up to {SCHEMA_VERSION}",
+            f"its provenance record has format {version}, but this version reads formats up to {SCHEMA_VERSION}",
             next_step="upgrade ml-assets to the version that wrote it, or a later one",
         )
     try:

@@ -1,4 +1,4 @@
-"""The sections of ``settings.toml``: those of every target, and the base class of a project's own sections."""
+"""The sections of ``settings.toml``: the built-in sections, and the base class of a project's own sections."""
 
 import difflib
 import shlex
@@ -49,7 +49,7 @@ class MlflowSettings(_Section):
     artifact_location: str | None = None
     """Artifact location of a new experiment; the tracking server chooses if left out."""
     ui_url: str | None = None
-    """Address of the MLflow UI for people's browsers."""
+    """Address of the MLflow UI, as browsers reach it."""
     deployed_alias: str = "champion"
     """Alias of the registered model version that is served."""
 
@@ -102,9 +102,9 @@ class ImageSettings(_Section):
         if self.builder == "buildkit" and not (self.push_registry or self.registry):
             raise ValueError("builder buildkit needs a registry to push to: set registry or push_registry")
         if self.driver and not self.buildx:
-            raise ValueError("driver makes the builder that buildx names: set buildx too")
+            raise ValueError("driver creates a builder, which needs a name: set buildx too")
         if not self.platforms:
-            raise ValueError("platforms names none")
+            raise ValueError("platforms is empty")
         return self
 
 
@@ -154,11 +154,11 @@ class LineageSettings(_Section):
     """Settings of the lineage pages and events."""
 
     ui_url: str | None = None
-    """Address of the trace pages (``ml-assets lineage serve``) for people's browsers."""
+    """Address of the trace pages (``ml-assets lineage serve``), as browsers reach it."""
     openlineage_namespace: str = "ml-assets"
     """Namespace of jobs and datasets in OpenLineage events."""
     openlineage_api_key: str | None = Field(default=None, repr=False)
-    """Key for an OpenLineage server, sent with events. A secret: give it as a variable."""
+    """Key for an OpenLineage server, sent with events. A secret: set it as an environment variable."""
 
 
 class AlertSettings(_Section):
@@ -176,19 +176,19 @@ class AlertSettings(_Section):
 
 
 class BackupSettings(_Section):
-    """Additional content of a backup, beside the DVC remote, the registry's images and the databases."""
+    """Content of a backup in addition to the DVC remote, the registry's images and the databases."""
 
     trees: dict[str, str] = {}
     """Name in the backup → URL of a file tree, accessed with the options of the DVC remote."""
 
 
 class FileSettings(_Section):
-    """Settings of every target that ``settings.toml`` may hold."""
+    """The built-in settings, which ``settings.toml`` may contain on every target."""
 
     home: str
     """Directory of the Dagster instance (``DAGSTER_HOME``)."""
     ui_url: str | None = None
-    """Address of the Dagster UI for people's browsers."""
+    """Address of the Dagster UI, as browsers reach it."""
     dvc: DvcSettings
     mlflow: MlflowSettings
     images: ImageSettings = ImageSettings()
@@ -210,11 +210,11 @@ class Section(_Section):
             landing: str
             days: int = 7
 
-    Pass it to `Target.from_environment`. It is checked and overridden by variables (``ML_ASSETS__SALES__DAYS``) like
-    the sections of every target.
+    Pass it to `Target.from_environment`. It is validated, and overridden by variables (``ML_ASSETS__SALES__DAYS``), as
+    the built-in sections are.
 
     Raises:
-        DefinitionError: on declaration, if the table has no name, or one that could be a misspelling of ours.
+        DefinitionError: on declaration, if the table has no name, or one that resembles a built-in section.
     """
 
     table: ClassVar[str]
@@ -223,20 +223,20 @@ class Section(_Section):
         super().__init_subclass__(**options)
         if not table.isidentifier() or table != table.lower() or "__" in table:
             raise DefinitionError(
-                f"the section {cls.__name__} names no table that a variable can override: {table!r}",
+                f"the section {cls.__name__} has an invalid table name: {table!r}",
                 next_step=f'declare it as class {cls.__name__}(Section, table="lower_case")',
             )
         ours = closest_section(table)
         if ours is not None:
             raise DefinitionError(
-                f"the section {cls.__name__} names its table {table!r}, which could be a misspelt {ours!r}",
+                f"the table name {table!r} of the section {cls.__name__} resembles the built-in section {ours!r}",
                 next_step="give its table another name",
             )
         cls.table = table
 
 
 def closest_section(name: str) -> str | None:
-    """Return the key of every target's settings that a name equals or could misspell."""
+    """Return the key of the built-in settings that a name equals or resembles."""
     ours = FileSettings.model_fields
     swapped = (key for key in ours if sorted(key) == sorted(name))
     return next(iter((*swapped, *difflib.get_close_matches(name, ours, 1, _RESEMBLANCE))), None)

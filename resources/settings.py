@@ -5,8 +5,8 @@ This is the only module that reads environment variables; the caller passes them
 - ``ML_ASSETS_TARGET`` chooses the target; ``local`` without it.
 - ``ML_ASSETS__SECTION__KEY`` overrides a key. Its value is text, unless it begins with ``[`` or ``{``: then it is an
   array or inline table of TOML, as in ``ML_ASSETS__IMAGES__PLAIN_HTTP='["mirror:5000"]'``.
-- ``DAGSTER_HOME`` overrides ``home``, because Dagster's own programs obey it.
-- ``OMP_NUM_THREADS`` and its like are recorded, and change nothing.
+- ``DAGSTER_HOME`` overrides ``home``, because Dagster's own programs use it.
+- ``OMP_NUM_THREADS`` and similar variables are recorded; they change no setting.
 """
 
 import getpass
@@ -85,7 +85,7 @@ def load_settings(
         environ: environment variables.
         root: the project's folder; found from the working directory, then from this file, if left out.
         sections: the project's own sections. None if they are unknown because the project's code is not loaded;
-            tables that cannot be ours are then ignored.
+            unknown tables are then ignored, unless their names resemble a built-in section.
 
     Raises:
         SettingsError: the target is unknown, its file is missing or not TOML, or a key is unknown, missing or wrong.
@@ -96,7 +96,7 @@ def load_settings(
     targets = sorted(path.parent.name for path in root.glob(_FILES))
     if target not in targets:
         raise SettingsError(
-            f"{TARGET_VARIABLE} is {target!r}, and there is no {file}",
+            f"{TARGET_VARIABLE} is {target!r}, but {file} does not exist",
             next_step=f"set {TARGET_VARIABLE} to one of: {', '.join(targets) or '(none found)'}",
         )
     tree = _read(file)
@@ -140,7 +140,7 @@ def _find_root() -> Path:
         if any(folder.glob(_FILES)):
             return folder
     raise SettingsError(
-        f"there is no {_FILES} in {here} or above it", next_step="run the command inside the project's folder"
+        f"no {_FILES} in {here} or its parent folders", next_step="run the command inside the project's folder"
     )
 
 
@@ -177,7 +177,7 @@ def _value(variable: str, text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(
-            f"{variable} begins like an array or table of TOML and is none: {error}",
+            f"{variable} begins like a TOML array or table, but is not valid TOML: {error}",
             next_step="""write it as ["one", "two"] or { key = "value" }""",
         ) from error
 
@@ -236,9 +236,9 @@ class _Form:
             where = f"[{'.'.join(place[:-1])}]" if place[:-1] else "the top level"
             meant = closest_section(key) if not place[:-1] else None
             suggestion = f" (did you mean {meant}?)" if meant else ""
-            return f"{key} is unknown; {where} takes {', '.join(self._keys(place[:-1]))}{suggestion}"
+            return f"{key} is unknown; {where} accepts {', '.join(self._keys(place[:-1]))}{suggestion}"
         if problem["type"] == "model_type":
-            return f"{key} is a section, which takes {', '.join(self._keys(place))}"
+            return f"{key} is a section, which accepts {', '.join(self._keys(place))}"
         # The options of a remote may be secret, so the message does not show them.
         given = "" if key.startswith("dvc.options") else f", given {problem['input']!r}"
         return f"{key}: {problem['msg']}{given}"

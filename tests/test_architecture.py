@@ -416,7 +416,7 @@ def _as_sorted_by_ruff(name: str) -> tuple[int, str]:
 
 
 def _drawing() -> str:
-    return (errors.__doc__ or "").partition("::\n")[2].partition("\nEach says")[0]
+    return (errors.__doc__ or "").partition("::\n")[2].partition("\nEach error states")[0]
 
 
 def _hierarchy(error: type[MlAssetsError], depth: int = 0) -> Iterator[tuple[int, str]]:

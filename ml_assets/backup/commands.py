@@ -30,26 +30,27 @@ backup_commands = typer.Typer()
     ),
 )
 def _backup(folder: _Folder, as_json: Json = False) -> None:
-    """Save content, MLflow's artifacts, logs and images, while everything goes on.
+    """Back up content, MLflow's artifacts, logs and images while Dagster runs.
 
-    The databases have to be dumped before, as DIR/databases/dagster.dump and
-    then DIR/databases/mlflow.dump (pg_dump --format=custom): what refers is
-    saved before what it refers to. The commands of the targets below do all of
-    it.
+    Backups run online: databases first, then the immutable content that they
+    reference. So dump the databases before you run this command: first
+    DIR/databases/dagster.dump, then DIR/databases/mlflow.dump (pg_dump
+    --format=custom). The first two commands below, one for each target, also
+    dump the databases.
 
-    What DIR has already is not copied again, so that a backup may be repeated
-    into the same directory, and goes on where it was interrupted.
+    Files that DIR already has are not copied again. So you can repeat a backup
+    into the same directory, and an interrupted backup continues.
     """
     from ml_assets.backup.recorded import recorded_images
     from ml_assets.target import Target
 
-    with Target.for_command() as target, Console(stderr=True).status("reading what is recorded") as status:
+    with Target.for_command() as target, Console(stderr=True).status("reading the records") as status:
         backup = _opened(folder, target)
         _require_server(target)
         images = recorded_images(target.instance, target.settings)
         saved = backup.save(images, lambda line: status.update(escape(line)))
     for image in saved.gone:
-        warn(f"{image} was recorded, and the registry does not hold it any more")
+        warn(f"{image} is recorded, but the registry no longer has it")
     say(as_json, _described(saved, "saved"), _payload(saved))
 
 
@@ -62,11 +63,12 @@ def _backup(folder: _Folder, as_json: Json = False) -> None:
     ),
 )
 def _restore(folder: _Folder, as_json: Json = False) -> None:
-    """Bring back content, MLflow's artifacts, logs and images.
+    """Restore content, MLflow's artifacts, logs and images.
 
-    The databases come last, by pg_restore, so that nothing refers to what is
-    not there yet. The commands of the targets below do all of it. What is there
-    already stays; running it again does what is left.
+    Restore the databases afterwards, with pg_restore, so that they never
+    reference missing content. The first two commands below, one for each
+    target, also restore the databases. Existing files stay, so a repeated
+    restore continues an interrupted one.
     """
     from ml_assets.target import Target
 
@@ -81,8 +83,8 @@ def _require_server(target: "Target") -> None:
     if not hasattr(target.instance.event_log_storage, "postgres_url"):
         settings = target.settings
         raise BackupError(
-            f"target {settings.target} keeps its databases in files, which cannot be dumped while they are written",
-            next_step=f"end Dagster and copy {settings.path(settings.home)}, and where content and MLflow are kept",
+            f"target {settings.target} stores its databases in files, which cannot be backed up online",
+            next_step=f"stop Dagster, then copy {settings.path(settings.home)} and the folders of content and MLflow",
         )
 
 

@@ -47,7 +47,7 @@ class Saved(BaseModel):
     """The summary of a backup.
 
     Attributes:
-        form: form of the backup; raised with any change that an older version cannot restore.
+        form: format of the backup; raised with any change that an older version cannot restore.
         made: time at which it was finished.
         trees: number of files and their bytes, by tree.
         images: number of manifests in each repository.
@@ -97,7 +97,7 @@ class Backup:
             progress: receives the current action.
 
         Raises:
-            BackupError: the backup is incomplete, of another form, or has a tree that the settings do not name.
+            BackupError: the backup is incomplete, has another format, or has a tree that the settings do not name.
             StoreError: a tree could not be copied.
             RegistryError: a registry did not answer, or refused.
         """
@@ -106,7 +106,7 @@ class Backup:
         for name, (files, _) in saved.trees.items():
             found = self.trees[name].restore(self.folder / name, _counting(progress, name))
             if found.files < files:
-                raise self._broken(f"{name} has {found.files} files of {files}")
+                raise self._broken(f"{name} has {found.files} of {files} files")
         for name in saved.images:
             progress(f"images of {name}")
             registry, _, repository = name.partition("/")
@@ -145,22 +145,22 @@ class Backup:
             found: dict[str, Any] = json.loads(self._index.read_bytes())
             if found["form"] != _FORM:
                 raise BackupError(
-                    f"{self.folder} is a backup of form {found['form']}, not {_FORM}",
+                    f"{self.folder} is a backup of format {found['form']}, not {_FORM}",
                     next_step="restore it with the version of ml-assets that made it",
                 )
             saved = Saved.model_validate(found)
         except FileNotFoundError as error:
             raise BackupError(
-                f"{self.folder} is no backup, or one that was not finished: it has no {self._index.name}",
-                next_step="name another, or make it again",
+                f"{self.folder} is not a complete backup: it has no {self._index.name}",
+                next_step="use another backup, or make it again",
             ) from error
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             raise self._broken(f"{self._index.name}: {error}") from error
         unknown = sorted(saved.trees.keys() - self.trees.keys())
         if unknown:
             raise BackupError(
-                f"{self.folder} holds {', '.join(unknown)}, and the settings do not say where that goes",
-                next_step="name it in `[backup] trees` of the target's settings",
+                f"{self.folder} contains {', '.join(unknown)}, but the settings have no location for it",
+                next_step="set the location in `[backup] trees` of the target's settings",
             )
         return saved
 
@@ -174,12 +174,14 @@ class Backup:
                 is_dump = False
             if not is_dump:
                 raise BackupError(
-                    f"{file} is not there, or no dump of PostgreSQL's",
+                    f"{file} is missing, or is not a PostgreSQL dump",
                     next_step=f"make it first: pg_dump --format=custom --file={file} URL",
                 )
 
     def _broken(self, what: str) -> BackupError:
-        return BackupError(f"the backup {self.folder} is not whole: {what}", next_step="take another, or make it again")
+        return BackupError(
+            f"the backup {self.folder} is incomplete: {what}", next_step="use another one, or make it again"
+        )
 
 
 def _counting(progress: Progress, name: str) -> Callable[[int, int], None]:

@@ -52,11 +52,11 @@ class Cluster:
                 missing.append(f"{verb} {resource}")
         if missing:
             yield fault(
-                f"no right in namespace {namespace} to {', '.join(missing)}",
+                f"missing rights in namespace {namespace}: {', '.join(missing)}",
                 "bind the Role of deployments/kubernetes to the service account of run workers, or to yourself",
             )
         else:
-            yield ok(f"all rights that the executor needs in namespace {namespace}")
+            yield ok(f"all rights that the executor needs in namespace {namespace} are granted")
 
     def references(self) -> Iterator[Finding]:
         """Check that the objects every step's pod refers to exist, as far as the current user may read them."""
@@ -78,18 +78,20 @@ class Cluster:
                     unseen.append(f"{kind}/{name}")
         if missing:
             yield fault(
-                f"not in namespace {containers.namespace}: {', '.join(missing)}",
+                f"missing in namespace {containers.namespace}: {', '.join(missing)}",
                 "create them, or correct [containers] in settings.toml",
             )
         elif unseen:
-            yield warning(f"no right to see {', '.join(unseen)}", "ask who may whether they are there")
+            yield warning(f"no right to read {', '.join(unseen)}", "ask an administrator whether they exist")
         elif any(named.values()):
-            yield ok("what pods refer to is there")
+            yield ok("all objects that pods refer to exist")
 
     def pools(self) -> Iterator[Finding]:
         """Check that each pool has a node that its steps fit on."""
         if self._status("/api/v1/nodes?limit=1") == 403:
-            yield warning("no right to list nodes, so pools cannot be compared with them", "ask who may: get nodes")
+            yield warning(
+                "no right to list nodes, so pools cannot be checked", "ask an administrator to run this check"
+            )
             return
         nodes = self._ask("GET", "/api/v1/nodes")[0]["items"]
         for name, pool in sorted(self.settings.pools.items()):

@@ -28,19 +28,18 @@ doctor_commands = typer.Typer()
     ),
 )
 def _doctor(
-    seconds: Annotated[
-        float, typer.Option(min=0.1, metavar="S", help="How long to wait for the answers of servers.")
-    ] = _SECONDS,
+    seconds: Annotated[float, typer.Option(min=0.1, metavar="S", help="Seconds to wait for each server.")] = _SECONDS,
     as_json: Json = False,
 ) -> None:
-    """Check the target that ML_ASSETS_TARGET names, and say what to do about each fault.
+    """Check the target that ML_ASSETS_TARGET names, and show how to fix each fault.
 
-    Settings, packages, Dagster's database, content (a small file is written,
-    read and deleted), MLflow, the registry (an upload is begun and given up),
-    and what steps run on: GPUs and their driver, the Docker engine, or the
-    cluster with its rights, its nodes for each pool, and its clock.
+    The command checks the settings, packages, Dagster's database, the content
+    store (it writes, reads and deletes a small file), MLflow, the registry
+    (it starts an upload and cancels it), and where steps run: GPUs and their
+    driver, the Docker engine, or the cluster with your rights, the nodes for
+    each pool, and its clock.
 
-    The exit status is 1 where there is a fault.
+    The exit status is 1 if there is a fault.
     """
     from ml_assets.doctor.checks import checks_of
     from ml_assets.doctor.runner import run_checks
@@ -51,8 +50,8 @@ def _doctor(
     try:
         target = Target.for_command()
         name = target.settings.target
-        with Console(stderr=True).status("asking") as status:
-            findings = run_checks(checks_of(target), seconds, lambda check: status.update(escape(f"asked: {check}")))
+        with Console(stderr=True).status("checking") as status:
+            findings = run_checks(checks_of(target), seconds, lambda check: status.update(escape(f"checked: {check}")))
     except SettingsError as error:
         findings = [Finding(Severity.FAULT, error.what, error.next_step, "settings")]
     else:

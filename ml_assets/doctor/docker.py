@@ -30,20 +30,20 @@ def engine(settings: Settings) -> Iterator[Finding]:
 def _of_pool(name: str, pool: Pool, info: Any) -> Finding:
     cpus, memory = int(info["NCPU"]), int(info["MemTotal"])
     if pool.cpus > cpus:
-        return fault(f"pool {name} asks for {pool.cpus:g} CPUs, and the machine has {cpus}", f"correct [pools.{name}]")
+        return fault(f"pool {name} requests {pool.cpus:g} CPUs, but the machine has {cpus}", f"correct [pools.{name}]")
     if parse_memory(pool.memory) > memory:
         has = f"{memory / 2**30:.1f} GiB"
-        return fault(f"pool {name} asks for {pool.memory} memory, and the machine has {has}", f"correct [pools.{name}]")
+        return fault(f"pool {name} requests {pool.memory} memory, but the machine has {has}", f"correct [pools.{name}]")
     if pool.accelerators and "nvidia" not in info.get("Runtimes", {}) and not info.get("CDISpecDirs"):
         return warning(
-            f"pool {name} asks for GPUs, and the engine names no NVIDIA runtime",
-            "install the NVIDIA Container Toolkit there, or set accelerators = 0",
+            f"pool {name} requests GPUs, but the engine has no NVIDIA runtime",
+            "install the NVIDIA Container Toolkit on its machine, or set accelerators = 0",
         )
     together = (pool.concurrency or 1) * parse_memory(pool.memory)
     if together > memory:
         return warning(
-            f"{pool.concurrency} steps of pool {name} at once need {together / 2**30:.0f} GiB, "
-            f"and the machine has {memory / 2**30:.0f} GiB",
+            f"{pool.concurrency} concurrent steps of pool {name} need {together / 2**30:.0f} GiB, "
+            f"but the machine has {memory / 2**30:.0f} GiB",
             f"lower concurrency or memory in [pools.{name}]",
         )
     return ok(f"pool {name} fits")

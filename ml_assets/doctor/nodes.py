@@ -26,7 +26,7 @@ def pool_finding(name: str, pool: Pool, nodes: Sequence[_Json]) -> Finding:
         wanted = ", ".join(f"{key}={value}" for key, value in pool.node_selector.items())
         return warning(
             f"no node has the labels {wanted} of pool {name}",
-            "label its nodes, or correct node_selector; all is well where an autoscaler makes them when needed",
+            "label its nodes, or correct node_selector; ignore this if an autoscaler adds nodes when needed",
         )
     reasons = {node["metadata"]["name"]: _why_not(node, pool) for node in labelled}
     fitting = sorted(node for node, why in reasons.items() if why is None)
@@ -44,12 +44,12 @@ def _why_not(node: _Json, pool: Pool) -> str | None:
             return f"its taint {taint['key']} is not tolerated"
     has = node.get("status", {}).get("allocatable", {})
     if _cpus(has.get("cpu", "0")) < pool.cpus:
-        return f"it has {has.get('cpu')} CPUs of {pool.cpus:g}"
+        return f"it has {has.get('cpu')} of {pool.cpus:g} CPUs"
     memory = has.get("memory", "0")
     if _bytes(memory) < parse_memory(pool.memory):
-        return f"it has {memory} memory of {pool.memory}"
+        return f"it has {memory} of {pool.memory} memory"
     if int(has.get(pool.accelerator_resource, 0)) < pool.accelerators:
-        return f"it has {has.get(pool.accelerator_resource, 0)} {pool.accelerator_resource} of {pool.accelerators}"
+        return f"it has {has.get(pool.accelerator_resource, 0)} of {pool.accelerators} {pool.accelerator_resource}"
     return None
 
 

@@ -73,10 +73,10 @@ def clock_finding(whose: str, there: datetime) -> Finding:
     """Return a finding on a clock's difference from this machine's. Latency adds to it, so seconds do not matter."""
     skew = abs(there.timestamp() - time.time())
     if skew < _SKEW_WARNING:
-        return ok(f"the clock of {whose} agrees")
+        return ok(f"the clock of {whose} agrees with this machine's")
     what = f"the clock of {whose} differs by {skew:.0f} seconds"
     return (fault if skew > _SKEW_FAULT else warning)(
-        what, "set both clocks by NTP: times of events and leases rely on it"
+        what, "synchronize both clocks with NTP: event times and leases depend on them"
     )
 
 
@@ -136,14 +136,17 @@ class _RunningCheck(Thread):
         except Exception as error:  # any error must leave the other checks running
             said = " ".join(str(error).split()) or "no message"
             found.append(
-                fault(f"{type(error).__name__}: {said}", "correct what it says, or report it if it says nothing")
+                fault(
+                    f"{type(error).__name__}: {said}",
+                    "fix the reported cause, or report this if the message names none",
+                )
             )
         self._found = found
 
     def findings(self, seconds: float, said: str | None) -> list[Finding]:
         found = self._found
         if self.is_alive():
-            step = "see that it runs and that this machine reaches it; --seconds waits longer"
+            step = "check that it runs and that this machine can reach it, or wait longer with --seconds"
             why = f": {said[:_SAID]}" if said else ""
             found = [fault(f"no answer within {seconds:g} seconds{why}", step)]
         return [Finding(each.severity, each.what, each.next_step, self.check.name) for each in found]

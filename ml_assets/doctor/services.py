@@ -35,7 +35,7 @@ def database(target: Target) -> Iterator[Finding]:
         storage = instance.event_log_storage
         if not isinstance(storage, SqlEventLogStorage):
             yield warning(
-                f"the event log is kept by {type(storage).__name__}",
+                f"the event log is stored by {type(storage).__name__}",
                 "lineage and usage need PostgreSQL or SQLite: correct dagster.yaml",
             )
             return
@@ -43,7 +43,7 @@ def database(target: Target) -> Iterator[Finding]:
         found, head = storage.alembic_version() or (None, None)
         if found != head:
             yield fault(
-                f"Dagster's database has the form {found}, and the installed Dagster wants {head}",
+                f"Dagster's database has the schema {found}, but the installed Dagster needs {head}",
                 "back it up, stop the daemon and the webserver, and run dagster instance migrate",
             )
         with storage.index_connection() as connection:
@@ -60,8 +60,8 @@ def content(target: Target) -> Iterator[Finding]:
     location = settings.location(settings.dvc.remote)
     if "://" not in location and not Path(location).exists():
         yield warning(
-            f"the DVC remote {location} is not there yet",
-            "mount it if it should be; otherwise the first artifact makes it",
+            f"the DVC remote {location} does not exist yet",
+            "mount it if it should exist; otherwise the first artifact creates it",
         )
         return
     probe, said = f"doctor-{uuid.uuid4().hex}", b"written by ml-assets doctor; may be deleted"
@@ -72,8 +72,10 @@ def content(target: Target) -> Iterator[Finding]:
     finally:
         remote.write_note(probe, None)
     if read != said:
-        raise StoreError(f"the {remote.name} gives back something else than was written", next_step="check its server")
-    yield ok(f"the {remote.name} takes, gives and deletes")
+        raise StoreError(
+            f"the {remote.name} does not return the content that was written", next_step="check its server"
+        )
+    yield ok(f"the {remote.name} can be written and read, and objects can be deleted")
 
 
 def tracking(settings: Settings) -> Iterator[Finding]:
@@ -92,8 +94,8 @@ def tracking(settings: Settings) -> Iterator[Finding]:
     here = importlib.metadata.version("mlflow")
     if answer.ok and answer.text.strip() != here:
         yield warning(
-            f"the MLflow server has version {answer.text.strip()}, and the client {here}",
-            "run the same minor version on both; the server's is upgraded first, after mlflow db upgrade",
+            f"the MLflow server has version {answer.text.strip()}, but the client has {here}",
+            "run the same minor version on both; upgrade the server first, after mlflow db upgrade",
         )
 
 
@@ -105,14 +107,14 @@ def registry(target: Target) -> Iterator[Finding]:
     for host in dict.fromkeys(name for name in (images.registry, pushed_to) if name):
         push = host == pushed_to
         client.check_rights(host, f"{images.prefix}/train", push=push)
-        yield ok(f"the registry {host} gives images" + (" and takes them" if push else ""))
+        yield ok(f"the registry {host} allows pull" + (" and push" if push else ""))
 
 
 def packages(settings: Settings) -> Iterator[Finding]:
     """Check that the installed packages are the locked ones."""
     lock = settings.root / "uv.lock"
     if not lock.exists():
-        yield warning(f"there is no {lock} to compare packages with", "install from a lock, as images are")
+        yield warning(f"there is no {lock} to compare packages with", "install from a lock, as images do")
         return
     locked = {each["name"]: each.get("version") for each in tomllib.loads(lock.read_text())["package"]}
     installed = {name: _version(name) for name in _PACKAGES if name in locked}
@@ -122,10 +124,13 @@ def packages(settings: Settings) -> Iterator[Finding]:
         if there is not None and there != locked[name]
     ]
     if differing:
-        yield warning(f"installed are {', '.join(differing)}", "run make setup, or install from the lock")
+        yield warning(
+            f"installed packages differ from the lock: {', '.join(differing)}",
+            "run make setup, or install from the lock",
+        )
     else:
         yield ok(
-            "packages are those of the lock: "
+            "installed packages match the lock: "
             + ", ".join(f"{name} {there}" for name, there in installed.items() if there)
         )
 
@@ -134,17 +139,17 @@ def gpu(settings: Settings) -> Iterator[Finding]:
     """Check the driver of this machine's GPUs, if steps are its processes."""
     found = hardware()
     if not found.accelerators:
-        yield ok("this machine has no GPU that a driver manages")
+        yield ok("this machine has no GPU with a driver")
         return
     names = ", ".join(found.accelerators)
     if found.cuda is None:
         yield fault(
-            f"{names}: the driver {found.driver} is there, and libcuda is not", "install the driver's libraries"
+            f"{names}: the driver {found.driver} is installed, but libcuda is missing", "install the driver's libraries"
         )
         return
     yield ok(f"{names}: driver {found.driver}, CUDA up to {found.cuda}")
     if shutil.which("nvidia-smi") is None:
-        yield warning("nvidia-smi is not there, so the use of GPUs is not recorded", "install the driver's programs")
+        yield warning("nvidia-smi is missing, so GPU usage is not recorded", "install the driver's programs")
 
 
 def _folder(what: str, path: Path) -> Iterator[Finding]:
@@ -153,11 +158,13 @@ def _folder(what: str, path: Path) -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        yield fault(f"{what} {path} cannot be written: {error.strerror}", f"make {there} writable, or name another")
+        yield fault(f"{what} {path} cannot be written: {error.strerror}", f"make {there} writable, or set another path")
         return
     free = shutil.disk_usage(there).free
     if free < _LITTLE_SPACE:
-        yield warning(f"{what} {path} has {free // 2**20} MiB left", "free space there (ml-assets gc says what may go)")
+        yield warning(
+            f"{what} {path} has {free // 2**20} MiB left", "free space there (ml-assets gc lists unreferenced content)"
+        )
     else:
         yield ok(f"{what} {path} can be written ({free / 2**30:.0f} GiB free)")
 

@@ -20,7 +20,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def main(
-    months: Annotated[int, typer.Option(min=1, max=12, help="How many months, from January 2013.")] = 6,
+    months: Annotated[int, typer.Option(min=1, max=12, help="Number of months, from January 2013.")] = 6,
 ) -> None:
     """Materialize the images and then the pipeline, month by month."""
     console, started = Console(), time.monotonic()
@@ -36,7 +36,7 @@ def main(
     console.print()
     console.print(_table(latest))
     seconds = time.monotonic() - started
-    more = ", the latest of each asset above" if len(latest) < len(records) else ""
+    more = "; the table shows the latest of each asset" if len(latest) < len(records) else ""
     console.print(f"\n{len(records)} materializations in {seconds:.0f} s{more}.", highlight=False)
     _next_steps(console, records)
 
@@ -111,8 +111,8 @@ def _next_steps(console: Console, records: list[ml.ProvenanceRecord]) -> None:
     name = _name(model)
     console.print("\nNext:")
     for command, purpose in (
-        ("make ui", "open Dagster (and MLflow) on what was made"),
-        (f".venv/bin/ml-assets trace {name}", "see what the model came from"),
+        ("make ui", "open the Dagster, MLflow and trace pages"),
+        (f".venv/bin/ml-assets trace {name}", "show the lineage of the model"),
         (f".venv/bin/ml-assets data get {name} model", "fetch its content by version"),
     ):
         console.print(f"  {command:68} {purpose}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The commands of ``ml-assets`` that answer about lineage."""
+"""The commands of ``ml-assets`` for lineage."""
 
 import sys
 from collections.abc import Iterable
@@ -21,18 +21,18 @@ __all__ = ["lineage_commands"]
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 lineage_commands = typer.Typer()
-_care = typer.Typer(no_args_is_help=True, help="Care for the index from which lineage is answered.")
-lineage_commands.add_typer(_care, name="lineage")
+_lineage = typer.Typer(no_args_is_help=True, help="Manage the lineage index, and serve trace pages.")
+lineage_commands.add_typer(_lineage, name="lineage")
 
 _Reference = Annotated[
     str,
     typer.Argument(
         metavar="REF",
-        help="Asset key (with @partition), data version, image digest, MLflow run id, models:/name/version or "
-        "models:/name@alias, Dagster run id or commit.",
+        help="Asset key (optionally with @partition), data version, image digest, MLflow run id, "
+        "models:/name/version, models:/name@alias, Dagster run id or commit.",
     ),
 ]
-_Limit = Annotated[int, typer.Option(min=1, help="How many nodes the answer may have.")]
+_Limit = Annotated[int, typer.Option(min=1, help="Maximum number of nodes in the answer.")]
 
 
 @lineage_commands.command(
@@ -49,38 +49,37 @@ _Limit = Annotated[int, typer.Option(min=1, help="How many nodes the answer may 
 )
 def _trace(
     reference: _Reference,
-    up: Annotated[bool, typer.Option("--up", help="Only what REF came from.")] = False,
-    down: Annotated[bool, typer.Option("--down", help="Only what came from REF.")] = False,
+    up: Annotated[bool, typer.Option("--up", help="Show only the inputs of REF (upstream).")] = False,
+    down: Annotated[bool, typer.Option("--down", help="Show only the uses of REF (downstream).")] = False,
     kinds: Annotated[
-        list[str] | None, typer.Option("--kind", metavar="KIND", help="Only nodes of this kind; may be repeated.")
+        list[str] | None, typer.Option("--kind", metavar="KIND", help="Show only nodes of this kind. Can be repeated.")
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option(help="Only what was made since then (UTC).", formats=_TIMES, metavar="DATE")
+        datetime | None,
+        typer.Option(help="Show only nodes made since this time (UTC).", formats=_TIMES, metavar="DATE"),
     ] = None,
-    depth: Annotated[int | None, typer.Option(min=0, help="How many edges to follow; all when left out.")] = None,
+    depth: Annotated[int | None, typer.Option(min=0, help="Number of edges to follow. Default: all.")] = None,
     limit: _Limit = NODE_LIMIT,
-    aliases: Annotated[
-        bool, typer.Option(help="Ask MLflow for the aliases of models, and so for what is deployed.")
-    ] = True,
+    aliases: Annotated[bool, typer.Option(help="Query MLflow for model aliases and deployed models.")] = True,
     page: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page for a browser, which works offline.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write an HTML page that works offline.")
     ] = None,
     openlineage: Annotated[
         str | None,
         typer.Option(
             "--openlineage",
             metavar="FILE|URL",
-            help="Write OpenLineage events, or send them to a server at http(s)://…",
+            help="Write OpenLineage events to a file, or send them to a server at http(s)://…",
         ),
     ] = None,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid flowchart.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what REF came from and what came from it.
+    """Show the inputs and the uses of REF, transitively.
 
-    Every edge is one that a materialization recorded when it ran. With --kind
-    or --since, what lies between is left out. Model versions are shown with
-    the aliases that they have now.
+    Each edge was recorded by a materialization when it ran. With --kind or
+    --since, the nodes in between are left out. Model versions are shown with
+    their current aliases.
     """
     from ml_assets.addresses import Addresses
     from ml_assets.lineage.html_page import render_page
@@ -130,11 +129,11 @@ def _impact(
     limit: _Limit = NODE_LIMIT,
     as_json: Json = False,
 ) -> None:
-    """Show what must be made again if REF is bad: deployed models first, then registered ones.
+    """List the artifacts to rebuild if REF is bad: deployed models first, then registered ones.
 
-    A model is deployed if the MLflow alias that settings name
-    (mlflow.deployed_alias) is its version's. What newer materializations have
-    replaced is counted, and not shown.
+    A model is deployed if its version has the MLflow alias that the settings
+    name (mlflow.deployed_alias). Artifacts that newer materializations have
+    replaced are counted, but not listed.
     """
     from ml_assets.lineage.impact import impact_to_json, render_impact
     from ml_assets.target import Target
@@ -152,16 +151,16 @@ def _impact(
     ),
 )
 def _diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="Any reference to one materialization.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="A reference to one materialization.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="A reference to another materialization.")],
     limit: _Limit = NODE_LIMIT,
     as_json: Json = False,
 ) -> None:
-    """Show what differs between the origins of A and B, the most likely cause first.
+    """Show the differences between the origins of A and B, the most likely cause first.
 
-    Data, parameters, code, environment, seeds, hardware and commit, as they
-    were recorded. Of the data only what differs by itself is shown, and not
-    what was made of it.
+    The command compares the recorded data, parameters, code, environment,
+    seeds, hardware and commit. It leaves out data that differs only because
+    its inputs differ.
     """
     from ml_assets.lineage.difference import differences, differences_to_json, render_differences
     from ml_assets.target import Target
@@ -181,15 +180,16 @@ def _diff(
     ),
 )
 def _why(
-    asset: Annotated[str, typer.Argument(metavar="ASSET[@PARTITION]", help="Asset key, with a partition.")],
+    asset: Annotated[str, typer.Argument(metavar="ASSET[@PARTITION]", help="Asset key, optionally with a partition.")],
     module: Module = None,
     as_json: Json = False,
 ) -> None:
-    """Show why ASSET is stale, missing or failed, and what made it run last.
+    """Show why ASSET is stale, missing or failed, and why it last ran.
 
-    Whether it is stale is what Dagster's UI says. Each cause comes with what
-    was recorded: functions that changed, versions of inputs before and now.
-    Of a partitioned asset without a partition, the causes are counted.
+    The status is the same as in Dagster's UI. Each cause is shown with the
+    recorded details: changed functions, and input versions before and now.
+    For a partitioned asset without a partition, the command counts the
+    partitions with each cause.
     """
     from rich.console import Console
     from rich.progress import track
@@ -229,16 +229,16 @@ def _why(
     ),
 )
 def _provenance(
-    reference: Annotated[str, typer.Argument(metavar="REF", help="Any reference to one materialization.")],
+    reference: Annotated[str, typer.Argument(metavar="REF", help="A reference to one materialization.")],
     limit: _Limit = NODE_LIMIT,
     as_json: Json = False,
 ) -> None:
-    """Say what made REF; with --json as an in-toto statement with a SLSA provenance predicate.
+    """Show the provenance of REF; with --json, as an in-toto statement with a SLSA provenance predicate.
 
-    The subject is the artifact by its digest; resolved dependencies are the
-    data, image and commit that it was made of, and those of all that it came
-    from. The statement is not signed. The MLflow run of a model holds the
-    same, of what it read alone, as the artifact provenance.json.
+    The subject is the artifact with its digest. The resolved dependencies
+    are its data, image and commit, and those of everything upstream. The
+    statement is not signed. The MLflow run of a model has such a statement
+    with the direct dependencies only, as the artifact provenance.json.
     """
     from ml_assets.lineage.statement import render_statement
     from ml_assets.target import Target
@@ -248,12 +248,12 @@ def _provenance(
     say(as_json, render_statement(statement), statement)
 
 
-@_care.command("rebuild", epilog=examples("ml-assets lineage rebuild", "ml-assets lineage rebuild --json"))
+@_lineage.command("rebuild", epilog=examples("ml-assets lineage rebuild", "ml-assets lineage rebuild --json"))
 def _rebuild(as_json: Json = False) -> None:
-    """Throw the lineage index away and make it anew from Dagster's event log.
+    """Delete the lineage index and rebuild it from Dagster's event log.
 
-    It is brought up to date whenever something is asked, so this is needed
-    only where an answer is doubted. The log is left as it is.
+    Every query updates the index, so rebuild it only if an answer seems
+    wrong. The event log is not changed.
     """
     from ml_assets.lineage.index.index import open_index
     from ml_assets.target import Target
@@ -263,20 +263,23 @@ def _rebuild(as_json: Json = False) -> None:
     say(as_json, f"{location}: {nodes} nodes", {"place": location, "nodes": nodes})
 
 
-@_care.command(
+@_lineage.command(
     "serve",
     epilog=examples("ml-assets lineage serve", "ml-assets lineage serve --host 0.0.0.0 --port 3001"),
 )
 def _serve(
-    host: Annotated[str, typer.Option(help="Address to listen at; by default from this machine alone.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 3001,
+    host: Annotated[
+        str, typer.Option(help="Address to bind; by default reachable from this machine only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to bind; 0 picks a free one.")] = 3001,
 ) -> None:
-    """Serve trace pages to browsers, until it is interrupted.
+    """Serve trace pages to browsers until interrupted.
 
-    Each materialization in the Dagster UI links to its page, if settings name
-    the address that browsers see (lineage.ui_url). A page is made when it is
-    asked for, and says what the event log says then. There are no accounts:
-    whoever reaches the address may read it, and nobody can change anything.
+    Each materialization in the Dagster UI links to its trace page if the
+    settings have the address that browsers use (lineage.ui_url). Each request
+    renders the page from the current event log. There are no accounts:
+    everyone who can reach the address can read the pages. The server is
+    read-only.
     """
     from ml_assets.lineage.server import serve
     from ml_assets.target import Target
@@ -298,5 +301,5 @@ def _kinds(names: list[str]) -> frozenset[ArtifactKind | NodeKind]:
     kinds: dict[str, ArtifactKind | NodeKind] = {kind.value: kind for kind in (*ArtifactKind, *NodeKind)}
     unknown = [name for name in names if name not in kinds]
     if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(kinds)}", param_hint="--kind")
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(kinds)}", param_hint="--kind")
     return frozenset(kinds[name] for name in names)

@@ -105,7 +105,7 @@ def render_differences(found: tuple[Difference, ...], first: Origin, second: Ori
     """Return one list for each aspect as text."""
     title = Text(f"{first.node.id} → {second.node.id}", style="bold")
     if not found:
-        return Group(title, Text("no difference is recorded", style="dim"))
+        return Group(title, Text("no recorded differences", style="dim"))
     trees = []
     for aspect in Aspect:
         tree = Tree(Text(aspect.name.lower(), style="cyan"))

@@ -65,9 +65,9 @@ def impact_of(trace: Trace, current: Collection[str]) -> Impact:
 def render_impact(impact: Impact) -> RenderableType:
     """Return one list for each urgency as text."""
     titles = {
-        Urgency.DEPLOYED: "deployed models",
-        Urgency.REGISTERED: "registered models",
-        Urgency.CURRENT: "to be made again, in this order",
+        Urgency.DEPLOYED: "Deployed models",
+        Urgency.REGISTERED: "Registered models",
+        Urgency.CURRENT: "To rebuild, in this order",
     }
     parts: list[RenderableType] = []
     for urgency, title in titles.items():
@@ -78,9 +78,9 @@ def render_impact(impact: Impact) -> RenderableType:
         if tree.children:
             parts.append(tree)
     if not parts:
-        parts.append(Text("nothing that is current, registered or deployed came from it"))
+        parts.append(Text("no current, registered or deployed artifact depends on it"))
     if impact.superseded:
-        parts.append(Text(f"and {impact.superseded} that newer materializations have replaced", style="dim"))
+        parts.append(Text(f"and {impact.superseded} replaced by newer materializations", style="dim"))
     return Group(*parts)
 
 

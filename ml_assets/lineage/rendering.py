@@ -56,13 +56,13 @@ def to_json(graph: LineageGraph) -> dict[str, Any]:
 def render_trace(trace: Trace) -> RenderableType:
     """Return two trees: the inputs of the traced nodes, and their uses, as far as the question asked for them.
 
-    A node that occurs twice is expanded once. An empty tree says so. If only some nodes
-    on the way were asked for, each tree is a list.
+    A node that occurs twice is expanded once. An empty tree contains a note. If the question
+    omits nodes in between, each tree is a list.
     """
-    graph, pronoun = trace.graph, "it" if len(trace.starts) == 1 else "them"
+    graph = trace.graph
     asked = [
-        ("came from", trace.upstream, graph.parents, graph.upstream),
-        (f"made from {pronoun}", trace.downstream, graph.children, graph.downstream),
+        ("Inputs", trace.upstream, graph.parents, graph.upstream),
+        ("Used by", trace.downstream, graph.children, graph.downstream),
     ]
     trees: list[RenderableType] = []
     for title, reached, next_of, reach in asked:
@@ -104,7 +104,7 @@ def facts(node: Node) -> Iterator[str]:
     if node.is_deployed:
         yield "deployed"
     if node.deleted_at:
-        yield f"collected {node.deleted_at:%Y-%m-%d %H:%M}Z"
+        yield f"deleted by gc {node.deleted_at:%Y-%m-%d %H:%M}Z"
     if node.mlflow_run:
         yield f"MLflow {node.mlflow_run[:8]}"
     if node.dagster_run:
@@ -152,7 +152,7 @@ class _Drawing:
     def _draw(self, branch: Tree, node: Node, depth: int) -> Tree | None:
         """Return the node's branch, if there is more to draw below it."""
         if node.id in self.spelled_out:
-            branch.add(Text(node.id).append("  (above)", style="dim"))
+            branch.add(Text(node.id).append("  (shown above)", style="dim"))
             return None
         self.spelled_out.add(node.id)
         line = describe(node)
@@ -160,7 +160,7 @@ class _Drawing:
             line.stylize("green", 0, len(node.id))
         drawn = branch.add(line)
         if depth >= DEPTH and self.next_of(node.id):
-            drawn.add(Text(f"… goes on: trace '{node.id}'", style="dim"))
+            drawn.add(Text(f"… continues: ml-assets trace '{node.id}'", style="dim"))
             return None
         return drawn
 
@@ -171,7 +171,7 @@ class _Drawing:
             shown = members[:FEW] if len(members) > MANY else members
             yield from shown
             if len(members) > len(shown):
-                yield Text(f"… and {len(members) - len(shown)} more of {asset}, to {members[-1].id}", style="dim")
+                yield Text(f"… and {len(members) - len(shown)} more of {asset}, up to {members[-1].id}", style="dim")
 
 
 def _list(title: str, trace: Trace, reached: frozenset[str]) -> Tree:

@@ -28,7 +28,7 @@ def render_statement(statement: dict[str, Any]) -> RenderableType:
     """Return a statement as text: its subject, then its direct and its indirect dependencies."""
     (subject,), build = statement["subject"], statement["predicate"]["buildDefinition"]
     tree = Tree(_line(subject).append(f"  {subject['uri']}" if "uri" in subject else ""))
-    titles = {True: "made of", False: "which came from"}
+    titles = {True: "Direct dependencies", False: "Indirect dependencies"}
     for is_direct, title in titles.items():
         branch = Tree(Text(title, style="cyan"))
         for each in build["resolvedDependencies"]:

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _NEVER: Final = "was never materialized, or was wiped"
-_UNSEEN: Final = "which Dagster does not compare"
+_UNSEEN: Final = "not compared by Dagster"
 
 
 class Status(StrEnum):
@@ -224,7 +224,9 @@ def summarize(asset: str, every: Iterable[Facts]) -> Summary:
 
 
 def _without_run(reason: StatusReason) -> str:
-    return {ReasonKind.RUNNING: "is being made", ReasonKind.FAILED: "the last run failed"}.get(reason.kind, reason.text)
+    return {ReasonKind.RUNNING: "is being materialized", ReasonKind.FAILED: "the last run failed"}.get(
+        reason.kind, reason.text
+    )
 
 
 def _later_run(facts: Facts) -> Iterator[StatusReason]:
@@ -232,9 +234,9 @@ def _later_run(facts: Facts) -> Iterator[StatusReason]:
     if later is None:
         return
     if not later.is_over:
-        yield StatusReason(ReasonKind.RUNNING, f"run {later.run_id} is at work on it", what=later.run_id)
+        yield StatusReason(ReasonKind.RUNNING, f"run {later.run_id} is materializing it", what=later.run_id)
         return
-    text = f"run {later.run_id}, which was to make it, ended as {later.status.lower()}"
+    text = f"run {later.run_id}, which targeted it, ended with status {later.status.lower()}"
     yield StatusReason(ReasonKind.FAILED, text, what=later.run_id, details=(later.error,) if later.error else ())
 
 
@@ -263,7 +265,7 @@ def _unseen(facts: Facts) -> Iterator[StatusReason]:
     for artifact, before in _recorded(facts.latest).items():
         now = current.get(artifact)
         if now is not None and now != before and artifact not in named:
-            reason = _changed_input(facts, artifact, {artifact: before}, f"has another version, {_UNSEEN}")
+            reason = _changed_input(facts, artifact, {artifact: before}, f"has a different version ({_UNSEEN})")
             yield StatusReason(reason.kind, reason.text, reason.what, before, now, is_shown=False)
 
 
@@ -294,7 +296,7 @@ def _changed_code(facts: Facts) -> Iterator[str]:
         return
     for part in sorted(before.keys() | after.keys()):
         if before.get(part) != after.get(part):
-            verb = "changed" if part in before and part in after else "is new" if part in after else "is gone"
+            verb = "changed" if part in before and part in after else "was added" if part in after else "was removed"
             yield f"{_symbol(part)} {verb}"
 
 
@@ -302,5 +304,5 @@ def _symbol(part: str) -> str:
     """Return a part of a code version as a Python name; without the module if it is the function's own."""
     module, _, name = part.partition(":")
     where = f" of {module}" if module else ""
-    special = {"*": f"something{where}", "<statements>": f"a statement{where} that acts by itself"}
+    special = {"*": f"the whole module {module}".rstrip(), "<statements>": f"a statement with side effects{where}"}
     return special.get(name, ".".join(filter(None, (module, name))).replace("<captured values>", "a captured value"))

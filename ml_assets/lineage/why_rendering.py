@@ -18,7 +18,7 @@ _SHOWN: Final = 6
 
 
 def render_why(why: Why) -> RenderableType:
-    """Return two lists as text: why the asset is stale, and why it ran."""
+    """Return two lists as text: why the asset is stale, and why it last ran."""
     title = Text(str(why.artifact), style="bold").append(f"  {why.status}", style=_STYLES[why.status])
     reasons = Tree(title)
     for reason in why.reasons:
@@ -26,11 +26,11 @@ def render_why(why: Why) -> RenderableType:
         for detail in reason.details:
             branch.add(Text(detail))
     if not why.reasons:
-        reasons.add(Text("nothing has changed since it was made", style="dim"))
+        reasons.add(Text("nothing has changed since it was materialized", style="dim"))
     if why.latest is None:
         return reasons
-    ran = Tree(Text("why it ran", style="bold"))
-    ran.add(Text(why.launch.described() if why.launch else "it was reported from outside of Dagster's runs"))
+    ran = Tree(Text("Why it last ran", style="bold"))
+    ran.add(Text(why.launch.described() if why.launch else "it was reported from outside Dagster runs"))
     for condition in why.conditions:
         ran.add(Text(f"because {condition}"))
     if why.latest.record and why.latest.record.attempt:
@@ -81,7 +81,7 @@ def render_summary(summary: Summary) -> RenderableType:
         more = f" … {reason.partitions[-1]}" if len(reason.partitions) > _SHOWN else ""
         branch.add(Text(", ".join(reason.partitions[: _SHOWN - bool(more)]) + more, style="dim"))
     if summary.reasons:
-        tree.add(Text(f"for more of one: ml-assets why '{summary.asset}@{_example(summary)}'", style="dim"))
+        tree.add(Text(f"details of one partition: ml-assets why '{summary.asset}@{_example(summary)}'", style="dim"))
     return tree
 
 

@@ -11,7 +11,7 @@ __all__ = ["metrics_commands"]
 _PORT = 9464
 
 metrics_commands = typer.Typer()
-_metrics = typer.Typer(no_args_is_help=True, help="Tell a monitoring system of runs, queue, pools and usage.")
+_metrics = typer.Typer(no_args_is_help=True, help="Export metrics of runs, queue, pools and usage.")
 metrics_commands.add_typer(_metrics, name="metrics")
 
 
@@ -19,13 +19,13 @@ metrics_commands.add_typer(_metrics, name="metrics")
     "serve", epilog=examples("ml-assets metrics serve", "ml-assets metrics serve --host 0.0.0.0 --port 9464")
 )
 def _serve(
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = _PORT,
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to bind; 0 picks a free one.")] = _PORT,
 ) -> None:
-    """Serve metrics in Prometheus' form at /metrics, until interrupted.
+    """Serve metrics in Prometheus format at /metrics until interrupted.
 
-    They are read from Dagster's database at each scrape. Alert rules and a
-    Grafana dashboard for them are in deployments/monitoring.
+    Each scrape reads Dagster's database. deployments/monitoring contains alert
+    rules and a Grafana dashboard for these metrics.
     """
     from ml_assets.monitoring.prometheus import DagsterCollector, serve
     from ml_assets.target import Target

@@ -61,11 +61,11 @@ def _repository(target: CodeLocationPointer) -> dg.RepositoryDefinition:
         where = target.module or target.file
         raise ReproductionRefused(
             f"its definitions cannot be loaded from {where} at its commit: {type(error).__name__}: {error}",
-            next_step="run in the environment that it was made in, or mend what it misses",
+            next_step="run in the environment of the record, or install what is missing",
         ) from error
     if repository is None:
         raise ReproductionRefused(
-            f"{attribute} of {target.module or target.file} holds no definitions",
+            f"{attribute} of {target.module or target.file} has no definitions",
             next_step="name the code location in workspace.yaml",
         )
     return repository

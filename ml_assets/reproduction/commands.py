@@ -36,40 +36,40 @@ def _reproduce(
         str,
         typer.Argument(
             metavar="REF",
-            help="One materialization: asset key (with @partition; the latest), data version, MLflow run id, "
-            "models:/name/version or models:/name@alias, or as `ml-assets trace` shows it (asset@partition#17).",
+            help="One materialization: asset key (optionally with @partition) for the latest one, data version, MLflow "
+            "run id, models:/name/version, models:/name@alias, or the id that `ml-assets trace` shows "
+            "(asset@partition#17).",
         ),
     ],
     tolerance: Annotated[
         float,
-        typer.Option(min=0, help="How far numbers may be apart: relative, or absolute where they are below 1."),
+        typer.Option(min=0, help="Largest accepted difference of numbers: relative, or absolute below 1."),
     ] = DEFAULT_TOLERANCE,
-    pool: Annotated[
-        str | None, typer.Option(help="Pool to run on, where it is not to be the recorded one; not on local.")
-    ] = None,
+    pool: Annotated[str | None, typer.Option(help="Pool to run on. Default: the recorded pool. Not on local.")] = None,
     allow_unpinned: Annotated[
         bool,
         typer.Option(
             "--allow-unpinned",
-            help="Go on where the code (uncommitted changes) or the environment are not those of the record.",
+            help="Continue if the code (uncommitted changes) or the environment differs from the record.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run REF again as it was, publish nothing, and say whether it gives the same.
+    """Run REF again as recorded, publish nothing, and compare the results.
 
-    The recorded image (on local: the recorded commit, in a process of its
-    own) runs the asset as it was defined there, with the input versions,
-    parameters, partition and seeds of the record. Whatever exists by now
-    under newer versions plays no part.
+    The asset runs in the recorded image (on local: at the recorded commit, in
+    a separate process) as it was defined there, with the recorded input
+    versions, parameters, partition and seeds. Newer versions have no effect.
 
-    The verdict is "bit-identical"; "within tolerance" (numbers of a table; of
-    a model its metrics, and its predictions on the input example that was
-    logged with it); or "different", with the first thing that differs. It is
-    logged as an observation of the asset and as tags of the MLflow run.
+    The verdict is "bit-identical", "within tolerance" or "different". Within
+    tolerance compares the numbers of a table, or the metrics of a model and
+    its predictions on the logged input example. The verdict different comes
+    with the first difference. The verdict is logged as an observation of the
+    asset and as tags of the MLflow run.
 
-    The exit status is 0 for the same, 1 for different, and 2 where there is
-    no verdict because something is gone or cannot be pinned.
+    The exit status is 0 for bit-identical and within tolerance, 1 for
+    different, and 2 if there is no verdict, because something is missing or
+    cannot be pinned.
     """
     from ml_assets.reproduction.verdict import render_verdict
     from ml_assets.target import Target
@@ -97,8 +97,8 @@ def _asked(
     origin = target.lineage.origin(reference)
     if origin.record is None or origin.node.storage_id is None:
         raise ReproductionRefused(
-            f"{origin.node.id} carries no provenance record: it is {origin.node.kind}, made by no factory of ml_assets",
-            next_step="name something that a factory made; ml-assets trace shows it",
+            f"{origin.node.id} ({origin.node.kind}) has no provenance record, because no factory of ml_assets made it",
+            next_step="name an artifact that a factory made; ml-assets trace shows them",
         )
     request = ReproductionRequest(
         asset=origin.record.asset,
@@ -119,7 +119,7 @@ def _verdict(
     if (record.environment.image is None) == has_containers and not (request.allow_unpinned and not has_containers):
         ran = f"in image {record.environment.image}" if record.environment.image else "without a container"
         raise ReproductionRefused(
-            f"it ran {ran}, on target {record.environment.target}, and this is target {settings.target}",
+            f"it ran {ran}, on target {record.environment.target}, but this is target {settings.target}",
             next_step=f"set ML_ASSETS_TARGET to {record.environment.target}",
             asset=str(request.artifact),
         )

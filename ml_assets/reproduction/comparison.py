@@ -42,17 +42,19 @@ def compare(record: ProvenanceRecord, made: Rerun, storage: ArtifactStorage, tol
         return Comparison(Outcome.IDENTICAL)
     then, now = record.content, made.record.content
     if then is None or now is None or then.format != now.format:
-        return Comparison(Outcome.DIFFERENT, f"form: {then and then.format} → {now and now.format}")
+        return Comparison(Outcome.DIFFERENT, f"format: {then and then.format} → {now and now.format}")
     try:
         before = storage.store.fetch(Digest.parse(then.version))
     except StoreError as error:
-        gone = f"what was made then cannot be compared: {error.what}"
+        gone = f"the recorded result cannot be compared: {error.what}"
         return Comparison(Outcome.DIFFERENT, f"data version: {then.version} → {now.version}", (gone,))
     after = made.store.kept.fetch(Digest.parse(now.version))
     if then.format == "model":
         return _compare_models(record, made, storage, (before, after), tolerance)
     if then.format == "parquet":
-        return _judged(first_difference(pd.read_parquet(before), pd.read_parquet(after), tolerance), "its bytes alone")
+        return _judged(
+            first_difference(pd.read_parquet(before), pd.read_parquet(after), tolerance), "only the bytes of the file"
+        )
     return Comparison(Outcome.DIFFERENT, _first_file(before, after, then))
 
 
@@ -118,13 +120,11 @@ def _judged(difference: str | None, otherwise: str, warnings: tuple[str, ...] = 
 
 def _first_file(before: Path, after: Path, content: Content) -> str:
     if content.format != "directory":
-        return f"bytes of the file ({content.size} then, {after.stat().st_size} now)"
+        return f"bytes of the file (recorded size {content.size}, new size {after.stat().st_size})"
     then, now = _files(before), _files(after)
     for name in sorted({*then, *now}):
         if name not in then or name not in now:
-            return (
-                f"file {name}: {'there' if name in then else 'not there'} then, {'there' if name in now else 'not'} now"
-            )
+            return f"file {name}: only in the {'recorded' if name in then else 'new'} result"
         if then[name].read_bytes() != now[name].read_bytes():
             return f"bytes of file {name}"
     return "listing of the directory"
@@ -150,17 +150,19 @@ def _compare_models(
             for each, tracking in ((record, storage.tracking), (made.record, made.tracking))
         )
     except TrackingError as error:
-        gone = f"metrics and predictions then are not known: {error.what}"
+        gone = f"the recorded metrics and predictions are unknown: {error.what}"
         return Comparison(Outcome.DIFFERENT, "weights of the model", (gone,))
     difference = next(_apart(then.metrics, now.metrics, tolerance), None)
     if difference is None:
         try:
             predicted = [_column(predict_with(folder, then.input_example)) for folder in models]
         except InputError as error:
-            return Comparison(Outcome.DIFFERENT, "weights of the model", (f"nothing can be predicted: {error.what}",))
+            return Comparison(
+                Outcome.DIFFERENT, "weights of the model", (f"predictions cannot be compared: {error.what}",)
+            )
         difference = first_difference(predicted[0], predicted[1], tolerance)
         difference = f"prediction on the recorded input example, {difference}" if difference else None
-    return _judged(difference, "weights of the model, not its metrics and predictions")
+    return _judged(difference, "only the weights of the model, not its metrics and predictions")
 
 
 def _apart(then: Mapping[str, float], now: Mapping[str, float], tolerance: float) -> Iterator[str]:

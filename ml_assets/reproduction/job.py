@@ -27,7 +27,7 @@ def reproduction_job() -> dg.JobDefinition:
 
     @dg.op(
         name=OP_NAME,
-        config_schema={"request": dg.Field(str, description="A request, as ml-assets reproduce writes it.")},
+        config_schema={"request": dg.Field(str, description="The request, as ml-assets reproduce writes it.")},
         required_resource_keys={STORAGE_KEY},
         out=dg.Out(dg.Nothing),
     )

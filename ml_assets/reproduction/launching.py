@@ -62,13 +62,13 @@ def reproduce_in_image(
     """
     retry_database_operations(instance)
     run = ReproductionRun.of(request, record, instance, pools, pool).create(instance)
-    say(f"run {run.run_id} of job {JOB_NAME} is launched in {record.environment.image}")
+    say(f"launched run {run.run_id} of job {JOB_NAME} in {record.environment.image}")
     try:
         instance.submit_run(run.run_id, workspace=None)  # type: ignore[arg-type]  # no coordinator or launcher of ours reads it
         ended = _wait(instance, run.run_id, say)
     except BaseException:
         instance.run_coordinator.cancel_run(run.run_id)
-        say(f"run {run.run_id} is canceled")
+        say(f"canceled run {run.run_id}")
         raise
     return _verdict(instance, ended, request)
 
@@ -84,20 +84,20 @@ def require_image(
     try:
         labels = registry.labels(ImageReference.parse(image)) if registry.find(image) else None
     except RegistryError as error:
-        say(f"whether the image is still there is not known from here: {error.what}")
+        say(f"cannot check whether the image still exists: {error.what}")
         return
     if labels is None:
         raise ReproductionRefused(
             f"its image {image} is gone from the registry",
-            next_step="push it again from wherever it still is; an image that is built anew has another digest",
+            next_step="push it again from another copy; a rebuilt image has a different digest",
             asset=str(request.artifact),
         )
     reads = labels.get(ImageLabels.REPRODUCES)
     if reads != str(request.version) and ImageLabels.BUILD_KEY in labels:
-        why = f"reads requests of form {reads}" if reads else "is from before ml-assets could reproduce"
+        why = f"reads requests of format {reads}" if reads else "was built before ml-assets could reproduce"
         raise ReproductionRefused(
-            f"its image {image} {why}, and this is form {request.version}",
-            next_step="ask with the version of ml-assets that fits, or materialize it in a later image",
+            f"its image {image} {why}, but this request has format {request.version}",
+            next_step="use the matching version of ml-assets, or materialize it in a later image",
             asset=str(request.artifact),
         )
 
@@ -137,15 +137,15 @@ class ReproductionRun:
         placement = {"image": record.environment.image, **_pool_and_resources(record, instance, pool)}
         if placement["pool"] not in pools:
             raise ReproductionRefused(
-                f"it ran on pool {placement['pool']!r}, and there is no such pool now",
+                f"it ran on pool {placement['pool']!r}, which no longer exists",
                 next_step=f"name another one with --pool: {', '.join(sorted(pools)) or '(there is none)'}",
                 asset=str(request.artifact),
             )
         like = _newest_run(record, instance)
         if like is None or like.job_code_origin is None or like.remote_job_origin is None:
             raise ReproductionRefused(
-                "no run of its code location is in Dagster's database, by which another could be launched",
-                next_step="launch any run of that code location from the UI, then this again",
+                "Dagster's database has no run of its code location, which a new run needs as a template",
+                next_step="launch any run of that code location from the UI, then run this command again",
                 asset=str(request.artifact),
             )
         code = JobPythonOrigin(JOB_NAME, like.job_code_origin.repository_origin)

@@ -87,12 +87,12 @@ def reproduce_at_commit(
     """
     if record.source.commit is None:
         raise _refused(
-            request, "no commit of its code was recorded", "commit the project's code, and materialize it anew"
+            request, "no commit of its code was recorded", "commit the project's code, and materialize it again"
         )
     try:
         repository = repository_of(settings.root)
         with checked_out(repository, record.source.commit) as copy:
-            say(f"commit {record.source.commit[:12]} is checked out in {copy}")
+            say(f"checked out commit {record.source.commit[:12]} in {copy}")
             folder = copy / settings.root.resolve().relative_to(repository.resolve())
             _require_worker(request, folder)
             worker_request = WorkerRequest(
@@ -108,7 +108,7 @@ def reproduce_at_commit(
     except SourceError as error:
         raise _refused(request, error.what, error.next_step) from error
     if response.verdict is None:
-        what, next_step = response.what or "the process did not say why", response.next_step or "see what it printed"
+        what, next_step = response.what or "the process gave no reason", response.next_step or "check its output"
         raise ReproductionRefused(what, next_step=next_step, asset=response.asset or str(request.artifact))
     instance.report_runless_asset_event(response.verdict.observation())
     return response.verdict
@@ -120,8 +120,8 @@ def _require_worker(request: ReproductionRequest, folder: Path) -> None:
     if (folder / package).is_dir() and not (folder / package / Path(*parts) / "__main__.py").exists():
         raise _refused(
             request,
-            "its commit is from before ml-assets could reproduce",
-            "materialize it at a later commit: what is made from then on can be reproduced",
+            "its commit is older than the support for reproduction",
+            "materialize it at a later commit; later materializations can be reproduced",
         )
 
 
@@ -153,12 +153,12 @@ def _pointer_of_workspace(folder: Path) -> CodeLocationPointer:
             return CodeLocationPointer(file=said.get("relative_path") or location, **_attribute(said))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise ReproductionRefused(
-            f"where its definitions were is not known: its run does not say, and {_WORKSPACE} of that commit names no"
-            f" single code location ({error})",
+            f"the location of its definitions is unknown: its run does not name it, and {_WORKSPACE} of that commit"
+            f" does not name exactly one code location ({error})",
             next_step="materialize with `dagster … -m MODULE`, or commit such a file",
         ) from error
     raise ReproductionRefused(
-        f"{_WORKSPACE} of that commit leads to {kind}, not to a module or a file",
+        f"{_WORKSPACE} of that commit names a {kind}, not a module or a file",
         next_step="materialize with `dagster … -m MODULE`",
     )
 
@@ -200,7 +200,7 @@ def _response_of(
             _end(process)
     if process.returncode != 0:
         what = f"the process at its commit ended with status {process.returncode}"
-        raise _refused(request, what, "see what it printed, and run again")
+        raise _refused(request, what, "check its output, and run again")
     return WorkerResponse.model_validate_json(out)
 
 

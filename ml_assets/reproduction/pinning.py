@@ -46,8 +46,8 @@ def past_inputs(instance: dg.DagsterInstance, record: ProvenanceRecord) -> dict[
     for version, event in found.items():
         if version.loaded and not {RECORD_METADATA, TRACKED_METADATA} & _metadata(event).keys():
             raise ReproductionRefused(
-                f"its input {_named(version)} is kept by an IO manager of its own, which keeps no versions",
-                next_step="declare that asset with a factory of ml_assets, so that later ones can be reproduced",
+                f"its input {_named(version)} is stored by its own IO manager, which stores no versions",
+                next_step="declare that asset with a factory of ml_assets, to make later results reproducible",
             )
     return found
 
@@ -72,7 +72,7 @@ def fetch_inputs(
             except MlAssetsError as error:
                 explained = explain_missing(error, version.data_version, instance)
                 raise ReproductionRefused(
-                    f"the content of its input {_named(version)} cannot be had: {explained.what}",
+                    f"the content of its input {_named(version)} cannot be fetched: {explained.what}",
                     next_step=explained.next_step,
                 ) from error
 
@@ -109,7 +109,7 @@ def _gone(version: InputVersion) -> ReproductionRefused:
     return ReproductionRefused(
         f"the event that recorded its input {_named(version)} is gone from Dagster's log (its asset was wiped, or its"
         " run deleted)",
-        next_step="materialize it anew from what there is; without the event nobody knows where its content is",
+        next_step="materialize it again from current inputs; without the event, the location of its content is unknown",
     )
 
 

@@ -51,7 +51,7 @@ def reproduce(
             if other and not request.allow_unpinned:
                 raise _unpinned(other)
             made = rerun(record, context)
-            say("what it gave is compared")
+            say("comparing the result")
             found = compare(record, made, storage, request.tolerance)
     except MlAssetsError as error:
         raise error.for_asset(str(request.artifact)) from error.__cause__
@@ -92,9 +92,9 @@ def past_record(instance: dg.DagsterInstance, request: ReproductionRequest) -> P
         if record is not None and record.data_version == request.data_version:
             return _reproducible_kind(record)
     raise ReproductionRefused(
-        f"event {request.storage_id} of Dagster's log is no materialization of it with data version"
-        f" {request.data_version} (any more)",
-        next_step="see what there is with ml-assets trace",
+        f"event {request.storage_id} of Dagster's log is not, or no longer, its materialization with data version"
+        f" {request.data_version}",
+        next_step="list its materializations with ml-assets trace",
         asset=str(request.artifact),
     )
 
@@ -103,7 +103,7 @@ def _reproducible_kind(record: ProvenanceRecord) -> ProvenanceRecord:
     if record.kind is ArtifactKind.IMAGE:
         raise ReproductionRefused(
             "it is an image, and images are built, not run",
-            next_step="check out its commit and run ml-assets images bootstrap there; its digest is that of its layers",
+            next_step="check out its commit, run ml-assets images bootstrap there, and compare the image digests",
             asset=record.asset,
         )
     return record
@@ -111,8 +111,8 @@ def _reproducible_kind(record: ProvenanceRecord) -> ProvenanceRecord:
 
 def _unpinned(other: tuple[str, ...]) -> ReproductionRefused:
     return ReproductionRefused(
-        f"it would not run as it did: {'; '.join(other)}",
-        next_step="run it where these are the same, or allow it with --allow-unpinned: the verdict then says so",
+        f"it would run under other conditions than recorded: {'; '.join(other)}",
+        next_step="run it under the recorded conditions, or use --allow-unpinned; the verdict then lists these",
     )
 
 

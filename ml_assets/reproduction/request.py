@@ -43,25 +43,24 @@ def parse_request(text: str) -> ReproductionRequest:
     """Read a request.
 
     Raises:
-        ReproductionRefused: the request is malformed, or of a form that this version does not read.
+        ReproductionRefused: the request is malformed, or has a format that this version does not read.
     """
     try:
         tree = json.loads(text)
         version = tree["version"]
     except (ValueError, TypeError, KeyError) as error:
-        raise _malformed(f"the request to reproduce is no JSON object with a version: {text!r}") from error
+        raise _malformed(f"the reproduction request is not a JSON object with a version: {text!r}") from error
     if version != REPRODUCTION_VERSION:
         raise ReproductionRefused(
-            f"the request to reproduce is of form {version}, and the code that ran then reads form"
-            f" {REPRODUCTION_VERSION}",
-            next_step=f"ask with a version of ml-assets that writes form {REPRODUCTION_VERSION}",
+            f"the reproduction request has format {version}, but the recorded code reads format {REPRODUCTION_VERSION}",
+            next_step=f"use a version of ml-assets that writes format {REPRODUCTION_VERSION}",
         )
     try:
         return ReproductionRequest.model_validate(tree)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise _malformed(f"the request to reproduce is malformed: {problems}") from error
+        raise _malformed(f"the reproduction request is malformed: {problems}") from error
 
 
 def _malformed(what: str) -> ReproductionRefused:
-    return ReproductionRefused(what, next_step="ask with ml-assets reproduce, which writes it")
+    return ReproductionRefused(what, next_step="run ml-assets reproduce, which writes the request")

@@ -75,7 +75,7 @@ def what_is_other(record: ProvenanceRecord, context: RerunContext) -> tuple[str,
         "code version": (record.code_version, code),
     }
     return tuple(
-        f"{what}: {then or 'none'} then, {now or 'none'} here" for what, (then, now) in pairs.items() if then != now
+        f"{what}: recorded {then or 'none'}, here {now or 'none'}" for what, (then, now) in pairs.items() if then != now
     )
 
 
@@ -87,7 +87,7 @@ def rerun(record: ProvenanceRecord, context: RerunContext) -> Rerun:
     """
     asset = _asset(record, context.repository)
     inputs = past_inputs(context.instance, record)
-    context.say(f"{len(inputs)} inputs are fetched by version")
+    context.say(f"fetching {len(inputs)} inputs by version")
     fetch_inputs(inputs, context.storage.store, context.instance)
     store = ScratchStore(**dict(context.storage.store), folder=str(context.folder / "content"))
     tracking = ScratchTracking.within(context.folder / "mlflow", context.storage.tracking.experiment)
@@ -98,7 +98,7 @@ def rerun(record: ProvenanceRecord, context: RerunContext) -> Rerun:
     with dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}}) as instance:
         seed(instance, inputs.values())
         _know_partitions(instance, record, job)
-        context.say(f"{record.asset} is materialized again; what it writes and registers meanwhile is thrown away")
+        context.say(f"materializing {record.asset} again; everything that it writes and registers is discarded")
         # Partitions that were added since then do not exist here, as they did not then.
         with dg.partition_loading_context(record.started_at, instance):
             made = _materialize(job, record, context, scratch, instance)
@@ -111,8 +111,8 @@ def _asset(record: ProvenanceRecord, repository: dg.RepositoryDefinition) -> dg.
     graph = repository.asset_graph
     if not graph.has(key) or not graph.get(key).is_materializable or KIND_METADATA not in graph.get(key).metadata:
         raise ReproductionRefused(
-            "no factory defines the asset in the code that it is to be run with",
-            next_step=f"see whether its definitions are those of commit {record.source.commit or '(not recorded)'}",
+            "the code here does not define the asset with a factory of ml_assets",
+            next_step=f"check that its definitions are those of commit {record.source.commit or '(not recorded)'}",
         )
     return graph.get(key).assets_def
 
@@ -160,8 +160,8 @@ def _materialize(
         cause = getattr(error, "user_exception", None) or error
         said = cause.what if isinstance(cause, MlAssetsError) else f"{type(cause).__name__}: {cause}"
         raise ReproductionRefused(
-            f"running it again failed: {said}",
-            next_step="see its log; where the cause has gone, run again",
+            f"the rerun failed: {said}",
+            next_step="check its log, fix the cause, and run again",
         ) from error
     (materialization,) = (event.materialization for event in result.get_asset_materialization_events())
     return record_of(materialization.metadata)
@@ -209,8 +209,8 @@ def _require_same_inputs(then: ProvenanceRecord, now: ProvenanceRecord) -> None:
     other = [str(artifact) for artifact in {**before, **after} if before.get(artifact) != after.get(artifact)]
     if other:
         raise ReproductionRefused(
-            f"it does not read the inputs that it read then: {', '.join(other[:6])}",
-            next_step="look at its partition mappings, and at what they depend on outside of the code",
+            f"the rerun did not read the recorded inputs: {', '.join(other[:6])}",
+            next_step="check its partition mappings, and everything outside the code that they depend on",
         )
 
 

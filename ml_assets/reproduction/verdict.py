@@ -74,7 +74,7 @@ class Verdict(BaseModel):
         return dg.AssetObservation(
             dg.AssetKey.from_user_string(self.asset),
             partition=self.partition,
-            description=f"run again: {self.outcome.value}",
+            description=f"reproduction: {self.outcome.value}",
             metadata={**shown, REPRODUCTION_METADATA: dg.MetadataValue.json(self.model_dump(mode="json"))},
         )
 
@@ -100,6 +100,9 @@ def render_verdict(verdict: Verdict) -> RenderableType:
     if verdict.difference:
         lines.append(Text(f"  first difference: {verdict.difference}"))
     if verdict.difference and verdict.conditions:
-        lines += [Text("  other than when it was made:"), *(Text(f"    {each}") for each in verdict.conditions)]
+        lines += [
+            Text("  conditions that differ from the record:"),
+            *(Text(f"    {each}") for each in verdict.conditions),
+        ]
     lines += [Text(f"  warning: {each}", style="yellow") for each in verdict.warnings]
     return Group(*lines)

@@ -29,43 +29,49 @@ retention_commands = typer.Typer()
     ),
 )
 def _gc(
-    keep_last: Annotated[int, typer.Option(min=1, metavar="N", help="Latest ones of each asset or partition.")] = 3,
+    keep_last: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of latest materializations to keep per asset or partition.")
+    ] = 3,
     keep_since: Annotated[
-        datetime | None, typer.Option(help="What was made since then (UTC).", formats=["%Y-%m-%d"], metavar="DATE")
+        datetime | None,
+        typer.Option(help="Keep everything made since this date (UTC).", formats=["%Y-%m-%d"], metavar="DATE"),
     ] = None,
-    keep_registered: Annotated[bool, typer.Option(help="Models that MLflow's registry has.")] = True,
-    keep_deployed: Annotated[bool, typer.Option(help="Those with the alias that settings name.")] = True,
-    grace: Annotated[float, typer.Option(min=0, metavar="HOURS", help="What is younger stays in any case.")] = 24,
+    keep_registered: Annotated[bool, typer.Option(help="Keep the models in MLflow's registry.")] = True,
+    keep_deployed: Annotated[bool, typer.Option(help="Keep the models with the alias mlflow.deployed_alias.")] = True,
+    grace: Annotated[float, typer.Option(min=0, metavar="HOURS", help="Keep everything younger than this.")] = 24,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="PLACE", help="data, images, mlflow or cache; may be repeated.")
+        list[str] | None, typer.Option(metavar="PLACE", help="Limit to data, images, mlflow or cache. Can be repeated.")
     ] = None,
     orphans: Annotated[
-        bool, typer.Option("--orphans", help="Also content that nothing here ever referred to. Others may need it!")
+        bool,
+        typer.Option("--orphans", help="Also delete content that this instance never recorded. Others may need it!"),
     ] = False,
     service_images: Annotated[
         bool,
         typer.Option(
             "--service-images",
-            help="Also old images in which no step ever ran, such as the model server's. One of them may be serving!",
+            help="Also delete old images in which no step ever ran, such as the model server's. One of them may be "
+            "serving!",
         ),
     ] = False,
     break_reproducibility: Annotated[
-        bool, typer.Option("--break-reproducibility", help="Keep models without what they were made of.")
+        bool, typer.Option("--break-reproducibility", help="Do not keep the inputs and images of kept artifacts.")
     ] = False,
-    apply: Annotated[bool, typer.Option("--apply", help="Delete it.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Delete what is listed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what no kept materialization refers to, and with --apply delete it.
+    """List unreferenced content and its size; with --apply, delete it.
 
-    Kept are the latest materializations, registered and deployed models, and
-    all that these came from: data, images, environments. So are all images of
-    assets in which no step ever ran: nothing recorded says which of them
-    serves (--service-images lets the old ones go). Everything else that this
-    Dagster instance once recorded goes: content from the DVC remote and the
-    local cache, images from their registry, artifacts of MLflow runs (not the
-    runs). Records stay, so that trace answers as before, and says what was
-    collected.
+    The command keeps the latest materializations, the registered and deployed
+    models, and everything upstream of these: data, images, environments. It
+    also keeps all images of image assets in which no step ever ran, because
+    no record tells which one is serving (--service-images deletes old ones).
+
+    All other content that this Dagster instance recorded is deleted: content
+    in the DVC remote and in the local cache, images in their registry, and
+    artifacts of MLflow runs (the runs stay). Records stay, so trace gives the
+    same answers and marks deleted content.
     """
     from ml_assets.retention.garbage_collector import GarbageCollector, Scope
     from ml_assets.retention.policy import Policy
@@ -73,7 +79,7 @@ def _gc(
 
     unknown = [name for name in only or [] if name not in set(Scope)]
     if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(Scope)}", param_hint="--only")
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(Scope)}", param_hint="--only")
     scopes = frozenset(map(Scope, only or Scope))
     policy = Policy(
         last=keep_last,
@@ -102,18 +108,18 @@ def _confirm(plan: "Plan", yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise RetentionError("nobody is there to confirm that this is to be deleted", next_step="give --yes")
-    typer.confirm(f"Delete {_bytes(plan.size)} for ever?", abort=True, err=True)
+        raise RetentionError("nobody can confirm the deletion without a terminal", next_step="run again with --yes")
+    typer.confirm(f"Delete {_bytes(plan.size)} permanently?", abort=True, err=True)
 
 
 def _warn_of(plan: "Plan") -> None:
     for version in plan.data.incomplete[:_SHOWN]:
-        warn(f"{version} is to be kept, and the remote has lost some of it")
+        warn(f"{version} is kept, but a part of it is missing from the remote")
     if plan.data.orphans and not plan.orphans_go:
         size = _bytes(sum(plan.data.orphans.values()))
         warn(
-            f"{len(plan.data.orphans)} objects ({size}) were never recorded here and stay: of others who share the"
-            " remote, of failed steps, or of wiped assets (--orphans deletes them)"
+            f"{len(plan.data.orphans)} objects ({size}) stay because this instance never recorded them: they belong to"
+            " others who share the remote, failed steps or wiped assets (--orphans deletes them)"
         )
 
 
@@ -133,7 +139,7 @@ def _described(plan: "Plan") -> str:
         lines.append(f"orphans: {len(plan.data.orphans)} objects, {_bytes(sum(plan.data.orphans.values()))}")
     if plan.cached:
         lines.append(f"local cache: {len(plan.cached)} objects, {_bytes(sum(plan.cached.values()))}")
-    lines.append(f"to collect: {_bytes(plan.size)}" if plan.size else "there is nothing to collect")
+    lines.append(f"to delete: {_bytes(plan.size)}" if plan.size else "nothing to delete")
     return "\n".join(lines)
 
 

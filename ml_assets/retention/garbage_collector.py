@@ -130,7 +130,7 @@ class GarbageCollector:
                 for start in range(0, len(plan.data.orphans), _BATCH):
                     renew()
                     remote.remove(list(plan.data.orphans)[start : start + _BATCH])
-                yield f"{len(plan.data.orphans)} objects that nothing refers to"
+                yield f"{len(plan.data.orphans)} objects that this instance never recorded"
         self.store.forget(plan.cached)
         for image in plan.images:
             reference = ImageReference.parse(image.reference)
@@ -160,7 +160,7 @@ class GarbageCollector:
         if runs:
             shown = ", ".join(run.run_id[:8] for run in runs[:_SHOWN]) + (" …" if len(runs) > _SHOWN else "")
             raise RetentionError(
-                f"runs are at work ({shown}), and may be storing or reading what is to go",
+                f"runs are in progress ({shown}), and may be using content to delete",
                 next_step="run again when they have ended",
             )
 
@@ -181,7 +181,7 @@ class GarbageCollector:
         except TrackingError as error:
             if not policy.registered:
                 raise
-            self.note(f"all models are kept, for it is not known which are registered. {error}")
+            self.note(f"all models are kept, because the registered ones are unknown. {error}")
             return graph, models
 
     def _images(self, graph: LineageGraph, kept: Collection[str]) -> tuple[UnreferencedImage, ...]:
@@ -239,7 +239,7 @@ class GarbageCollector:
         for name in others:
             claimed |= set(json.loads(remote.read_note(f"{_CLAIMS}/{name}") or b"[]"))
         if others:
-            self.note(f"{len(others)} other instances keep content in the {remote.name}; what they said is left alone")
+            self.note(f"{len(others)} other instances keep content in the {remote.name}; their content stays")
         return claimed
 
     def _claim(self, values: Iterable[str]) -> None:

@@ -26,36 +26,40 @@ usage_commands = typer.Typer()
     ),
 )
 def _usage(
-    assets: Annotated[list[str] | None, typer.Argument(metavar="[ASSET]...", help="Asset keys; all if none.")] = None,
+    assets: Annotated[list[str] | None, typer.Argument(metavar="[ASSET]...", help="Asset keys. Default: all.")] = None,
     since: Annotated[
         datetime | None,
         typer.Option(
-            help=f"What was made since then (UTC); the last {_DAYS} days when left out.",
+            help=f"Start of the period (UTC). Default: {_DAYS} days ago.",
             formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
             metavar="DATE",
         ),
     ] = None,
     last: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Materializations of each asset, the newest, that figures are of.")
+        int, typer.Option(min=1, metavar="N", help="Number of newest materializations to evaluate per asset.")
     ] = 100,
     publish: Annotated[
-        bool, typer.Option("--publish", help="Also show it in the Dagster UI, as a materialization of the asset usage.")
+        bool,
+        typer.Option(
+            "--publish", help="Also publish the result in the Dagster UI, as a materialization of asset usage."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what assets ask for, what they took, what they should ask for, and what they cost.
+    """Show the requested and used resources of assets, a recommendation, and the cost.
 
-    Memory is what a step could not have done without: the cache of files,
-    which the kernel takes back, is left out. CPUs are those that it kept busy
-    on average. Time is split into what passed before the step's process began
-    (scheduling, pull, start) and what it did (import, input, compute, output).
+    Memory excludes the page cache, which the kernel can reclaim. CPUs are the
+    average number of busy cores. Time is split into the phases before the
+    step's process starts (scheduling, pull, start) and the phases of the
+    process (import, input, compute, output).
 
-    What to ask for is the largest memory with a fifth on top (a half where
-    fewer than ten were measured), and the CPUs at p95.
+    The recommendation is peak memory plus 20 % (plus 50 % with fewer than ten
+    measurements), and the p95 of CPUs.
 
-    A step costs its pool's price_per_hour (in settings.toml) from when it had
-    a machine; a month is 30 days like the period shown. Published every day,
-    by cron or the like, the cost of a month becomes a plot.
+    A step costs its pool's price_per_hour (settings.toml) from the moment it
+    has a machine. The cost per month extrapolates the period shown to 30
+    days. To plot it in the Dagster UI, run --publish every day, for example
+    with cron.
     """
     from dagster import AssetMaterialization
 

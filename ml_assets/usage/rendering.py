@@ -65,7 +65,7 @@ def usage_metadata(found: Sequence[AssetUsage], period: str) -> dict[str, dg.Met
 def render_usage(found: Sequence[AssetUsage], period: str) -> RenderableType:
     """Return tables of requested and used resources and cost, then of time by phase, then remarks on the advice."""
     if not found:
-        return f"nothing was measured {period}"
+        return f"no usage was measured {period}"
     parts: list[RenderableType] = [_taken(found, period), Text(), _times(found)]
     remarks = [Text(f"{each.asset}: {remark}") for each in found for remark in each.advice.remarks]
     return Group(*parts, *([Text(), *remarks] if remarks else []))
@@ -94,7 +94,7 @@ def _taken(found: Sequence[AssetUsage], period: str) -> Table:
 def _times(found: Sequence[AssetUsage]) -> Table:
     phases = list(dict.fromkeys(name for each in found for name in each.phases))
     with_gpu = any(each.gpu_utilization for each in found)
-    table = Table(title="seconds, at the median", title_justify="left", box=None, pad_edge=False)
+    table = Table(title="median seconds by phase", title_justify="left", box=None, pad_edge=False)
     table.add_column("asset")
     for name in (*phases, "step p50/p95/max", *(["GPU p50/p95/max"] if with_gpu else [])):
         table.add_column(name, justify="right")

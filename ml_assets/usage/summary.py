@@ -136,18 +136,18 @@ def _recommend(
     remarks = []
     if measured < FEW:
         materializations = "materialization" if measured == 1 else "materializations"
-        remarks.append(f"only {measured} {materializations} measured: half as much again was added to the memory")
+        remarks.append(f"only {measured} {materializations} measured, so the recommended memory has a margin of 50 %")
     if asked is not None:
         if asked.memory_bytes >= _WASTE * wanted_memory:
-            remarks.append(f"asks for {asked.memory_bytes / wanted_memory:.1f} times the memory that would do")
+            remarks.append(f"requests {asked.memory_bytes / wanted_memory:.1f} times the recommended memory")
         if asked.memory_bytes < memory.maximum * _HEADROOM:
-            remarks.append("close to its limit of memory")
+            remarks.append("close to its memory limit")
         if asked.cpus >= _WASTE * wanted_cpus:
-            remarks.append(f"asks for {asked.cpus / wanted_cpus:.1f} times the CPUs that it keeps busy")
+            remarks.append(f"requests {asked.cpus / wanted_cpus:.1f} times the recommended CPUs")
         if asked.accelerators and gpu is None:
-            remarks.append("the use of its accelerators was not measured")
+            remarks.append("its accelerator usage was not measured")
     if gpu is not None and gpu.p95 < _IDLE_GPU:
-        remarks.append(f"its GPU is idle ({gpu.p95:.0f} % at p95): would a pool without accelerators do?")
+        remarks.append(f"its GPU is idle ({gpu.p95:.0f} % at p95): a pool without accelerators may be enough")
     if gpu is not None and gpu.p50 > _BUSY_GPU:
         remarks.append(f"its GPU is saturated ({gpu.p50:.0f} % at p50): a larger one may cost less")
     if fullest > _FULL_GPU:

@@ -181,10 +181,10 @@ def disk_errors(place: str, source: Path | None = None) -> Iterator[None]:
         if error.errno in _NOT_WRITABLE:
             raise StoreFull(
                 f"the {place} cannot be written: {detail}",
-                next_step="free space there or grant the right to write, and run again; nothing half-written was kept",
+                next_step="free space there or grant write permission, and run again; no partial file remains",
             ) from error
         raise StoreError(
-            f"the {place} cannot be used: {detail}", next_step="see that it is mounted and healthy, and run again"
+            f"the {place} cannot be used: {detail}", next_step="check that it is mounted and healthy, and run again"
         ) from error
 
 
@@ -246,7 +246,7 @@ def _answer(process: "subprocess.Popen[str]") -> list[tuple[str, int]]:
     if process.wait() != 0 or not text:
         raise StoreError(
             f"a process that copied files ended with status {process.returncode}",
-            next_step="run again; if it was killed for want of memory, give the step more",
+            next_step="run again; if it was killed because memory ran out, give the step more memory",
         )
     answer = json.loads(text)
     if "error" in answer:

@@ -62,7 +62,7 @@ def _refuse_uuids(schema: Any) -> None:
         values = field.type.value_type if pyarrow.types.is_dictionary(field.type) else field.type
         if values == pyarrow.uuid():
             raise SchemaError(
-                f"column {field.name!r} holds UUIDs, which would come back as bytes",
+                f"column {field.name!r} contains UUIDs, which would be read back as bytes",
                 next_step=f"store them as text, such as frame[{field.name!r}].astype(str)",
             )
 
@@ -80,7 +80,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
         frame: pd.DataFrame = parquet.ParquetFile(path).read().to_pandas()
     except pyarrow.ArrowException as error:
         raise InputError(
-            f"{path} is not a table in Parquet: {error}",
+            f"{path} is not a Parquet table: {error}",
             next_step="load it as a file, or store a DataFrame under this key",
         ) from error
     return frame

@@ -43,13 +43,13 @@ def tracked_version(repository: Path, dvc_file: str, revision: str = "HEAD") -> 
     if commit is None:
         raise InputError(
             f"the git repository {repository} has no commit {revision!r}",
-            next_step="name a branch, tag or commit of it",
+            next_step="name an existing branch, tag or commit",
         )
     place = f"{dvc_file} at {revision} ({commit[:12]}) in {repository}"
     text = _git(repository, "show", f"{commit}:./{dvc_file}")
     if text is None:
         raise InputError(
-            f"there is no {place}", next_step="commit the .dvc file that `dvc add` wrote, or correct its path"
+            f"{place} does not exist", next_step="commit the .dvc file that `dvc add` wrote, or correct its path"
         )
     stage, output = _only_output(text, place)
     folder = posixpath.join(posixpath.dirname(dvc_file), stage.get("wdir") or "")
@@ -71,7 +71,7 @@ def store_of(repository: Path, remote_name: str | None, cache: str) -> DvcStore:
         cache: absolute path of the directory to cache content in.
 
     Raises:
-        SettingsError: it is no DVC repository, has no such remote, or the remote stores content by cloud versions.
+        SettingsError: it is not a DVC repository, has no such remote, or the remote stores content by cloud versions.
     """
     from dvc.config import Config, ConfigError
     from dvc.exceptions import NotDvcRepoError
@@ -88,15 +88,15 @@ def store_of(repository: Path, remote_name: str | None, cache: str) -> DvcStore:
             )
         options = dict(get_fs_config(config, name=name))
     except NotDvcRepoError as error:
-        raise SettingsError(f"{repository} is not a DVC repository", next_step="give a folder inside of one") from error
+        raise SettingsError(f"{repository} is not a DVC repository", next_step="name a folder inside one") from error
     except ConfigError as error:
         raise SettingsError(
             f"the DVC remote of {repository} cannot be read: {error}",
-            next_step="see `dvc remote list` and `dvc config`",
+            next_step="check `dvc remote list` and `dvc config`",
         ) from error
     if options.get("version_aware") or options.get("worktree"):
         raise SettingsError(
-            f"the DVC remote {name} of {repository} keeps content by the cloud's versions, not by hash",
+            f"the DVC remote {name} of {repository} stores content by the cloud's versions, not by hash",
             next_step="name a remote without `version_aware` and `worktree`",
         )
     return DvcStore(remote=str(options.pop("url")), options=options, cache=cache)
@@ -114,7 +114,7 @@ def _git(repository: Path, *arguments: str) -> str | None:
     if "not a git repository" in done.stderr or "cannot change to" in done.stderr or "dubious" in done.stderr:
         raise InputError(
             f"{repository} cannot be read as a git repository: {done.stderr.strip().splitlines()[0]}",
-            next_step="give the folder of a git repository that this user may read",
+            next_step="name the folder of a git repository that this user may read",
         )
     return None
 
@@ -129,7 +129,7 @@ def _only_output(text: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]
         [output] = stage["outs"]
     except (Invalid, ParseError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{place} is not a .dvc file with one output: {error}", next_step="give a file that `dvc add` wrote"
+            f"{place} is not a .dvc file with one output: {error}", next_step="name a file that `dvc add` wrote"
         ) from error
     return stage, output
 
@@ -139,14 +139,14 @@ def _version(stage: dict[str, Any], output: dict[str, Any], place: str) -> Diges
     if any("repo" in dependency for dependency in stage.get("deps", [])):
         reason = "it imports from another repository, whose remote holds the content"
     elif "cloud" in output or "files" in output or "version_id" in output:
-        reason = "its content is kept by the cloud's versions"
+        reason = "its content is stored by the cloud's versions"
     elif not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", output.get("md5") or ""):
-        reason = "it gives no md5"
+        reason = "it has no md5"
     elif output.get("hash") != "md5":
-        reason = "it was written by DVC 2, which hashed and laid out content in another way"
+        reason = "it was written by DVC 2, which hashes and stores content differently"
     if reason:
         raise InputError(
-            f"{place} gives no version to fetch by: {reason}",
+            f"{place} contains no version that can be fetched: {reason}",
             next_step="track the data itself with `dvc add` and `dvc push` of DVC 3, and commit",
         )
     return Digest("md5", output["md5"])

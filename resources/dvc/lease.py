@@ -40,8 +40,8 @@ def collection_lease(remote: Remote) -> Iterator[Callable[[], None]]:
     """
     if _remaining(remote) > 0:
         raise StoreError(
-            f"somebody else collects what is in the {remote.name}",
-            next_step="run again when they are done; a collection that was killed is over after five minutes",
+            f"another garbage collection is running on the {remote.name}",
+            next_step="run again when it has ended; the lease of a killed collection expires after five minutes",
         )
     token = uuid.uuid4().hex
 
@@ -49,8 +49,8 @@ def collection_lease(remote: Remote) -> Iterator[Callable[[], None]]:
         found = _read(remote)
         if found.get("token") != token or found["until"] < time.time():
             raise StoreError(
-                f"the lease on the {remote.name} was lost, so that others may store there",
-                next_step="run again; what was deleted so far is consistent",
+                f"the lease on the {remote.name} was lost, so other processes may store content there",
+                next_step="run again; the remote is consistent",
             )
         _write(remote, token)
 

@@ -145,7 +145,7 @@ class _Directory:
     def _require(self) -> None:
         if not self._path.is_dir():
             raise RemoteUnreachable(
-                f"the {self.name} is not there", next_step="mount it, or correct the remote in the settings"
+                f"the {self.name} does not exist", next_step="mount it, or correct the remote in the settings"
             )
 
     def _copy(self, values: Sequence[str], suffix: str) -> None:
@@ -290,13 +290,13 @@ class _Server:
 
 def _missing(value: str, remote: str) -> ContentMissing:
     return ContentMissing(
-        f"the {remote} does not hold the object {value}",
-        next_step="materialize the asset again, or bring the object back from where the remote is backed up",
+        f"the {remote} does not have the object {value}",
+        next_step="materialize the asset again, or restore the object from a backup of the remote",
     )
 
 
 def _corrupt(value: str, place: str, remote: str) -> ContentCorrupt:
     return ContentCorrupt(
-        f"the {remote} holds {place}, whose content is not that of the object {value}: it was cut or altered",
+        f"{place} in the {remote} does not match its hash {value}: it was truncated or altered",
         next_step=f"remove {place} and store the content again: materialize the asset, or `dvc push` it",
     )

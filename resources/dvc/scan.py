@@ -44,7 +44,7 @@ class Scan:
         if not stat.S_ISREG(found.st_mode):
             raise StoreError(
                 f"{self.path / relpath} is not a regular file",
-                next_step="replace links to directories by the directories, and leave out sockets, pipes and devices",
+                next_step="replace links to directories with the directories, and leave out sockets, pipes and devices",
             )
         modified, changed, size = found.st_mtime_ns, found.st_ctime_ns, found.st_size
         self.relpaths.append(relpath)
@@ -57,7 +57,7 @@ def scan(path: Path) -> Scan:
     """Return all files of a directory at any depth, or the one file; symbolic links to files count as the files.
 
     Raises:
-        StoreError: something in it is neither file nor directory, or a link to a directory, which DVC leaves out.
+        StoreError: an entry is neither a file nor a directory, or is a link to a directory, which DVC leaves out.
     """
     files = Scan(path)
     if not files.is_directory:
@@ -90,7 +90,7 @@ def read_listing(content: bytes) -> dict[str, str]:
     """Read a listing; the inverse of `listing`.
 
     Raises:
-        ValueError: it is no listing, or names a file outside the directory.
+        ValueError: it is not a listing, or names a file outside the directory.
     """
     try:
         hashes = {entry["relpath"]: entry["md5"] for entry in json.loads(content)}

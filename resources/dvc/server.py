@@ -44,11 +44,11 @@ def server_errors(server: str, directory: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
             raise StoreFull(
                 f"the {directory} cannot be written: {error.strerror}",
-                next_step="free space there and run again; nothing half-written was kept",
+                next_step="free space there and run again; no partial file remains",
             ) from error
         raise RemoteUnreachable(
-            f"the {server} did not answer, or refused: {type(error).__name__}: {error}",
-            next_step="see that the server runs, and that its address, bucket and credentials are right; run again",
+            f"the {server} did not answer, or refused the request: {type(error).__name__}: {error}",
+            next_step="check that the server runs and that address, bucket and credentials are correct, then run again",
         ) from error
 
 
@@ -79,7 +79,7 @@ def dvc_settings(url: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, A
 def refused(url: str, error: Exception) -> SettingsError:
     """Return the error for a remote address or options that DVC rejects."""
     return SettingsError(
-        f"DVC does not take the remote {without_password(url)} with these options: {error}",
+        f"DVC rejects the remote {without_password(url)} with these options: {error}",
         next_step="correct `remote` and `options` in the settings; options are those of `dvc remote modify`",
     )
 

@@ -51,7 +51,7 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
     """
 
     remote: str = Field(description="URL of a DVC remote, or the absolute path of a directory")
-    options: dict[str, Any] = Field(default={}, description="What `dvc remote modify` takes, such as endpointurl")
+    options: dict[str, Any] = Field(default={}, description="Options of `dvc remote modify`, such as endpointurl")
     cache: str = Field(description="Absolute path of the directory that holds the content-addressed cache")
 
     _opened: tuple[object, Remote] | None = PrivateAttr(default=None)
@@ -71,7 +71,7 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         """Store a file or a directory.
 
         Raises:
-            StoreError: the path does not exist, or holds something other than files.
+            StoreError: the path does not exist, or contains something other than files.
             StoreFull: the remote or the cache cannot be written.
             RemoteUnreachable: the remote does not answer.
         """
@@ -155,9 +155,10 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         with disk_errors(f"directory {destination}"):
             is_empty = destination.is_dir() and version.is_directory and not any(destination.iterdir())
         if os.path.lexists(destination) and not is_empty:
+            needed = "a new path or an empty directory" if version.is_directory else "a new path"
             raise StoreError(
-                f"{destination} is there already, and is not an empty directory to put {version} into",
-                next_step="name another place, or move away what is there",
+                f"{destination} already exists, but {version} needs {needed}",
+                next_step="choose another path, or move the existing content away",
             )
         content = self.fetch(version)
         with disk_errors(f"directory {destination.parent}"):
@@ -252,7 +253,7 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
 
 def _dvc_hash(version: Digest) -> str:
     if version.algorithm != "md5":
-        raise StoreError(f"{version} is not a DVC hash", next_step="give a version that begins with md5:")
+        raise StoreError(f"{version} is not a DVC hash", next_step="use a version that begins with md5:")
     return version.value
 
 

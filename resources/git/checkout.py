@@ -17,7 +17,7 @@ def repository_of(folder: Path) -> Path:
     """Return the top folder of the git repository that contains a folder.
 
     Raises:
-        SourceError: it is in no repository.
+        SourceError: it is not in a repository.
     """
     return Path(run_git(folder, "rev-parse", "--show-toplevel").decode())
 

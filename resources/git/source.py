@@ -113,7 +113,7 @@ def _state(path: Path) -> bytes:
     except OSError as error:
         raise SourceError(
             f"{path} differs from the commit and cannot be read: {error}",
-            next_step="make it readable, or have git ignore it",
+            next_step="make it readable, or add it to .gitignore",
         ) from error
 
 
@@ -135,7 +135,7 @@ def run_git(
     program = shutil.which("git")
     if program is None:
         raise SourceError(
-            f"{folder} is a git repository, and there is no git to read it with",
+            f"git is not installed, so the repository {folder} cannot be read",
             next_step="install git",
         )
     overrides = [part for key, value in _OVERRIDES.items() for part in ("-c", f"{key}={value}")]
@@ -150,11 +150,11 @@ def run_git(
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SourceError(
-            f"git {command} in {folder}: {error}", next_step="run it there by hand and mend it"
+            f"git {command} in {folder}: {error}", next_step="run it there by hand, and fix the cause"
         ) from error
     if done.returncode and not may_fail:
         said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
-        raise SourceError(f"git {command} in {folder}: {said}", next_step="run it there by hand and mend it")
+        raise SourceError(f"git {command} in {folder}: {said}", next_step="run it there by hand, and fix the cause")
     return done.stdout.strip(b"\n")
 
 
@@ -213,7 +213,7 @@ def _read_baked(file: Path) -> Source:
         code = {folder: code_digest(file.parent / folder) for folder in baked.code}
     except (OSError, ValidationError) as error:
         raise SourceError(
-            f"{file} does not say where the code comes from: {error}",
+            f"{file}, which records the source of the code, cannot be read: {error}",
             next_step="materialize the image again, or remove the file",
         ) from error
     source = Source(**baked.model_dump(exclude={"code"}))

@@ -104,7 +104,7 @@ def base_image_reference(lock: Path, name: str, registry: str) -> ImageReference
     images = read_base_images(lock)
     if name not in images:
         raise ImageError(
-            f"{lock.name} names no base image {name!r}, but {', '.join(sorted(images)) or 'none'}",
+            f"{lock.name} has no base image {name!r}; it has {', '.join(sorted(images)) or 'none'}",
             next_step=f"add its repository and tag to {lock.name}, then run ml-assets images update",
         )
     image = images[name]
@@ -157,8 +157,8 @@ def _ask(client: RegistryClient, registry: str, image: BaseImage, now: Callable[
     found = client.find(name)
     if found is None:
         raise RegistryError(
-            f"the registry holds no {name}",
-            next_step="check repository and tag in images.lock, or mirror the image there and run again",
+            f"the registry does not have {name}",
+            next_step="check repository and tag in images.lock, or mirror the image in the registry and run again",
         )
     return BaseImageAnswer(
         digest=found.reference.digest,
@@ -174,5 +174,5 @@ def _write(lock: Path, content: _Lock) -> None:
         write_atomically(lock, text, durable=True)
     except OSError as error:
         raise ImageError(
-            f"the lock of base images cannot be written: {error}", next_step=f"make room, or {lock} writable"
+            f"the lock of base images cannot be written: {error}", next_step=f"free space, or make {lock} writable"
         ) from error

@@ -70,7 +70,7 @@ def base_digests(spec: ImageSpec, root: Path) -> dict[str, Digest | None]:
     unknown = sorted(set(spec.bases.values()) - images.keys())
     if unknown:
         raise ImageError(
-            f"image {spec.name} is based on {', '.join(unknown)}, which {LOCK_FILE} does not name",
+            f"image {spec.name} is based on {', '.join(unknown)}, which is not in {LOCK_FILE}",
             next_step=f"add repository and tag to {LOCK_FILE}, then run ml-assets images update",
         )
     answers = {argument: images[name].answer for argument, name in spec.bases.items()}
@@ -109,6 +109,6 @@ def _file_digest(spec: ImageSpec, file: Path, role: str) -> str:
             return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise ImageError(
-            f"image {spec.name} is made from {file} ({role}), which cannot be read: {error.strerror}",
+            f"image {spec.name} needs {file} ({role}), which cannot be read: {error.strerror}",
             next_step=f"restore the file, or correct the {role} in the image's declaration",
         ) from error

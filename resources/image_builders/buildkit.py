@@ -92,7 +92,7 @@ class BuildKit(ImageBuilder):
         found = self._find(spec, key, read_source(self._root))
         if found is None:
             return self._make(spec, key, log)
-        built = self._described(*found, key, f"{spec.name}: the registry has it already, as {found[0].reference}")
+        built = self._described(*found, key, f"{spec.name}: already in the registry, as {found[0].reference}")
         log(built.explanation)
         return built
 
@@ -126,14 +126,14 @@ class BuildKit(ImageBuilder):
         image = self._registry.find(name)
         if image is None:
             raise RegistryError(
-                f"image {spec.name} was pushed, and {self._options.registry} does not hold it",
+                f"image {spec.name} was pushed, but {self._options.registry} does not have it",
                 next_step="check that images.registry is the registry that the builder pushes to, and run again",
             )
         labels = self._registry.labels(self._manifest(image))
         if labels.get(ImageLabels.BUILD_KEY) != str(key):
             raise RegistryError(
-                f"image {spec.name} was pushed, and {name} is another image",
-                next_step="find out what else pushes to this repository, and run again",
+                f"image {spec.name} was pushed, but {name} is a different image",
+                next_step="find out which other process pushes to this repository, and run again",
             )
         explanation = f"{spec.name}: built and pushed, as {image.reference}{run.left_out()}"
         log(explanation)
@@ -155,8 +155,8 @@ class BuildKit(ImageBuilder):
         first = self._options.platforms[0]
         if first not in image.platforms:
             raise RegistryError(
-                f"{image.reference} was made for {', '.join(image.platforms)}, not for {first}",
-                next_step="name what the builder builds for as images.platforms",
+                f"{image.reference} supports {', '.join(image.platforms)}, but not {first}",
+                next_step="set images.platforms to the platforms that the builder supports",
             )
         return ImageReference(image.reference.registry, image.reference.repository, image.platforms[first])
 
@@ -255,7 +255,7 @@ class _Build:
         return ImageError(
             f"image {self._spec.name} was not built. {progress.failed_step} ended with these lines:\n{last}\n"
             f"{place} failed: {progress.reason}",
-            next_step=f"mend {place}, or what it runs, and materialize the image again",
+            next_step=f"fix {place} or the program that it runs, and materialize the image again",
         )
 
     def _labels(self, key: Digest, environment: Digest, source: Source) -> dict[str, str]:

@@ -63,8 +63,8 @@ class Buildx:
     def __post_init__(self) -> None:
         if self.driver == _REMOTE and not self.endpoint:
             raise SettingsError(
-                "images.driver is remote, and images.endpoint does not say where BuildKit listens",
-                next_step="set images.endpoint, such as tcp://buildkitd:1234",
+                "images.driver is remote, but images.endpoint is not set",
+                next_step="set images.endpoint to BuildKit's address, such as tcp://buildkitd:1234",
             )
 
     def builder(self) -> Builder:
@@ -118,22 +118,22 @@ class Buildx:
         endpoint = _shown("Endpoint", shown)
         if self.driver == _REMOTE and endpoint != self.endpoint:
             raise ImageError(
-                f"buildx knows the builder {self.name} at {endpoint}, and images.endpoint is {self.endpoint}",
-                next_step=f"forget the old one (docker buildx rm {self.name}), or give images.buildx another name",
+                f"buildx has the builder {self.name} at {endpoint}, but images.endpoint is {self.endpoint}",
+                next_step=f"remove the builder (docker buildx rm {self.name}), or set images.buildx to another name",
             )
         # A build would wait for it and then only report a timeout.
         if _shown("Status", shown) != "running":
             raise EngineUnreachable(
-                f"what builds images did not answer: no BuildKit is at {endpoint}",
-                next_step="check images.endpoint, that buildkitd runs there, that a network policy lets this process "
-                "in and, with TLS, the certificates in images.driver_options; then run again",
+                f"the image builder did not answer: no BuildKit is at {endpoint}",
+                next_step="check images.endpoint, that buildkitd runs there, that network policies allow the "
+                "connection and, with TLS, the certificates in images.driver_options; then run again",
             )
 
     def _docker(self) -> list[str]:
         program = shutil.which("docker")
         if program is None:
             raise ImageError(
-                "there is no docker program to build images with",
+                "the program docker, which builds images, is not installed",
                 next_step="install Docker's client and buildx (on Debian 13: apt-get install docker-cli docker-buildx)",
             )
         if self.docker_config is None:
@@ -155,8 +155,8 @@ class Buildx:
             )
         except subprocess.TimeoutExpired as error:
             raise EngineUnreachable(
-                f"docker {' '.join(arguments)} gave no answer for {_QUERY_SECONDS} seconds",
-                next_step="check that the container engine is well, and run again",
+                f"docker {' '.join(arguments)} did not answer within {_QUERY_SECONDS} seconds",
+                next_step="check that the container engine works, and run again",
             ) from error
 
     def _create(self) -> None:
@@ -180,13 +180,13 @@ class Buildx:
         return _CONTAINERD_STORE in answer.stdout
 
     def _error(self, said: str, step: str | None = None) -> BuildError:
-        lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it gave no reason"]
+        lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no reason was given"]
         said = lines[-1].removeprefix("ERROR: ")
         at = f"{step}: " if step else ""
         for pattern, kind, what, next_step in _CAUSES:
             if re.search(pattern, f"{at}{said}", re.I):
                 return kind(f"{what}: {at}{said}", next_step=next_step)
-        return ImageError(f"docker buildx failed: {at}{said}", next_step="mend what it says, and run again")
+        return ImageError(f"docker buildx failed: {at}{said}", next_step="fix the reported cause, and run again")
 
 
 def _as_field(text: str) -> str:
@@ -204,14 +204,14 @@ _CAUSES: tuple[tuple[str, type[BuildError], str, str], ...] = (
     (
         r"is not a docker command|unknown (command|flag|shorthand)",
         ImageError,
-        "docker has no buildx, or one that is too old",
+        "docker has no buildx, or an old version of it",
         "install buildx 0.13 or newer (on Debian 13: apt-get install docker-buildx)",
     ),
     (
         r"no builder",
         ImageError,
         "buildx has no such builder",
-        "name one of docker buildx ls as images.buildx, or set images.driver to have it made",
+        "set images.buildx to a builder that docker buildx ls shows, or set images.driver to create one",
     ),
     (
         r"no space left on device",
@@ -223,37 +223,37 @@ _CAUSES: tuple[tuple[str, type[BuildError], str, str], ...] = (
         r"(pushing|exporting).*(denied|unauthorized|authentication required|forbidden|no basic auth)",
         RegistryError,
         "the registry refused the push",
-        "log in to it (docker login), or name a file with credentials as images.docker_config",
+        "log in to it (docker login), or set images.docker_config to a file with credentials",
     ),
     (
         r"server gave HTTP response to HTTPS client",
         RegistryError,
-        "the registry speaks plain HTTP",
+        "the registry uses plain HTTP",
         "list it among the builder's insecure registries (the engine's daemon.json, or buildkitd.toml)",
     ),
     (
         r"^(pushing|exporting)",
         RegistryError,
         "the image could not be pushed",
-        "check that the builder reaches the registry, and run again: what was built is kept",
+        "check that the builder can reach the registry, and run again; the builder keeps the finished layers",
     ),
     (
         r"booting buildkit",
         EngineUnreachable,
-        "the builder that buildx makes did not come up",
-        "see why its pod or container does not run, check images.driver_options, and run again",
+        "the builder that buildx created did not start",
+        "check why its pod or container does not run, check images.driver_options, and run again",
     ),
     (
         r"load metadata.*not found|load metadata.*(denied|unauthorized)|failed to resolve source metadata",
         RegistryError,
-        "the base image cannot be had from the registry",
+        "the base image cannot be pulled from the registry",
         "mirror the base image there, or run ml-assets images update",
     ),
     (
         r"cannot connect to the docker daemon|connection refused|no such host|i/o timeout|deadline exceeded|unavailable"
         r"|context canceled|error during connect|connection reset|EOF$",
         EngineUnreachable,
-        "what builds images did not answer",
+        "the image builder did not answer",
         "start the container engine (or buildkitd), check images.buildx and images.endpoint, and run again",
     ),
 )

@@ -90,9 +90,8 @@ def _expanded(stage: Stage, context: Path, spec: ImageSpec) -> Iterator[str]:
     for path in stage.context_paths():
         if path == "." or "$" in path:
             raise ImageError(
-                f"stage {stage.name} of {spec.dockerfile} takes {path!r} from the context, so that nobody can say "
-                "what it is made from",
-                next_step="name the files and folders that it needs",
+                f"stage {stage.name} of {spec.dockerfile} copies {path!r} from the context, so its inputs are unknown",
+                next_step="copy the files and folders that it needs by name",
             )
         if is_pattern(path):
             yield from (found.relative_to(context).as_posix() for found in context.glob(path))

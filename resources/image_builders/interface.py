@@ -46,7 +46,7 @@ class ImageSpec:
         for path in (self.dockerfile, self.context, self.lock, *self.sources):
             if not path or path.startswith("/") or ".." in PurePosixPath(path).parts:
                 raise DefinitionError(
-                    f"image {self.name} is made from {path!r}, which is not a path inside the project's folder",
+                    f"image {self.name} uses {path!r}, which is not a path inside the project's folder",
                     next_step="write the path relative to the project's folder",
                 )
 

@@ -102,7 +102,7 @@ class BuildProgress:
         errors = [line.partition("ERROR: ")[2] for line in self._remarks if line.startswith("ERROR: ")]
         if errors:
             return errors[-1].removeprefix("failed to solve: ")
-        return self._failed[1] if self._failed else (self._remarks[-1] if self._remarks else "it gave no reason")
+        return self._failed[1] if self._failed else (self._remarks[-1] if self._remarks else "no reason was given")
 
     def _hidden(self, line: str) -> str:
         for secret in self._secrets:

@@ -170,7 +170,7 @@ def _document(end: str, lines: Iterator[str]) -> Iterator[str]:
         yield line
         if line.strip() == end:
             return
-    raise ValueError(f"the here-document {end} has no end")
+    raise ValueError(f"the here-document {end} is not terminated")
 
 
 def _joined(line: str, lines: Iterator[str], escape: str) -> str:

@@ -3,7 +3,7 @@
 A directory holds ``model.json`` (which library and class), ``signature.json`` and the weights in the library's own
 format: ``model.ubj`` for XGBoost; ``model.skops`` for scikit-learn, because it is MLflow's only format that
 executes no code from the file on load, and because it can be written without memory addresses and times;
-``model.onnx`` and ``weights.safetensors`` for PyTorch (see `torch_models`).
+``model.onnx`` and ``weights.safetensors`` for PyTorch (see `torch`).
 A served model adds ``model.onnx``, and ``example.json`` with a few rows for the warm-up. MLflow's directory holds these
 files under ``servable/``, with the listing whose digest is the data version. A server can verify each of them and needs
 no others.
@@ -67,14 +67,14 @@ def save_model(
     Args:
         estimator: an XGBoost ``Booster`` or estimator, a scikit-learn estimator that predicts, or a PyTorch module.
         destination: the directory, created if it does not exist.
-        input_example: rows as ``predict`` takes them; the first five are kept, and up to a thousand are compared.
-        signature: an MLflow ``ModelSignature``; inferred from these rows and their prediction when left out, so that a
-            column is optional if one of them misses it.
+        input_example: rows as ``predict`` accepts them; the first five are stored, and up to a thousand are compared.
+        signature: an MLflow ``ModelSignature``; inferred from these rows and their prediction if left out, so a
+            column is optional if it has a missing value there.
         served: True to write it as ONNX too.
 
     Raises:
-        DefinitionError: the estimator has no accepted type, cannot predict the example, would differ when loaded, or
-            must be served and cannot be expressed in ONNX.
+        DefinitionError: the estimator's type is not supported, it cannot predict the example, it predicts differently
+            when loaded, or it must be served and cannot be converted to ONNX.
     """
     flavor = flavor_of(estimator)
     rows = input_example.head(_COMPARED_ROWS).reset_index(drop=True)
@@ -86,8 +86,8 @@ def save_model(
     loaded = load_model(destination)
     if not _equal(predicted, _predict(flavor, loaded, rows)):
         raise DefinitionError(
-            f"{class_name(estimator)} predicts other values after it was saved and loaded",
-            next_step="use settings that the library's own file format keeps",
+            f"{class_name(estimator)} predicts different values after saving and loading",
+            next_step="use only settings that the library's file format stores",
         )
     difference = None
     if served:
@@ -100,7 +100,7 @@ def load_model(directory: Path) -> Any:
     """Load the estimator of a canonical directory, as its own library's class.
 
     Raises:
-        InputError: the directory is not one, or its content cannot be read.
+        InputError: the directory is not a canonical model directory, or its content cannot be read.
     """
     try:
         description = json.loads((directory / _DESCRIPTION).read_text())
@@ -108,8 +108,8 @@ def load_model(directory: Path) -> Any:
         return flavor.read(directory / flavor.file, description["class"])
     except Exception as error:
         raise InputError(
-            f"{directory} does not hold a model that can be read: {type(error).__name__}: {error}",
-            next_step=f"materialize the model again, or read it with a version that knows {accepted()}",
+            f"the model in {directory} cannot be read: {type(error).__name__}: {error}",
+            next_step=f"materialize the model again, or read it with a version of ml-assets that supports {accepted()}",
         ) from error
 
 
@@ -122,7 +122,7 @@ def predict(estimator: Any, frame: pd.DataFrame) -> Any:
     """Return an estimator's predictions, one value or row of values for each row.
 
     Raises:
-        DefinitionError: it has no accepted type, or rejects the frame.
+        DefinitionError: its type is not supported, or it rejects the frame.
     """
     return _predict(flavor_of(estimator), estimator, frame)
 
@@ -131,12 +131,12 @@ def predict_with(directory: Path, frame: pd.DataFrame) -> Any:
     """Return the predictions of a canonical directory's model, one value or row of values for each row.
 
     Raises:
-        InputError: the directory is not one, or the model rejects the frame.
+        InputError: the directory is not a canonical model directory, or the model rejects the frame.
     """
     try:
         return predict(load_model(directory), frame)
     except DefinitionError as error:
-        raise InputError(error.what, next_step="give the columns that it was fitted on") from error
+        raise InputError(error.what, next_step="pass the columns that the model was fitted on") from error
 
 
 def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]) -> str:
@@ -177,7 +177,7 @@ def _predict(flavor: Flavor, estimator: Any, example: pd.DataFrame) -> Any:
     except Exception as error:
         raise DefinitionError(
             f"{class_name(estimator)} cannot predict its input example: {type(error).__name__}: {error}",
-            next_step="return a fitted estimator, and as input example the columns that it was fitted on",
+            next_step="return a fitted estimator, and an input example with the columns that it was fitted on",
         ) from error
 
 

@@ -47,7 +47,7 @@ class Flavor(Protocol):
 class _XGBoost:
     name = "xgboost"
     file = "model.ubj"
-    accepts = "XGBoost's Booster and estimators (XGBRegressor, XGBClassifier, …)"
+    accepts = "XGBoost boosters and estimators (Booster, XGBRegressor, XGBClassifier, …)"
     distributions: tuple[str, ...] = ("xgboost", "xgboost-cpu", "scikit-learn", "pandas", "numpy", "scipy")
 
     def recognises(self, estimator: Any) -> bool:
@@ -63,8 +63,8 @@ class _XGBoost:
         missing = getattr(estimator, "missing", math.nan)
         if not math.isnan(missing):
             raise DefinitionError(
-                f"{class_name(estimator)} has missing={missing}, which XGBoost's file format does not keep",
-                next_step="turn missing values into NaN before the model sees them",
+                f"{class_name(estimator)} has missing={missing}, which XGBoost's file format does not store",
+                next_step="convert missing values to NaN in the features",
             )
         self._refuse_fallback(estimator)
         estimator.save_model(file)
@@ -77,7 +77,7 @@ class _XGBoost:
         used = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
         if not asked.startswith("cpu") and used.startswith("cpu"):
             raise AcceleratorUnavailable(
-                f"{class_name(estimator)} was to be trained on {asked}, and XGBoost found none and used the CPU",
+                f"XGBoost found no device {asked} for {class_name(estimator)}, and used the CPU",
                 next_step="run it on a pool with accelerators in an image with the cuda extra, or set device to cpu",
             )
 
@@ -97,7 +97,7 @@ class _XGBoost:
 class _ScikitLearn:
     name = "sklearn"
     file = "model.skops"
-    accepts = "scikit-learn's estimators and pipelines of them"
+    accepts = "scikit-learn estimators and pipelines"
     distributions: tuple[str, ...] = ("scikit-learn", "skops", "xgboost", "xgboost-cpu", "pandas", "numpy", "scipy")
     _trusted_libraries = ("sklearn", "numpy", "scipy", "xgboost")
 
@@ -115,8 +115,8 @@ class _ScikitLearn:
             content = skops.io.dumps(estimator)
         except Exception as error:
             raise DefinitionError(
-                f"{class_name(estimator)} holds something that skops cannot write: {error}",
-                next_step=f"use {self.accepts}, with functions that have a name at the top of their module",
+                f"skops cannot store {class_name(estimator)}: {error}",
+                next_step=f"use {self.accepts}; define their functions at the top level of a module",
             ) from error
         file.write_bytes(canonical_skops(content))
         self._trusted(file)
@@ -141,8 +141,8 @@ class _ScikitLearn:
         foreign = [name for name in types if name.split(".")[0] not in self._trusted_libraries]
         if foreign:
             raise DefinitionError(
-                f"the model holds types of other libraries: {', '.join(foreign)}",
-                next_step=f"use {self.accepts}, and do other steps in a feature set",
+                f"the model contains types of unsupported libraries: {', '.join(foreign)}",
+                next_step=f"use {self.accepts}, and move other steps to a feature set",
             )
         return types
 
@@ -152,7 +152,7 @@ class _PyTorch:
 
     name = "onnx"
     file = ONNX_FILE
-    accepts = "PyTorch's modules, which need no predict"
+    accepts = "PyTorch modules (without a predict method)"
     distributions: tuple[str, ...] = ("onnx", "onnxruntime", "pandas", "numpy")
 
     def recognises(self, estimator: Any) -> bool:
@@ -185,19 +185,19 @@ def flavor_of(estimator: Any) -> Flavor:
     """Return the flavor of an estimator's library.
 
     Raises:
-        DefinitionError: its library is not accepted.
+        DefinitionError: its library is not supported.
     """
     for flavor in FLAVORS.values():
         if flavor.recognises(estimator):
             return flavor
     raise DefinitionError(
-        f"a model must be one of: {accepted()}, with a predict method; given {class_name(estimator)}",
+        f"expected a model with a predict method, one of {accepted()}; got {class_name(estimator)}",
         next_step="return one of these, or add the library to resources/models/libraries.py",
     )
 
 
 def accepted() -> str:
-    """Return the accepted kinds of model, in words."""
+    """Return the supported kinds of model, in words."""
     return "; ".join(flavor.accepts for flavor in FLAVORS.values())
 
 

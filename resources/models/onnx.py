@@ -55,16 +55,16 @@ def export_onnx(estimator: Any, file: Path, example: pd.DataFrame, predicted: An
         estimator: an XGBoost ``Booster`` or estimator, a scikit-learn estimator, or an `OnnxModel`; this changes it, so
             pass a copy.
         file: the destination.
-        example: rows that the estimator takes, at least one.
+        example: rows that the estimator accepts, at least one.
         predicted: its predictions for them.
 
     Returns:
         The largest difference between the two predictions: absolute for numbers, 0 for equal classes.
 
     Raises:
-        DefinitionError: the estimator cannot be expressed in ONNX, or predicts other values there.
+        DefinitionError: the estimator cannot be converted to ONNX, or predicts different values there.
     """
-    reason = "there is no way to express it"
+    reason = "no conversion exists"
     for convert in _conversions(estimator, example):
         try:
             content = canonical(convert())
@@ -75,12 +75,12 @@ def export_onnx(estimator: Any, file: Path, example: pd.DataFrame, predicted: An
         if difference is not None:
             file.write_bytes(content)
             return difference
-        reason = "as ONNX it predicts other values for its input example"
+        reason = "the ONNX model predicts different values for the input example"
     raise DefinitionError(
         f"{type(estimator).__module__}.{type(estimator).__qualname__} cannot be served as ONNX: {reason}",
-        next_step="use an estimator that skl2onnx or onnxmltools converts (a scaler before trees moves values across "
-        "their thresholds, and trees need none), or declare the model with served=False: it is then kept and not "
-        "served",
+        next_step="use an estimator that skl2onnx or onnxmltools converts (without a scaler before trees: trees need "
+        "none, and it moves values across their thresholds), or declare the model with served=False, which stores it "
+        "without serving it",
     )
 
 
@@ -108,8 +108,8 @@ def _column_types(example: pd.DataFrame, floats: Any) -> list[tuple[str, Any]]:
     unknown = [name for name in example.columns if _kind(example, name) not in kinds]
     if unknown:
         raise DefinitionError(
-            f"the model cannot be served: its column {unknown[0]!r} is {example[unknown[0]].dtype}",
-            next_step="give it numbers, booleans or strings, or declare the model with served=False",
+            f"the model cannot be served: its column {unknown[0]!r} has the type {example[unknown[0]].dtype}",
+            next_step="convert it to numbers, booleans or strings, or declare the model with served=False",
         )
     return [(str(name), kinds[_kind(example, name)]([None, 1])) for name in example.columns]
 

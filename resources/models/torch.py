@@ -29,7 +29,7 @@ def module_predicts(module: Any, frame: pd.DataFrame) -> np.ndarray:
     """Return a module's predictions in evaluation mode, for rows of numbers as one tensor of 32-bit floats.
 
     Returns:
-        One value a row, or one row of values.
+        One value, or one row of values, for each row.
 
     Raises:
         DefinitionError: the frame has non-numeric columns, or the module does not return exactly one tensor.
@@ -46,8 +46,8 @@ def module_predicts(module: Any, frame: pd.DataFrame) -> np.ndarray:
         module.train(was_training)
     if not isinstance(found, torch.Tensor) or found.ndim not in (1, 2) or len(found) != len(frame):
         raise DefinitionError(
-            f"{type(module).__qualname__} gives {_described(found)} for {len(frame)} rows",
-            next_step="let its forward give one tensor, with a value or a row of values for each row",
+            f"{type(module).__qualname__} returns {_described(found)} for {len(frame)} rows",
+            next_step="return one tensor from its forward method, with a value or a row of values for each row",
         )
     return OnnxModel.flat(found.cpu().numpy())
 
@@ -56,7 +56,7 @@ def write_module(module: Any, directory: Path, example: pd.DataFrame, file: str)
     """Write a module as ONNX and its weights; equal modules give equal bytes.
 
     Raises:
-        DefinitionError: the module cannot be expressed in ONNX.
+        DefinitionError: the module cannot be converted to ONNX.
     """
     import safetensors.torch
     import torch
@@ -78,8 +78,8 @@ def write_module(module: Any, directory: Path, example: pd.DataFrame, file: str)
     except Exception as error:  # exporters raise errors of any type
         cause = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise DefinitionError(
-            f"{type(module).__qualname__} cannot be expressed in ONNX: {type(error).__name__}: {cause}",
-            next_step="use operations that torch.onnx.export knows, and nothing that depends on the number of rows",
+            f"{type(module).__qualname__} cannot be converted to ONNX: {type(error).__name__}: {cause}",
+            next_step="use operations that torch.onnx.export supports and that do not depend on the number of rows",
         ) from error
     (directory / file).write_bytes(canonical(program.model_proto))
     safetensors.torch.save_model(own, str(directory / WEIGHTS_FILE))
@@ -89,8 +89,8 @@ def _numbers(frame: pd.DataFrame) -> np.ndarray:
     wrong = [name for name in frame if frame[name].dtype.kind not in "iufb"]
     if wrong:
         raise DefinitionError(
-            f"the column {wrong[0]!r} is {frame[wrong[0]].dtype}, and PyTorch's modules take numbers",
-            next_step="turn it into numbers in a feature set",
+            f"the column {wrong[0]!r} has the type {frame[wrong[0]].dtype}, but PyTorch modules need numbers",
+            next_step="convert it to numbers in a feature set",
         )
     return frame.to_numpy(np.float32)
 

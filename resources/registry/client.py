@@ -118,7 +118,7 @@ class RegistryClient:
         self._sessions: dict[str, RegistrySession] = {}
 
     def find(self, name: str) -> PublishedImage | None:
-        """Look up ``registry/repository:tag`` (or ``@digest``); None where the registry holds no such image.
+        """Look up ``registry/repository:tag`` (or ``@digest``); None if the registry does not have it.
 
         Raises:
             RegistryError: the name is malformed, the registry did not answer or refused, or its answer is not an
@@ -139,7 +139,7 @@ class RegistryClient:
         """Find the manifest that ``registry/repository:tag`` (or ``@digest``) stands for on a platform.
 
         Raises:
-            RegistryError: as `find`, and if there is no such image or it is not made for the platform.
+            RegistryError: as `find`, and if the image does not exist or does not support the platform.
         """
         published = self.find(name)
         if published is None:
@@ -147,7 +147,7 @@ class RegistryClient:
         key = choose_platform(published.platforms, platform)
         if key is None:
             raise RegistryError(
-                f"{name} is not made for {platform}, but for {', '.join(published.platforms) or 'no platform'}",
+                f"{name} does not support {platform}; its platforms: {', '.join(published.platforms) or 'none'}",
                 next_step="name one of these platforms, or build the image for yours",
             )
         whole = published.reference
@@ -248,7 +248,7 @@ class RegistryClient:
         path = f"/v2/{repository}/blobs/{digest}"
         if not self._session(registry).download(path, repository=repository, into=into):
             raise RegistryError(
-                f"{registry}/{repository} has lost {digest}, which an image is made of",
+                f"{registry}/{repository} no longer has {digest}, which is part of an image",
                 next_step="build the image again, or delete it",
             )
 
@@ -280,7 +280,7 @@ class RegistryClient:
         if manifest.manifests is None and manifest.config is None:
             raise RegistryError(
                 f"{what} is neither an image manifest nor an index of version 2",
-                next_step="check the name; an image in the format of 2015 has to be built again",
+                next_step="check the name; build the image again if it has the old format (schema version 1)",
             )
         return Digest.of_bytes(found[1]), manifest
 
@@ -290,13 +290,13 @@ class RegistryClient:
         path = f"/v2/{reference.repository}/blobs/{manifest.config.digest}"
         answer = self._get(reference.registry, reference.repository, path, accept="*/*")
         if answer.status == 404:
-            raise RegistryError(f"{reference} has lost its configuration", next_step="push the image again")
+            raise RegistryError(f"the configuration of {reference} is missing", next_step="push the image again")
         digest = verify_body(answer, manifest.config.digest, f"{reference.registry}{path}")
         content = parse_document(Configuration, answer.body, f"{reference.registry}{path}")
         return ImageConfiguration(digest, platform_name(content), (content.config and content.config.labels) or {})
 
     def _pages(self, registry: str, repository: str, base: str, *, accept: str) -> Iterator[RegistryResponse]:
-        """Yield each page of a list once; the last one may say that the list does not exist (any more)."""
+        """Yield each page of a list once; the last one may be a 404, if the list does not exist (any more)."""
         path: str | None = base
         visited: set[str] = set()
         while path and path not in visited:
@@ -343,10 +343,10 @@ class _Name:
             ImageReference(registry, repository, Digest.of_bytes(b""))
         except ValueError as error:
             raise RegistryError(
-                f"{name!r} is not the name of an image: {error}", next_step="write registry/repository:tag"
+                f"{name!r} is not an image name: {error}", next_step="write registry/repository:tag"
             ) from error
         return cls(registry, repository, version)
 
 
 def _missing(name: str) -> RegistryError:
-    return RegistryError(f"the registry holds no {name}", next_step="check the name, or push the image first")
+    return RegistryError(f"the registry does not have {name}", next_step="check the name, or push the image first")

@@ -34,7 +34,7 @@ def read_credentials(docker_config: Path, registry: str) -> Credentials | None:
     """Return the credentials for a registry from Docker's ``config.json`` or a credential helper.
 
     Args:
-        docker_config: the file; one that does not exist holds nothing.
+        docker_config: the file; a missing file means no credentials.
         registry: host with an optional port.
 
     Raises:
@@ -50,7 +50,7 @@ def read_credentials(docker_config: Path, registry: str) -> Credentials | None:
     except (OSError, ValueError, AttributeError, TypeError, DockerException) as error:
         # The text of such an error may quote a secret, so the message names only the error's type.
         raise RegistryError(
-            f"{docker_config} is not a Docker configuration that can be read ({type(error).__name__})",
+            f"{docker_config} cannot be read as a Docker configuration ({type(error).__name__})",
             next_step=f"run docker login {registry} again, or set images.docker_config to another file",
         ) from None
     if helper and shutil.which(f"docker-credential-{helper}") is None:
@@ -103,5 +103,5 @@ def _credentials(found: Mapping[str, str]) -> Credentials | None:
 def _helper_error(helper: str, what: str) -> RegistryError:
     return RegistryError(
         f"the credential helper docker-credential-{helper} {what}",
-        next_step=f"install it, or take {helper!r} out of Docker's configuration and log in again",
+        next_step=f"install it, or remove {helper!r} from Docker's configuration and log in again",
     )

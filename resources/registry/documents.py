@@ -90,8 +90,8 @@ def verify_body(answer: RegistryResponse, version: str, what: str) -> Digest:
             continue
         if algorithm not in ("sha256", "sha512") or hashlib.new(algorithm, answer.body).hexdigest() != value:
             raise RegistryError(
-                f"{what} has the digest {digest}, and not {expected} as promised",
-                next_step="run again; if it happens again, distrust the registry or what stands in between",
+                f"{what} has the digest {digest}, expected {expected}",
+                next_step="run again; if it happens again, check the registry and any proxy in between",
             )
     return digest
 
@@ -106,8 +106,8 @@ def parse_document(model: type[_Document], body: bytes, what: str) -> _Document:
         return model.model_validate_json(body)
     except ValidationError as error:
         raise RegistryError(
-            f"{what} is not what an OCI registry answers ({error.error_count()} errors in its form)",
-            next_step="check the registry's address; a proxy or login page may stand in between",
+            f"{what} is not a valid answer of an OCI registry ({error.error_count()} format errors)",
+            next_step="check the registry's address; a proxy or login page may have answered instead",
         ) from error
 
 
@@ -149,7 +149,7 @@ def read_digest(text: str) -> Digest:
     try:
         return Digest.parse(text)
     except ValueError as error:
-        raise RegistryError(f"the registry names content by {text!r}", next_step="check the registry") from error
+        raise RegistryError(f"the registry sent an invalid digest: {text!r}", next_step="check the registry") from error
 
 
 def next_page(answer: RegistryResponse, base: str) -> str | None:

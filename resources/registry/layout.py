@@ -37,7 +37,7 @@ class ImageLayout:
         self._registry, self._repository = registry, repository
 
     def save(self, digests: Iterable[Digest]) -> list[Digest]:
-        """Copy these images, with their tags and attached artifacts; return the images that the registry does not hold.
+        """Copy these images, with their tags and attached artifacts; return the images that the registry does not have.
 
         Existing content of the folder is not copied again. The copy may be interrupted at any time.
 
@@ -69,10 +69,10 @@ class ImageLayout:
         return len(self._entries())
 
     def restore(self) -> None:
-        """Copy back all images that the registry does not hold.
+        """Copy back all images that the registry does not have.
 
         Raises:
-            BackupError: the folder is no image layout, or is incomplete.
+            BackupError: the folder is not an image layout, or is incomplete.
             RegistryError: the registry did not answer, or refused.
         """
         entries = self._entries()
@@ -93,7 +93,7 @@ class ImageLayout:
     def _unreadable(self, error: Exception) -> BackupError:
         return BackupError(
             f"{self._folder} cannot be read as an OCI image layout: {error}",
-            next_step="make the backup again, or take an older one",
+            next_step="make the backup again, or use an older one",
         )
 
     def _digest_of(self, tag: str) -> str:
@@ -124,7 +124,7 @@ class ImageLayout:
         for child in manifest.get("manifests") or ():
             if self._save(child["digest"]) is None:
                 raise RegistryError(
-                    f"{self._registry}{path} lists {child['digest']}, which is not there",
+                    f"{self._registry}{path} lists {child['digest']}, which is missing",
                     next_step="build the image again, or delete it",
                 )
         for blob in _blobs(manifest):
@@ -179,4 +179,4 @@ def _verify(file: Path, digest: str) -> None:
     with file.open("rb") as content:
         found = hashlib.file_digest(content, "sha256").hexdigest()
     if f"sha256:{found}" != digest:
-        raise RegistryError(f"{file} has not the digest {digest}", next_step="remove it, and run again")
+        raise RegistryError(f"{file} does not match the digest {digest}", next_step="remove it, and run again")

@@ -44,7 +44,7 @@ class RegistrySession:
     Args:
         registry: host with an optional port.
         plain_http: use HTTP without TLS. Loopback addresses always do.
-        docker_config: Docker's ``config.json`` with the credentials; a file that does not exist holds none.
+        docker_config: Docker's ``config.json`` with the credentials; a missing file means none.
         timeout: seconds to wait for a connection, and for each part of an answer.
         reached_at: ``host[:port]`` at which this process reaches it; the registry's name if left out.
     """
@@ -86,8 +86,8 @@ class RegistrySession:
             return False
         if answer.status == 405 or "UNSUPPORTED" in _error_message(answer.body):
             raise RegistryError(
-                f"the registry {self.registry} deletes nothing",
-                next_step="let it (storage.delete.enabled of the Distribution registry), or leave images out",
+                f"the registry {self.registry} does not allow deletion",
+                next_step="enable deletion (storage.delete.enabled in the Distribution registry), or leave images out",
             )
         raise self._refusal(answer, f"DELETE {path}")
 
@@ -181,8 +181,8 @@ class RegistrySession:
         address = urlsplit(realm)
         if address.scheme != "https" and not (address.scheme == "http" and self._scheme == "http"):
             raise RegistryError(
-                f"{self.registry} sends clients to {realm!r} for a token, which is not safe to send credentials to",
-                next_step="ask who runs the registry to serve its token service over https",
+                f"the token service {realm!r} of {self.registry} has no TLS, so credentials are not safe there",
+                next_step="ask the registry's operator to serve its token service over https",
             )
         query = {"service": challenge.get("service", ""), "scope": scope}
         if credentials and credentials.is_identity_token:
@@ -198,8 +198,8 @@ class RegistrySession:
             return str(tree.get("token") or tree["access_token"])
         except (ValueError, KeyError, AttributeError) as error:
             raise RegistryError(
-                f"the token service of {self.registry} at {realm} answered without a token",
-                next_step="check the registry's address; a proxy or login page may stand in between",
+                f"the token service of {self.registry} at {realm} sent no token",
+                next_step="check the registry's address; a proxy or login page may have answered instead",
             ) from error
 
     def _request(
@@ -227,12 +227,12 @@ class RegistrySession:
             raise RegistryError(
                 f"the TLS certificate of {self.registry} is not trusted: {error}",
                 next_step="add its authority to the system's certificates (or set SSL_CERT_FILE or "
-                "REQUESTS_CA_BUNDLE); a registry without TLS has to be listed in images.plain_http",
+                "REQUESTS_CA_BUNDLE); list a registry without TLS in images.plain_http",
             ) from error
         except requests.RequestException as error:
             raise RegistryError(
                 f"the registry {self.registry} did not answer: {error}",
-                next_step="check that it runs, and that this machine reaches it, then run again",
+                next_step="check that it runs and that this machine can reach it, then run again",
             ) from error
 
     def _read(self, response: "requests.Response", into: BinaryIO | None) -> bytes:
@@ -259,12 +259,12 @@ class RegistrySession:
         if answer.status == 429:
             wait = answer.headers.get("retry-after")
             return RegistryError(
-                f"{self.registry} limits requests, and refused {what}: {said or 'too many requests'}",
-                next_step=f"run again {f'after {wait} seconds' if wait else 'later'}, or log in to have a higher limit",
+                f"{self.registry} refused {what} because of its rate limit: {said or 'too many requests'}",
+                next_step=f"run again {f'after {wait} seconds' if wait else 'later'}, or log in for a higher limit",
             )
         return RegistryError(
             f"{self.registry} answered {what} with status {answer.status}{f': {said}' if said else ''}",
-            next_step="check that the address is that of an OCI registry, and look into its log",
+            next_step="check that the address is that of an OCI registry, and check the registry's log",
         )
 
 

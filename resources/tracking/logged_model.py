@@ -68,4 +68,4 @@ def set_run_tags(uri: str, experiment: str, run_id: str, tags: Mapping[str, str]
 
 
 def _gone(run_id: str, why: str) -> TrackingError:
-    return TrackingError(f"the MLflow run {run_id} {why}", next_step="restore it, where it can be")
+    return TrackingError(f"the MLflow run {run_id} {why}", next_step="restore it, if possible")

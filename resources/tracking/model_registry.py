@@ -80,13 +80,13 @@ class ModelRegistry:
         with tracking_errors(self.uri):
             model = _unless_missing(lambda: client.get_registered_model(name))
         if model is None:
-            raise UnknownReference(f"MLflow knows no registered model {name!r}", next_step="check its spelling")
+            raise UnknownReference(f"MLflow has no registered model {name!r}", next_step="check its spelling")
         found: dict[str, str] = model.aliases
         if alias not in found:
             known = ", ".join(str(ModelUri(name, alias=other)) for other in sorted(found)) or "it has none"
             raise UnknownReference(
                 f"no version of the registered model {name} has the alias {alias!r}",
-                next_step=f"take one of its aliases ({known}), or a version: models:/{name}/VERSION",
+                next_step=f"use one of its aliases ({known}), or a version: models:/{name}/VERSION",
             )
         return str(ModelUri(name, str(found[alias])))
 

@@ -42,7 +42,7 @@ class MlflowTracking(ConfigurableResource[None]):
     artifact_location: str | None = None
     """Artifact location of a new experiment; by default beside a SQLite file, or chosen by the server."""
     ui_url: str | None = None
-    """Address of the MLflow UI for people's browsers."""
+    """Address of the MLflow UI, as browsers reach it."""
 
     @field_validator("tracking_uri")
     @classmethod
@@ -111,7 +111,7 @@ class MlflowTracking(ConfigurableResource[None]):
             tags = run.data.tags
             if RunTags.DAGSTER_RUN in tags and (_is_gone(tags) or has_ended(tags)):
                 with tracking_errors(self.tracking_uri):
-                    if _kill(client, run.info.run_id, "its process ended without saying so"):
+                    if _kill(client, run.info.run_id, "its process ended without ending the run"):
                         closed.append(run.info.run_id)
         return closed
 
@@ -133,7 +133,7 @@ class MlflowTracking(ConfigurableResource[None]):
         except TrackingError as unreachable:
             note = (
                 f"The MLflow run {tracked.identity.run_id} could not be ended ({unreachable.what}); "
-                "it is closed as killed when the server answers again."
+                "it will be closed as killed when the server answers again."
             )
             error.add_note(note)
             _logger.warning(note)

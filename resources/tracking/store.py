@@ -87,14 +87,14 @@ def check_server(uri: str, experiment: str) -> None:
         ) from error
     if response.status_code in (401, 403):
         raise TrackingError(
-            f"the MLflow server {public_uri(uri)} refuses: {response.status_code} {response.text[:200].strip()}",
-            next_step="give credentials in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and run again",
+            f"the MLflow server {public_uri(uri)} refuses access: {response.status_code} {response.text[:200].strip()}",
+            next_step="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and run again",
         )
     # MLflow's server answers 404 in JSON if the experiment does not exist yet.
     if response.status_code != 200 and not (response.status_code == 404 and response.text.lstrip().startswith("{")):
         raise TrackingError(
-            f"{public_uri(uri)} answers {response.status_code}, which no working MLflow server does",
-            next_step="look at the server's log, or correct mlflow.tracking_uri, and run again",
+            f"{public_uri(uri)} answers with status {response.status_code}, so it is not a working MLflow server",
+            next_step="check the server's log, or correct mlflow.tracking_uri, and run again",
         )
 
 
@@ -124,7 +124,7 @@ def tracking_errors(uri: str) -> Iterator[None]:
             advice = f"back up the database and run `mlflow db upgrade {public_uri(uri)}`"
         elif getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE":
             advice = "correct the value, and run again"
-        raise TrackingError(f"MLflow could not record: {_public(error)}", next_step=advice) from error
+        raise TrackingError(f"the MLflow operation failed: {_public(error)}", next_step=advice) from error
 
 
 def _experiment_id(client: Any, name: str, artifact_location: str | None) -> str:
@@ -164,7 +164,7 @@ def _make_database(file: Path) -> None:
             unfinished.rename(file)
     except Timeout as error:
         raise TrackingError(
-            f"another process has been making {file} for {_MIGRATION_SECONDS} seconds",
+            f"another process has been creating {file} for {_MIGRATION_SECONDS} seconds",
             next_step=f"end the process that holds {file}.lock, and run again",
         ) from error
 

@@ -50,7 +50,7 @@ def test_a_cluster_that_is_in_order_has_no_fault(namespace: str) -> None:
     assert [each for each in answers if each.severity is Severity.FAULT] == []
     said = {each.what for each in answers}
     assert f"all rights that the executor needs in namespace {namespace}" in said
-    assert "what pods refer to is there" in said
+    assert "all objects that pods refer to exist" in said
     assert "pool cpu fits on cpu-0" in said
 
 
@@ -58,7 +58,7 @@ def test_what_is_missing_or_too_large_is_a_fault(namespace: str) -> None:
     faults = [each for each in found(settings(namespace, ML_ASSETS__POOLS__CPU__CPUS="1000")) if each.next_step]
     references, pool = faults
     assert references.what == (
-        f"not in namespace {namespace}: serviceaccounts/ml-assets-step, secrets/ml-assets, configmaps/ml-assets"
+        f"missing in namespace {namespace}: serviceaccounts/ml-assets-step, secrets/ml-assets, configmaps/ml-assets"
     )
     assert pool.what.startswith("pool cpu fits on none of its nodes (cpu-0: it has ")
 
@@ -70,9 +70,9 @@ def test_rights_are_asked_for_whoever_asks(namespace: str, tmp_path: Path) -> No
     kubeconfig = _kubeconfig_of(namespace, "nobody", tmp_path)
     answers = {each.check: each for each in found(settings(namespace, ML_ASSETS__CONTAINERS__KUBECONFIG=kubeconfig))}
     assert answers["rights"].what == (
-        f"no right in namespace {namespace} to delete jobs, list pods, delete pods, get pods/log, list events"
+        f"missing rights in namespace {namespace}: delete jobs, list pods, delete pods, get pods/log, list events"
     )
-    assert answers["references"].what.startswith("no right to see serviceaccounts/ml-assets-step")
+    assert answers["references"].what.startswith("no right to read serviceaccounts/ml-assets-step")
     assert answers["pools"].what.startswith("no right to list nodes")
 
 

@@ -136,7 +136,7 @@ def test_registry_holds_the_image_that_the_record_names(ground: Ground, first: B
 
 def test_second_run_finds_the_image_in_the_registry(deployment: KubernetesDeployment, first: Build) -> None:
     second = materialized(deployment)
-    assert "the registry has it already" in second.log
+    assert "already in the registry" in second.log
     assert "COPY LICENSE" not in second.log
     for name in ("made_image", "made_index_digest", "data_version"):
         assert getattr(second.record, name) == getattr(first.record, name)

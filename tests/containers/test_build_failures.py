@@ -57,7 +57,7 @@ def test_base_image_that_the_registry_does_not_hold_is_told(project: Project) ->
     content = json.loads(lock.read_text())
     content["images"]["python"]["answer"]["digest"] = str(Digest.of_bytes(b"none"))
     lock.write_text(json.dumps(content))
-    with pytest.raises(RegistryError, match="base image cannot be had"):
+    with pytest.raises(RegistryError, match="base image cannot be pulled"):
         project.build()
 
 

@@ -219,7 +219,7 @@ def test_every_kind_of_reference_is_understood(home: Home, run: Run) -> None:
 
 def test_trace_for_people_is_a_tree(run: Run) -> None:
     done = run("trace", "tables/distances")
-    came_from, _, made_from = done.out.partition("made from it")
+    came_from, _, made_from = done.out.partition("Used by")
     assert "flights@a" in came_from
     assert "images/train" in came_from
     assert "delay_model" in made_from
@@ -244,7 +244,7 @@ def test_trace_answers_with_what_is_asked_for(home: Home, run: Run) -> None:
     listed = run("trace", "flights", "--down", "--kind", "model").out
     assert "delay_model" in listed
     assert table not in listed
-    assert "came from" not in listed
+    assert "Inputs" not in listed
 
 
 def test_provenance_of_a_model_names_all_that_made_it(home: Home, run: Run) -> None:
@@ -257,8 +257,8 @@ def test_provenance_of_a_model_names_all_that_made_it(home: Home, run: Run) -> N
     assert direct == {"tables/distances": True, "images/train": False}
     assert {each["name"] for each in found} >= {"flights@a", "flights@b", "source"}
     told = run("provenance", "models:/delay/1").out
-    assert told.index("models:/delay/1") < told.index("made of") < told.index("tables/distances")
-    assert told.index("which came from") < told.index("flights@a")
+    assert told.index("models:/delay/1") < told.index("Direct dependencies") < told.index("tables/distances")
+    assert told.index("Indirect dependencies") < told.index("flights@a")
     several = run("provenance", "flights")
     assert several.code == 2
     assert "names 2 materializations" in several.err
@@ -288,7 +288,7 @@ def test_trace_is_a_page_and_a_flowchart(run: Run, tmp_path: Path) -> None:
 def test_trace_says_what_it_does_not_take(home: Home, run: Run) -> None:
     wrong = run("trace", "flights", "--kind", "mdoel")
     assert wrong.code == 2
-    assert "'mdoel' is none of dataset, feature set, model, image" in " ".join(wrong.err.split())
+    assert "'mdoel' is not one of dataset, feature set, model, image" in " ".join(wrong.err.split())
     large = run("trace", "flights", "--limit", "2")
     assert large.code == 1
     assert "more than 2 nodes. Next: narrow it with --up or --down" in large.err
@@ -307,9 +307,7 @@ def test_impact_names_what_must_be_made_again_models_first(home: Home, run: Run)
     client.set_registered_model_alias("delay", "champion", "1")
     try:
         done = run("impact", "images/train")
-        assert (
-            done.out.index("deployed models") < done.out.index("models:/delay/1") < done.out.index("to be made again")
-        )
+        assert done.out.index("Deployed models") < done.out.index("models:/delay/1") < done.out.index("To rebuild")
     finally:
         client.delete_registered_model_alias("delay", "champion")
 
@@ -341,7 +339,7 @@ def test_impact_is_answered_where_mlflow_is_not(home: Home, run: Run, monkeypatc
 def test_diff_names_what_differs_between_two_origins(home: Home, run: Run) -> None:
     same = json.loads(run("diff", "delay_model", "models:/delay/1", "--json").out)
     assert same["differences"] == []
-    assert "no difference is recorded" in run("diff", "notes", "notes").out
+    assert "no recorded differences" in run("diff", "notes", "notes").out
     found = json.loads(run("diff", "tables/distances", "flights@a", "--json").out)["differences"]
     assert {"aspect": "data", "what": "flights@b", "before": home.versions["flights@b"], "after": None} in found
     assert found[0]["aspect"] == "data"
@@ -359,7 +357,7 @@ def test_why_says_what_changed_and_what_made_it_run(home: Home, run: Run) -> Non
     fresh = json.loads(done.out)
     assert (fresh["status"], fresh["causes"], fresh["launch"]["kind"]) == ("fresh", [], "user")
     assert fresh["made"]["data_version"] == home.versions["delay_model"]
-    assert "why it ran" in run("why", "flights@a", *WHY).out
+    assert "Why it last ran" in run("why", "flights@a", *WHY).out
     counted = json.loads(run("why", "flights", "--json", *WHY).out)
     assert counted["statuses"] == {"fresh": 2, "stale": 0, "missing": 0}
     assert "2 partitions: 2 fresh" in run("why", "flights", *WHY).out
@@ -389,10 +387,10 @@ def test_gc_says_what_would_go_and_asks_before_it_does(home: Home, run: Run) -> 
     everything = json.loads(run("gc", "--grace", "0", "--json").out)
     assert (everything["dry_run"], everything["kept"], everything["materializations"]) == (True, 6, 6)
     assert (everything["size"], everything["data"], everything["mlflow"]) == (0, [], [])
-    assert "there is nothing to collect" in run("gc").out
+    assert "nothing to delete" in run("gc").out
     wrong = run("gc", "--only", "dta")
     assert wrong.code == 2
-    assert "'dta' is none of data, images, mlflow, cache" in " ".join(wrong.err.split())
+    assert "'dta' is not one of data, images, mlflow, cache" in " ".join(wrong.err.split())
 
 
 def test_gc_deletes_what_was_replaced_and_whoever_asks_is_told(home: Home, run: Run, tmp_path: Path) -> None:
@@ -405,7 +403,7 @@ def test_gc_deletes_what_was_replaced_and_whoever_asks_is_told(home: Home, run: 
     choice = ("gc", "--keep-last", "1", "--grace", "0", "--only", "data", "--only", "cache", "--apply")
     refused = run(*choice)
     assert refused.code == 1
-    assert "nobody is there to confirm that this is to be deleted. Next: give --yes." in refused.err
+    assert "nobody can confirm the deletion without a terminal. Next: run again with --yes." in refused.err
     (gone,) = json.loads(run(*choice[:-1], "--json").out)["data"]
     done = run(*choice, "--yes")
     assert done.code == 0, done.err
@@ -413,7 +411,7 @@ def test_gc_deletes_what_was_replaced_and_whoever_asks_is_told(home: Home, run: 
     lost = run("data", "get", f"noted@{gone['version']}", tmp_path)
     assert lost.code == 1
     assert f"noted: the content {gone['version']} was collected on " in lost.err
-    assert "collected 20" in run("trace", gone["of"][0], "--no-aliases").out
+    assert "deleted by gc 20" in run("trace", gone["of"][0], "--no-aliases").out
     assert run("data", "get", f"notes@{before}", tmp_path).code == 0
 
 
@@ -453,7 +451,7 @@ def test_nothing_is_overwritten(run: Run, tmp_path: Path) -> None:
     done = run("data", "get", "notes", tmp_path)
     assert done.code == 1
     assert done.err.startswith("error: notes: ")
-    assert "is there already" in done.err
+    assert "already exists" in done.err
     assert (tmp_path / "notes").read_text() == "mine"
 
 
@@ -504,7 +502,8 @@ def test_what_has_no_right_answer_gets_none(other_home: dg.DagsterInstance, run:
         (
             "later",
             1,
-            f"its provenance record has form {SCHEMA_VERSION + 1}, and this version reads up to {SCHEMA_VERSION}",
+            f"its provenance record has format {SCHEMA_VERSION + 1}, but this version reads formats up to"
+            f" {SCHEMA_VERSION}",
         ),
     ):
         done = run(command, reference)
@@ -665,7 +664,7 @@ def test_registry_that_does_not_answer_leaves_the_lock_as_it_is(run: Run, projec
 def test_update_without_a_registry_says_how_to_name_one(run: Run, project: Path) -> None:
     done = run("images", "update")
     assert done.code == 2
-    assert "Next: give --registry HOST[:PORT], or set images.registry." in done.err
+    assert "Next: use --registry HOST[:PORT], or set images.registry." in done.err
 
 
 def test_doctor_says_what_to_do_and_fails_where_there_is_a_fault(
@@ -679,7 +678,7 @@ def test_doctor_says_what_to_do_and_fails_where_there_is_a_fault(
     faulty = run("doctor")
     assert faulty.code == 1
     assert "fault   content: the content cache /proc/cache cannot be written" in faulty.out
-    assert "Next: make /proc writable, or name another" in faulty.out
+    assert "Next: make /proc writable, or set another path" in faulty.out
     monkeypatch.setenv("ML_ASSETS_TARGET", "moon")
     assert run("doctor").code == 1
 
@@ -694,7 +693,7 @@ def test_usage_is_told_of_all_assets_or_those_that_are_named(home: Home, run: Ru
     named = run("usage", "flights", "--since", "2020-01-01")
     assert named.out.startswith("usage since 2020-01-01 00:00 UTC")
     assert "notes" not in named.out
-    assert run("usage", "--since", "2999-01-01").out == "nothing was measured since 2999-01-01 00:00 UTC\n"
+    assert run("usage", "--since", "2999-01-01").out == "no usage was measured since 2999-01-01 00:00 UTC\n"
     assert run("usage", "--publish").code == 0
     with Target.from_environment() as target:
         (published,) = target.instance.fetch_materializations(dg.AssetKey("usage"), limit=5).records

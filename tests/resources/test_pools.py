@@ -31,7 +31,7 @@ def test_memory_is_read_as_kubernetes_writes_it(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "a lot", "16GB", "-1Gi", "1e9", "Gi", "1 Gi B", "16K"])
 def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no amount of memory; write it as 512Mi or 16Gi"):
+    with pytest.raises(ValueError, match="is not a memory size; write it as 512Mi or 16Gi"):
         parse_memory(text)
 
 
@@ -60,13 +60,13 @@ def test_printed_memory_takes_the_largest_unit_that_is_exact() -> None:
     [
         ({"cpus": 4, "cpu_limit": 2}, "cpu_limit 2 is below cpus 4"),
         ({"memory": "8Gi", "memory_cap": "4Gi"}, "memory_cap 4Gi is below memory 8Gi"),
-        ({"memory": "1Gi", "shared_memory": "2Gi"}, "shared_memory 2Gi counts against memory 1Gi, and is above it"),
+        ({"memory": "1Gi", "shared_memory": "2Gi"}, "shared_memory 2Gi is part of memory 1Gi, and exceeds it"),
         ({"cpus": 0}, "greater than 0"),
         ({"accelerators": -1}, "greater than or equal to 0"),
         ({"concurrency": 0}, "greater than 0"),
         ({"pending_seconds": 0}, "greater than 0"),
         ({"price_per_hour": -1}, "greater than or equal to 0"),
-        ({"memory": "much"}, "is no amount of memory"),
+        ({"memory": "much"}, "is not a memory size"),
         ({"gpu": 1}, "Extra inputs are not permitted"),
         ({"tolerations": [{"operator": "Like"}]}, "Input should be 'Exists' or 'Equal'"),
     ],
@@ -95,13 +95,13 @@ def test_fallbacks_in_a_row_are_fine() -> None:
 
 def test_unknown_fallback_is_named_once_with_the_pools_there_are() -> None:
     pools = {"a": Pool(fallback="b"), "b": Pool(fallback="none")}
-    assert check_pools(pools) == {"pools.b.fallback": "'none' is no pool; there are a, b"}
+    assert check_pools(pools) == {"pools.b.fallback": "'none' is not a pool; the pools are a, b"}
 
 
 def test_fallbacks_in_a_circle_are_shown() -> None:
     pools = {"a": Pool(fallback="b"), "b": Pool(fallback="a"), "self": Pool(fallback="self")}
     assert check_pools(pools) == {
-        "pools.a.fallback": "it leads in a circle: a → b → a",
-        "pools.b.fallback": "it leads in a circle: b → a → b",
-        "pools.self.fallback": "it leads in a circle: self → self",
+        "pools.a.fallback": "the fallbacks form a cycle: a → b → a",
+        "pools.b.fallback": "the fallbacks form a cycle: b → a → b",
+        "pools.self.fallback": "the fallbacks form a cycle: self → self",
     }

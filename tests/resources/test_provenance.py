@@ -127,5 +127,5 @@ def test_malformed_record_is_refused(payload: Any) -> None:
 
 
 def test_record_of_a_later_form_is_refused() -> None:
-    with pytest.raises(RecordTooNew, match=rf"has form {SCHEMA_VERSION + 1}.*Next: upgrade ml-assets"):
+    with pytest.raises(RecordTooNew, match=rf"has format {SCHEMA_VERSION + 1}.*Next: upgrade ml-assets"):
         find_record({RECORD_METADATA: {"schema_version": SCHEMA_VERSION + 1}})

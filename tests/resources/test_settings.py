@@ -104,7 +104,7 @@ def test_variables_that_steps_inherit_are_those_that_are_set_and_never_shown(tmp
 def test_fallback_in_a_circle_is_refused(tmp_path: Path) -> None:
     root = project(tmp_path, f"{GOOD}\n[pools.a]\nfallback = 'b'\n[pools.b]\nfallback = 'a'\n")
     text = message(lambda: load_settings({}, root))
-    assert "pools.a.fallback: it leads in a circle: a → b → a" in text
+    assert "pools.a.fallback: the fallbacks form a cycle: a → b → a" in text
     assert text.endswith("Next: correct settings.toml.")
 
 
@@ -144,7 +144,7 @@ def test_unknown_target_names_the_ones_there_are(root: Path) -> None:
 
 def test_target_without_a_settings_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "deployments" / "local").mkdir(parents=True)
-    assert "there is no" in message(lambda: load_settings({}, tmp_path))
+    assert "does not exist" in message(lambda: load_settings({}, tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"home = \n", b"\xff\xfe"])
@@ -157,26 +157,26 @@ def test_file_that_is_not_toml_is_named(root: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("addition", "expected"),
     [
-        ("[dvc2]\nx = 1", "dvc2 is unknown; the top level takes home, ui_url, dvc, mlflow, images"),
-        ("[alerts]\nmail = 'x'", "alerts.mail is unknown; [alerts] takes webhook, command"),
+        ("[dvc2]\nx = 1", "dvc2 is unknown; the top level accepts home, ui_url, dvc, mlflow, images"),
+        ("[alerts]\nmail = 'x'", "alerts.mail is unknown; [alerts] accepts webhook, command"),
         ("[images]\nbuilder = 'magic'", "images.builder: Input should be 'environment' or 'buildkit', given 'magic'"),
         ("[images]\nregistry = 5", "images.registry: Input should be a valid string, given 5"),
         ("[alerts]\ncommand = [1]", "alerts.command.0: Input should be a valid string, given 1"),
-        ("[containers]\nexecuter = 'docker'", "containers.executer is unknown; [containers] takes executor, image"),
+        ("[containers]\nexecuter = 'docker'", "containers.executer is unknown; [containers] accepts executor, image"),
         ("[containers]\nexecutor = 'podman'", "containers.executor: Input should be 'processes', 'docker' or"),
-        ("[pools.gpu]\nmemroy = '1Gi'", "pools.gpu.memroy is unknown; [pools.gpu] takes cpus, cpu_limit, memory"),
-        ("[pools]\ngpu = 1", "pools.gpu is a section, which takes cpus, cpu_limit, memory"),
-        ("[pools.gpu]\nmemory = 'a lot'", "pools.gpu.memory: Value error, 'a lot' is no amount of memory"),
+        ("[pools.gpu]\nmemroy = '1Gi'", "pools.gpu.memroy is unknown; [pools.gpu] accepts cpus, cpu_limit, memory"),
+        ("[pools]\ngpu = 1", "pools.gpu is a section, which accepts cpus, cpu_limit, memory"),
+        ("[pools.gpu]\nmemory = 'a lot'", "pools.gpu.memory: Value error, 'a lot' is not a memory size"),
         ("[pools.gpu]\nmemory = '16'", "pools.gpu.memory: Value error, '16' is less memory than any container needs"),
         (
             "[pools.gpu]\ntolerations = [{ kee = 'x' }]",
-            "pools.gpu.tolerations.0.kee is unknown; [pools.gpu.tolerations.0] takes key, operator",
+            "pools.gpu.tolerations.0.kee is unknown; [pools.gpu.tolerations.0] accepts key, operator",
         ),
-        ("[pools.spot]\nfallback = 'gpu'", "pools.spot.fallback: 'gpu' is no pool; there are spot"),
+        ("[pools.spot]\nfallback = 'gpu'", "pools.spot.fallback: 'gpu' is not a pool; the pools are spot"),
         ("[pools.gpu]\nmemory = '8Gi'\nmemory_cap = '4Gi'", "pools.gpu: Value error, memory_cap 4Gi is below memory"),
         (
             "[placement.'images/train']\nspeed = 1",
-            "placement.images/train.speed is unknown; [placement.images/train] takes",
+            "placement.images/train.speed is unknown; [placement.images/train] accepts",
         ),
         ("[placement.model]\naccelerators = -1", "placement.model.accelerators: Input should be greater than or equal"),
         ("[dvc.options]\nsecret_access_key = ['s3cret']", "dvc.options.secret_access_key: Input should be a valid"),
@@ -193,7 +193,7 @@ def test_wrong_key_names_the_file_and_what_is_accepted(tmp_path: Path, addition:
 @pytest.mark.parametrize("key", ["target", "root", "thread_variables"])
 def test_what_is_computed_is_no_setting(tmp_path: Path, key: str) -> None:
     text = message(lambda: load_settings({}, project(tmp_path, f"{key} = 'x'\n{GOOD}")))
-    assert f"{key} is unknown; the top level takes home," in text
+    assert f"{key} is unknown; the top level accepts home," in text
 
 
 def test_missing_keys_are_named_together(tmp_path: Path) -> None:
@@ -206,10 +206,10 @@ def test_missing_keys_are_named_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "expected"),
     [
-        ("ML_ASSETS__NONE__KEY", "x", "none is unknown; the top level takes home,"),
-        ("ML_ASSETS__DVC__REMOTEE", "x", "dvc.remotee is unknown; [dvc] takes remote, options, cache"),
-        ("ML_ASSETS__TARGET", "docker", "target is unknown; the top level takes home,"),
-        ("ML_ASSETS__DVC", "x", "dvc is a section, which takes remote, options, cache"),
+        ("ML_ASSETS__NONE__KEY", "x", "none is unknown; the top level accepts home,"),
+        ("ML_ASSETS__DVC__REMOTEE", "x", "dvc.remotee is unknown; [dvc] accepts remote, options, cache"),
+        ("ML_ASSETS__TARGET", "docker", "target is unknown; the top level accepts home,"),
+        ("ML_ASSETS__DVC", "x", "dvc is a section, which accepts remote, options, cache"),
         ("ML_ASSETS__HOME__X", "x", "home is not a section"),
         (
             "ML_ASSETS__IMAGES__BUILDER",
@@ -217,7 +217,7 @@ def test_missing_keys_are_named_together(tmp_path: Path) -> None:
             "images.builder: Input should be 'environment' or 'buildkit', given 'magic'",
         ),
         ("ML_ASSETS__IMAGES__PLAIN_HTTP", "one", "images.plain_http: Input should be a valid tuple, given 'one'"),
-        ("ML_ASSETS__IMAGES__PLAIN_HTTP", "[one", "begins like an array or table of TOML and is none"),
+        ("ML_ASSETS__IMAGES__PLAIN_HTTP", "[one", "begins like a TOML array or table, but is not valid TOML"),
         ("ML_ASSETS__DVC__REMOTE", '["x"]', "dvc.remote: Input should be a valid string, given ['x']"),
     ],
 )
@@ -244,12 +244,12 @@ def test_a_project_has_sections_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("addition", "variables", "expected"),
     [
-        ("[sales]\nlandin = 'x'\nlanding = 'y'", {}, "{file}: sales.landin is unknown; [sales] takes landing, days"),
+        ("[sales]\nlandin = 'x'\nlanding = 'y'", {}, "{file}: sales.landin is unknown; [sales] accepts landing, days"),
         ("[sales]\nlanding = 'x'\ndays = 'many'", {}, "{file}: sales.days: Input should be a valid integer"),
         ("", {}, "{file}: sales.landing is missing"),
-        ("sales = 1", {}, "{file}: sales is a section, which takes landing, days"),
-        ("", {"ML_ASSETS__SALES__MONTHS": "1"}, "ML_ASSETS__SALES__MONTHS: sales.months is unknown; [sales] takes"),
-        ("[sals]\nlanding = 'x'", {}, "sals is unknown; the top level takes home, ui_url, dvc, mlflow, images"),
+        ("sales = 1", {}, "{file}: sales is a section, which accepts landing, days"),
+        ("", {"ML_ASSETS__SALES__MONTHS": "1"}, "ML_ASSETS__SALES__MONTHS: sales.months is unknown; [sales] accepts"),
+        ("[sals]\nlanding = 'x'", {}, "sals is unknown; the top level accepts home, ui_url, dvc, mlflow, images"),
     ],
 )
 def test_a_wrong_key_of_such_a_section_is_told_as_any_other(
@@ -283,13 +283,13 @@ def test_sections_of_a_project_are_left_unread_where_they_are_not_known(tmp_path
 def test_a_misspelt_section_is_refused_even_there(tmp_path: Path, name: str, meant: str) -> None:
     root = project(tmp_path, f"{GOOD}\n[{name}]\nx = 1\n")
     told = message(lambda: load_settings({}, root, None))
-    assert f"{name} is unknown; the top level takes home," in told
+    assert f"{name} is unknown; the top level accepts home," in told
     assert f"did you mean {meant}?" in told
 
 
 @pytest.mark.parametrize("table", ["pool", "alerts", "Sales", "a b", "a__b", ""])
 def test_a_section_whose_table_cannot_be_told_from_ours_or_overridden_is_refused(table: str) -> None:
-    with pytest.raises(DefinitionError, match=r"could be a misspelt|names no table that a variable can override"):
+    with pytest.raises(DefinitionError, match=r"resembles the built-in section|has an invalid table name"):
 
         class _Wrong(Section, table=table):
             x: int = 1
@@ -318,7 +318,7 @@ def test_code_without_a_project_is_told(tmp_path: Path) -> None:
         "from ml_assets.resources.settings import load_settings; load_settings({})"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "SettingsError: there is no deployments/*/settings.toml in" in done.stderr
+    assert "SettingsError: no deployments/*/settings.toml in" in done.stderr
     assert "Next: run the command inside the project's folder." in done.stderr
 
 

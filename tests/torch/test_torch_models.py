@@ -103,9 +103,9 @@ class Pair(torch.nn.Module):  # type: ignore[misc, name-defined]
 @pytest.mark.parametrize(
     ("module", "frame", "reason"),
     [
-        (Sorting(), FRAME, "Sorting cannot be expressed in ONNX"),
-        (Pair(), FRAME, "Pair gives a tuple for 50 rows"),
-        (network(), FRAME.assign(d="text"), "the column 'd' is .*, and PyTorch's modules take numbers"),
+        (Sorting(), FRAME, "Sorting cannot be converted to ONNX"),
+        (Pair(), FRAME, "Pair returns a tuple for 50 rows"),
+        (network(), FRAME.assign(d="text"), "the column 'd' has the type .*, but PyTorch modules need numbers"),
         (network(), FRAME[["a"]], "cannot predict its input example"),
     ],
     ids=["control flow", "two outputs", "text", "columns"],

@@ -18,6 +18,6 @@ def test_target_without_a_database_server_is_refused_with_what_to_do(tmp_path: P
         check=False,
     )
     assert done.returncode == 1
-    assert "target local keeps its databases in files" in done.stderr
-    assert f"Next: end Dagster and copy {tmp_path / 'home'}" in " ".join(done.stderr.split())
+    assert "target local stores its databases in files" in done.stderr
+    assert f"Next: stop Dagster, then copy {tmp_path / 'home'}" in " ".join(done.stderr.split())
     assert not (tmp_path / "backup").exists()

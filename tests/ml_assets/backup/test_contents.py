@@ -94,7 +94,9 @@ def test_image_that_the_registry_lost_is_named(deployments: tuple[Deployment, De
 def test_without_a_dump_nothing_is_saved(deployments: tuple[Deployment, Deployment], folder: Path) -> None:
     full, _ = deployments
     (folder / "databases" / "mlflow.dump").write_text("")
-    with pytest.raises(BackupError, match=r"mlflow\.dump is not there, or no dump .* Next: make it first: pg_dump"):
+    with pytest.raises(
+        BackupError, match=r"mlflow\.dump is missing, or is not a PostgreSQL dump.* Next: make it first: pg_dump"
+    ):
         full.backup(folder).save([], quiet)
     assert not (folder / "content").exists()
 
@@ -104,7 +106,7 @@ def test_folder_that_cannot_be_written_is_one_clear_error(
 ) -> None:
     full, _ = deployments
     (folder / "images").write_text("in the way")
-    with pytest.raises(StoreError, match=r"cannot be used: .*images.*Next: see that it is mounted"):
+    with pytest.raises(StoreError, match=r"cannot be used: .*images.*Next: check that it is mounted"):
         full.backup(folder).save([image(full)], quiet)
 
 
@@ -117,7 +119,7 @@ def test_backup_that_was_interrupted_is_none(deployments: tuple[Deployment, Depl
 
     with pytest.raises(KeyboardInterrupt):
         full.backup(folder).save([], interrupt)
-    with pytest.raises(BackupError, match="no backup, or one that was not finished"):
+    with pytest.raises(BackupError, match="is not a complete backup"):
         empty.backup(folder).restore(quiet)
     full.backup(folder).save([], quiet)
     empty.backup(folder).restore(quiet)
@@ -127,7 +129,7 @@ def test_backup_that_lost_a_file_is_refused(deployments: tuple[Deployment, Deplo
     full, empty = deployments
     full.backup(folder).save([], quiet)
     (folder / "content/files/md5/00/11").unlink()
-    with pytest.raises(BackupError, match="is not whole: content has 0 files of 1"):
+    with pytest.raises(BackupError, match="is incomplete: content has 0 of 1 files"):
         empty.backup(folder).restore(quiet)
 
 
@@ -137,16 +139,16 @@ def test_tree_that_the_settings_do_not_name_is_refused(
     full, empty = deployments
     full.backup(folder).save([], quiet)
     trees = {"content": Tree(str(empty.folder / "content"), {})}
-    with pytest.raises(BackupError, match="holds mlflow, and the settings do not say where that goes"):
+    with pytest.raises(BackupError, match="contains mlflow, but the settings have no location for it"):
         Backup(folder, trees, RegistryClient()).restore(quiet)
 
 
 @pytest.mark.parametrize(
     ("change", "refusal"),
     [
-        ({"form": 2}, "is a backup of form 2, not 1"),
-        ({"trees": 3}, "is not whole: backup.json"),
-        (None, "is not whole: backup.json"),
+        ({"form": 2}, "is a backup of format 2, not 1"),
+        ({"trees": 3}, "is incomplete: backup.json"),
+        (None, "is incomplete: backup.json"),
     ],
 )
 def test_listing_that_cannot_be_read_is_refused(

@@ -31,10 +31,10 @@ def test_a_pool_fits_if_one_of_its_nodes_has_all_that_it_asks_for() -> None:
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ({"has": {"cpu": "3910m"}}, "it has 3910m CPUs of 4"),
-        ({"has": {"memory": "8000000Ki"}}, "it has 8000000Ki memory of 16Gi"),
-        ({"has": {"memory": "0"}}, "it has 0 memory of 16Gi"),
-        ({"has": {"nvidia.com/gpu": "0"}}, "it has 0 nvidia.com/gpu of 1"),
+        ({"has": {"cpu": "3910m"}}, "it has 3910m of 4 CPUs"),
+        ({"has": {"memory": "8000000Ki"}}, "it has 8000000Ki of 16Gi memory"),
+        ({"has": {"memory": "0"}}, "it has 0 of 16Gi memory"),
+        ({"has": {"nvidia.com/gpu": "0"}}, "it has 0 of 1 nvidia.com/gpu"),
         ({"spec": {"taints": [{"key": "ml/spot", "effect": "NoSchedule"}]}}, "its taint ml/spot is not tolerated"),
         ({"spec": {"unschedulable": True}}, "it is cordoned"),
     ],

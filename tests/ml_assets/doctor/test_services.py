@@ -68,7 +68,7 @@ def test_a_remote_is_written_read_and_left_as_it_was(tmp_path: Path) -> None:
     remote.mkdir()
     found = findings(services.content, target_in(tmp_path))
     assert [each.severity for each in found] == [Severity.OK, Severity.OK]
-    assert found[1].what == f"the DVC remote {remote} takes, gives and deletes"
+    assert found[1].what == f"the DVC remote {remote} can be written and read, and objects can be deleted"
     assert [file for file in remote.rglob("*") if file.is_file()] == []
 
 
@@ -127,7 +127,7 @@ def test_an_mlflow_server_of_another_version_is_told(tmp_path: Path) -> None:
     with answering("1.2.3") as address:
         found = worst(services.tracking, target_in(tmp_path, ML_ASSETS__MLFLOW__TRACKING_URI=address))
     assert found.severity is Severity.WARNING
-    assert "has version 1.2.3, and the client" in found.what
+    assert "has version 1.2.3, but the client" in found.what
 
 
 def buildkit(folder: Path, registry: str) -> Target:
@@ -138,7 +138,7 @@ def test_a_registry_gives_and_takes_and_keeps_nothing_of_the_question(
     tmp_path: Path, oci_registry: OciRegistry
 ) -> None:
     (found,) = findings(services.registry, buildkit(tmp_path, oci_registry.host))
-    assert found.what == f"the registry {oci_registry.host} gives images and takes them"
+    assert found.what == f"the registry {oci_registry.host} allows pull and push"
     assert [file for file in oci_registry.storage.rglob("*") if file.name in ("data", "startedat", "link")] == []
 
 

@@ -82,7 +82,7 @@ def test_config_that_means_nothing_is_refused_before_the_run(
 def test_memory_of_an_override_is_checked_as_the_executor_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(PlacementError, match="'lots' is no amount of memory"):
+    with pytest.raises(PlacementError, match="'lots' is not a memory size"):
         made(tmp_path, monkeypatch, {"overrides": {"model": {"memory": "lots"}}})
 
 

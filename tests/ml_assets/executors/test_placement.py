@@ -251,7 +251,7 @@ def test_nothing_said_anywhere_is_told(instance: dg.DagsterInstance) -> None:
         ("[1]", "overrides cannot be read"),
         ('"text"', "overrides cannot be read"),
         ('{"model": {"speed": 1}}', "overrides cannot be read: speed: Extra inputs"),
-        ('{"model": {"memory": "lots"}}', "overrides cannot be read: memory: Value error, 'lots' is no amount"),
+        ('{"model": {"memory": "lots"}}', "overrides cannot be read: memory: Value error, 'lots' is not a memory size"),
     ],
 )
 def test_overrides_that_cannot_be_read_are_told(instance: dg.DagsterInstance, tag: str, expected: str) -> None:

@@ -122,20 +122,20 @@ def test_command_says_what_it_ended_and_what_it_only_removed(command: Command, e
     code, out, _ = command("sweep")
     assert code == 0
     assert sorted(out.splitlines()) == [
-        f"failed (run {failed}, failure): had ended, removed",
-        f"pending (run {failed}, failure): ended",
-        f"running (run {failed}, failure): ended",
-        f"well (run {succeeded}, success): had ended, removed",
+        f"failed (run {failed}, failure): already stopped, removed",
+        f"pending (run {failed}, failure): stopped",
+        f"running (run {failed}, failure): stopped",
+        f"well (run {succeeded}, success): already stopped, removed",
     ]
-    assert command("sweep") == (0, "no container is left over\n", "")
+    assert command("sweep") == (0, "no leftover containers\n", "")
 
 
 def test_dry_run_says_what_would_be_done_and_does_nothing(command: Command, engine: LeftoverEngine) -> None:
     code, out, _ = command("sweep", "--dry-run")
     assert code == 0
     said = dict(re.findall(r"(\S+) \(run .*\): (.*)", out))
-    assert said == dict.fromkeys(("running", "pending"), "would be ended") | dict.fromkeys(
-        ("failed", "well"), "has ended, would be removed"
+    assert said == dict.fromkeys(("running", "pending"), "would be stopped") | dict.fromkeys(
+        ("failed", "well"), "already stopped, would be removed"
     )
     assert (engine.asked, engine.removed) == ([], [])
 
@@ -171,7 +171,7 @@ def test_container_that_takes_its_time_makes_the_command_fail(
     monkeypatch.setattr("ml_assets.executors.sweep._PATIENCE_SECONDS", 0)
     code, out, _ = command("sweep")
     assert code == 1
-    assert re.search(r"^running \(run .*\): asked to end, and not gone yet$", out, re.MULTILINE)
+    assert re.search(r"^running \(run .*\): stopping, not stopped yet$", out, re.MULTILINE)
 
 
 def test_target_without_containers_is_told(

@@ -61,8 +61,8 @@ def test_what_lies_upstream_or_beside_is_not_affected() -> None:
 def test_what_was_replaced_is_counted_and_not_listed() -> None:
     found = impact_of(ReferenceGraph.of_events([RAW, OLD_TABLE]).trace("table#2"), CURRENT)
     assert (found.affected, found.superseded) == ((), 1)
-    assert "nothing that is current, registered or deployed" in printed(found)
-    assert "1 that newer materializations have replaced" in printed(found)
+    assert "no current, registered or deployed artifact" in printed(found)
+    assert "1 replaced by newer materializations" in printed(found)
 
 
 def printed(found: Impact) -> str:
@@ -73,7 +73,7 @@ def printed(found: Impact) -> str:
 
 def test_people_read_the_most_urgent_first() -> None:
     text = printed(impact("raw", "models:/m/2"))
-    places = [text.index(part) for part in ("deployed models", "model#5", "registered models", "model#3", "raw#1")]
+    places = [text.index(part) for part in ("Deployed models", "model#5", "Registered models", "model#3", "raw#1")]
     assert places == sorted(places)
 
 

@@ -65,7 +65,7 @@ def test_a_node_that_occurs_twice_is_spelled_out_once() -> None:
     )
     came_from, _ = printed(graph, "model")
     assert came_from.count("raw#1") == 2
-    assert came_from.count("raw#1  (above)") == 1
+    assert came_from.count("raw#1  (shown above)") == 1
 
 
 def test_digests_are_short_and_dirty_commits_and_missing_containers_are_marked() -> None:
@@ -102,7 +102,7 @@ def test_many_partitions_are_shown_by_the_first_few() -> None:
         True,
         False,
     ]
-    assert f"… and {MANY + 1 - FEW} more of flights, to flights@{MANY + 1}#{MANY + 1}" in came_from
+    assert f"… and {MANY + 1 - FEW} more of flights, up to flights@{MANY + 1}#{MANY + 1}" in came_from
 
 
 def test_a_few_partitions_are_all_shown() -> None:
@@ -133,7 +133,7 @@ def test_what_was_not_asked_is_not_shown() -> None:
     flights, model = node(1, "flights"), node(2, "model", kind=ArtifactKind.MODEL)
     trace = ReferenceGraph.of_events([Event(flights), Event(model, read(flights))]).trace("flights")
     downward = replace(trace, upstream=None)
-    assert "came from" not in shown(downward)
+    assert "Inputs" not in shown(downward)
     assert "model#2" in shown(downward)
     models = replace(downward, graph=trace.graph.subgraph(["model#2"]), starts=(), is_whole=False)
     assert "flights" not in shown(models)

@@ -39,7 +39,7 @@ def test_causes_come_in_the_order_of_their_urgency() -> None:
     ("before", "after", "details"),
     [
         ({":f": "1"}, {":f": "2"}, ("f changed",)),
-        ({"a.b:g": "1"}, {":f": "2"}, ("f is new", "a.b.g is gone")),
+        ({"a.b:g": "1"}, {":f": "2"}, ("f was added", "a.b.g was removed")),
         ({"a.b:*": "1", ":<statements>": "1"}, {"a.b:*": "2", ":<statements>": "2"}, None),
         ({":<captured values>": "1"}, {":<captured values>": "2"}, ("a captured value changed",)),
         ({}, {":f": "2"}, ()),
@@ -50,7 +50,7 @@ def test_changed_code_is_named_where_its_parts_are_known(before: Any, after: Any
     (reason,) = explain(facts(CHANGED_CODE, made=record(code=before), code=after, code_version="new")).reasons
     assert (reason.before, reason.after) == ("old", "new")
     if details is None:
-        details = ("a statement that acts by itself changed", "something of a.b changed")
+        details = ("a statement with side effects changed", "the whole module a.b changed")
     assert reason.details == details
 
 
@@ -72,7 +72,7 @@ def test_changed_input_is_told_once_whoever_has_seen_it() -> None:
     (unseen,) = explain(facts(made=made, current=current)).reasons
     assert (shown.before, shown.after, shown.is_shown) == ("md5:a", "md5:b", True)
     assert (unseen.before, unseen.after, unseen.is_shown) == ("md5:a", "md5:b", False)
-    assert "which Dagster does not compare" in unseen.text
+    assert "not compared by Dagster" in unseen.text
     assert explain(facts(made=made, current={DATA: "md5:a"})).reasons == ()
     assert explain(facts(made=made, current={DATA: None})).reasons == ()
 

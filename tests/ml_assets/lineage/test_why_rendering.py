@@ -39,7 +39,7 @@ def test_people_read_why_it_is_stale_and_why_it_ran() -> None:
         "has a new code version  aaaaaaaaaaaa → bbbbbbbbbbbb",
         "fit changed",
         "data@1  has a new data version  md5:111111111111 → md5:222222222222",
-        "why it ran",
+        "Why it last ran",
         "schedule nightly 2026-01-02T03:00:00+00:00",
         "because data_version_changed (data)",
         "after 2 failed attempts",
@@ -51,7 +51,7 @@ def test_people_read_why_it_is_stale_and_why_it_ran() -> None:
 
 def test_what_was_never_made_did_not_run() -> None:
     text = printed(render_why(Why(AssetPartition("model"), Status.MISSING, (), None, None, ())))
-    assert "why it ran" not in text
+    assert "Why it last ran" not in text
 
 
 def test_machines_read_whole_versions() -> None:

@@ -80,8 +80,8 @@ def test_image_of_others_is_taken_as_it_is(oci_registry: OciRegistry, registry: 
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
-        ({}, "is from before ml-assets could reproduce, and this is form 1"),
-        ({ImageLabels.REPRODUCES: "2"}, "reads requests of form 2, and this is form 1"),
+        ({}, "was built before ml-assets could reproduce, but this request has format 1"),
+        ({ImageLabels.REPRODUCES: "2"}, "reads requests of format 2, but this request has format 1"),
     ],
 )
 def test_image_of_another_time_is_refused_by_name(
@@ -101,14 +101,14 @@ def test_image_that_is_gone_is_named(oci_registry: OciRegistry, registry: Regist
 def test_registry_that_does_not_answer_is_left_to_the_engine(registry: RegistryClient) -> None:
     said: list[str] = []
     require_image(f"127.0.0.1:1/ml/train@sha256:{'0' * 64}", REQUEST, registry, said.append)
-    assert "whether the image is still there is not known from here" in said[0]
+    assert "cannot check whether the image still exists" in said[0]
 
 
 def test_pool_that_is_gone_is_refused_and_another_can_be_named(instance: dg.DagsterInstance) -> None:
     pools: dict[str, Any] = {"cpu": Pool()}
-    with pytest.raises(ReproductionRefused, match=r"it ran on pool 'gpu', and there is no such pool now.*--pool: cpu"):
+    with pytest.raises(ReproductionRefused, match=r"it ran on pool 'gpu', which no longer exists.*--pool: cpu"):
         ReproductionRun.of(REQUEST, RECORD, instance, pools, None)
-    with pytest.raises(ReproductionRefused, match="no run of its code location is in Dagster's database"):
+    with pytest.raises(ReproductionRefused, match="Dagster's database has no run of its code location"):
         ReproductionRun.of(REQUEST, RECORD, instance, pools, "cpu")
 
 
@@ -167,4 +167,4 @@ def test_interrupt_cancels_the_run(queue: dg.DagsterInstance) -> None:
         reproduce_in_image(REQUEST, RECORD, queue, {"gpu": Pool()}, None, say)
     (run,) = queue.get_runs(dg.RunsFilter(job_name="reproduce"))
     assert run.status is dg.DagsterRunStatus.CANCELED
-    assert said[-1] == f"run {run.run_id} is canceled"
+    assert said[-1] == f"canceled run {run.run_id}"

@@ -25,15 +25,15 @@ def test_field_that_a_later_version_added_is_passed_over() -> None:
 
 
 def test_another_form_is_refused_by_name() -> None:
-    with pytest.raises(ReproductionRefused, match=r"is of form 2, and the code that ran then reads form 1"):
+    with pytest.raises(ReproductionRefused, match=r"has format 2, but the recorded code reads format 1"):
         parse_request(WRITTEN.replace('"version":1', '"version":2'))
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{", "no JSON object with a version"),
-        ("[]", "no JSON object with a version"),
+        ("{", "not a JSON object with a version"),
+        ("[]", "not a JSON object with a version"),
         (WRITTEN.replace('"storage_id":7,', ""), "storage_id: Field required"),
         (WRITTEN.replace("0.5", "-1"), "tolerance: Input should be greater than or equal to 0"),
     ],

@@ -37,7 +37,7 @@ def test_people_see_the_difference_and_what_was_other_than_then() -> None:
         "recorded  md5:1",
         "now       md5:2",
         "first difference: metric mae: 1.0 → 2.0",
-        "other than when it was made:",
+        "conditions that differ from the record:",
         "hardware cpus: 4 → 8",
         "warning: not pinned: environment: sha256:1 then, sha256:2 here",
     ]

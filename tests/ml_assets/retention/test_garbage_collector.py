@@ -200,7 +200,7 @@ def test_nothing_goes_while_runs_are_at_work(collector: GarbageCollector, make: 
     plan = collector.plan(policy, [Scope.DATA])
     run = collector.instance.create_run_for_job(nothing)
     collector.instance.report_run_canceling(run)
-    with pytest.raises(RetentionError, match=f"runs are at work \\({run.run_id[:8]}"):
+    with pytest.raises(RetentionError, match=f"runs are in progress \\({run.run_id[:8]}"):
         list(collector.collect(policy, plan, [Scope.DATA]))
     collector.instance.report_run_canceled(run)
     assert len(list(collector.collect(policy, plan, [Scope.DATA]))) == 1
@@ -422,7 +422,7 @@ def test_all_models_are_kept_where_mlflow_does_not_answer(
     notes: list[str] = []
     silent = replace(collector, models=ModelRegistry("http://127.0.0.1:1", "tests"), note=notes.append)
     assert silent.plan(Policy(last=1, grace=NO_GRACE), [Scope.DATA]).data.collect == ()
-    assert notes[-1].startswith("all models are kept, for it is not known which are registered. the MLflow server")
+    assert notes[-1].startswith("all models are kept, because the registered ones are unknown. the MLflow server")
 
 
 def make_models(make: Callable[..., None], asset: dg.AssetsDefinition, numbers: str) -> None:
@@ -489,7 +489,7 @@ def test_images_that_nothing_kept_was_made_in_go_with_what_is_attached(
         assert (len(going.manifests), going.manifests[0]) == (3, builder.index[0])
         assert going.size > 0
         if not deletes:
-            with pytest.raises(RegistryError, match=r"deletes nothing\. Next: let it"):
+            with pytest.raises(RegistryError, match=r"does not allow deletion\. Next: enable deletion"):
                 collect(collector, policy, Scope.IMAGES)
             return
         collect(collector, policy, Scope.IMAGES)

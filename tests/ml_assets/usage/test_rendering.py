@@ -37,7 +37,7 @@ def test_people_see_what_is_asked_used_advised_and_paid() -> None:
 
 
 def test_nothing_measured_is_said() -> None:
-    assert render_usage([], "since May") == "nothing was measured since May"
+    assert render_usage([], "since May") == "no usage was measured since May"
 
 
 def test_machines_get_plain_values() -> None:

@@ -81,20 +81,20 @@ def test_cpus_are_those_kept_busy_on_average_up_to_halves() -> None:
 def test_who_asks_for_too_much_is_told() -> None:
     found = summary(*[taken(memory=1 * GIB, cpu=10.0, asked=Asked(cpus=4, memory_bytes=16 * GIB))] * FEW)
     assert found.advice.remarks == (
-        "asks for 12.8 times the memory that would do",
-        "asks for 4.0 times the CPUs that it keeps busy",
+        "requests 12.8 times the recommended memory",
+        "requests 4.0 times the recommended CPUs",
     )
 
 
 def test_who_is_close_to_its_limit_is_told() -> None:
     found = summary(*[taken(memory=950 * MIB, asked=Asked(cpus=1, memory_bytes=GIB))] * FEW)
-    assert found.advice.remarks == ("close to its limit of memory",)
+    assert found.advice.remarks == ("close to its memory limit",)
 
 
 @pytest.mark.parametrize(
     ("used", "said"),
     [
-        (gpu(2), "its GPU is idle (2 % at p95): would a pool without accelerators do?"),
+        (gpu(2), "its GPU is idle (2 % at p95): a pool without accelerators may be enough"),
         (gpu(99), "its GPU is saturated (99 % at p50): a larger one may cost less"),
         (gpu(50, 15 * GIB), "its GPU's memory was 94% full"),
     ],
@@ -105,7 +105,7 @@ def test_a_gpu_that_is_idle_or_full_is_told(used: GpuUsage, said: str) -> None:
 
 def test_a_gpu_that_nobody_measured_is_told() -> None:
     asked = Asked(cpus=1, memory_bytes=512 * MIB, accelerators=1)
-    assert summary(*[taken(asked=asked)] * FEW).advice.remarks == ("the use of its accelerators was not measured",)
+    assert summary(*[taken(asked=asked)] * FEW).advice.remarks == ("its accelerator usage was not measured",)
 
 
 def test_a_month_costs_the_mean_times_all_that_were_made() -> None:

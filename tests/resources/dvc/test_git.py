@@ -95,7 +95,7 @@ def test_directory_is_read_from_a_folder_in_the_repository(repository: _Reposito
 
 
 def test_what_git_does_not_have_is_told(repository: _Repository, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no raw/none\.dvc at HEAD"):
+    with pytest.raises(InputError, match=r"raw/none\.dvc at HEAD .* does not exist"):
         tracked_version(repository.folder, "raw/none.dvc")
     with pytest.raises(InputError, match="no commit 'none'"):
         tracked_version(repository.folder, "raw/none.dvc", "none")
@@ -110,7 +110,7 @@ def test_what_git_does_not_have_is_told(repository: _Repository, tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("outs:\n- path: x\n", "it gives no md5"),
+        ("outs:\n- path: x\n", "it has no md5"),
         ("outs:\n- md5: d41d8cd98f00b204e9800998ecf8427e\n  path: x\n", "DVC 2"),
         ("outs:\n- path: x\n  hash: md5\n  cloud:\n    store:\n      version_id: v\n", "the cloud's versions"),
         (
@@ -122,7 +122,7 @@ def test_what_git_does_not_have_is_told(repository: _Repository, tmp_path: Path)
         ("a: b: c\n", "not a .dvc file"),
         ("stages:\n  train:\n    cmd: x\n", "not a .dvc file"),
         ("", "not a .dvc file"),
-        ("outs:\n- md5: short\n  hash: md5\n  path: x\n", "it gives no md5"),
+        ("outs:\n- md5: short\n  hash: md5\n  path: x\n", "it has no md5"),
     ],
 )
 def test_file_without_a_version_is_told(text: str, reason: str, repository: _Repository) -> None:

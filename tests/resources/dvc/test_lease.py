@@ -42,7 +42,7 @@ def test_storing_waits_until_the_deletion_is_over(
 def test_two_do_not_delete_at_once(store: DvcStore) -> None:
     with (
         collection_lease(store.opened()),
-        pytest.raises(StoreError, match="somebody else collects"),
+        pytest.raises(StoreError, match="another garbage collection is running"),
         collection_lease(store.opened()),
     ):
         pass

@@ -166,9 +166,9 @@ def test_server_that_is_not_there_is_unreachable(tmp_path: Path, folder: Path) -
 
 
 def test_directory_remote_that_is_not_there_is_unreachable(store: DvcStore) -> None:
-    with pytest.raises(RemoteUnreachable, match="not there"):
+    with pytest.raises(RemoteUnreachable, match="does not exist"):
         store.fetch(Digest("md5", "0" * 32))
-    with pytest.raises(RemoteUnreachable, match="not there"):
+    with pytest.raises(RemoteUnreachable, match="does not exist"):
         store.has(Digest("md5", "0" * 32))
 
 
@@ -372,9 +372,9 @@ def test_checkout_gives_a_copy_of_ones_own(store: DvcStore, folder: Path, tmp_pa
 
 def test_checkout_does_not_write_over_anything(store: DvcStore, folder: Path) -> None:
     version = _version(store.put(folder))
-    with pytest.raises(StoreError, match="is there already"):
+    with pytest.raises(StoreError, match="already exists"):
         store.checkout(version, folder)
-    with pytest.raises(StoreError, match="is there already"):
+    with pytest.raises(StoreError, match="already exists"):
         store.checkout(Digest("md5", hashlib.md5(b"").hexdigest()), folder / "a.bin")
     assert _read(folder) == _MEMBERS
 
@@ -457,9 +457,9 @@ def test_frames_with_other_indexes_have_other_versions(store: DvcStore) -> None:
 
 @pytest.mark.parametrize("values", [[None, UUID(int=5)], pd.Categorical([UUID(int=5)])], ids=["objects", "categories"])
 def test_uuids_in_a_frame_are_refused_as_they_would_come_back_as_bytes(store: DvcStore, values: Any) -> None:
-    with pytest.raises(SchemaError, match=r"column 'flight' holds UUIDs.* Next: .*astype\(str\)"):
+    with pytest.raises(SchemaError, match=r"column 'flight' contains UUIDs.* Next: .*astype\(str\)"):
         store.put_frame(pd.DataFrame({"late": 1, "flight": values}))
-    with pytest.raises(SchemaError, match="column 'flight' holds UUIDs"):
+    with pytest.raises(SchemaError, match="column 'flight' contains UUIDs"):
         store.put_frame(pd.DataFrame({"late": [1]}, index=pd.Index([UUID(int=5)], name="flight")))
 
 

@@ -86,7 +86,7 @@ def test_image_without_an_answer_keeps_its_entry_and_lets_the_others_be_updated(
     lock = _write(tmp_path / LOCK_FILE, {"gone": old, "python": None, "never": None})
     digest, _ = _push_base(oci_registry)
     updates = {update.name: update for update in update_base_images(lock, oci_registry.host, client)}
-    assert "holds no" in str(updates["gone"].error)
+    assert "does not have" in str(updates["gone"].error)
     assert updates["gone"].after == Digest.of_bytes(b"old")
     images = json.loads(lock.read_text())["images"]
     assert images["gone"]["answer"] == old
@@ -124,7 +124,7 @@ def test_base_without_a_digest_says_what_to_run(lock: Path) -> None:
 
 
 def test_base_that_the_lock_does_not_name_is_refused(lock: Path) -> None:
-    with pytest.raises(ImageError, match="names no base image 'cuda', but python"):
+    with pytest.raises(ImageError, match="has no base image 'cuda'; it has python"):
         base_image_reference(lock, "cuda", "mirror.example")
 
 

@@ -195,7 +195,7 @@ def test_environment_digest_does_not_follow_how_the_dockerfile_is_laid_out(tmp_p
 
 
 def test_environment_that_takes_the_whole_context_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="name the files"):
+    with pytest.raises(ImageError, match="copy the files"):
         _recipe(tmp_path, "FROM scratch AS environment\nCOPY . /\n")
 
 

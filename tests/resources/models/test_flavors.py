@@ -151,7 +151,7 @@ def test_listing_is_what_the_data_version_is_the_digest_of(tmp_path: Path) -> No
 
 
 def test_unknown_type_is_refused_naming_what_is_accepted(tmp_path: Path) -> None:
-    with pytest.raises(DefinitionError, match=r"XGBoost.*scikit-learn.*given builtins\.dict"):
+    with pytest.raises(DefinitionError, match=r"XGBoost.*scikit-learn.*got builtins\.dict"):
         save_model({}, tmp_path, input_example=frame())
 
 
@@ -192,7 +192,7 @@ def test_damaged_directory_cannot_be_loaded(damage: str, tmp_path: Path) -> None
         weights.unlink()
     else:
         weights.write_bytes(weights.read_bytes()[:500])
-    with pytest.raises(InputError, match="does not hold a model that can be read"):
+    with pytest.raises(InputError, match=r"the model in .* cannot be read"):
         load_model(tmp_path)
 
 
@@ -205,5 +205,5 @@ def test_model_that_was_trained_on_the_cpu_instead_of_its_accelerator_is_refused
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # XGBoost's own, which it gives once in a process
         estimator.fit(frame()[["wind"]], frame()["delay"])
-    with pytest.raises(AcceleratorUnavailable, match="trained on cuda"):
+    with pytest.raises(AcceleratorUnavailable, match="found no device cuda"):
         save_model(estimator, tmp_path / "model", input_example=frame()[["wind"]].head(2))

@@ -140,7 +140,7 @@ def test_estimator_that_predicts_other_values_as_onnx_is_refused(tmp_path: Path)
     rows = numbers()
     both = {"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.9]}
     estimator = xgboost.XGBRegressor(n_estimators=5, n_jobs=1, **both).fit(rows, rows.a)
-    with pytest.raises(DefinitionError, match="predicts other values"):
+    with pytest.raises(DefinitionError, match="predicts different values"):
         export_onnx(estimator, tmp_path / "model.onnx", rows, estimator.predict(rows))
 
 
@@ -148,5 +148,5 @@ def test_column_of_times_is_refused_by_name(tmp_path: Path) -> None:
     from sklearn.dummy import DummyRegressor
 
     rows = pd.DataFrame({"when": [datetime.datetime(2013, 1, 1)] * 2})
-    with pytest.raises(DefinitionError, match=r"its column 'when' is datetime64"):
+    with pytest.raises(DefinitionError, match=r"its column 'when' has the type datetime64"):
         export_onnx(DummyRegressor().fit(rows, [1.0, 2.0]), tmp_path / "model.onnx", rows, np.zeros(2))

@@ -76,13 +76,13 @@ def test_platforms_leave_attestations_out(
 def test_missing_platform_is_refused_and_names_those_that_exist(
     oci_registry: OciRegistry, client: RegistryClient, index: dict[str, str]
 ) -> None:
-    with pytest.raises(RegistryError, match="not made for linux/s390x, but for linux/amd64, linux/arm64"):
+    with pytest.raises(RegistryError, match="does not support linux/s390x; its platforms: linux/amd64, linux/arm64"):
         client.resolve(f"{oci_registry.host}/ml/train:latest", "linux/s390x")
 
 
 def test_single_manifest_of_another_platform_is_refused(oci_registry: OciRegistry, client: RegistryClient) -> None:
     oci_registry.push_image("ml/train", "arm", architecture="arm64")
-    with pytest.raises(RegistryError, match="not made for linux/amd64"):
+    with pytest.raises(RegistryError, match="does not support linux/amd64"):
         client.resolve(f"{oci_registry.host}/ml/train:arm")
 
 
@@ -109,7 +109,7 @@ def test_missing_image_is_found_as_none_and_resolving_it_fails(
 ) -> None:
     name = f"{oci_registry.host}/ml/none:v1"
     assert client.find(name) is None
-    with pytest.raises(RegistryError, match=r"holds no .*ml/none:v1"):
+    with pytest.raises(RegistryError, match=r"does not have .*ml/none:v1"):
         client.resolve(name)
 
 
@@ -117,7 +117,7 @@ def test_altered_manifest_is_refused(oci_registry: OciRegistry, client: Registry
     digest = oci_registry.push_image("ml/train", "v1")
     file = oci_registry.blob_file(digest)
     file.write_bytes(file.read_bytes().replace(b"schemaVersion", b"schemaversion"))
-    with pytest.raises(RegistryError, match=f"not {digest} as promised"):
+    with pytest.raises(RegistryError, match=f"expected {digest}"):
         client.find(f"{oci_registry.host}/ml/train:v1")
 
 
@@ -126,7 +126,7 @@ def test_altered_configuration_is_refused(oci_registry: OciRegistry, client: Reg
     reference = client.resolve(f"{oci_registry.host}/ml/train:v1").reference
     file = oci_registry.blob_file(str(client.configuration(reference).digest))
     file.write_bytes(file.read_bytes().replace(b'"1"', b'"2"'))
-    with pytest.raises(RegistryError, match="as promised"):
+    with pytest.raises(RegistryError, match="expected sha256:"):
         client.labels(reference)
 
 
@@ -172,7 +172,7 @@ def test_referrers_api_is_read_to_its_last_page(client: RegistryClient) -> None:
     ["train:v1", "library/python:3", "127.0.0.1:5000/ml/train", "127.0.0.1:5000/ML:v1", "127.0.0.1:5000/a@sha256:0"],
 )
 def test_name_without_host_tag_or_digest_is_refused(client: RegistryClient, name: str) -> None:
-    with pytest.raises(RegistryError, match="is not the name of an image"):
+    with pytest.raises(RegistryError, match="is not an image name"):
         client.find(name)
 
 
@@ -210,10 +210,10 @@ def test_proxy_settings_do_not_apply_to_loopback_addresses(
 @pytest.mark.parametrize(
     ("body", "headers", "what"),
     [
-        (b"<html>log in</html>", {}, "is not what an OCI registry answers"),
+        (b"<html>log in</html>", {}, "is not a valid answer of an OCI registry"),
         (b'{"schemaVersion": 1, "fsLayers": []}', {}, "neither an image manifest nor an index"),
-        (b'{"manifests": []}', {"Docker-Content-Digest": "sha256:" + "0" * 64}, "as promised"),
-        (b'{"manifests": []}', {"Docker-Content-Digest": "md5:" + "0" * 32}, "as promised"),
+        (b'{"manifests": []}', {"Docker-Content-Digest": "sha256:" + "0" * 64}, "expected sha256:0"),
+        (b'{"manifests": []}', {"Docker-Content-Digest": "md5:" + "0" * 32}, "expected md5:0"),
         (b" " * (9 * 1024 * 1024), {}, "more than"),
     ],
 )

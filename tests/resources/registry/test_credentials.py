@@ -101,7 +101,7 @@ def test_credential_helper_that_is_missing_is_named(docker_config: Path) -> None
 @pytest.mark.parametrize("text", ["not json", "[]", '{"auths": {"registry.example": {"auth": "c2VjcmV0!"}}}'])
 def test_malformed_configuration_is_refused_without_quoting_it(docker_config: Path, text: str) -> None:
     docker_config.write_text(text)
-    with pytest.raises(RegistryError, match=r"is not a Docker configuration that can be read") as caught:
+    with pytest.raises(RegistryError, match=r"cannot be read as a Docker configuration") as caught:
         read_credentials(docker_config, "registry.example")
     assert "c2Vj" not in str(caught.value)
 

@@ -102,11 +102,11 @@ def test_altered_layer_is_neither_saved_nor_restored(
     blobs = tmp_path / "layout" / "blobs" / "sha256"
     layer = json.loads((blobs / digest.removeprefix("sha256:")).read_bytes())["layers"][0]["digest"]
     (blobs / layer.removeprefix("sha256:")).write_bytes(b"something else")
-    with pytest.raises(RegistryError, match="has not the digest"):
+    with pytest.raises(RegistryError, match="does not match the digest"):
         at(other_registry, tmp_path).restore()
     (blobs / layer.removeprefix("sha256:")).unlink()
     oci_registry.blob_file(layer).write_bytes(b"something else")
-    with pytest.raises(RegistryError, match="has not the digest"):
+    with pytest.raises(RegistryError, match="does not match the digest"):
         layout.save([Digest.parse(digest)])
     assert not (blobs / layer.removeprefix("sha256:")).exists()
 

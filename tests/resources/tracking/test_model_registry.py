@@ -58,7 +58,7 @@ def test_an_alias_stands_for_the_version_that_carries_it_now(uri: str, client: M
 
 def test_an_alias_that_nobody_carries_is_unknown(uri: str, client: MlflowClient) -> None:
     client.set_registered_model_alias("delay", "champion", "2")
-    with pytest.raises(UnknownReference, match=r"'challenger'\. Next: take one of its aliases .*delay@champion"):
+    with pytest.raises(UnknownReference, match=r"'challenger'\. Next: use one of its aliases .*delay@champion"):
         ModelRegistry(uri, "tests").version("delay", "challenger")
     with pytest.raises(UnknownReference, match="no registered model 'unknown'"):
         ModelRegistry(uri, "tests").version("unknown", "champion")

@@ -482,7 +482,7 @@ def test_server_that_dies_during_a_step_is_named_and_the_run_is_closed_later(
 
 def test_database_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(TrackingError, match="could not record"):
+    with pytest.raises(TrackingError, match="the MLflow operation failed"):
         one_run(MlflowTracking(tracking_uri=f"sqlite:///{tmp_path}/file/mlflow.db", experiment="flights"))
 
 
