@@ -34,12 +34,12 @@ def usage_metadata(found: Sequence[AssetUsage], period: str) -> dict[str, dg.Met
     """Return metadata for the Dagster UI: a table of all assets, and numbers that it plots over time."""
     header = (
         "asset",
-        "made",
-        "asks for",
+        "count",
+        "requested",
         "memory p50 / p95 / max",
         "seconds p50 / p95 / max",
-        "ask for",
-        "cost a month",
+        "recommended",
+        "cost per month",
     )
     rows = [
         (
@@ -57,7 +57,7 @@ def usage_metadata(found: Sequence[AssetUsage], period: str) -> dict[str, dg.Met
     remarks = [f"- {each.asset}: {remark}" for each in found for remark in each.advice.remarks]
     return {
         "usage": dg.MetadataValue.md("\n".join([f"Usage {period}", "", *lines, "", *remarks])),
-        "cost a month": dg.MetadataValue.float(sum(each.cost_per_month or 0.0 for each in found)),
+        "cost per month": dg.MetadataValue.float(sum(each.cost_per_month or 0.0 for each in found)),
         "step hours": dg.MetadataValue.float(sum(each.count * each.step_seconds.p50 for each in found) / 3600),
     }
 
@@ -74,7 +74,16 @@ def render_usage(found: Sequence[AssetUsage], period: str) -> RenderableType:
 def _taken(found: Sequence[AssetUsage], period: str) -> Table:
     table = Table(title=f"usage {period}", title_justify="left", box=None, pad_edge=False)
     table.add_column("asset")
-    for name in ("made", "pool", "asks for", "memory p50/p95/max", "CPUs p50/p95/max", "ask for", "cost", "a month"):
+    for name in (
+        "count",
+        "pool",
+        "requested",
+        "memory p50/p95/max",
+        "CPUs p50/p95/max",
+        "recommended",
+        "cost",
+        "cost per month",
+    ):
         table.add_column(name, justify="left" if name == "pool" else "right")
     for each in found:
         table.add_row(

@@ -56,5 +56,5 @@ def test_the_ui_shows_a_table_and_plots_the_cost() -> None:
         "| model | 4 | 2 CPUs, 4Gi | 1.0 GiB / 1.0 GiB / 1.0 GiB | 10.0 / 10.0 / 10.0 | 1 CPUs, 1536Mi | 2.00 |" in text
     )
     assert "- model: only 1 materialization measured" in text
-    assert metadata["cost a month"] == dg.MetadataValue.float(2.0)
+    assert metadata["cost per month"] == dg.MetadataValue.float(2.0)
     assert metadata["step hours"] == dg.MetadataValue.float(80 / 3600)
