@@ -75,9 +75,9 @@ def _write_model(value: Any, context: WriteContext, registered_name: str | None,
             "the TrainedModel has no input example, so it would have no signature",
             next_step="pass a few rows of the training frame as input_example",
         )
-    run = context.tracked
+    run = context.mlflow_run
     if run is None:
-        raise RuntimeError("a model is always tracked")
+        raise RuntimeError("a model always has an MLflow run")
     with tempfile.TemporaryDirectory(prefix="ml-assets-model-") as scratch:
         saved = save_model(value.estimator, Path(scratch) / "model", input_example=value.input_example, served=served)
         content = context.storage.store.put(saved.directory).model_copy(update={"format": "model"})

@@ -65,7 +65,7 @@ def define_artifact(
         window: number of partitions to load, by parameter of a time-partitioned upstream: the last ones up to and
         including the asset's own. Fewer at the start of the upstream's partitions.
         seed: seed of Python's and NumPy's global generators, set before the function runs.
-        tracked: whether each attempt is an MLflow run.
+        tracked: log each attempt to MLflow as a run.
         options: every keyword of `dagster.asset`.
 
     Raises:
@@ -77,7 +77,7 @@ def define_artifact(
     code = Code(given, {}) if given else code_of(function)
     condition = options.pop("automation_condition", _BY_DEFAULT)
     own_kinds = {options.pop("compute_kind", None), *(options.get("kinds") or ())} - {None}
-    wrapper = _recording(function, _Recipe(kind, write, spec, code, seed, tracked))
+    wrapper = _recording(function, _Recipe(kind, write, spec, code, seed, has_mlflow_run=tracked))
     options |= {
         # The code version of an image asset is its build key, added later; an op would not let it be replaced.
         "code_version": None if kind is ArtifactKind.IMAGE else code.version,
@@ -104,7 +104,7 @@ class _Recipe:
     container: ContainerSpec
     code: Code
     seed: int | None
-    tracked: bool
+    has_mlflow_run: bool
 
 
 def _refuse(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -183,19 +183,19 @@ def _materialize(
     running = running_step(step)
     parameters = parameters_of(inspect.signature(function).bind(*args, **kwargs).arguments, step)
     attempt = _Attempt(recipe, step, running, artifact, parameters, read_source(source_file(function)))
-    with attempt.tracking() as tracked:
-        if tracked is not None:
-            if pages := attempt.storage.addresses.about(artifact, step.run_id, tracked.identity.run_id):
-                tracked.describe(pages)
-            tracked.log_inputs([version for version in attempt.inputs if version.loaded])
+    with attempt.mlflow_run() as mlflow_run:
+        if mlflow_run is not None:
+            if pages := attempt.storage.addresses.about(artifact, step.run_id, mlflow_run.identity.run_id):
+                mlflow_run.describe(pages)
+            mlflow_run.log_inputs([version for version in attempt.inputs if version.loaded])
         with running.meter.computing():
             result = function(*args, **kwargs)
         returned = _returned(result)
-        stored = recipe.write(returned.value, WriteContext(artifact, attempt.storage, tracked, step.log.info))
-        record = attempt.record(stored, tracked.identity if tracked is not None else None)
-        if tracked is not None:
-            tracked.set_tags({RunTags.DATA_VERSION: record.data_version})
-            tracked.log_provenance(provenance_statement(record))
+        stored = recipe.write(returned.value, WriteContext(artifact, attempt.storage, mlflow_run, step.log.info))
+        record = attempt.record(stored, mlflow_run.identity if mlflow_run is not None else None)
+        if mlflow_run is not None:
+            mlflow_run.set_tags({RunTags.DATA_VERSION: record.data_version})
+            mlflow_run.log_provenance(provenance_statement(record))
     output = step.op_def.output_defs[0]
     return dg.MaterializeResult(
         check_results=returned.check_results,
@@ -248,9 +248,9 @@ class _Attempt:
             recipe.container, self.image, self.storage.target, self.storage.image_builder
         )
 
-    def tracking(self) -> AbstractContextManager[TrackedRun | None]:
-        """Return the attempt's MLflow run, if the artifact is tracked."""
-        if not self.recipe.tracked:
+    def mlflow_run(self) -> AbstractContextManager[TrackedRun | None]:
+        """Return the attempt's new MLflow run; a context of None if the artifact is not logged to MLflow."""
+        if not self.recipe.has_mlflow_run:
             return nullcontext()
         return self.storage.tracking.run(name=str(self.artifact), tags=self._run_tags(), parameters=self.parameters)
 
