@@ -1,4 +1,4 @@
-"""The shared part of the factories: it turns a function into an asset that stores by content and records provenance."""
+"""The shared part of the factories: makes an asset from a function, stores its value by content, records provenance."""
 
 import functools
 import inspect
@@ -79,7 +79,7 @@ def define_artifact(
     own_kinds = {options.pop("compute_kind", None), *(options.get("kinds") or ())} - {None}
     wrapper = _recording(function, _Recipe(kind, write, spec, code, seed, has_mlflow_run=tracked))
     options |= {
-        # The code version of an image asset is its build key, added later; an op would not let it be replaced.
+        # The code version of an image asset is its build key, added later. An op does not allow a replacement.
         "code_version": None if kind is ArtifactKind.IMAGE else code.version,
         "automation_condition": on_new_data() if condition is _BY_DEFAULT else condition and ignoring_images(condition),
         "deps": [*(options.get("deps") or ()), *([image_key(image)] if image is not None else [])],
@@ -111,19 +111,21 @@ def _refuse(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
     name = getattr(function, "__name__", repr(function))
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise DefinitionError(
-            "a generator yields several values, and an artifact has one data version",
-            next_step="return one value, or declare one asset for each",
+            "a generator yields several values, but an artifact has one data version",
+            next_step="return one value, or declare one asset per value",
             asset=name,
         )
     if inspect.iscoroutinefunction(function):
         raise DefinitionError(
-            "a coroutine cannot be an artifact's function", next_step="call asyncio.run inside it", asset=name
+            "an artifact's function cannot be a coroutine",
+            next_step="make it an ordinary function that calls asyncio.run",
+            asset=name,
         )
     policy = options.get("backfill_policy")
     if policy is not None and policy.max_partitions_per_run != 1:
         raise DefinitionError(
-            "several partitions in one step would share one data version",
-            next_step="use BackfillPolicy.multi_run(1), or leave backfill_policy out",
+            "backfill_policy allows several partitions per run, which would share one data version",
+            next_step="use BackfillPolicy.multi_run(1), or remove backfill_policy",
             asset=name,
         )
 
@@ -153,7 +155,7 @@ def _artifact_of(step: dg.StepExecutionContext) -> AssetPartition:
     if keys.start != keys.end:
         raise DefinitionError(
             f"the run covers partitions {keys.start} to {keys.end}, which would share one data version",
-            next_step="launch one run a partition (a backfill without the single-run option does)",
+            next_step="launch one run per partition, for example as a backfill without the single-run option",
             asset=name,
         )
     return AssetPartition(name, step.partition_key)
@@ -166,8 +168,8 @@ def _storage_of(step: dg.StepExecutionContext) -> ArtifactStorage:
         storage = getattr(step.resources, STORAGE_KEY, storage)
     if not isinstance(storage, ArtifactStorage):
         raise DefinitionError(
-            f"the resource {STORAGE_KEY!r} is a {type(storage).__name__}, not an ArtifactStorage",
-            next_step="complete the definitions with ml_assets.on_target",
+            f"the resource {STORAGE_KEY!r} must be an ArtifactStorage, got {type(storage).__name__}",
+            next_step="build the definitions with ml_assets.on_target, which adds this resource",
         )
     return storage
 
@@ -217,8 +219,9 @@ def _returned(result: Any) -> dg.MaterializeResult[Any]:
         return dg.MaterializeResult(value=result)
     if result.data_version is not None:
         raise DefinitionError(
-            f"the function gives the data version {result.data_version.value!r}, and that is the content's digest",
-            next_step="leave data_version out, and put your own version into metadata",
+            f"the function returned the data version {result.data_version.value!r}, but an artifact's data version is "
+            "the digest of its content",
+            next_step="remove data_version, and put your own version into the metadata",
         )
     return result
 
