@@ -25,7 +25,7 @@ def dataset(
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Declare a dataset: source data from which features are computed.
 
-    The function returns a ``DataFrame`` (kept as Parquet) or the ``Path`` of a file or directory. The data version is
+    The function returns a ``DataFrame`` (stored as Parquet) or the ``Path`` of a file or directory. The data version is
     the DVC hash of the content.
 
     Args:

@@ -25,7 +25,7 @@ def feature_set(
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Declare a feature set: a table computed from datasets, with one row per prediction.
 
-    The function returns a ``DataFrame``, kept as Parquet. The data version is the DVC hash of the content.
+    The function returns a ``DataFrame``, stored as Parquet. The data version is the DVC hash of the content.
 
     Args:
         image: image asset that it runs in.

@@ -553,7 +553,7 @@ def test_home_that_cannot_be_made_is_told(run: Run, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "file"))
     done = run("trace", "flights@a")
     assert done.code == 2
-    assert f"error: the Dagster home {tmp_path / 'file'} cannot be used" in done.err
+    assert f"error: cannot use the Dagster home {tmp_path / 'file'}" in done.err
 
 
 def test_wrong_dagster_yaml_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -561,7 +561,7 @@ def test_wrong_dagster_yaml_is_told(run: Run, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     done = run("trace", "flights@a")
     assert done.code == 2
-    assert f"error: {tmp_path / 'dagster.yaml'} is wrong" in done.err
+    assert f"error: {tmp_path / 'dagster.yaml'} is invalid" in done.err
 
 
 def test_remote_that_does_not_answer_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
