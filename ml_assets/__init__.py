@@ -1,6 +1,6 @@
 """Dagster plugins for containerized machine learning.
 
-What a project needs is here; nothing is imported before it is used::
+This package exports all names that a project needs. Each is imported on first use::
 
     import ml_assets as ml
 
@@ -14,11 +14,11 @@ What a project needs is here; nothing is imported before it is used::
         return ml.on_target(dg.Definitions(assets=[flights]))
 
 - kinds of artifact: `dataset`, `feature_set`, `model` (of a `TrainedModel`), `container_image`, `tracked_dataset`
-- where anything else runs: `runs_in`
+- placement of other assets and ops: `runs_in`
 - automation: `on_new_data`, `ignoring_images`, `tracked_dataset_sensor`
 - deployment: `on_target`, `Target`, `Section`
-- what was made: `ArtifactStorage`, `latest_versions`, `ResolvedInput`, `Lineage`, `ProvenanceRecord`, `record_of`
-- errors: `MlAssetsError`, of which all others are; authors raise `InputError` and `SettingsError`
+- recorded results: `ArtifactStorage`, `latest_versions`, `ResolvedInput`, `Lineage`, `ProvenanceRecord`, `record_of`
+- errors: `MlAssetsError`, the base class of all others; authors raise `InputError` and `SettingsError`
 """
 
 import importlib
@@ -90,10 +90,10 @@ _MODULES = {
     "tracked_dataset": "tracked",
     "tracked_dataset_sensor": "tracked",
 }
-"""Where each public name is. The model server imports this package without most of what these modules need."""
+"""The module of each public name. The model server imports this package without most dependencies of these modules."""
 
 
-if not TYPE_CHECKING:  # or a type checker would take every name for one that is there
+if not TYPE_CHECKING:  # otherwise a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
         module = _MODULES.get(name)

@@ -15,7 +15,7 @@ __all__ = ["Addresses"]
 
 @dataclass(frozen=True)
 class Addresses:
-    """The addresses of the three UIs. Every page of a UI without an address is None.
+    """The addresses of the three UIs. If a UI has no address, its pages are None.
 
     Attributes:
         dagster: address of the Dagster UI.
@@ -29,7 +29,7 @@ class Addresses:
 
     @classmethod
     def of(cls, settings: "Settings") -> Self:
-        """Return the addresses that the settings name."""
+        """Return the addresses in the settings."""
         return cls(settings.ui_url, settings.mlflow.ui_url, settings.lineage.ui_url)
 
     def run(self, run_id: str) -> str | None:

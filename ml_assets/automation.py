@@ -15,9 +15,9 @@ _Condition = dg.AutomationCondition[Any]
 def on_new_data() -> _Condition:
     """Return the condition that factories give their assets by default.
 
-    Like `AutomationCondition.eager`, with one difference: a dependency counts as updated once its data version has
-    changed, not when it was or will be materialized again. A change therefore stops where it leaves the data unchanged.
-    The condition acts only while the automation sensor is on.
+    It is `AutomationCondition.eager` with one difference: a dependency counts as updated only if its data version has
+    changed, not whenever it was or will be materialized again. A change therefore propagates only as far as it changes
+    data. The condition acts only while the automation sensor is on.
     """
     changed = dg.AutomationCondition.data_version_changed() & ~dg.AutomationCondition.executed_with_root_target()
     any_changed = dg.AutomationCondition.any_deps_match(changed).with_label("any_deps_changed")
@@ -29,8 +29,8 @@ def ignoring_images(condition: _Condition) -> _Condition:
     """Return the condition without its image dependencies.
 
     Otherwise ``on_cron`` waits forever for a rebuilt image, and ``eager`` runs everything after an unchanged rebuild.
-    Dagster's ``ignore`` does not reach through every kind of condition (such as ``newly_true``), so this function walks
-    the tree itself.
+    Dagster's ``ignore`` does not apply inside every kind of condition (for example ``newly_true``), so this function
+    walks the tree itself.
     """
     if hasattr(condition, "ignore_selection") and hasattr(condition, "ignore"):
         ignored: _Condition = condition.ignore(dg.AssetSelection.groups(IMAGES_GROUP))

@@ -39,7 +39,7 @@ class ContainerSpec:
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> Self:
-        """Return the spec that op tags carry."""
+        """Return the spec in op tags."""
         return cls(**json.loads(tags.get(CONTAINER_TAG, "{}")))
 
 
@@ -59,20 +59,20 @@ def image_key(image: ImageAsset) -> dg.AssetKey:
     """Return the key of an image asset.
 
     Raises:
-        DefinitionError: the given assets definition makes no image.
+        DefinitionError: the given assets definition is not an image asset.
     """
     if not isinstance(image, dg.AssetsDefinition):
         return dg.AssetKey.from_user_string(image) if isinstance(image, str) else image
     if image.group_names_by_key.get(image.key) != IMAGES_GROUP:
         raise DefinitionError(
             f"image={image.key.to_user_string()} is not an image asset",
-            next_step="pass what ml_assets.images.container_image returned",
+            next_step="pass the return value of ml_assets.container_image",
         )
     return image.key
 
 
 def runs_in(image: ImageAsset | None = None, pool: str | None = None) -> Callable[[_Definition], _Definition]:
-    """Declare where a plain Dagster asset, multi-asset, check or op runs; put it above Dagster's decorator.
+    """Declare where a plain Dagster asset, multi-asset, check or op runs. Put this above Dagster's decorator.
 
     ::
 
@@ -97,8 +97,8 @@ def runs_in(image: ImageAsset | None = None, pool: str | None = None) -> Callabl
             return cast("_Definition", op_with(definition, spec.to_tags(), spec.pool))
         if not isinstance(definition, dg.AssetsDefinition) or not isinstance(definition.node_def, dg.OpDefinition):
             raise DefinitionError(
-                f"{definition!r} has no step of its own",
-                next_step="put runs_in above @asset, @multi_asset, @asset_check or @op; in a graph, on each of its ops",
+                f"runs_in cannot place {definition!r}, which has no step of its own",
+                next_step="put runs_in above @asset, @multi_asset, @asset_check or @op; in a graph, above each op",
             )
         attributes: dict[str, Any] = {"node_def": op_with(definition.node_def, spec.to_tags(), spec.pool)}
         if key is not None and definition.keys:

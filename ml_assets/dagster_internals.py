@@ -169,7 +169,7 @@ __all__ = [
 _Record = TypeVar("_Record")
 
 _EXECUTION = {
-    # State of the executor's loop: steps that are ready, waiting or done. Replaying a run adds its finished steps.
+    # State of the executor's loop: steps that are ready, waiting or done. A replayed run adds its finished steps.
     "ActiveExecution": "dagster._core.execution.plan.active",
     # The steps of a run. Overrides that match no step are reported.
     "ExecutionPlan": "dagster._core.execution.plan.plan",
@@ -191,7 +191,7 @@ _EXECUTION = {
     "get_tag_concurrency_limits_config": "dagster._core.execution.tags",
     # Counts running steps against `tag_concurrency_limits`.
     "TagConcurrencyLimitsCounter": "dagster._utils.tags",
-    # Turns signals into flags that the loop polls, so that it ends between two rounds.
+    # Converts signals to flags that the loop polls, so that it ends between two rounds.
     "capture_interrupts": "dagster._utils.interrupts",
     # Such a flag, read while waiting for a database.
     "check_captured_interrupt": "dagster._utils.interrupts",
@@ -232,7 +232,7 @@ _EVENTS = {
     "SerializableErrorInfo": "dagster_shared.error",
     # Raised if an event of the log cannot be read.
     "DeserializationError": "dagster_shared.serdes.errors",
-    # Position in a run's event log, made from a storage id.
+    # Position in a run's event log, created from a storage id.
     "EventLogCursor": "dagster._core.event_api",
     # FAILURE and SUCCESS: the steps of a run that have ended.
     "StepEventStatus": "dagster._core.execution.stats",
@@ -289,7 +289,7 @@ _CODE = {
     "get_loadable_targets": "dagster._grpc.utils",
     # Finds definitions in a module.
     "loadable_targets_from_python_module": "dagster._core.workspace.autodiscovery",
-    # Repository of what was found.
+    # Repository of the definitions that were found.
     "repository_def_from_target_def": "dagster._core.definitions.reconstruct",
     # Reconstructs the job of a run.
     "recon_job_from_origin": "dagster._utils.hosted_user_process",
@@ -304,13 +304,13 @@ _CODE = {
 }
 
 _AUTOMATION = {
-    # SCHEDULE: alerts and metrics are about schedules.
+    # SCHEDULE: the instigators of alerts and metrics.
     "InstigatorType": "dagster._core.definitions.run_request",
     # A schedule: `instigator_name`, `instigator_origin_id`, `selector_id`.
     "InstigatorState": "dagster._core.scheduler.instigation",
     # A tick: `error`, `timestamp`.
     "InstigatorTick": "dagster._core.scheduler.instigation",
-    # FAILURE: the ticks that alerts are about.
+    # FAILURE: the ticks for which alerts are sent.
     "TickStatus": "dagster._core.scheduler.instigation",
 }
 
@@ -335,10 +335,10 @@ _TAGS = dict.fromkeys(
 
 _PLACES: dict[str, str] = _EXECUTION | _EVENTS | _STORAGE | _VERSIONS | _CODE | _AUTOMATION | _TAGS
 
-if not TYPE_CHECKING:  # A type checker sees the imports above, and reports names that are not among them.
+if not TYPE_CHECKING:  # A type checker uses the imports above, and reports names that are not among them.
 
     def __getattr__(name: str) -> object:
-        """Load a name when it is first asked for."""
+        """Load a name on first use."""
         if name not in _PLACES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module, _, own = _PLACES[name].partition(":")
@@ -367,11 +367,11 @@ def record_with(record: _Record, **changes: Any) -> _Record:
 
 
 def database_of(storage: object) -> object:
-    """Return the SQLAlchemy engine of an event log or a run storage; None if it keeps none open."""
+    """Return the SQLAlchemy engine of an event log or a run storage; None if it holds none open."""
     return getattr(storage, "_engine", None)
 
 
 def forget_outputs(active: "ActiveExecution", step: "ExecutionStep") -> None:
-    """Drop the outputs of a launch that was given up: the next launch yields them again."""
+    """Drop the outputs of a launch that was given up, because the next launch yields them again."""
     active._prep_for_dynamic_outputs(step)
     active._step_outputs = {output for output in active._step_outputs if output.step_key != step.key}

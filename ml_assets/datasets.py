@@ -25,7 +25,7 @@ def dataset(
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Declare a dataset: source data from which features are computed.
 
-    The function returns a ``DataFrame`` (kept as Parquet) or the ``Path`` of a file or directory. The data version is
+    The function returns a ``DataFrame`` (stored as Parquet) or the ``Path`` of a file or directory. The data version is
     the DVC hash of the content.
 
     Args:
@@ -33,7 +33,7 @@ def dataset(
         pool: pool that it runs on.
         window: number of upstream partitions per parameter, up to and including the asset's own.
         seed: seed of Python's and NumPy's global random generators.
-        tracked: make each attempt an MLflow run.
+        tracked: log each attempt to MLflow as a run.
         options: every keyword of `dagster.asset`.
 
     Raises:

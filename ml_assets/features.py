@@ -25,14 +25,14 @@ def feature_set(
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Declare a feature set: a table computed from datasets, with one row per prediction.
 
-    The function returns a ``DataFrame``, kept as Parquet. The data version is the DVC hash of the content.
+    The function returns a ``DataFrame``, stored as Parquet. The data version is the DVC hash of the content.
 
     Args:
         image: image asset that it runs in.
         pool: pool that it runs on.
         window: number of upstream partitions per parameter, up to and including the asset's own.
         seed: seed of Python's and NumPy's global random generators.
-        tracked: make each attempt an MLflow run.
+        tracked: log each attempt to MLflow as a run.
         options: every keyword of `dagster.asset`.
 
     Raises:

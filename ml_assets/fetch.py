@@ -74,8 +74,8 @@ class StoredArtifact:
         """
         if self.content is None:
             raise InputError(
-                "it is an image, which has no content in the DVC remote",
-                next_step="fetch it from its registry",
+                "the artifact is an image, which has no content in the DVC remote",
+                next_step="pull the image from its registry",
                 asset=str(self.artifact),
             )
         return self.content
@@ -90,8 +90,8 @@ class StoredArtifact:
 def find_artifact(instance: dg.DagsterInstance, reference: str) -> StoredArtifact:
     """Return the latest artifact that ``ASSET``, ``ASSET@PARTITION`` or ``ASSET@VERSION`` names.
 
-    It comes from a materialization or observation. A version is ``md5:…`` or ``sha256:…``, or at least the first six of
-    its digits.
+    The artifact is that of a materialization or observation. A version is ``md5:…`` or ``sha256:…``, or at least the
+    first six of its digits.
 
     Raises:
         UnknownReference: no recorded artifact matches.
@@ -101,14 +101,14 @@ def find_artifact(instance: dg.DagsterInstance, reference: str) -> StoredArtifac
     found = list(_recorded(instance, wanted.asset))
     if not found:
         raise UnknownReference(
-            f"nothing is recorded of an asset {wanted.asset!r} that has content",
-            next_step="see what there is: dagster asset list",
+            f"no recorded artifact of an asset {wanted.asset!r} has content",
+            next_step="list the assets: dagster asset list",
         )
     fitting = _fitting(found, wanted.partition)
     if not fitting:
         known = _several([each.artifact.partition or each.data_version for each in found])
         raise UnknownReference(
-            f"{wanted.asset} has no partition or version {wanted.partition}", next_step=f"take one of: {known}"
+            f"{wanted.asset} has no partition or version {wanted.partition}", next_step=f"choose one of: {known}"
         )
     return fitting[0]
 
@@ -129,8 +129,8 @@ def _only(found: list[StoredArtifact], names: set[str | None] | set[str]) -> lis
     if len(names) > 1:
         asset = found[0].artifact.asset
         raise AmbiguousReference(
-            f"{asset} has {len(names)} that fit",
-            next_step=f"name one of: {_several([f'{asset}@{name}' for name in sorted(map(str, names))])}",
+            f"{len(names)} partitions or versions of {asset} match",
+            next_step=f"choose one of: {_several([f'{asset}@{name}' for name in sorted(map(str, names))])}",
         )
     return found
 
@@ -149,7 +149,7 @@ def _parse(reference: str) -> AssetPartition:
     try:
         return AssetPartition.parse(reference)
     except ValueError as error:
-        raise UnknownReference(str(error), next_step="write ASSET, ASSET@PARTITION or ASSET@VERSION") from error
+        raise UnknownReference(str(error), next_step="write it as ASSET, ASSET@PARTITION or ASSET@VERSION") from error
 
 
 def _recorded(instance: dg.DagsterInstance, asset: str) -> Iterator[StoredArtifact]:

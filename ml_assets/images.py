@@ -47,7 +47,7 @@ def container_image(
         options: every keyword of `dagster.asset` except name and group.
 
     Raises:
-        DefinitionError: a path is outside of the project's folder, or an option is not accepted.
+        DefinitionError: a path is outside the project's folder, or an option is not accepted.
     """
     spec = ImageSpec(
         name=name,
@@ -93,8 +93,8 @@ def with_build_keys(definitions: dg.Definitions, builder: ImageBuilder) -> dg.De
 
     Dagster then shows an image as out of date as soon as its sources change. Its data version, the environment digest,
     changes only with its dependencies. If the sources are not available, as inside most images, the build key is
-    unknown and the image has no code version. Dagster then does not show it as out of date, and the builder image,
-    which has the files, does not refuse the step that makes it.
+    unknown and the image has no code version. In this case Dagster does not show the image as out of date, and the
+    builder image, which has the sources, does not reject the step that makes it.
 
     Args:
         definitions: any assets, including image assets.
@@ -104,7 +104,7 @@ def with_build_keys(definitions: dg.Definitions, builder: ImageBuilder) -> dg.De
     for asset, spec in image_specs(definitions).items():
         try:
             keys[asset] = builder.build_key(spec).value
-        except ImageError:  # a materialization here would report the missing files
+        except ImageError:  # materializing the image here would report the missing files
             continue
 
     def keyed(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -123,9 +123,9 @@ def make_images(
 
     Args:
         code_location: all definitions.
-        instance: records the run.
+        instance: the instance that records the run.
         names: names of images, such as ``train``; all images if empty.
-        say: receives each line of the builds' logs.
+        say: called with each line of the builds' logs.
 
     Raises:
         UnknownReference: an image of this name does not exist.
@@ -135,8 +135,8 @@ def make_images(
     unknown = sorted(set(names) - known.keys())
     if unknown:
         raise UnknownReference(
-            f"no image asset is named {', '.join(unknown)}",
-            next_step=f"name some of: {', '.join(sorted(known)) or '(there is none)'}",
+            f"no image asset has the name {', '.join(unknown)}",
+            next_step=f"choose from: {', '.join(sorted(known)) or '(none exists)'}",
         )
 
     def report(entry: dg.EventLogEntry) -> None:
@@ -157,7 +157,10 @@ def make_images(
 
 def _write_image(value: Any, context: WriteContext) -> Stored:
     if not isinstance(value, ImageSpec):
-        raise SchemaError(f"an image is declared by an ImageSpec, not {value!r}", next_step="use container_image")
+        raise SchemaError(
+            f"an image asset must return an ImageSpec, got {value!r}",
+            next_step="declare the image with ml_assets.container_image",
+        )
     built = context.storage.image_builder.build(value, context.log)
     metadata = {
         "image": dg.MetadataValue.text(str(built.image) if built.image else NOT_CONTAINERIZED),

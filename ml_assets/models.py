@@ -43,7 +43,8 @@ def model(
         registered_name: name in the model registry; without it the model is not registered.
         window: number of upstream partitions per parameter, up to and including the asset's own.
         seed: seed of Python's and NumPy's global random generators.
-        served: True if the model server runs it; it is then also written as ONNX, and refused if that fails.
+        served: True if the model server must be able to run it. The model is then also exported to ONNX, and rejected
+            if the export fails.
         options: every keyword of `dagster.asset`.
 
     Raises:
@@ -67,7 +68,7 @@ def _write_model(value: Any, context: WriteContext, registered_name: str | None,
 
     if not isinstance(value, TrainedModel):
         raise SchemaError(
-            f"the function returned a {type(value).__name__}, and a TrainedModel can be kept",
+            f"expected the function to return a TrainedModel, got {type(value).__name__}",
             next_step="return ml_assets.TrainedModel(estimator, input_example, metrics)",
         )
     if value.input_example is None:
@@ -75,16 +76,16 @@ def _write_model(value: Any, context: WriteContext, registered_name: str | None,
             "the TrainedModel has no input example, so it would have no signature",
             next_step="pass a few rows of the training frame as input_example",
         )
-    run = context.tracked
+    run = context.mlflow_run
     if run is None:
-        raise RuntimeError("a model is always tracked")
+        raise RuntimeError("a model always has an MLflow run")
     with tempfile.TemporaryDirectory(prefix="ml-assets-model-") as scratch:
         saved = save_model(value.estimator, Path(scratch) / "model", input_example=value.input_example, served=served)
         content = context.storage.store.put(saved.directory).model_copy(update={"format": "model"})
         run.set_tags({RunTags.DATA_VERSION: content.version})
         details: dict[str, Any] = {}
         if saved.largest_difference is not None:
-            # Not a metric: it does not describe the model, and more threads add in another order.
+            # Not a metric: it does not describe the model, and it varies because more threads sum in another order.
             run.set_tags({RunTags.ONNX_DIFFERENCE: str(saved.largest_difference)})
             details["largest difference as ONNX"] = dg.MetadataValue.float(saved.largest_difference)
         run.log_metrics(value.metrics)

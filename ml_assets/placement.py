@@ -32,12 +32,12 @@ class Placement(BaseModel):
     accelerators: int = 0
     check_accelerators: bool = True
     price_per_hour: float | None = None
-    """The pool's."""
+    """Price of the pool."""
     run_seconds: int | None = None
     builds: bool = False
     """True if the step makes an image and needs BuildKit."""
     code_versions: dict[str, str] = {}
-    """Expected code version of each asset that the step makes, by the code location; empty if the image is pinned."""
+    """Code version that the code location expects of each asset of the step; empty if the image is pinned."""
     interruptions: int = 0
     """Number of interruptions of the step on this pool."""
     override: Override = Override()

@@ -1,4 +1,4 @@
-"""The project that a command runs in: the code location that its ``pyproject.toml`` names."""
+"""The project in which a command runs: the code location that its ``pyproject.toml`` names."""
 
 import tomllib
 from pathlib import Path
@@ -19,8 +19,8 @@ def load_code_location(root: Path, module: str | None = None) -> dg.RepositoryDe
 
     Args:
         root: the project's folder.
-        module: its dotted name, searched from the working directory. The default is the ``module_name`` of
-        ``[tool.dagster]`` in the project's ``pyproject.toml``, searched from the project's folder.
+        module: dotted name of the module, searched from the working directory. The default is the ``module_name`` of
+            ``[tool.dagster]`` in the project's ``pyproject.toml``, searched from the project's folder.
 
     Raises:
         SettingsError: no module is named, the module cannot be imported, or it defines no assets.
@@ -32,8 +32,8 @@ def load_module(module: str, folder: str | None = None) -> dg.RepositoryDefiniti
     """Return a module's definitions, as ``dagster -m`` finds them.
 
     Args:
-        module: its dotted name.
-        folder: also searched for modules.
+        module: dotted name of the module.
+        folder: folder that is also searched for modules.
 
     Raises:
         SettingsError: it cannot be imported, or defines no assets.
@@ -46,12 +46,12 @@ def load_module(module: str, folder: str | None = None) -> dg.RepositoryDefiniti
     except Exception as error:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SettingsError(
-            f"the code location {module} cannot be loaded: {cause}",
-            next_step="name the module of your definitions with --module, as for dagster -m",
+            f"cannot load the code location {module}: {cause}",
+            next_step="correct the module, or set --module to the module of your definitions, as for dagster -m",
         ) from error
     if repository is None:
         raise SettingsError(
-            f"{module} holds no definitions", next_step="name the module of your definitions with --module"
+            f"{module} contains no definitions", next_step="set --module to the module of your definitions"
         )
     return repository
 
@@ -63,14 +63,12 @@ def _module_of(root: Path) -> str:
     except FileNotFoundError:
         named = None
     except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"{file} cannot be read: {error}", next_step="correct the file, or give --module"
-        ) from error
+        raise SettingsError(f"cannot read {file}: {error}", next_step="correct the file, or set --module") from error
     for key in ("tool", "dagster", "module_name"):
         named = named.get(key) if isinstance(named, dict) else None
     if not isinstance(named, str):
         raise SettingsError(
             f"{file} does not name the module of your definitions",
-            next_step="name it with --module, as for dagster -m, or as module_name in [tool.dagster]",
+            next_step="set --module, as for dagster -m, or module_name in [tool.dagster]",
         )
     return named

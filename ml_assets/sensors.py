@@ -1,4 +1,4 @@
-"""Sensors for every deployment: they send alerts for failures, and clean up after dead steps."""
+"""Sensors for every deployment. They send alerts for failures, and clean up after steps that were killed."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -72,7 +72,7 @@ def alert_on_failure(ui_url: str | None) -> dg.SensorDefinition:
         }
         sent = alerts.send(f"Dagster run of {where} failed: {cause}", details)
         context.log.info(
-            f"alert for run {run.run_id} went to: {', '.join(sent) or 'nobody (no alerts are configured)'}"
+            f"sent the alert for run {run.run_id} to: {', '.join(sent) or 'nobody (no alerts are configured)'}"
         )
 
     return send_alert
@@ -84,7 +84,7 @@ def alert_on_failure(ui_url: str | None) -> dg.SensorDefinition:
     minimum_interval_seconds=_INTERVAL_SECONDS,
 )
 def alert_on_failed_tick(context: dg.SensorEvaluationContext, alerts: Alerts) -> dg.SkipReason:
-    """Send an alert for each failed tick of a schedule: it launched no run whose failure would raise an alert."""
+    """Send an alert for each failed tick of a schedule, which launched no run whose failure would send an alert."""
     # The cursor holds the latest reported failed tick of each schedule. Ticks before the first evaluation are ignored.
     told: dict[str, int] | None = json.loads(context.cursor) if context.cursor else None
     seen = dict(told or {})
@@ -100,7 +100,7 @@ def alert_on_failed_tick(context: dg.SensorEvaluationContext, alerts: Alerts) ->
         return dg.SkipReason("no tick of a schedule has failed")
     for state, tick in new:
         alerts.send(*_tick_alert(state, tick))
-    return dg.SkipReason(f"told of {len(new)} failed ticks")
+    return dg.SkipReason(f"sent alerts for {len(new)} failed ticks")
 
 
 def _tick_alert(state: InstigatorState, tick: InstigatorTick) -> tuple[str, dict[str, object]]:
@@ -123,13 +123,13 @@ def _reason(error: SerializableErrorInfo) -> str:
 def close_abandoned_runs(
     context: dg.SensorEvaluationContext, artifacts: dg.ResourceParam[ArtifactStorage]
 ) -> dg.SkipReason:
-    """Set each MLflow run whose step is gone to KILLED: the step was killed or its machine was lost."""
+    """Set each MLflow run whose step has ended without ending it to KILLED, for example after the loss of a machine."""
     closed = artifacts.tracking.close_abandoned(lambda tags: step_has_ended(context.instance, tags))
-    return dg.SkipReason(f"closed {', '.join(closed)}" if closed else "no MLflow run is abandoned")
+    return dg.SkipReason(f"closed {', '.join(closed)}" if closed else "no abandoned MLflow runs")
 
 
 def remove_leftover_containers(engine: "Callable[[], ContainerEngine]") -> dg.SensorDefinition:
-    """Return a sensor that ends containers of finished runs whose run worker was killed without a successor."""
+    """Return a sensor that ends the containers of runs that ended without stopping them."""
 
     @dg.sensor(
         name="remove_leftover_containers",
@@ -137,20 +137,20 @@ def remove_leftover_containers(engine: "Callable[[], ContainerEngine]") -> dg.Se
         minimum_interval_seconds=_INTERVAL_SECONDS,
     )
     def sweeping(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        """End each container whose run has ended: its run worker was killed without a successor."""
+        """End each container whose run has ended, for example because a run worker was killed without a successor."""
         from ml_assets.executors.sweep import sweep
 
         ended = [leftover.name for leftover in sweep(engine(), context.instance) if leftover.was_running]
-        return dg.SkipReason(f"ended {', '.join(ended)}" if ended else "no container is left over")
+        return dg.SkipReason(f"ended {', '.join(ended)}" if ended else "no leftover containers")
 
     return sweeping
 
 
 def step_has_ended(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> bool:
-    """Return True if Dagster knows that the step of an MLflow run, named by its tags, is over."""
+    """Return True if Dagster has recorded the end of an MLflow run's step, which the run's tags name."""
     run = instance.get_run_by_id(tags[RunTags.DAGSTER_RUN])
     if run is None:
-        # A run of another Dagster instance on a shared tracking server; only that instance can tell.
+        # The run belongs to another Dagster instance on a shared tracking server. Only that instance can tell.
         return False
     if run.is_finished:
         return True

@@ -17,9 +17,9 @@ _CODE_REFERENCES = "dagster/code_references"
 
 
 def with_source_links(definitions: dg.Definitions, root: Path) -> dg.Definitions:
-    """Return the definitions, each asset with a link to its source: the author's function, or an image's Dockerfile.
+    """Return the definitions, with a link from each asset to its source: the author's function, or the Dockerfile.
 
-    In a clean checkout of a repository on GitHub or GitLab the link leads to the line at the commit, otherwise to the
+    In a clean checkout of a repository on GitHub or GitLab, the link leads to the line at the commit; otherwise to the
     file on this machine. An asset that already has code references keeps them.
 
     Args:

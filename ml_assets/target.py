@@ -55,7 +55,7 @@ class Target:
 
     Attributes:
         settings: settings of the target.
-        note: receives messages for the user, such as that MLflow does not answer.
+        note: called with a line for the user, for example if MLflow does not answer.
     """
 
     settings: Settings
@@ -75,10 +75,10 @@ class Target:
 
     @classmethod
     def for_command(cls, note: Callable[[str], None] = lambda _: None) -> Self:
-        """Return the same target for a command, which does not load the project's code and ignores its sections.
+        """Return the same target for a command that does not load the project's code and ignores its sections.
 
         Args:
-            note: receives messages for the user.
+            note: called with a line for the user.
 
         Raises:
             SettingsError: the target is unknown, or its settings are wrong.
@@ -121,16 +121,16 @@ class Target:
             return self._opened.enter_context(dg.DagsterInstance.from_config(str(home)))
         except OSError as error:
             raise SettingsError(
-                f"the Dagster home {home} cannot be used: {error}",
-                next_step="make it writable, or name another as home",
+                f"cannot use the Dagster home {home}: {error}",
+                next_step="make it writable, or set home to another folder",
             ) from error
         except dg.DagsterError as error:
             cause = str(error).strip().splitlines()[0]
-            raise SettingsError(f"{home / 'dagster.yaml'} is wrong: {cause}", next_step="correct the file") from error
+            raise SettingsError(f"{home / 'dagster.yaml'} is invalid: {cause}", next_step="correct the file") from error
 
     @cached_property
     def store(self) -> DvcStore:
-        """The store that keeps content."""
+        """The content store."""
         dvc = self.settings.dvc
         return DvcStore(
             remote=self.settings.location(dvc.remote), options=dvc.options, cache=str(self.settings.path(dvc.cache))
@@ -256,7 +256,7 @@ class Target:
         settings = self.settings
         sensors = [alert_on_failure(settings.ui_url), alert_on_failed_tick, close_abandoned_runs]
         if settings.containers.executor != "processes":
-            # Each tick connects to the engine again: the process lives for weeks, but credentials expire.
+            # Connect to the engine at each tick, because the process lives for weeks but credentials expire.
             sensors.append(remove_leftover_containers(lambda: Target(settings).engine))
         ours = dg.Definitions(
             jobs=[reproduction_job()], resources=self.resources, sensors=sensors, executor=self.executor
@@ -275,7 +275,7 @@ def on_target(definitions: dg.Definitions) -> dg.Definitions:
     """Return definitions bound to the target that the process's environment names. See `Target.bind`.
 
     Raises:
-        SettingsError: the target is unknown, its settings are wrong, or an asset names something they do not define.
+        SettingsError: the target is unknown, its settings are invalid, or an asset names something undefined in them.
     """
     return Target.from_environment().bind(definitions)
 

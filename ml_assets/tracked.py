@@ -44,12 +44,12 @@ def tracked_dataset(
         options: every keyword of `dagster.AssetSpec` except key and deps.
 
     Raises:
-        DefinitionError: the repository's path is relative, so it would depend on the process.
+        DefinitionError: the repository's path is relative, so it would depend on the working directory.
     """
     if not Path(repository).is_absolute():
         raise DefinitionError(
-            f"the repository {str(repository)!r} is not an absolute path",
-            next_step="start it from a known place, such as Path(__file__).parent",
+            f"repository must be an absolute path, got {str(repository)!r}",
+            next_step="build the path from a known folder, such as Path(__file__).parent",
             asset=name,
         )
     pointer = {"repository": str(repository), "dvc_file": dvc_file, "revision": revision, "remote": remote}
@@ -64,7 +64,7 @@ def tracked_dataset(
         return dg.ObserveResult(asset_key=key, data_version=dg.DataVersion(version), metadata=observed)
 
     with warnings.catch_warnings():
-        # Beta in Dagster 1.13. observable_source_asset is beta too, and has neither owners nor kinds.
+        # Beta in Dagster 1.13. The alternative observable_source_asset is beta too, and has neither owners nor kinds.
         warnings.simplefilter("ignore", dg.BetaWarning)
         decorate = dg.multi_observable_source_asset(specs=[spec], name=key.to_python_identifier())
         observed: dg.AssetsDefinition = decorate(observe)
@@ -76,8 +76,8 @@ def tracked_dataset_sensor(
 ) -> dg.SensorDefinition:
     """Return a sensor that reports an observation when a tracked dataset's ``.dvc`` file changes at its revision.
 
-    If one dataset cannot be observed, changes of the others are still reported. If there are none to report, the tick
-    fails.
+    If one dataset cannot be observed, changes of the others are still reported. If there are no changes to report, the
+    tick fails.
 
     Args:
         assets: return values of `tracked_dataset`.

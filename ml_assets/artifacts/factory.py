@@ -1,4 +1,4 @@
-"""The shared part of the factories: it turns a function into an asset that stores by content and records provenance."""
+"""The shared part of the factories: makes an asset from a function, stores its value by content, records provenance."""
 
 import functools
 import inspect
@@ -65,7 +65,7 @@ def define_artifact(
         window: number of partitions to load, by parameter of a time-partitioned upstream: the last ones up to and
         including the asset's own. Fewer at the start of the upstream's partitions.
         seed: seed of Python's and NumPy's global generators, set before the function runs.
-        tracked: whether each attempt is an MLflow run.
+        tracked: log each attempt to MLflow as a run.
         options: every keyword of `dagster.asset`.
 
     Raises:
@@ -77,9 +77,9 @@ def define_artifact(
     code = Code(given, {}) if given else code_of(function)
     condition = options.pop("automation_condition", _BY_DEFAULT)
     own_kinds = {options.pop("compute_kind", None), *(options.get("kinds") or ())} - {None}
-    wrapper = _recording(function, _Recipe(kind, write, spec, code, seed, tracked))
+    wrapper = _recording(function, _Recipe(kind, write, spec, code, seed, has_mlflow_run=tracked))
     options |= {
-        # The code version of an image asset is its build key, added later; an op would not let it be replaced.
+        # The code version of an image asset is its build key, added later. An op does not allow a replacement.
         "code_version": None if kind is ArtifactKind.IMAGE else code.version,
         "automation_condition": on_new_data() if condition is _BY_DEFAULT else condition and ignoring_images(condition),
         "deps": [*(options.get("deps") or ()), *([image_key(image)] if image is not None else [])],
@@ -104,26 +104,28 @@ class _Recipe:
     container: ContainerSpec
     code: Code
     seed: int | None
-    tracked: bool
+    has_mlflow_run: bool
 
 
 def _refuse(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
     name = getattr(function, "__name__", repr(function))
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise DefinitionError(
-            "a generator yields several values, and an artifact has one data version",
-            next_step="return one value, or declare one asset for each",
+            "a generator yields several values, but an artifact has one data version",
+            next_step="return one value, or declare one asset per value",
             asset=name,
         )
     if inspect.iscoroutinefunction(function):
         raise DefinitionError(
-            "a coroutine cannot be an artifact's function", next_step="call asyncio.run inside it", asset=name
+            "an artifact's function cannot be a coroutine",
+            next_step="make it an ordinary function that calls asyncio.run",
+            asset=name,
         )
     policy = options.get("backfill_policy")
     if policy is not None and policy.max_partitions_per_run != 1:
         raise DefinitionError(
-            "several partitions in one step would share one data version",
-            next_step="use BackfillPolicy.multi_run(1), or leave backfill_policy out",
+            "backfill_policy allows several partitions per run, which would share one data version",
+            next_step="use BackfillPolicy.multi_run(1), or remove backfill_policy",
             asset=name,
         )
 
@@ -153,7 +155,7 @@ def _artifact_of(step: dg.StepExecutionContext) -> AssetPartition:
     if keys.start != keys.end:
         raise DefinitionError(
             f"the run covers partitions {keys.start} to {keys.end}, which would share one data version",
-            next_step="launch one run a partition (a backfill without the single-run option does)",
+            next_step="launch one run per partition, for example as a backfill without the single-run option",
             asset=name,
         )
     return AssetPartition(name, step.partition_key)
@@ -166,8 +168,8 @@ def _storage_of(step: dg.StepExecutionContext) -> ArtifactStorage:
         storage = getattr(step.resources, STORAGE_KEY, storage)
     if not isinstance(storage, ArtifactStorage):
         raise DefinitionError(
-            f"the resource {STORAGE_KEY!r} is a {type(storage).__name__}, not an ArtifactStorage",
-            next_step="complete the definitions with ml_assets.on_target",
+            f"the resource {STORAGE_KEY!r} must be an ArtifactStorage, got {type(storage).__name__}",
+            next_step="build the definitions with ml_assets.on_target, which adds this resource",
         )
     return storage
 
@@ -183,19 +185,19 @@ def _materialize(
     running = running_step(step)
     parameters = parameters_of(inspect.signature(function).bind(*args, **kwargs).arguments, step)
     attempt = _Attempt(recipe, step, running, artifact, parameters, read_source(source_file(function)))
-    with attempt.tracking() as tracked:
-        if tracked is not None:
-            if pages := attempt.storage.addresses.about(artifact, step.run_id, tracked.identity.run_id):
-                tracked.describe(pages)
-            tracked.log_inputs([version for version in attempt.inputs if version.loaded])
+    with attempt.mlflow_run() as mlflow_run:
+        if mlflow_run is not None:
+            if pages := attempt.storage.addresses.about(artifact, step.run_id, mlflow_run.identity.run_id):
+                mlflow_run.describe(pages)
+            mlflow_run.log_inputs([version for version in attempt.inputs if version.loaded])
         with running.meter.computing():
             result = function(*args, **kwargs)
         returned = _returned(result)
-        stored = recipe.write(returned.value, WriteContext(artifact, attempt.storage, tracked, step.log.info))
-        record = attempt.record(stored, tracked.identity if tracked is not None else None)
-        if tracked is not None:
-            tracked.set_tags({RunTags.DATA_VERSION: record.data_version})
-            tracked.log_provenance(provenance_statement(record))
+        stored = recipe.write(returned.value, WriteContext(artifact, attempt.storage, mlflow_run, step.log.info))
+        record = attempt.record(stored, mlflow_run.identity if mlflow_run is not None else None)
+        if mlflow_run is not None:
+            mlflow_run.set_tags({RunTags.DATA_VERSION: record.data_version})
+            mlflow_run.log_provenance(provenance_statement(record))
     output = step.op_def.output_defs[0]
     return dg.MaterializeResult(
         check_results=returned.check_results,
@@ -217,8 +219,9 @@ def _returned(result: Any) -> dg.MaterializeResult[Any]:
         return dg.MaterializeResult(value=result)
     if result.data_version is not None:
         raise DefinitionError(
-            f"the function gives the data version {result.data_version.value!r}, and that is the content's digest",
-            next_step="leave data_version out, and put your own version into metadata",
+            f"the function returned the data version {result.data_version.value!r}, but an artifact's data version is "
+            "the digest of its content",
+            next_step="remove data_version, and put your own version into the metadata",
         )
     return result
 
@@ -248,9 +251,9 @@ class _Attempt:
             recipe.container, self.image, self.storage.target, self.storage.image_builder
         )
 
-    def tracking(self) -> AbstractContextManager[TrackedRun | None]:
-        """Return the attempt's MLflow run, if the artifact is tracked."""
-        if not self.recipe.tracked:
+    def mlflow_run(self) -> AbstractContextManager[TrackedRun | None]:
+        """Return the attempt's new MLflow run; a context of None if the artifact is not logged to MLflow."""
+        if not self.recipe.has_mlflow_run:
             return nullcontext()
         return self.storage.tracking.run(name=str(self.artifact), tags=self._run_tags(), parameters=self.parameters)
 

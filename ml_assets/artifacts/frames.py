@@ -17,7 +17,10 @@ def write_data(value: Any, context: WriteContext) -> Stored:
     """Store a frame, a file or a directory."""
     if isinstance(value, Path):
         if not value.exists():
-            raise SchemaError(f"the function returned {value}, which does not exist", next_step="write it, then return")
+            raise SchemaError(
+                f"the function returned the path {value}, which does not exist",
+                next_step="write the file or directory before you return its path",
+            )
         content = context.storage.store.put(value)
         return Stored(Digest.parse(content.version), content, {"files": content.files})
     return write_frame(value, context, accepted="a pandas DataFrame or a Path")
@@ -27,8 +30,8 @@ def write_frame(value: Any, context: WriteContext, accepted: str = "a pandas Dat
     """Store a frame."""
     if not isinstance(value, pd.DataFrame):
         raise SchemaError(
-            f"the function returned a {type(value).__name__}, and {accepted} can be kept",
-            next_step="return one of these",
+            f"expected the function to return {accepted}, got {type(value).__name__}",
+            next_step=f"return {accepted}",
         )
     content = context.storage.store.put_frame(value)
     return Stored(Digest.parse(content.version), content, frame_metadata(value))

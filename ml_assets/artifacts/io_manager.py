@@ -33,7 +33,7 @@ from ml_assets.resources.tracking.runs import MlflowTracking
 __all__ = ["KIND_METADATA", "STORAGE_KEY", "ArtifactStorage"]
 
 STORAGE_KEY = "artifacts"
-"""Resource key of `ArtifactStorage`; each factory names it as its asset's I/O manager."""
+"""Resource key of `ArtifactStorage`; every factory sets it as the I/O manager of its asset."""
 
 KIND_METADATA = "ml_assets/kind"
 """Definition metadata of an asset that a factory made: its kind of artifact."""
@@ -47,8 +47,8 @@ class ArtifactStorage(dg.IOManager):
     each artifact input as the type of its annotation: a ``DataFrame`` (several partitions are concatenated in order), a
     ``Path``, a `TrainedModel`, or a ``dict`` of one of these by partition.
 
-    Its content comes from settings and not from the run. It is therefore not a configurable resource, and neither the
-    launchpad nor the UI's page of resources shows its fields, such as a remote's credentials.
+    Its fields come from the settings and not from the run config. It is therefore not a configurable resource, and
+    neither the launchpad nor the UI's resource page shows its fields, such as a remote's credentials.
     """
 
     store: DvcStore
@@ -67,8 +67,8 @@ class ArtifactStorage(dg.IOManager):
         definition = context.definition_metadata or {}
         if obj is not None and KIND_METADATA not in definition:
             raise InputError(
-                f"its value was given to the IO manager {STORAGE_KEY!r}, which keeps only what the factories make",
-                next_step="declare it with a factory of ml_assets, or choose another io_manager_key",
+                f"the I/O manager {STORAGE_KEY!r} stores only assets made by the factories of ml_assets",
+                next_step="declare the asset with a factory of ml_assets, or set another io_manager_key",
                 asset=context.asset_key.to_user_string() if context.has_asset_key else None,
             )
 
@@ -86,8 +86,9 @@ class ArtifactStorage(dg.IOManager):
         values = {entry.partition or "": self.read(entry, item) for entry in entries}
         if not entries and not by_partition and not optional:
             raise InputError(
-                "none of its partitions belongs to the partition that reads it",
-                next_step="annotate the parameter as `DataFrame | None` or `dict[str, ...]`, or begin the reader later",
+                "none of its partitions maps to the partition of the downstream asset",
+                next_step="annotate the parameter as `DataFrame | None` or `dict[str, ...]`, or start the downstream "
+                "asset's partitions later",
                 asset=context.asset_key.to_user_string(),
             )
         return values if by_partition else _joined(list(values.values()), entries)
@@ -138,7 +139,7 @@ class ArtifactStorage(dg.IOManager):
     def _read(self, entry: ResolvedInput, wanted: Any) -> Any:
         if entry.event is None:
             raise InputError(
-                "it has never been materialized",
+                "the asset has never been materialized",
                 next_step=f"materialize it first: dagster asset materialize --select {entry.artifact.asset}"
                 + (f" --partition {entry.partition}" if entry.partition else ""),
             )
@@ -150,17 +151,19 @@ class ArtifactStorage(dg.IOManager):
         record = find_record(metadata)
         if record is None and not entry.event.event_log_entry.run_id:
             raise InputError(
-                "its latest materialization was reported by hand, so there is no content to load",
+                "the latest materialization was reported manually and has no content to load",
                 next_step=f"materialize it: dagster asset materialize --select {entry.artifact.asset}",
             )
         if record is None:
             raise InputError(
-                "its latest materialization carries no provenance record",
-                next_step="declare it with a factory of ml_assets, or give the input its own input_manager_key",
+                "the latest materialization has no provenance record",
+                next_step="declare the asset with a factory of ml_assets, or set input_manager_key for the input",
             )
         content = record.content
         if content is None:
-            raise InputError("it has no content to load", next_step="depend on it by deps= instead of a parameter")
+            raise InputError(
+                "the asset has no content to load", next_step="declare it in deps= instead of as a parameter"
+            )
         version = Digest.parse(content.version)
         if content.format == "parquet" and wanted in (Any, pd.DataFrame):
             return self.store.read_frame(version)
@@ -172,8 +175,8 @@ class ArtifactStorage(dg.IOManager):
         if wanted is Path or (wanted is Any and content.format in ("file", "directory")):
             return self.store.fetch(version)
         raise InputError(
-            f"its content is a {content.format}, which cannot be read as {wanted!r}",
-            next_step="annotate the parameter as DataFrame, Path or TrainedModel, whichever it is",
+            f"the content has the format {content.format!r} and cannot be loaded as {wanted!r}",
+            next_step="annotate the parameter with the type of the content: DataFrame, Path or TrainedModel",
         )
 
 
@@ -184,8 +187,8 @@ def _read_file(path: Path, suffix: str, wanted: Any) -> Any:
         if suffix == ".csv":
             return pd.read_csv(path)
         raise InputError(
-            f"the tracked file ends in {suffix!r}, neither Parquet nor CSV",
-            next_step="annotate the parameter as Path and read it there",
+            f"the tracked file has the suffix {suffix!r}; only .parquet and .csv can be loaded as a DataFrame",
+            next_step="annotate the parameter as Path, and read the file in the function",
         )
     return path
 
@@ -204,7 +207,7 @@ def _joined(values: list[Any], entries: Sequence[ResolvedInput]) -> Any:
     if values and all(isinstance(value, pd.DataFrame) for value in values):
         return pd.concat(values, ignore_index=True)
     raise InputError(
-        f"the input has {len(values)} partitions, and only frames can be concatenated",
-        next_step="annotate the parameter as dict[str, ...] to get them by partition",
+        f"the input has {len(values)} partitions that are not all DataFrames and cannot be concatenated",
+        next_step="annotate the parameter as dict[str, ...] to receive one value per partition",
         asset=entries[0].artifact.asset if entries else None,
     )

@@ -41,12 +41,12 @@ _SIGNIFICANT_DIGITS = 6
 def metadata_of(
     record: ProvenanceRecord, details: Mapping[str, Any] | None = None, addresses: Addresses | None = None
 ) -> dict[str, Any]:
-    """Return the metadata of a record: the whole record, and its most important fields as separate entries.
+    """Return the metadata of a record: the whole record, plus its most important fields as separate entries.
 
     Args:
         record: the materialization's provenance record.
-        details: metadata of the artifact itself, such as metrics or a preview. It follows the artifact's identity,
-            precedes its origin, and wins if names are equal.
+        details: metadata of the artifact itself, such as metrics or a preview. The entries are placed after the
+            artifact's identity and before its origin, and replace entries of the same name.
         addresses: addresses of the UIs to link to, if any.
     """
     details = details or {}
@@ -171,12 +171,12 @@ def _commit(source: Source) -> dg.MetadataValue[Any]:
 def _inputs(inputs: tuple[InputVersion, ...]) -> dg.MetadataValue[Any]:
     rows = [(str(AssetPartition(one.asset, one.partition)), one.data_version) for one in inputs[:_MOST_INPUTS]]
     if len(inputs) > _MOST_INPUTS:
-        rows.append((f"and {len(inputs) - _MOST_INPUTS} more, in the provenance record", ""))
+        rows.append((f"{len(inputs) - _MOST_INPUTS} more in the provenance record", ""))
     return _table(("input", "data version"), rows)
 
 
 def _table(columns: tuple[str, str], rows: list[tuple[str, str]]) -> dg.MetadataValue[Any]:
-    # Declared as text, so that the UI aligns every column alike.
+    # All columns are declared as text, so that the UI aligns them the same way.
     schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in columns])
     return dg.MetadataValue.table([dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows], schema)
 

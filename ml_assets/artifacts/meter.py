@@ -22,8 +22,8 @@ _HOUR_SECONDS = 3600
 class StepMeter:
     """The clock and counters of one step, which start when it requests its inputs.
 
-    A process of the step's own (in a container, or of Dagster's multiprocess executor) counts from its start, including
-    imports. In any other process only the step's share counts, except for memory, which counts in full.
+    If the step has its own process (in a container, or of Dagster's multiprocess executor), usage counts from the start
+    of the process, including imports. In a shared process only the step's own time counts, but memory counts in full.
     """
 
     def __init__(self) -> None:

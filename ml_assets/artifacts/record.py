@@ -41,9 +41,9 @@ __all__ = [
 def launch_of(tags: Mapping[str, str]) -> Launch:
     """Return who or what launched the run with these tags.
 
-    A backfill started by an automation condition counts as automation. A re-execution belongs to its user, although
-    Dagster copies the tags of the first run; an automatic retry by Dagster does not. If no user is named, it is the
-    account of the process.
+    A backfill started by an automation condition counts as automation. A re-execution counts as launched by its user,
+    although Dagster copies the tags of the first run. An automatic retry by Dagster counts as launched by whatever
+    launched the first run. If the tags name no user, the user is the account of the process.
     """
     parent = tags.get(PARENT_RUN_ID_TAG)
     user = Launch(kind=LaunchKind.USER, name=tags.get(USER_TAG) or operating_system_user(), parent_run_id=parent)
@@ -73,7 +73,7 @@ def parameters_of(arguments: Mapping[str, Any], step: dg.StepExecutionContext) -
 
 
 def without_secrets(parameters: Mapping[str, Any], step: dg.StepExecutionContext) -> dict[str, Any]:
-    """Return the parameters without secrets: the name of an environment variable replaces its value."""
+    """Return the parameters without secrets: a variable's name replaces a value that comes from the environment."""
     config: Any = step.dagster_run.run_config or step.job_def.run_config or {}
     for name in step.node_handle.path:
         config = config.get("ops", {}).get(name) or {}
@@ -114,9 +114,9 @@ def plant_seeds(seed: int | None, parameters: Mapping[str, Any]) -> dict[str, in
 def why_not_reproducible(source: Source) -> tuple[str, ...]:
     """Return why a materialization from this source cannot be reproduced; empty if it can."""
     if source.commit is None:
-        return ("the code is not in a git repository, or has no commit yet",)
+        return ("the code is not in a git repository, or the repository has no commit",)
     if source.dirty:
-        return (f"the checkout differed from commit {source.commit[:12]} (diff {source.diff_digest})",)
+        return (f"the checkout had changes on top of commit {source.commit[:12]} (diff {source.diff_digest})",)
     return ()
 
 

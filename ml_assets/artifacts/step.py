@@ -17,13 +17,13 @@ class RunningStep:
 
     Attributes:
         meter: its clock and counters.
-        has_foreign_record: True once its inputs are in the materializations of assets that no factory made.
+        has_foreign_record: True once its inputs are recorded on the materializations of assets that no factory made.
     """
 
     def __init__(self, context: dg.StepExecutionContext) -> None:
         self.meter = StepMeter()
         self.has_foreign_record = False
-        # A strong reference to the key of a weak map would keep it forever.
+        # With a strong reference to its own key, an entry of the weak map would never be removed.
         self._context = ref(context)
 
     @cached_property

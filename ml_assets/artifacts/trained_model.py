@@ -22,7 +22,7 @@ __all__ = ["TrainedModel"]
 
 # Metric names that MLflow accepts (mlflow.utils.validation).
 _METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")
-# A figure's name becomes part of an address on an artifact server.
+# The name of a figure becomes part of a URL of the artifact server.
 _NOT_IN_FIGURE_NAMES = set("/\\#?%")
 _FIGURE_NAME_BYTES = 250
 
@@ -33,11 +33,11 @@ class TrainedModel:
 
     Args:
         estimator: a fitted XGBoost or scikit-learn estimator, or a PyTorch module that takes one tensor of rows.
-        input_example: input rows, better a thousand than five. Their columns and types become the signature; a
-        column with a missing value is optional in it. None on a loaded model.
+        input_example: input rows; a thousand rows are better than five. Their columns and types become the signature.
+            A column with a missing value is optional in the signature. None on a loaded model.
         metrics: finite numbers by name, logged to MLflow and shown in the Dagster UI. A name has letters, digits,
-            spaces and ``_ - . : /``, as MLflow's have.
-        figures: plots by name, as Matplotlib figures or PNG bytes. A name is a file's, without its ``.png``.
+            spaces and ``_ - . : /``, as in MLflow.
+        figures: plots by name, as Matplotlib figures or PNG bytes. A name is a file name without ``.png``.
         parameters: parameters chosen in training besides the run config, such as the number of rounds.
         directory: canonical directory that it was loaded from; None on a newly trained model.
 
@@ -56,7 +56,8 @@ class TrainedModel:
         for kind, given in (("metrics", self.metrics), ("figures", self.figures)):
             if not isinstance(given, Mapping):
                 raise SchemaError(
-                    f"{kind} must be a mapping by name, not {type(given).__name__}", next_step="give each its name"
+                    f"{kind} must be a mapping from name to value, got {type(given).__name__}",
+                    next_step="return a dict such as {'name': value}",
                 )
         for name, value in self.metrics.items():
             _check_metric(name, value)
@@ -88,13 +89,13 @@ class TrainedModel:
 def _check_metric(name: Any, value: Any) -> None:
     if not _is_metric_name(name):
         raise SchemaError(
-            f"{name!r} cannot be the name of a metric: MLflow does not take it",
-            next_step="use at most 250 letters, digits, spaces and _ - . : with single slashes between parts, if any",
+            f"MLflow does not accept {name!r} as the name of a metric",
+            next_step="use at most 250 letters, digits, spaces and _ - . : and separate parts with single slashes",
         )
     if not _is_finite(value):
         raise SchemaError(
-            f"the metric {name!r} is {reprlib.repr(value)}, and MLflow keeps finite numbers",
-            next_step="leave the metric out where it has no value, or correct how it is computed",
+            f"the metric {name!r} must be a finite number, got {reprlib.repr(value)}",
+            next_step="omit the metric if it has no value, or correct its computation",
         )
 
 
@@ -116,13 +117,13 @@ def _is_finite(value: Any) -> bool:
 def _check_figure(name: Any, figure: Any) -> None:
     if not _is_figure_name(name):
         raise SchemaError(
-            f"{name!r} cannot be the name of a figure: it becomes the name of a file",
-            next_step=f"use at most {_FIGURE_NAME_BYTES} bytes of text without / \\ # ? % and without a dot in front",
+            f"{name!r} cannot be the name of a figure, because the name becomes a file name",
+            next_step=f"use at most {_FIGURE_NAME_BYTES} bytes of text without / \\ # ? % and without a leading dot",
         )
     if not (isinstance(figure, bytes) or hasattr(figure, "savefig")):
         raise SchemaError(
-            f"the figure {name!r} is a {type(figure).__name__}, and Matplotlib figures or PNG bytes are kept",
-            next_step="give one of these",
+            f"the figure {name!r} must be a Matplotlib figure or PNG bytes, got {type(figure).__name__}",
+            next_step="pass a Matplotlib figure or the bytes of a PNG file",
         )
 
 

@@ -18,7 +18,7 @@ class WriteContext:
 
     artifact: AssetPartition
     storage: ArtifactStorage
-    tracked: TrackedRun | None
+    mlflow_run: TrackedRun | None
     """MLflow run of the attempt, if it has one."""
     log: Callable[[str], None]
 

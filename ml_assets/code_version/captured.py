@@ -19,7 +19,8 @@ def captured_values(function: FunctionType) -> tuple[list[str], list[FunctionTyp
     The defaults of a top-level function are left out, because its source contains them.
 
     Returns:
-        One line per value; and the functions, classes and objects' classes among the values, whose source counts.
+        One line per value; and the functions and classes whose source counts: those among the values, and the classes
+        of other values.
     """
     code = function.__code__
     values: dict[str, Any] = {}

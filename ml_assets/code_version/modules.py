@@ -19,7 +19,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 @dataclass
 class SyntaxModule:
-    """The top level of one file. Docstrings, type-checking blocks and the main block are left out."""
+    """The top level of one file, without docstrings, type-checking blocks and the main block."""
 
     definitions: dict[str, list[Statement]] = field(default_factory=dict)
     """The statements that bind a name, or alter the object bound to it."""
@@ -46,8 +46,8 @@ def read_module(path: Path) -> SyntaxModule:
             known = _read[path] = (mark, _parse(path))
     except (OSError, SyntaxError, ValueError, RecursionError) as error:
         raise DefinitionError(
-            f"the source file {path} cannot be read: {error}",
-            next_step="correct the file, or pass code_version= to the asset yourself",
+            f"cannot read the source file {path}: {error}",
+            next_step="correct the file, or pass code_version= to the asset",
         ) from error
     return known[1]
 

@@ -133,7 +133,7 @@ class _Scope:
     def unbound(self) -> Iterator[NameReference]:
         """Return the names that the scope takes from outside, with its own imports resolved.
 
-        Names bound in a class body are not visible in its methods, so they are treated as hiding no outer name.
+        Names bound in a class body are not visible in its methods, so they do not hide outer names.
         """
         imports = {name: found for name, found in self.imports.items() if name not in self.outer}
         hidden = self.stores - self.outer if self.kind != "class" else set()
@@ -180,7 +180,7 @@ class _Reading:
         form.append("(")
         for name in fields:
             value = getattr(node, name, None)
-            # A field added by newer versions is empty in code that older versions can parse.
+            # A field added by a newer Python version is empty in code that older versions can parse.
             if value is None or value == [] or name == without:
                 continue
             form.append(name)
@@ -225,7 +225,7 @@ class _Reading:
 
     def _constant(self, node: ast.Constant) -> None:
         value = node.value
-        # ascii(), because the characters that repr() escapes depend on Python's Unicode tables.
+        # Use ascii(), because the characters that repr() escapes depend on Python's Unicode tables.
         self._form.append(hex(value) + "," if type(value) is int else ascii(value) + ",")
         if self._in_annotation and isinstance(value, str) and len(value) < 200:
             try:
@@ -326,7 +326,7 @@ class _Reading:
 
     def _leave(self) -> None:
         inner = self._scope
-        assert inner.parent is not None  # noqa: S101 - every scope that is entered stands in another
+        assert inner.parent is not None  # noqa: S101 - every entered scope has a parent
         self._scope = inner.parent
         self._scope.loads.update(inner.unbound())
         self._form.append(")")

@@ -8,13 +8,13 @@ Rules of what counts:
 
 * First-party code is the function's own top-level package, and every module that is neither installed (below a
   ``site-packages``) nor in the standard library. Of other modules only the imported name counts; the environment
-  digest covers their versions. This project's own modules count as other modules, except the package below
-  ``ml_assets`` that contains the function, such as the reference pipeline; `STORAGE_FORMAT` covers them.
+  digest covers their versions. This project's own modules count as other modules, and `STORAGE_FORMAT` covers them. The
+  exception is the package below ``ml_assets`` that contains the function, such as the reference pipeline.
 * Layout, comments, docstrings, the order of definitions and the name of the function's own module do not count.
 * A function's decorators count unless they come from Dagster or from this project, because those only configure where
   and when it runs. In a function that makes assets, everything counts.
-* A statement that alters a name of its file (``LIMITS["x"] = 3``) counts with that name. One that acts on anything else
-  (``pd.set_option(…)``) counts with every symbol of its file and of the packages below it.
+* A statement that alters a name of its file (``LIMITS["x"] = 3``) counts with that name. A statement that acts on
+  anything else (``pd.set_option(…)``) counts with every symbol of its file and of the packages below it.
 * Imports and names under ``if TYPE_CHECKING:`` and statements of the main block do not count: they never run in a step.
 * A nested function counts with the whole outer function and with its captured values: constants, containers,
   dataclasses and Pydantic models of constants, enumerations, dates, and functions. Of other objects only the class
@@ -41,7 +41,7 @@ from ml_assets.resources.errors import DefinitionError
 __all__ = ["STORAGE_FORMAT", "Code", "code_of", "code_version", "reached"]
 
 STORAGE_FORMAT = 2
-"""Represents this project's own code in every code version. It is raised by hand when the storage format changes, which
+"""Represents this project's own code in every code version. Raise it manually when the storage format changes; this
 marks every asset as stale.
 """
 
@@ -61,8 +61,8 @@ class Code(NamedTuple):
     """A code version and its parts.
 
     Attributes:
-        parts: the beginning of the digest of each symbol that counts, as ``module:symbol``, without the name of the
-            function's own module; ``module:*`` and ``module:<statements>`` as for `reached`.
+        parts: the beginning of the digest of each symbol that counts, by ``module:symbol``. The name of the function's
+            own module is left out. ``module:*`` and ``module:<statements>`` are as for `reached`.
     """
 
     version: str
@@ -111,9 +111,7 @@ def _search(function: Callable[..., Any]) -> "_Search":
     try:
         return _Search(function)
     except RecursionError as error:
-        raise _no_source(
-            function, "code that it reaches, or a value that it has captured, is nested too deeply"
-        ) from error
+        raise _no_source(function, "code that it reaches, or a value that it captures, is nested too deeply") from error
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ class _Search:
         parts = [f"storage format {STORAGE_FORMAT}".encode(), *(value.encode() for value in self._captured)]
         labelled = sorted((self._label(symbol), content) for symbol, content in self.found.items())
         parts += [label.encode() + b"=" + content for label, content in labelled]
-        # Each part is hashed first, so that different lists of parts have different digests.
+        # Hash each part first, so that different lists of parts have different digests.
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
     def parts(self) -> dict[str, str]:
@@ -319,13 +317,13 @@ class _Search:
 
 
 def _unwrap(function: Callable[..., Any]) -> tuple[FunctionType, list[FunctionType | type], list[str]]:
-    """Return the author's function, the same with all wrappers and captured objects, and the captured values.
+    """Return the author's function; it with all its wrappers and captured objects; and the captured values.
 
-    The code object of a function made by `functools.wraps` shows its source location, even under a copied name.
+    The code object of a function made by `functools.wraps` has its source location, even under a copied name.
     """
     author = inspect.unwrap(function)
     if not isinstance(author, FunctionType):
-        raise _no_source(author, "it is not a function that a def statement made")
+        raise _no_source(author, "it was not defined by a def statement")
     links: list[FunctionType | type] = []
     values: list[str] = []
     ahead: list[Any] = [function]
@@ -336,7 +334,7 @@ def _unwrap(function: Callable[..., Any]) -> tuple[FunctionType, list[FunctionTy
         links.append(link)
         if isinstance(link, FunctionType):
             if link.__code__.co_name == "<lambda>" and (link is author or link.__code__.co_qualname == "<lambda>"):
-                raise _no_source(link, "a lambda has no name to find its source by")
+                raise _no_source(link, "the source of a lambda cannot be found, because it has no name")
             described, captured = captured_values(link)
             values += described
             ahead += captured
@@ -348,7 +346,7 @@ def _no_source(function: Any, reason: str) -> DefinitionError:
     name = getattr(function, "__qualname__", None) or f"a {type(function).__name__}"
     return DefinitionError(
         f"no code version can be computed for {name}: {reason}",
-        next_step="write it as a function with def in a file, or pass code_version= to the asset yourself",
+        next_step="define it with def in a file, or pass code_version= to the asset",
     )
 
 
@@ -371,7 +369,7 @@ def _absolute(located: _LocatedModule, imported: Import) -> str:
 def _find(name: str) -> _LocatedModule | None:
     """Find a module's file without importing it or its packages."""
     if name in sys.modules:
-        # Bypasses __getattr__, which would load a lazily loaded module.
+        # Bypass __getattr__, which would load a lazily loaded module.
         known = object.__getattribute__(sys.modules[name], "__dict__")
         if known.get("__file__") or known.get("__path__"):
             return _LocatedModule(name, _python(known.get("__file__")), tuple(known.get("__path__", ())))

@@ -1,8 +1,8 @@
 """Retries of operations on Dagster's database during a short outage, such as a restart.
 
-Dagster retries a connection for some seconds, and then the run or the step fails. This module retries for minutes:
-reads, idempotent writes, and the writing of an event. Before it writes an event again, it searches for the event,
-which may have been written before the connection broke.
+Dagster retries a connection for a few seconds, and then the run or the step fails. This module retries for minutes:
+reads, idempotent writes, and the writing of an event. Before it writes an event again, it searches the log for the
+event, because the first write may have succeeded before the connection broke.
 """
 
 import sys
@@ -52,7 +52,7 @@ _is_repeated: ContextVar[bool] = ContextVar("ml_assets_operation_is_repeated", d
 
 
 def retry_database_operations(instance: dg.DagsterInstance) -> None:
-    """Make this process wait from now on if the database of a Dagster instance does not answer.
+    """Make this process wait, from now on, while the database of a Dagster instance does not answer.
 
     It reports each outage once on standard error. An operation that has waited for `OUTAGE_SECONDS` raises
     `DatabaseUnreachable`. An operation in a process that was asked to end raises `DagsterExecutionInterruptedError`.
@@ -75,7 +75,7 @@ def call_with_retries(operation: Callable[[], _Result], seconds: float) -> _Resu
     """Return the result of an operation, once the database answers.
 
     Args:
-        operation: is repeated while the database does not answer.
+        operation: called again while the database does not answer.
         seconds: maximum time to wait.
 
     Raises:
@@ -118,22 +118,24 @@ class _Patience:
         seconds = OUTAGE_SECONDS if self._seconds is None else self._seconds
         cause = str(error.__cause__ or error).strip().partition("\n")[0]
         if check_captured_interrupt():
-            raise dg.DagsterExecutionInterruptedError(f"asked to end while Dagster's database does not answer: {cause}")
-        # After one operation has timed out, the others, such as reporting it, do not wait too.
+            raise dg.DagsterExecutionInterruptedError(
+                f"the process was asked to end while Dagster's database did not answer: {cause}"
+            )
+        # After one operation has timed out, later ones, such as reporting the failure, do not wait again.
         if self._is_spent or time.monotonic() - since >= seconds:
             self._is_spent = True
             raise DatabaseUnreachable(
                 f"Dagster's database has not answered for {seconds:g} seconds: {cause}",
-                next_step="bring it back, or see to the network between; then re-execute the run from failure",
+                next_step="restore the database or the connection to it, then re-execute the run from failure",
             ) from error
         if not self._waits:
             self._waits = True
-            _say(f"Dagster's database does not answer; waiting for it, for at most {seconds:g} seconds: {cause}")
+            _say(f"Dagster's database does not answer; waiting at most {seconds:g} seconds: {cause}")
         time.sleep(_PAUSE_SECONDS)
 
     def _go_on(self, since: float) -> None:
         if self._waits:
-            _say(f"Dagster's database answers again, after {time.monotonic() - since:.0f} seconds")
+            _say(f"Dagster's database answers again after {time.monotonic() - since:.0f} seconds")
         self._waits = self._is_spent = False
 
 
@@ -190,7 +192,7 @@ def _connect(dialect: Any, _: object, arguments: Sequence[Any], options: dict[st
     except dialect.loaded_dbapi.OperationalError as error:
         if not _is_repeated.get():
             raise
-        # Dagster itself retries after errors that it knows; this module does the waiting instead.
+        # Dagster retries by itself after an OperationalError; this module must do the waiting instead.
         raise ConnectionError(str(error)) from error
 
 

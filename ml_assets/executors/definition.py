@@ -19,9 +19,9 @@ __all__ = ["container_engine", "container_executor"]
 
 _OVERRIDE = {
     "image": dg.Field(str, is_required=False, description="Image asset, or image reference by digest."),
-    "pool": dg.Field(str, is_required=False, description="Another pool, such as a bigger one."),
-    "cpus": dg.Field(float, is_required=False, description="Cores."),
-    "memory": dg.Field(str, is_required=False, description="Memory, such as 8Gi."),
+    "pool": dg.Field(str, is_required=False, description="Name of the pool to run on."),
+    "cpus": dg.Field(float, is_required=False, description="Number of CPU cores."),
+    "memory": dg.Field(str, is_required=False, description="Amount of memory, such as 8Gi."),
     "accelerators": dg.Field(int, is_required=False, description="Number of accelerators."),
 }
 
@@ -33,13 +33,13 @@ def container_executor(
     pass_variables: Mapping[str, str],
     registry: "Callable[[], RegistryClient]",
 ) -> dg.ExecutorDefinition:
-    """Return the executor of a target whose settings name ``docker`` or ``kubernetes``.
+    """Return the executor of a target whose settings choose ``docker`` or ``kubernetes``.
 
     Args:
         rules: placement rules of the settings.
         target: name of the target, passed to every step.
         pass_variables: variables that steps inherit from the run worker (Docker only).
-        registry: creates the client that knows which digests belong to one image.
+        registry: creates the registry client, which determines the digests that belong to one image.
     """
 
     @dg.executor(
@@ -48,11 +48,11 @@ def container_executor(
             "overrides": dg.Field(
                 dg.Map(str, _OVERRIDE, key_label_name="asset"),  # type: ignore[no-untyped-call]
                 default_value={},
-                description=f"Where steps of this run run instead, by asset key, check, op or {EVERY_STEP} for all.",
+                description=f"Placement overrides for this run, by asset key, check, op or {EVERY_STEP} for all.",
             ),
             "retries": get_retries_config(),  # type: ignore[no-untyped-call]
             "max_concurrent": dg.Field(
-                dg.Noneable(int), default_value=None, description="Steps of this run that may run at once."
+                dg.Noneable(int), default_value=None, description="Maximum number of concurrent steps of this run."
             ),
             "tag_concurrency_limits": get_tag_concurrency_limits_config(),  # type: ignore[no-untyped-call]
         },
@@ -77,7 +77,7 @@ def container_executor(
 
 
 def container_engine(settings: ContainerSettings, pass_variables: Mapping[str, str]) -> "ContainerEngine":
-    """Return the engine that the settings name.
+    """Return the engine that the settings choose.
 
     Raises:
         EngineUnreachable: the engine does not answer.
@@ -93,7 +93,7 @@ def container_engine(settings: ContainerSettings, pass_variables: Mapping[str, s
 
 
 def _lazily(make: Callable[[], Callable[[str, Placement], bool | None]]) -> Callable[[str, Placement], bool | None]:
-    """Return the check, created on first use: its imports would delay the first launch."""
+    """Return a check that is created on first use, because its imports would delay the first launch."""
     made: list[Callable[[str, Placement], bool | None]] = []
 
     def check(image_id: str, placement: Placement) -> bool | None:

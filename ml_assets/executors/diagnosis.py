@@ -1,4 +1,4 @@
-"""Diagnosis of a step's container: if it must be given up, and the placement of the next launch."""
+"""Diagnosis of a step's container: decides whether to give it up, and the placement of the next launch."""
 
 import time
 from collections.abc import Callable
@@ -21,12 +21,12 @@ __all__ = ["Diagnostics", "next_placement"]
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Determines if containers must be given up.
+    """Decides which containers must be given up.
 
     Args:
-        engine: reports why a container is gone, and how long its image was pulled.
+        engine: reports why a container is gone, and how long the pull of its image took.
         rules: pools with their limits.
-        image_ran: tells if an image id, as reported by the runtime, is the placement's image; None if unknown.
+        image_ran: returns True if an image id reported by the runtime is the placement's image; None if unknown.
     """
 
     engine: ContainerEngine
@@ -45,7 +45,7 @@ class Diagnostics:
             return self.engine.why_gone(launch.name)
         seen = launch.container
         if seen.identity is not None and status.identity not in (None, seen.identity):
-            return self.engine.why_gone(launch.name) or Failure(FailureCause.DELETED, "another took its place")
+            return self.engine.why_gone(launch.name) or Failure(FailureCause.DELETED, "another container replaced it")
         launch.observe(status)
         mismatch = self.compare_image(launch, status, step)
         if mismatch is not None or status.failure is not None:
@@ -75,7 +75,7 @@ class Diagnostics:
         run_events.image_ran(step, status.image_id, ran, times)
         if ran is not False:
             return None
-        detail = f"asked for {launch.placement.image}, and the runtime runs {status.image_id}"
+        detail = f"requested {launch.placement.image}, but the runtime runs {status.image_id}"
         return Failure(FailureCause.WRONG_IMAGE, detail)
 
     def _times(self, launch: ContainerLaunch, status: ContainerStatus) -> LaunchTimes:
@@ -89,7 +89,7 @@ class Diagnostics:
 
 
 def next_placement(placement: Placement, failure: Failure, rules: PlacementRules) -> Placement | None:
-    """Return the placement of the attempt's next launch; None if the retry policy decides, or no launch would help."""
+    """Return the placement of the attempt's next launch; None if the executor must not launch it again."""
     reaction, pool = failure.cause.reaction, rules.pool(placement.pool)
     if reaction is Reaction.MORE_MEMORY:
         return placement.with_more_memory(pool)

@@ -32,16 +32,16 @@ _STOP_SECONDS = 10
 _PULLS = 4
 _EVENTS_SECONDS = 3600
 _NO_GPU = "could not select device driver"
-_GPU_HINT = "The engine knows of no GPU: install NVIDIA Container Toolkit there, or set accelerators = 0 in the pool"
+_GPU_HINT = "The engine finds no GPU: install NVIDIA Container Toolkit on its host, or set accelerators = 0 in the pool"
 
 
 class DockerEngine(ContainerEngine):
-    """The Docker engine that Docker's own variables (``DOCKER_HOST``…) name.
+    """The Docker engine that Docker's own environment variables select (``DOCKER_HOST``…).
 
     Args:
-        settings: network, mounts and so on of every step.
+        settings: settings of every step's container, such as network and mounts.
         variables: environment variables of every step; never shown in events.
-        client: creates the client; by default as Docker does.
+        client: creates the client; by default from Docker's environment variables.
     """
 
     name, noun = "Docker", "container"
@@ -55,7 +55,7 @@ class DockerEngine(ContainerEngine):
         self._settings, self._variables = settings, variables
         with reaching():
             self._client = client() if client else connect()
-        # A pull takes minutes, and must not block the loop that manages the other steps.
+        # A pull takes minutes and must not block the loop, which also manages the other steps.
         self._starting: dict[str, Future[Failure | None]] = {}
         self._stopping: dict[str, Future[None]] = {}
         self._pool = ThreadPoolExecutor(_PULLS, thread_name_prefix="docker")
@@ -92,19 +92,19 @@ class DockerEngine(ContainerEngine):
             return (), self._events(name)
 
     def pull_seconds(self, name: str) -> float | None:
-        """Return the time measured in this process; None for a container that a predecessor started."""
+        """Return the pull time measured by this process; None for a container that a predecessor started."""
         return self._pulled.get(name)
 
     def why_gone(self, name: str) -> Failure | None:
-        """Return why a container does not exist any more; None if it exists."""
+        """Return why a container no longer exists; None if it exists."""
         with reaching():
             begun = self._starting.get(name)
             if (begun is not None and not begun.done()) or self._inspect(name) is not None:
                 return None
-            return Failure(FailureCause.DELETED, "its container was removed", events=tuple(self._events(name)))
+            return Failure(FailureCause.DELETED, "the container was removed", events=tuple(self._events(name)))
 
     def stop(self, name: str) -> bool:
-        """Stop a container within ten seconds and remove it; return True if it is gone."""
+        """Stop a container, with a grace period of ten seconds, and remove it; return True if it is gone."""
         begun = self._starting.get(name)
         if begun is not None and not begun.cancel() and not begun.done():
             return False  # The image is being pulled: the next call removes the container.
@@ -137,7 +137,7 @@ class DockerEngine(ContainerEngine):
             if self._runs[name] != run_id:
                 continue
             if not begun.done():
-                yield name, ContainerStatus(ContainerState.PENDING, waiting="its image is being pulled")
+                yield name, ContainerStatus(ContainerState.PENDING, waiting="the image is being pulled")
             elif begun.exception() is None and (failure := begun.result()) is not None:
                 yield name, ContainerStatus(ContainerState.PENDING, failure=failure)
 
@@ -230,7 +230,7 @@ class DockerEngine(ContainerEngine):
 
 
 def connect() -> "DockerClient":
-    """Return a client of the engine that Docker's own variables name."""
+    """Return a client of the engine that Docker's own environment variables select."""
     import docker
 
     return docker.from_env()
@@ -255,7 +255,7 @@ def reaching() -> Iterator[None]:
 def _unreachable(error: Exception) -> EngineUnreachable:
     return EngineUnreachable(
         f"the Docker engine does not answer: {error}",
-        next_step="start it, or set DOCKER_HOST and mount its socket into the run worker",
+        next_step="start the engine, or set DOCKER_HOST and mount the engine's socket into the run worker",
     )
 
 
@@ -275,7 +275,7 @@ def _status(attributes: Mapping[str, Any]) -> ContainerStatus:
         return ContainerStatus(ContainerState.SUCCEEDED, **seen)
     limit = attributes["HostConfig"]["Memory"]
     if state["OOMKilled"]:
-        failure = Failure(FailureCause.OUT_OF_MEMORY, f"it reached its limit of {limit // 2**20} MiB", code)
+        failure = Failure(FailureCause.OUT_OF_MEMORY, f"the container reached its limit of {limit // 2**20} MiB", code)
     else:
         failure = Failure.of_exit(code, detail=state["Error"])
     return ContainerStatus(ContainerState.FAILED, failure=failure, **seen)

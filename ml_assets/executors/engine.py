@@ -51,10 +51,10 @@ class ContainerStatus:
 
     state: ContainerState
     identity: str | None = None
-    """The pod's uid or the container's id: a different one under the same name is another process."""
+    """The pod's uid or the container's id. A different id under the same name means another process."""
     node: str | None = None
     scheduled_at: float | None = None
-    """Time at which it got a machine, in seconds since the epoch; None if the engine does not schedule."""
+    """Time at which it was assigned to a node, in seconds since the epoch; None if the engine does not schedule."""
     started_at: float | None = None
     """Time at which its process started, in seconds since the epoch."""
     image_id: str | None = None
@@ -101,14 +101,14 @@ class ContainerEngine(ABC):
 
     @abstractmethod
     def why_gone(self, name: str) -> Failure | None:
-        """Return why a started container does not exist any more, as far as the engine knows; None if it exists."""
+        """Return why a started container no longer exists, as far as the engine knows; None if it exists."""
 
     @abstractmethod
     def stop(self, name: str) -> bool:
-        """Stop and remove a container; return True if it is gone or its node is unreachable. Called until then."""
+        """Stop and remove a container; return True if it is gone or its node is unreachable. Repeat until True."""
 
     def stop_all(self, names: Collection[str], seconds: float) -> set[str]:
-        """Stop and remove containers; return those that are still not gone after some time."""
+        """Stop and remove containers; return those that still exist after the given time."""
         left, patience = set(names), time.monotonic() + seconds
         while left and time.monotonic() < patience:
             left = {name for name in left if not self.stop(name)}

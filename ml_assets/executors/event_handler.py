@@ -1,4 +1,4 @@
-"""Handling of a run's events: each of them updates the execution and the launches."""
+"""Handling of a run's events: each event updates the execution and the launches."""
 
 import os
 from collections.abc import Iterator

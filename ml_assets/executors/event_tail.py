@@ -15,10 +15,10 @@ _SETTLED_SECONDS = 10.0
 
 
 class EventTail:
-    """Reads each event of a run exactly once, from the first on, for any number of events.
+    """Returns each event of a run exactly once, starting with the first, for any number of events.
 
-    If several processes write, an event may become visible after one with a higher id. The events of the last seconds
-    are therefore read again.
+    If several processes write, an event may become visible after an event with a higher id. The tail therefore reads
+    the events of the last seconds again.
     """
 
     def __init__(self, instance: dg.DagsterInstance, run_id: str) -> None:

@@ -18,11 +18,11 @@ INTERRUPTED_EXIT = 128 + signal.SIGTERM
 class Reaction(Enum):
     """The reaction to a cause."""
 
-    MORE_MEMORY = "run it again with more memory, up to the pool's cap"
-    RUN_AGAIN = "run it again at once, after some times on the fallback pool"
-    FALL_BACK = "run it on the fallback pool"
+    MORE_MEMORY = "relaunch with more memory, up to the pool's cap"
+    RUN_AGAIN = "relaunch at once; after the pool's number of interruptions, on the fallback pool"
+    FALL_BACK = "relaunch on the fallback pool"
     AUTHOR = "the author's retry policy decides"
-    FAIL = "fail; running it again would not help"
+    FAIL = "fail; a relaunch would not help"
 
 
 class FailureCause(StrEnum):
@@ -71,32 +71,34 @@ _REACTIONS = {
 
 _HINTS = {
     FailureCause.OUT_OF_MEMORY: (
-        "raise memory or memory_cap of the pool, or give this asset more in [placement] or at launch"
+        "raise memory or memory_cap of the pool, or raise this asset's memory in [placement] or in the launchpad"
     ),
-    FailureCause.PREEMPTED: "name a fallback pool for work that must end, or raise the pool's interruptions",
-    FailureCause.EVICTED: "see the events for what the node was short of; ask for what the step uses",
-    FailureCause.NODE_LOST: "look at the node; name a fallback pool for work that must end",
-    FailureCause.DELETED: "somebody or something deleted it; cancel runs in the Dagster UI instead",
-    FailureCause.UNSCHEDULABLE: "compare the pool's resources, node_selector and tolerations with the nodes there are",
+    FailureCause.PREEMPTED: "set a fallback pool for steps that must complete, or raise interruptions of the pool",
+    FailureCause.EVICTED: "see the events for the resource that the node lacked; request as much as the step uses",
+    FailureCause.NODE_LOST: "check the node; set a fallback pool for steps that must complete",
+    FailureCause.DELETED: "find out who deleted the container; cancel runs in the Dagster UI instead",
+    FailureCause.UNSCHEDULABLE: "compare the pool's resources, node_selector and tolerations with the cluster's nodes",
     FailureCause.NOT_STARTED: (
-        "see what it waited for in the events; raise pending_seconds of the pool if that is usual"
+        "find the reason in the events; raise pending_seconds of the pool if such a wait is normal"
     ),
     FailureCause.IMAGE_PULL: (
-        "check that nodes reach the registry, and that it holds this digest and takes the credentials"
+        "check that the nodes reach the registry, and that it has this digest and accepts the credentials"
     ),
     FailureCause.CONFIGURATION: (
         "check what the settings refer to: secrets, volumes, service account, runtime class, quota"
     ),
-    FailureCause.WRONG_IMAGE: "find out what stands between registry and runtime; materialize the image again",
+    FailureCause.WRONG_IMAGE: "check for a proxy or mirror between registry and runtime; materialize the image again",
     FailureCause.DEADLINE: "raise run_seconds of the pool, or make the step faster",
     FailureCause.CRASHED: "read the last lines of the log; a native library or a signal ended the process",
-    FailureCause.SILENT: "read the last lines of the log; the process may have lost its way to Dagster's database",
+    FailureCause.SILENT: (
+        "read the last lines of the log; the process may have lost its connection to Dagster's database"
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Failure:
-    """The failure of one container to run or start, as the engine reports it."""
+    """The failure of one container to start or to complete, as the engine reports it."""
 
     cause: FailureCause
     detail: str
@@ -112,12 +114,12 @@ class Failure:
         """Return the failure for the exit status of a process that ended by itself."""
         if exit_code == 0:
             return cls(
-                FailureCause.SILENT, detail or "it exited with status 0, and no event of success or failure came", 0
+                FailureCause.SILENT, detail or "the process exited with status 0 without a success or failure event", 0
             )
         if exit_code == REPLACED_EXIT:
-            return cls(FailureCause.DELETED, "it was replaced by another container of the same launch", exit_code)
+            return cls(FailureCause.DELETED, "another container of the same launch replaced it", exit_code)
         if exit_code == INTERRUPTED_EXIT:
-            return cls(FailureCause.DELETED, "it was asked to end, and not by its run", exit_code)
+            return cls(FailureCause.DELETED, "the process was asked to end, but not by its run", exit_code)
         return cls(FailureCause.CRASHED, "; ".join(part for part in (_exit(exit_code), detail) if part), exit_code)
 
     def with_evidence(self, log: Sequence[str], events: Sequence[str]) -> Self:
@@ -128,9 +130,9 @@ class Failure:
         """Return a readable description: cause and detail, hint, events, last lines of the log."""
         parts = [f"{self.cause.value}: {self.detail.rstrip('.')}. Next: {self.cause.hint}."]
         if self.events:
-            parts.append("What the engine reported:\n" + "\n".join(f"  {line}" for line in self.events))
+            parts.append("Events of the engine:\n" + "\n".join(f"  {line}" for line in self.events))
         if self.log:
-            parts.append("Last lines of its log:\n" + "\n".join(f"  {line}" for line in self.log))
+            parts.append("Last lines of the log:\n" + "\n".join(f"  {line}" for line in self.log))
         return "\n".join(parts)
 
 

@@ -1,7 +1,7 @@
-"""Check that the image that a runtime reports is the requested one.
+"""Check that a runtime runs the requested image.
 
-Runtimes identify an image by the pulled index, the platform's manifest, or its configuration. The registry knows which
-of these belong together.
+Runtimes identify an image by the digest of its index, of its platform's manifest, or of its configuration. The registry
+tells which of these digests belong together.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The executor: it launches a run's steps as containers of an engine, within its own limits."""
+"""The executor: launches a run's steps as containers of an engine, and enforces the concurrency limits."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -32,7 +32,7 @@ class ContainerExecutor(dg.Executor):
     Args:
         engine: starts and observes the containers.
         rules: placement rules of the settings.
-        image_ran: tells if an image id, as reported by the runtime, is the placement's image; None if unknown.
+        image_ran: returns True if an image id reported by the runtime is the placement's image; None if unknown.
         variables: environment variables of every step.
         retries: whether the author's retry policies apply.
         overrides: placement overrides for this run, by asset key, check, op or ``*``.

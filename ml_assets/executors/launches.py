@@ -7,13 +7,13 @@ waiting      `place`; `order` to ordered
 ordered      `accept` to accepted
 at work      `run` to running; `succeed` to succeeded; `give_up` to given up
 succeeded    `give_up` to given up
-open         `fail` to failed; `close` to ending, or to ended where nothing was ordered
-given up     `finish` to ended, when the step is launched again
+open         `fail` to failed; `close` to ending, or to ended if no container was ordered
+given up     `finish` to ended, if the step is launched again
 ending       `finish` to ended
 ===========  ======================================================
 
-At work are ordered, accepted and running. Open are all but ending and ended: the attempt is not over. A step has at
-most one open launch; the container of the attempt before it may still be ending.
+The states "at work" are ordered, accepted and running. The states "open" are all states except ending and ended: the
+attempt is not over. A step has at most one open launch; the container of its previous attempt may still be ending.
 """
 
 import hashlib
@@ -48,11 +48,11 @@ class LaunchState(StrEnum):
     RUNNING = "running"
     """The container's process has started."""
     SUCCEEDED = "succeeded"
-    """The step reports success, which counts once its container is known to run the requested image."""
+    """The step reports success. The success counts once the container is known to run the requested image."""
     GIVEN_UP = "given up"
-    """The launch has failed and its container is being ended; the reaction waits for its end."""
+    """The launch has failed and its container is being ended. The reaction follows when the container has ended."""
     FAILED = "failed"
-    """The failure is written to the event log, and is read from there."""
+    """The failure is written to the event log; the loop reacts when it reads it there."""
     ENDING = "ending"
     """The attempt is over; its container may still be sending the end of its log."""
     ENDED = "ended"
@@ -80,7 +80,7 @@ class SeenContainer:
 class ContainerLaunch:
     """One container for one attempt of a step.
 
-    Each transition function raises `RuntimeError` in a state that it does not start from.
+    Each transition function raises `RuntimeError` if the current state does not allow the transition.
     """
 
     step: "ExecutionStep"

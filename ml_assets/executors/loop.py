@@ -29,7 +29,7 @@ __all__ = ["RunLoop"]
 
 _EVENTS_SECONDS = 0.5
 _LOOK_SECONDS = 1.5
-"""Interval of engine queries. Causes are promised within ten seconds after the engine knows them."""
+"""Interval of engine queries. The documentation promises causes within ten seconds after the engine knows them."""
 _WIND_UP_SECONDS = 60
 """Time for a container to send the end of its log after its step has ended."""
 _STOP_SECONDS = 25
@@ -43,7 +43,7 @@ class RunLoop:
 
     Args:
         context: the run.
-        active: decides which steps may run.
+        active: determines the steps that may run.
         events: reads the run's events.
         scheduler: decides which launches may be ordered.
         diagnostics: decides which containers must be given up.
@@ -166,7 +166,8 @@ class RunLoop:
         if placement is None:
             self._fail(launch, failure)
             return
-        run_events.again(self.context.for_step(launch.step), failure, launch.placement, placement)
+        limit = self.diagnostics.rules.pool(placement.pool).interruptions
+        run_events.again(self.context.for_step(launch.step), failure, launch.placement, placement, limit)
         forget_outputs(self.active, launch.step)
         if placement.pool != launch.placement.pool:
             self._slots.free(launch.step.key)
@@ -190,7 +191,7 @@ class RunLoop:
         launch.finish()
 
     def _end_strays(self, observed: Mapping[str, ContainerStatus]) -> None:
-        """End a predecessor's leftovers: containers of steps that have ended, or of launches that were given up."""
+        """End the containers that a predecessor left: those of steps that have ended or launches that were given up."""
         for name in observed.keys() - {launch.name for launch in self._launches if launch.was_ordered}:
             self._engine.stop(name)
 

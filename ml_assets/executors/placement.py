@@ -50,7 +50,7 @@ class PlacementRules:
         if name not in self.pools:
             known = ", ".join(sorted(self.pools)) or "none"
             raise PlacementError(
-                f"there is no pool {name!r}", next_step=f"name one of settings.toml's pools: {known}", asset=asset
+                f"pool {name!r} does not exist", next_step=f"name a pool of settings.toml: {known}", asset=asset
             )
         return self.pools[name]
 
@@ -61,9 +61,9 @@ class RunPlacements:
     Args:
         rules: placement rules of the settings.
         job: the run's job, as the code location defines it.
-        instance: records which images were made.
+        instance: holds the records of the images that were made.
         run: its tags may carry overrides.
-        overrides: the overrides of the executor's config, which take precedence over those of tags.
+        overrides: the overrides of the executor's config, which take precedence over those of the tags.
 
     Raises:
         PlacementError: the overrides in the run's tag are malformed.
@@ -84,15 +84,15 @@ class RunPlacements:
         """Return the placement of a step's first launch.
 
         Raises:
-            PlacementError: the step names no image or pool, or one that does not exist or was never made.
+            PlacementError: the step has no image or no pool, the pool does not exist, or the image was never built.
         """
         subject = _Subject.of(step, self._job)
         over = self._override(subject)
         pool_name = over.pool or subject.pool(self.rules.containers)
         if pool_name is None:
             raise PlacementError(
-                "it names no pool",
-                next_step="give it pool=, or set pool in [containers] of settings.toml",
+                "the step has no pool",
+                next_step="pass pool= to its definition, or set pool in [containers] of settings.toml",
                 asset=subject.name,
             )
         pool = self.rules.pool(pool_name, subject.name)
@@ -125,17 +125,17 @@ class RunPlacements:
     def _image(self, said: str | None, asset: str) -> dict[str, Any]:
         if said is None:
             raise PlacementError(
-                "it names no image",
-                next_step="give it image=, or set image in [containers] of settings.toml",
+                "the step has no image",
+                next_step="pass image= to its definition, or set image in [containers] of settings.toml",
                 asset=asset,
             )
         if "@" in said:
             return {"image": _reference(said, asset)}
         record = image_record(self._instance, self._run, said)
         if record is None or record.made_image is None:
-            happened = "was made without a container engine" if record else "has never been made"
+            happened = "was materialized without a container engine" if record else "has never been materialized"
             raise PlacementError(
-                f"its image {said} {happened}",
+                f"the image {said} {happened}",
                 next_step=f"materialize {said}, or run ml-assets images bootstrap {said.rsplit('/', 1)[-1]}",
                 asset=asset,
             )
@@ -152,15 +152,15 @@ def _reference(said: str, asset: str) -> str:
         return str(ImageReference.parse(said))
     except ValueError as error:
         raise PlacementError(
-            f"its image cannot be read: {error}",
-            next_step="name an image asset, or an image as registry/repository@sha256:…",
+            f"the image reference is malformed: {error}",
+            next_step="name an image asset, or write the image as registry/repository@sha256:…",
             asset=asset,
         ) from error
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """The purpose of a step, and the placement in its definition."""
+    """The assets or checks that a step computes, and the placement in its definition."""
 
     name: str
     names: Sequence[str]
@@ -218,7 +218,7 @@ def _names_of(step: "IExecutionStep") -> list[str]:
         [each.asset_key for each in properties if each.asset_key is not None],
         [each.asset_check_key for each in properties if each.asset_check_key is not None],
     )
-    # Each step that a dynamic output is mapped to has its own key: op[key].
+    # A dynamic output is mapped to several steps; each has its own key: op[key].
     return list(dict.fromkeys([op, step.key, *things]))
 
 
@@ -253,7 +253,7 @@ def parse_overrides(tree: Any) -> dict[str, Override]:
         errors = error.errors() if isinstance(error, ValidationError) else [{"loc": ("overrides",), "msg": str(error)}]
         problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors)
         raise PlacementError(
-            f"the run's overrides cannot be read: {problems}",
+            f"the run's overrides are malformed: {problems}",
             next_step='write them as {"delay_model": {"pool": "gpu", "memory": "8Gi"}}',
         ) from error
 

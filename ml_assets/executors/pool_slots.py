@@ -64,7 +64,7 @@ class PoolSlots:
         return None
 
     def adopt(self, step_key: str) -> None:
-        """Take over the slots that a predecessor has claimed for a step, to free them later."""
+        """Take over the slots that a predecessor has claimed for a step, so that they are freed later."""
         self._held.setdefault(step_key, set())
 
     def free(self, step_key: str) -> None:

@@ -1,4 +1,4 @@
-"""Resuming a run: a run worker restores its state from the events of its predecessor."""
+"""Resuming a run: a run worker restores its state from its predecessor's events."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,8 +32,8 @@ def resume_run(
 ) -> Sequence[dg.DagsterEvent]:
     """Bring a new execution and its launches to the state that a run's events record.
 
-    Unlike Dagster's own replay it handles any number of events, delayed retries, skipped steps, and steps that waited
-    for a pool.
+    Unlike Dagster's own replay, this function handles any number of events, delayed retries, skipped steps, and steps
+    that waited for a pool.
 
     Args:
         active: an execution without its own limits.
@@ -100,7 +100,7 @@ class _Resumed:
             return
         if launch.was_ordered:
             forget_outputs(self.active, launch.step)
-        self.launches.forget(key)  # Earlier containers are not managed any more.
+        self.launches.forget(key)  # Earlier containers are no longer managed.
         self.launches.add(launch.step, placement).order(at)
 
     def _handle(self, event: dg.DagsterEvent, record: dg.EventLogRecord, launch: ContainerLaunch) -> None:

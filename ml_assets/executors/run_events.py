@@ -47,7 +47,7 @@ def started(
     known = EngineEventData(metadata={_WORKER: dg.MetadataValue.text(worker)})
     dg.DagsterEvent.engine_event(context, f"{verb} steps as {engine.name} {engine.noun}s", known)
     if unmatched:
-        message = f"No step of this run has an override's key {', '.join(map(''.join, unmatched.items()))}"
+        message = f"Overrides that match no step of this run: {', '.join(map(''.join, unmatched.items()))}"
         dg.DagsterEvent.engine_event(context, message, EngineEventData())
 
 
@@ -62,7 +62,7 @@ def begun_by(event: dg.DagsterEvent) -> str | None:
 def superseded(context: "PlanOrchestrationContext") -> None:
     """Record that another run worker has taken over from this one, which was presumed lost."""
     dg.DagsterEvent.engine_event(
-        context, "A successor has taken over; this run worker leaves the run to it", EngineEventData()
+        context, "Another run worker has taken over this run; this run worker stops", EngineEventData()
     )
 
 
@@ -74,13 +74,13 @@ def resumed(context: "PlanOrchestrationContext", names: Sequence[str]) -> None:
 
 def left_to_successor(context: "PlanOrchestrationContext", names: Sequence[str]) -> None:
     """Record that the run worker must end while its steps continue."""
-    message = f"The run worker was asked to end; {', '.join(names) or 'no step'} goes on and waits for its successor"
+    message = f"The run worker was asked to end. Steps left running for its successor: {', '.join(names) or 'none'}"
     dg.DagsterEvent.engine_event(context, message, EngineEventData())
 
 
 def unreachable(context: "PlanOrchestrationContext", error: MlAssetsError) -> None:
     """Record that the engine does not answer; the loop keeps retrying."""
-    dg.DagsterEvent.engine_event(context, f"{error} Asking again; running steps go on", EngineEventData())
+    dg.DagsterEvent.engine_event(context, f"{error} Retrying; running steps continue", EngineEventData())
 
 
 def launching(step: "IStepContext", engine: ContainerEngine, name: str, placement: Placement) -> None:
@@ -100,15 +100,15 @@ def launching(step: "IStepContext", engine: ContainerEngine, name: str, placemen
 def waiting(step: "IStepContext", name: str, reason: str, limit: int | None) -> None:
     """Record why a container waits, as the engine reports it."""
     patience = f" (at most {limit} seconds)" if limit is not None else ""
-    dg.DagsterEvent.engine_event(step, f"{name} waits{patience}: {reason}", EngineEventData())
+    dg.DagsterEvent.engine_event(step, f"{name} is waiting{patience}: {reason}", EngineEventData())
 
 
 def image_ran(step: "IStepContext", image_id: str, ran: bool | None, times: LaunchTimes) -> None:
     """Record the running image and the container's start-up times. Usage reads the times from this event."""
     verdicts = {
-        True: "The runtime runs the image that was asked for",
-        False: "The runtime runs another image than was asked for",
-        None: "Whether the runtime runs the image that was asked for could not be checked: the registry does not say",
+        True: "The runtime runs the requested image",
+        False: "The runtime does not run the requested image",
+        None: "Cannot check that the runtime runs the requested image: the registry did not provide its digests",
     }
     metadata: dict[str, dg.MetadataValue] = {
         "image id": dg.MetadataValue.text(image_id),
@@ -117,21 +117,29 @@ def image_ran(step: "IStepContext", image_id: str, ran: bool | None, times: Laun
     dg.DagsterEvent.engine_event(step, verdicts[ran], EngineEventData(metadata=metadata))
 
 
-def again(step: "IStepContext", failure: Failure, before: Placement, after: Placement) -> None:
-    """Record that the same attempt is launched again."""
+def again(step: "IStepContext", failure: Failure, before: Placement, after: Placement, limit: int) -> None:
+    """Record that the same attempt is launched again.
+
+    Args:
+        step: the step.
+        failure: the failure of the previous launch.
+        before: placement of the previous launch.
+        after: placement of the next launch.
+        limit: number of interruptions after which the pool of the next launch is given up.
+    """
     if after.pool != before.pool:
-        what = f"Going on on pool {after.pool} ({_resources(after)})"
+        what = f"Relaunching on fallback pool {after.pool} ({_resources(after)})"
     elif after.memory != before.memory:
-        what = f"Running it again with {after.memory} instead of {before.memory}"
+        what = f"Relaunching with {after.memory} of memory instead of {before.memory}"
     else:
-        what = f"Running it again ({after.interruptions}. interruption on pool {after.pool})"
+        what = f"Relaunching (interruption {after.interruptions} of {limit} on pool {after.pool})"
     dg.DagsterEvent.engine_event(step, f"{what}: {failure.described()}", EngineEventData(metadata=_evidence(failure)))
 
 
 def failed(
     step: "IStepContext", failure: Failure, known_state: "KnownExecutionState", fail_or_retry: FailOrRetry
 ) -> None:
-    """Record that the attempt has failed; the author's retry policy decides unless the cause rules retries out."""
+    """Record that the attempt has failed. The author's retry policy applies unless the cause excludes retries."""
     error = SerializableErrorInfo(failure.described(), stack=[], cls_name=failure.cause.name)
     if failure.cause.reaction not in (Reaction.FAIL, Reaction.FALL_BACK):
         policy = step.op_retry_policy

@@ -1,4 +1,4 @@
-"""The image of an image asset that a run's steps use: the same for the whole run, even if new ones are made."""
+"""The image of an image asset that a run's steps use. It stays the same for the whole run."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ _PAGE = 100
 def image_record(instance: dg.DagsterInstance, run: dg.DagsterRun, asset: str) -> ProvenanceRecord | None:
     """Return the image record of an image asset for a run; None if it has none.
 
-    If the run has made the image, it is the run's own record. Otherwise it is the newest record at the start of the
-    run, so a run keeps its images when an upgrade makes new ones. If there was none at that time, it is the newest.
+    If the run has made the image, this is the run's own record. Otherwise it is the newest record at the start of the
+    run, so that a run keeps its images when an upgrade makes new ones. If there was none then, it is the newest now.
 
     Args:
         instance: instance that recorded the materialization.

@@ -1,4 +1,4 @@
-"""Limits on concurrent steps: selects the waiting launches that may be ordered now."""
+"""Limits on concurrent steps: selection of the waiting launches that may be ordered now."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ _BLOCKED_SECONDS = 300
 
 
 class LaunchScheduler:
-    """Decides which waiting launches of a run may be ordered.
+    """Selects the waiting launches of a run that may be ordered.
 
     Args:
         context: the run.
@@ -49,10 +49,10 @@ class LaunchScheduler:
         """Time at which a launch was last reported to wait for a slot, by container name."""
 
     def ready(self) -> Iterator[ContainerLaunch]:
-        """Yield the launches that may be ordered now, those of high priority first.
+        """Yield the launches that may be ordered now, highest priority first.
 
-        Each has its placement and its slots. It counts as ordered when the next one is requested. A step that cannot
-        be placed fails here.
+        Each launch has its placement and its slots. The caller must order it before it requests the next one. A step
+        that cannot be placed fails here.
         """
         busy = [launch.step for launch in self._launches if launch.has_container]
         counter, count = TagConcurrencyLimitsCounter(self._tag_limits, busy), len(busy)
@@ -60,7 +60,7 @@ class LaunchScheduler:
         for launch in sorted(waiting, key=lambda each: -priority_of(each.step.tags)):
             if self._max_concurrent is not None and count >= self._max_concurrent:
                 return
-            # An attempt starts only when the previous one is certainly over.
+            # An attempt starts only after the container of the previous attempt has ended.
             if self._launches.ending(launch.step.key) or counter.is_blocked(launch.step):
                 continue
             if self._has_placement(launch) and self._has_slots(launch):

@@ -1,8 +1,8 @@
 """The entry of a step's container: ``python -m ml_assets.executors.step ARGUMENTS PLACEMENT``.
 
 The step runs in a child process. This process only waits. If the child is killed, crashes or runs out of memory, this
-process prints and uploads the last lines of its log. It forks before any other import, so it costs a few megabytes and
-no time.
+process prints and uploads the last lines of the child's log. It forks before any other import, so it costs a few
+megabytes and no time.
 """
 
 import gc
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _run(arguments: Sequence[str], said: int) -> None:
-    gc.disable()  # Imports leave no garbage, and collecting it takes a tenth of their time.
+    gc.disable()  # Imports leave no garbage, but the collector would take a tenth of their time.
     from ml_assets.executors.step_process import run
 
     try:
@@ -56,7 +56,7 @@ def _wait(child: int) -> int:
 
 
 def _was_orderly(end: int) -> bool:
-    """Return True if the child reported an orderly end. Its forks may keep the pipe open, so never wait."""
+    """Return True if the child reported an orderly end. Do not wait: forks of the child may keep the pipe open."""
     os.set_blocking(end, False)
     try:
         return bool(os.read(end, 1))
@@ -77,8 +77,8 @@ def _rescue_log(arguments: Sequence[str]) -> None:
         from ml_assets.executors.step_process import rescue_log
 
         rescue_log(arguments)
-    except Exception as error:  # Ignore any error: only the exit of the step matters.
-        print(f"the last lines of the log could not be rescued: {error}", file=sys.stderr, flush=True)
+    except Exception as error:  # Ignore any error: only the exit status of the step matters.
+        print(f"cannot recover the last lines of the log: {error}", file=sys.stderr, flush=True)
 
 
 def _adopt_orphans() -> None:

@@ -1,6 +1,6 @@
-"""The process of a step inside its container: it checks its environment, then runs the step.
+"""The process of a step inside its container: it checks its environment and then runs the step.
 
-Each event carries the number of its launch, so that an executor recognizes events of a launch that it gave up.
+Each event carries the number of its launch, so that the executor recognizes events of a launch that it gave up.
 """
 
 import gc
@@ -53,7 +53,7 @@ _LAST_LINES = 10
 _GARBAGE = (50_000, 20, 100)
 """Thresholds of garbage collection by generation; Python's defaults are 700, 10, 10."""
 _OPENING_SECONDS = 120
-"""Time to wait for Dagster's database at start: a container that cannot reach it should report so quickly."""
+"""Time to wait for Dagster's database at start. It is short, so that an unreachable database is reported quickly."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -70,13 +70,13 @@ def run(arguments: Sequence[str]) -> None:
         )
         dagster_run = call_with_retries(lambda: instance.get_run_by_id(execution.run_id), _OPENING_SECONDS)
         if dagster_run is None:
-            sys.exit(f"run {execution.run_id} is not in Dagster's database any more")
+            sys.exit(f"run {execution.run_id} is no longer in Dagster's database")
         launch = _Launch(instance, dagster_run, placement)
         launch.stamp_events()
-        # Must follow stamp_events, so that a retry stamps again: the launch may have been given up during the outage.
+        # Must follow stamp_events, so that each retry checks again if the launch was given up during the outage.
         retry_database_operations(instance)
         if launch.has_started():
-            print("another container of this launch has started before; leaving the step to the executor")
+            print("another container of this launch has already started; leaving the step to the executor")
             sys.exit(REPLACED_EXIT)
         try:
             _check_code(dagster_run, placement)
@@ -96,7 +96,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _collect_garbage() -> None:
-    """Collect garbage rarely from now on: the step imports more, and existing objects stay."""
+    """Collect garbage rarely from now on, because further imports leave no garbage and existing objects stay."""
     gc.freeze()
     gc.set_threshold(*_GARBAGE)
     gc.enable()
@@ -121,7 +121,7 @@ def rescue_log(arguments: Sequence[str]) -> None:
 
 
 def _print_last_lines(file: Path) -> None:
-    # The process that copies the captured log to the container's log may have ended before these lines.
+    # The process that copies the captured log to the container's log may have ended before it copied these lines.
     if file.exists():
         for line in file.read_text(errors="replace").splitlines()[-_LAST_LINES:]:
             print(line, flush=True)
@@ -135,7 +135,7 @@ class _Launch:
         self.was_interrupted = False
 
     def has_started(self) -> bool:
-        """Return True if a container of this launch has already started: engines may replace a deleted one."""
+        """Return True if a container of this launch has already started. Engines may replace a deleted container."""
         return any(
             event.step_key == self._placement.step and launch_of_event(event) == self._placement.number
             for event in self._events(dg.DagsterEventType.STEP_WORKER_STARTED)
@@ -169,7 +169,7 @@ class _Launch:
                 return store(entry)
             if _is_interrupt(event) and not self._is_canceled():
                 self.was_interrupted = True
-                return None  # The executor determines who ended the container, and how to react.
+                return None  # The executor finds out who ended the container and decides on the reaction.
             if event.event_type in _FINAL and self.was_given_up():
                 print(f"this launch of {self._placement.step} was given up; {event.event_type_value} is not recorded")
                 sys.stdout.flush()
@@ -206,7 +206,7 @@ class _Launch:
 
 
 def _is_interrupt(event: dg.DagsterEvent) -> bool:
-    """Return True if the attempt's process was asked to end, which a retry policy reports as failure or retry."""
+    """Return True if the event is a failure or retry that was caused by a request to end the process."""
     if event.is_step_failure:
         if event.step_failure_data.error_source is ErrorSource.INTERRUPT:
             return True
@@ -230,16 +230,16 @@ def _check_code(run: dg.DagsterRun, placement: Placement) -> None:
         key = dg.AssetKey.from_user_string(name)
         found = graph.get(key).code_version if graph.has(key) else None
         if found != expected:
-            has = f"code version {found}" if found else "no such asset"
+            has = f"has code version {found}" if found else "does not contain the asset"
             raise CodeMismatch(
-                f"the code location expects code version {expected}, and its image {placement.image} has {has}",
-                next_step=f"{_anew(key, placement)}, then run again; or reload the code location",
+                f"the code location expects code version {expected}, but the image {placement.image} {has}",
+                next_step=f"{_anew(key, placement)}, then run the step again; or reload the code location",
                 asset=name,
             )
 
 
 def _anew(key: dg.AssetKey, placement: Placement) -> str:
-    """Return the advice to make the step's image. The builder image may be that image itself."""
+    """Return the advice to make the step's image again. The image may be the builder image itself."""
     if key.path[0] == IMAGES_GROUP and placement.image_asset:
         return f"run ml-assets images bootstrap {placement.image_asset.rpartition('/')[2]}"
     return f"materialize {placement.image_asset}"
@@ -251,8 +251,8 @@ def _check_accelerators(placement: Placement) -> None:
     found = hardware().accelerators
     if len(found) < placement.accelerators:
         raise AcceleratorUnavailable(
-            f"pool {placement.pool} promises {placement.accelerators} accelerators, and the container sees "
+            f"pool {placement.pool} promises {placement.accelerators} accelerators, but the container has "
             + (", ".join(found) or "none"),
-            next_step="check the node's driver and device plugin; check_accelerators = false leaves this check out",
+            next_step="check the node's driver and device plugin, or set check_accelerators = false to skip this check",
             asset=placement.step,
         )

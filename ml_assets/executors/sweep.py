@@ -23,7 +23,7 @@ class SweepOutcome(StrEnum):
     REMOVED = "removed"
     """It had ended."""
     KEPT = "kept"
-    """It had ended in a run that did not succeed; its engine keeps it for a while for inspection."""
+    """It had ended in a run that did not succeed. The engine keeps it for a while for inspection."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Leftover:
 def find_leftovers(engine: ContainerEngine, instance: dg.DagsterInstance) -> Sequence[Leftover]:
     """Return the containers of finished runs.
 
-    Containers of other Dagster instances on the same engine are not leftovers: this instance must know the run, and
-    know that it has ended.
+    Containers of other Dagster instances on the same engine are not leftovers. A leftover belongs to a run that this
+    instance has recorded as ended.
 
     Raises:
         EngineUnreachable: the engine does not answer.
@@ -57,7 +57,7 @@ def find_leftovers(engine: ContainerEngine, instance: dg.DagsterInstance) -> Seq
 
 
 def sweep(engine: ContainerEngine, instance: dg.DagsterInstance) -> Sequence[Leftover]:
-    """End and remove the containers of finished runs. A failed one stays as long as its engine keeps it.
+    """End and remove the containers of finished runs. A failed container stays as long as its engine keeps it.
 
     Returns:
         The containers that were found, each with its outcome.

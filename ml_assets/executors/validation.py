@@ -1,4 +1,4 @@
-"""Placement checks at load time of the code location: everything that declares a placement can run there."""
+"""Placement checks when the code location loads: each declared placement must be possible."""
 
 from collections.abc import Iterator, Mapping
 
@@ -30,24 +30,24 @@ def check_placements(definitions: dg.Definitions, settings: Settings) -> None:
     problems += _of_keys(definitions, settings)
     if problems:
         raise SettingsError(
-            "; ".join(problems), next_step=f"correct it, or deployments/{settings.target}/settings.toml"
+            "; ".join(problems), next_step=f"correct the definition, or deployments/{settings.target}/settings.toml"
         )
 
 
 def _of_definitions(definitions: dg.Definitions, settings: Settings, images: set[str]) -> Iterator[str]:
     for name, spec, image in _specs(definitions):
         if spec.pool is not None and spec.pool not in settings.pools:
-            yield f"{name} runs on pool {spec.pool!r}, and there is no such pool ({_known(settings.pools)})"
+            yield f"{name} names pool {spec.pool!r}, which does not exist ({_known(settings.pools)})"
         if image is not None and image not in images:
-            yield f"{name} runs in {image!r}, and there is no such image asset"
+            yield f"{name} names image asset {image!r}, which does not exist"
 
 
 def _of_settings(settings: Settings, images: set[str]) -> Iterator[str]:
     containers = settings.containers
     if containers.pool is not None and containers.pool not in settings.pools:
-        yield f"containers.pool is {containers.pool!r}, and there is no such pool ({_known(settings.pools)})"
+        yield f"containers.pool names pool {containers.pool!r}, which does not exist ({_known(settings.pools)})"
     if containers.image is not None and not _is_known(containers.image, images):
-        yield f"containers.image is {containers.image!r}, and there is no such image asset"
+        yield f"containers.image names image asset {containers.image!r}, which does not exist"
     for name, override in settings.placement.items():
         yield from _of_override(name, override, settings, images)
 
@@ -55,12 +55,12 @@ def _of_settings(settings: Settings, images: set[str]) -> Iterator[str]:
 def _of_override(name: str, override: Override, settings: Settings, images: set[str]) -> Iterator[str]:
     where = f"placement.{name}"
     if override.image is not None and not _is_known(override.image, images):
-        yield f"{where}.image is {override.image!r}, and there is no such image asset"
+        yield f"{where}.image names image asset {override.image!r}, which does not exist"
     if override.pool is None:
         return
     pool = settings.pools.get(override.pool)
     if pool is None:
-        yield f"{where}.pool is {override.pool!r}, and there is no such pool ({_known(settings.pools)})"
+        yield f"{where}.pool names pool {override.pool!r}, which does not exist ({_known(settings.pools)})"
         return
     if override.cpus is not None and pool.cpu_limit is not None and override.cpus > pool.cpu_limit:
         yield f"{where}.cpus is {override.cpus:g}, above cpu_limit {pool.cpu_limit:g} of pool {override.pool}"
@@ -72,7 +72,7 @@ def _of_override(name: str, override: Override, settings: Settings, images: set[
 def _of_keys(definitions: dg.Definitions, settings: Settings) -> Iterator[str]:
     names = {EVERY_STEP, *_step_names(definitions)}
     for key in sorted(settings.placement.keys() - names):
-        yield f"placement.{key} is for no asset, check or op that there is{suggestion(key, names)}"
+        yield f"placement.{key} names no existing asset, check or op{suggestion(key, names)}"
 
 
 def _step_names(definitions: dg.Definitions) -> Iterator[str]:
@@ -94,7 +94,7 @@ def _ops(name: str, node: NodeDefinition) -> Iterator[str]:
 
 
 def _jobs(definitions: dg.Definitions) -> Iterator[dg.JobDefinition]:
-    """Return the op jobs, including those that only a schedule or a sensor refers to."""
+    """Return the op jobs, including those that only a schedule or a sensor targets."""
     targets = [each.target for each in definitions.schedules or () if isinstance(each, dg.ScheduleDefinition)]
     for sensor in definitions.sensors or ():
         targets += sensor.targets
@@ -128,4 +128,4 @@ def _is_known(image: str, images: set[str]) -> bool:
 
 
 def _known(pools: Mapping[str, Pool]) -> str:
-    return f"there are {', '.join(sorted(pools))}" if pools else "there are none"
+    return f"pools: {', '.join(sorted(pools))}" if pools else "no pools are defined"

@@ -1,4 +1,4 @@
-"""The assets of the reference pipeline, one partition a month."""
+"""The assets of the reference pipeline, with one partition per month."""
 
 import dagster as dg
 import pandas as pd
@@ -30,7 +30,7 @@ months = dg.MonthlyPartitionsDefinition(start_date="2013-01-01", end_date="2014-
 _PROJECT = ("pyproject.toml", "README.md", "LICENSE", "deployments", "resources", "ml_assets")
 
 train_image = ml.container_image("train", dockerfile="Dockerfile.train", sources=_PROJECT)
-# XGBoost's GPU runtime is half a gigabyte, which images for the CPU go without. Assets move to this one by [placement].
+# XGBoost's GPU runtime takes half a gigabyte, so CPU images omit it. [placement] in the settings selects this image.
 train_cuda_image = ml.container_image(
     "train_cuda", dockerfile="Dockerfile.train", arguments={"ACCELERATOR": "cuda"}, sources=_PROJECT
 )
@@ -65,9 +65,9 @@ def month_of(partition: str) -> str:
 
 @ml.dataset(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
 def flights(context: dg.AssetExecutionContext, flight_source: FlightSource) -> pd.DataFrame:
-    """Every flight that was scheduled to leave New York in the month, and what became of it.
+    """Every flight that was scheduled to leave New York in the month, with its outcome.
 
-    The record that delays are measured by; cancelled flights are in it, without an outcome.
+    Delays are measured from these records. They include cancelled flights, which have no outcome.
     """
     return flight_source.flights(month_of(context.partition_key))
 
@@ -76,16 +76,16 @@ def flights(context: dg.AssetExecutionContext, flight_source: FlightSource) -> p
 def weather(context: dg.AssetExecutionContext, flight_source: FlightSource) -> pd.DataFrame:
     """The weather at the three airports in every hour of the month, as their stations reported it.
 
-    Wind, rain and fog are what delays begin with.
+    Wind, rain and fog are common causes of delays.
     """
     return flight_source.weather(month_of(context.partition_key))
 
 
 @ml.feature_set(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
 def departures(flights: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame:
-    """What was known of each departure two hours before its schedule, and how late it left.
+    """The facts known about each departure two hours before its schedule, and its delay.
 
-    The only table that models are trained on and predict from: what is in it can be had in time to warn passengers.
+    Models are trained on this table and predict from it. Its features are available in time to warn passengers.
     """
     return departure_features(flights, weather)
 
@@ -99,18 +99,18 @@ def departures(flights: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame:
     group_name=GROUP,
 )
 def delay_model(context: dg.AssetExecutionContext, departures: pd.DataFrame, config: TrainConfig) -> ml.TrainedModel:
-    """How many minutes late a flight will leave, learned from the three months before.
+    """A model of the departure delay in minutes, trained on the three months before its partition.
 
-    Retrained every night, so that gate staff and passengers are told what the last months teach. It is judged on the
-    month of its partition, which it has not seen, against the median of the same carrier, airport and hour.
+    It is retrained every night, so that gate staff and passengers get predictions from recent data. It is evaluated on
+    the month of its partition, which it has not seen, against the median of the same carrier, airport and hour.
     """
     return train(departures, month_of(context.partition_key), config)
 
 
 @ml.dataset(image=train_image, pool="cpu", partitions_def=months, group_name=GROUP)
 def predictions(delay_model: ml.TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
-    """The predicted delay of every flight of the month that its model had not seen, beside the actual one.
+    """The predicted and the actual delay of every flight of the month that the model had not seen.
 
-    What a planner would have been told at the time; for reports on how far the predictions could be trusted.
+    These are the predictions that a planner would have received at the time. Reports use them to show their accuracy.
     """
     return predict(delay_model, departures)

@@ -1,4 +1,4 @@
-"""What must hold of the reference pipeline's assets: of their form, of a model's quality, and from month to month."""
+"""Checks of the reference pipeline's assets: schemas, model quality, and drift from month to month."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,15 +27,15 @@ __all__ = [
 ]
 
 TOLERATED = 0.001
-"""Share of rows that may break a rule with a warning; more stops what is downstream."""
+"""Share of rows that may break a rule with only a warning. A larger share blocks downstream assets."""
 
 WORSE = 0.02
-"""How much larger a model's error may be than its predecessor's on the same flights before it is worth a warning."""
+"""Relative increase of a model's error over its predecessor's, on the same flights, above which the check warns."""
 
 _Check = Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]
 
 
-# Parameters below are named as the assets that they are given.
+# The parameters below have the names of the assets that they receive.
 DEPARTURES, DELAY_MODEL = departures.key, delay_model.key
 
 
@@ -44,7 +44,7 @@ def _monthly(asset: dg.AssetsDefinition, *, blocking: bool = False, also: str | 
 
     def decorate(function: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:
         with warnings.catch_warnings():
-            # Partitioned checks are a preview in Dagster 1.13; a check without partitions would be given every month.
+            # Partitioned checks are a preview in Dagster 1.13. A check without partitions would receive every month.
             warnings.simplefilter("ignore", dg.PreviewWarning)
             return dg.asset_check(
                 asset=asset,
@@ -58,19 +58,19 @@ def _monthly(asset: dg.AssetsDefinition, *, blocking: bool = False, also: str | 
 
 @_monthly(flights, blocking=True)
 def flights_schema(flights: pd.DataFrame) -> dg.AssetCheckResult:
-    """Flights have the published columns, types and sensible values, each once."""
+    """Flights have the published columns and types, plausible values, and no duplicates."""
     return judge_form(violations(flights, schemas.flights_schema()))
 
 
 @_monthly(weather, blocking=True)
 def weather_schema(weather: pd.DataFrame) -> dg.AssetCheckResult:
-    """The weather has the published columns, types and sensible values, each airport and hour once."""
+    """The weather has the published columns and types, plausible values, and each airport and hour only once."""
     return judge_form(violations(weather, schemas.weather_schema()))
 
 
 @_monthly(departures, blocking=True)
 def departures_schema(departures: pd.DataFrame) -> dg.AssetCheckResult:
-    """Departures have all features in their ranges, each flight once, with the moment before the departure."""
+    """Departures have all features in their ranges, no duplicates, and a moment of prediction before departure."""
     return judge_form(violations(departures, schemas.departures_schema()))
 
 
@@ -78,7 +78,7 @@ def departures_schema(departures: pd.DataFrame) -> dg.AssetCheckResult:
 def departures_drift(
     context: dg.AssetCheckExecutionContext, departures: pd.DataFrame, artifacts: dg.ResourceParam[ml.ArtifactStorage]
 ) -> dg.AssetCheckResult:
-    """The features are distributed as in the month before."""
+    """The features have the same distribution as in the previous month."""
     previous = _previous(context, DEPARTURES)
     return judge_drift(drift(artifacts.read(previous, pd.DataFrame), departures) if previous else {})
 
@@ -90,7 +90,7 @@ def model_quality(
     departures: pd.DataFrame,
     artifacts: dg.ResourceParam[ml.ArtifactStorage],
 ) -> dg.AssetCheckResult:
-    """The model beats the baseline, and does no worse than the version of the month before on the same flights."""
+    """The model is better than the baseline, and not worse than the previous month's version on the same flights."""
     judged = unseen(delay_model, departures)
     previous = _previous(context, DELAY_MODEL)
     skill = ml.latest_versions(context.instance, DELAY_MODEL, [context.partition_key])[0].metadata["skill"]
@@ -102,21 +102,21 @@ def model_quality(
 
 
 def judge_form(found: Sequence[Violation]) -> dg.AssetCheckResult:
-    """Pass without violations; warn of those within `TOLERATED`; fail on more."""
+    """Pass without violations, warn if their shares are within `TOLERATED`, and fail otherwise."""
     grave = any(violation.share > TOLERATED for violation in found)
     return dg.AssetCheckResult(
         passed=not found,
         severity=dg.AssetCheckSeverity.ERROR if grave else dg.AssetCheckSeverity.WARN,
-        description="; ".join(violation.message for violation in found) or "as promised",
+        description="; ".join(violation.message for violation in found) or "the schema holds",
         metadata={"violations": len(found)},
     )
 
 
 def judge_drift(indices: Mapping[str, float]) -> dg.AssetCheckResult:
-    """Warn of features whose stability index reaches `DRIFTED`.
+    """Warn about features whose stability index reaches `DRIFTED`.
 
     Args:
-        indices: stability index by feature; empty where there is no month before.
+        indices: stability index by feature; empty if there is no previous month.
     """
     drifted = [f"{name} ({index:.2f})" for name, index in indices.items() if index >= DRIFTED]
     return dg.AssetCheckResult(
@@ -125,30 +125,30 @@ def judge_drift(indices: Mapping[str, float]) -> dg.AssetCheckResult:
         description=(
             f"stability index of {DRIFTED} or more: {', '.join(drifted)}"
             if drifted
-            else "distributed as in the month before"
+            else "same distribution as in the previous month"
             if indices
-            else "no month before it to compare with"
+            else "no previous month to compare with"
         ),
         metadata={name: dg.MetadataValue.float(index) for name, index in indices.items()},
     )
 
 
 def judge_quality(skill: float, error: float, previous_error: float | None) -> dg.AssetCheckResult:
-    """Fail a model that is no better than the baseline; warn of one that is worse than its predecessor by `WORSE`.
+    """Fail a model that is not better than the baseline; warn if it is worse than its predecessor by `WORSE`.
 
     Args:
         skill: share of the baseline's mean absolute error that the model saves.
         error: the model's mean absolute error, in minutes.
-        previous_error: its predecessor's on the same flights; None where there is none.
+        previous_error: the predecessor's mean absolute error on the same flights; None if there is no predecessor.
     """
     useless = skill <= 0
     worse = previous_error is not None and error > previous_error * (1 + WORSE)
-    compared = "no version before it" if previous_error is None else f"{previous_error:.2f} by the version before it"
+    compared = "no previous version" if previous_error is None else f"previous version: {previous_error:.2f}"
     metadata = {"skill": round(skill, 4), "mean error": round(error, 2)}
     return dg.AssetCheckResult(
         passed=not (useless or worse),
         severity=dg.AssetCheckSeverity.ERROR if useless else dg.AssetCheckSeverity.WARN,
-        description=f"mean error {error:.2f} minutes ({compared}), {skill:.1%} below the baseline's",
+        description=f"mean error {error:.2f} minutes ({compared}), {skill:.1%} below the baseline's error",
         metadata=metadata
         if previous_error is None
         else {**metadata, "mean error of the version before": round(previous_error, 2)},

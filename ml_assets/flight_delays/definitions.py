@@ -24,7 +24,7 @@ __all__ = [
 JOB_NAME = "flight_delays"
 
 ONE_AT_A_TIME = {"ml_assets/one_at_a_time": JOB_NAME}
-"""Run tag that the instance's concurrency limit is on: a month trains on what earlier months recorded."""
+"""Run tag with a concurrency limit in the instance, because a month trains on the records of earlier months."""
 
 NIGHTLY = FlightDelaySettings().nightly
 
@@ -32,32 +32,32 @@ _PARTITION_TAG = "dagster/partition"
 _ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 images_job = dg.define_asset_job(
-    "images", selection=dg.AssetSelection.groups("images"), description="Make the images that the pipeline runs in."
+    "images", selection=dg.AssetSelection.groups("images"), description="Build the images that the pipeline runs in."
 )
 
 pipeline_job = dg.define_asset_job(
     JOB_NAME,
     selection=dg.AssetSelection.groups(JOB_NAME),
     tags=ONE_AT_A_TIME,
-    description="One month: read flights and weather, make features, train and judge the model, predict.",
+    description="One month: read flights and weather, compute features, train and evaluate the model, predict.",
 )
 
 
 def nightly_retraining(cron: str = NIGHTLY) -> dg.ScheduleDefinition:
-    """Return the schedule that retrains.
+    """Return the schedule that retrains the model.
 
     Args:
-        cron: when, in New York's time.
+        cron: cron expression, in New York's time zone.
     """
     decorate = dg.schedule(name="nightly_retraining", job=pipeline_job, cron_schedule=cron, execution_timezone=NEW_YORK)
     return decorate(_retrain)
 
 
 def _retrain(context: dg.ScheduleEvaluationContext, flight_source: FlightSource) -> list[dg.RunRequest] | dg.SkipReason:
-    """Every night: retrain on the newest month that has arrived.
+    """Retrain every night on the newest month that has arrived.
 
-    Months of its training window that have arrived and were never made come before it, as when two arrive at once.
-    Runs wait for one another; of the ticks that were missed, the last is caught up.
+    Months of its training window that have arrived but were never materialized run first, for example when two months
+    arrive at once. Runs wait for one another. Of several missed ticks only the last runs later.
     """
     arrived = [f"{month}-01" for month in flight_source.available_months()]
     if not arrived:
@@ -96,10 +96,10 @@ def flight_delays_on_target() -> dg.Definitions:
 
 
 def flight_delays(nightly: str = NIGHTLY, landing: Path | None = None) -> dg.Definitions:
-    """Everything of the reference pipeline that no target adds.
+    """Return the reference pipeline's own definitions, without those that a target adds.
 
     Args:
-        nightly: when it retrains, as cron says it.
+        nightly: cron expression of the retraining.
         landing: directory in which months arrive; None reads the package's whole year.
     """
     return dg.Definitions(

@@ -1,4 +1,4 @@
-"""How far the departures of one month are from those of the month before."""
+"""Drift between the departures of a month and those of the previous month."""
 
 import numpy as np
 import pandas as pd
@@ -8,11 +8,11 @@ from ml_assets.flight_delays.features import RECENT_FEATURES
 __all__ = ["DRIFTED", "WATCHED", "drift", "stability_index"]
 
 DRIFTED = 0.2
-"""Index from which a feature counts as drifted. Practice in credit scoring, where the index comes from, reads less than
-0.1 as stable and more than 0.25 as changed (N. Siddiqi, Credit Risk Scorecards, 2006)."""
+"""Index from which a feature counts as drifted. In credit scoring, where the index was introduced, less than 0.1 counts
+as stable and more than 0.25 as changed (N. Siddiqi, Credit Risk Scorecards, 2006)."""
 
 WATCHED = ["carrier", "origin", "minute_of_day", "day_of_week", "distance", *RECENT_FEATURES]
-"""Features compared. The weather is not: it follows the season, and a warning every month is none."""
+"""Compared features. The weather is excluded: it changes with the season and would cause a warning every month."""
 
 
 def drift(previous: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
@@ -24,9 +24,10 @@ def drift(previous: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
 def stability_index(previous: pd.Series, current: pd.Series, bins: int = 10) -> float:
     """Return the population stability index of one feature: 0 for equal distributions, without upper bound.
 
-    The sum over classes of ``(q - p) · ln(q / p)``, where p and q are the shares before and now. Classes are the values
-    of a text, and the quantiles of the previous sample for numbers; missing values are a class of their own. Half a row
-    is added to every class, so that one that is empty on one side counts and is not infinite.
+    It is the sum over classes of ``(q - p) · ln(q / p)``, where p and q are the previous and the current shares. The
+    classes of a text are its values; those of a number are the quantiles of the previous sample. Missing values are a
+    separate class. Half a row is added to every class, so that a class that is empty on one side counts without making
+    the index infinite.
     """
     before, now = _classes(previous, current, bins)
     classes = before.index.union(now.index)
@@ -38,7 +39,7 @@ def _classes(previous: pd.Series, current: pd.Series, bins: int) -> tuple[pd.Ser
     if not pd.api.types.is_numeric_dtype(previous):
         return previous.astype(str).value_counts(), current.astype(str).value_counts()
     edges = np.unique(previous.quantile(np.linspace(0, 1, bins + 1)[1:-1]).dropna())
-    # NaN sorts above every number, so missing values would share the last class: they get one beyond it.
+    # NaN sorts above every number, so missing values would fall into the last class. They get a class after it.
     before, now = (
         pd.Series(np.where(sample.isna(), len(edges) + 1, np.searchsorted(edges, sample.fillna(0.0)))).value_counts()
         for sample in (previous, current)

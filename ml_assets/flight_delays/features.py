@@ -1,17 +1,17 @@
-"""What is known about a departure two hours before its schedule.
+"""Features of a departure that are known two hours before its schedule.
 
-**Moment of prediction**: the scheduled departure less `HORIZON`. Every feature is made from what stood written at that
-moment, by these rules:
+**Moment of prediction**: the scheduled departure minus `HORIZON`. Every feature uses only data that was recorded at
+that moment, by these rules:
 
-- of the flight itself: its schedule (time, carrier, route). Its tail number is left out: it is that of the aircraft
-  that flew in the end, and is missing for many cancelled flights;
-- of the weather: the last hour at the origin that had *ended*. A row of the weather may have been observed late in its
-  hour (stations report at minute 51), so it is known when the hour is over;
-- of other flights: a delay is known once that flight has *actually* left; one that has not left only shows as waiting.
-  A cancelled flight shows as waiting too, since nobody wrote down when it was given up.
+- The flight itself: its schedule (time, carrier, route). The tail number is excluded, because it is that of the
+  aircraft that finally flew, and is missing for many cancelled flights.
+- The weather: the last hour at the origin that had *ended*. A row of the weather may have been observed late in its
+  hour (stations report at minute 51), so it is known only when the hour is over.
+- Other flights: a delay is known only after that flight has *actually* left. A flight that has not left counts as
+  waiting. A cancelled flight counts as waiting too, because the time of the cancellation is not recorded.
 
-A month stands alone, so that making it again depends on no other month: the first flights of a month have no earlier
-flights to learn from, and those features are missing or zero, as they nearly are on any early morning.
+The features of a month depend on no other month, so each month can be computed alone. The first flights of a month have
+no earlier flights, so their features of other flights are missing or zero, almost as on any early morning.
 """
 
 import numpy as np
@@ -20,13 +20,13 @@ import pandas as pd
 __all__ = ["HORIZON", "IDENTITY", "RECENT_FEATURES", "TARGET", "WEATHER_FEATURES", "departure_features"]
 
 HORIZON = pd.Timedelta(hours=2)
-"""How long before the scheduled departure the prediction is made."""
+"""Time between the prediction and the scheduled departure."""
 
 TARGET = "dep_delay"
-"""Minutes between schedule and departure, negative when early; missing where the flight was cancelled."""
+"""Minutes between schedule and departure; negative if early, missing if the flight was cancelled."""
 
 IDENTITY = ["scheduled_departure", "carrier", "flight", "origin", "dest"]
-"""Columns that name a flight, one row each."""
+"""Columns that identify a flight; each flight has one row."""
 
 WEATHER_FEATURES = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
 """Columns of the weather, in its units."""
@@ -39,30 +39,30 @@ RECENT_FEATURES = [
     "origin_waiting",
     "carrier_waiting",
 ]
-"""Of the same origin, or of the same carrier there: departures and their mean delay (minutes) over `RECENT`, and
-flights past their schedule that have not left."""
+"""For the same origin, and for the same carrier there: number and mean delay (minutes) of the departures during
+`RECENT`, and number of flights past their schedule that have not left."""
 
 RECENT = pd.Timedelta(hours=3)
-"""How far back departures count as recent."""
+"""Time during which departures count as recent."""
 
 PATIENCE = pd.Timedelta(hours=4)
-"""How long after its schedule a flight counts as waiting; then it is taken for cancelled."""
+"""Time after its schedule during which a flight counts as waiting. After that it is assumed to be cancelled."""
 
 OBSERVATION_AGE = pd.Timedelta(hours=6)
 """Weather older than this is missing."""
 
 STRONGEST_WIND = 150.0
-"""mph. The data holds one impossible reading (1048 mph); anything above this is missing."""
+"""Limit in mph. The data contains one impossible value (1048 mph). Values above the limit count as missing."""
 
 NEW_YORK = "America/New_York"
 
 
 def departure_features(flights: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame:
-    """One row per scheduled flight: its identity, moment of prediction, features and, last, its outcome.
+    """Return one row per scheduled flight: its identity, moment of prediction, features and, last, its outcome.
 
     Args:
         flights: as `source.read_flights` returns them, cancelled flights included.
-        weather: as `source.read_weather` returns it, for the same time.
+        weather: as `source.read_weather` returns it, for the same month.
 
     Returns:
         In the order of the schedule: `IDENTITY`, ``moment``, ``minute_of_day`` and ``day_of_week`` (local; Monday is
@@ -103,12 +103,13 @@ def _last_weather(frame: pd.DataFrame, weather: pd.DataFrame) -> dict[str, np.nd
 
 
 def _recent(frame: pd.DataFrame, group: list[str]) -> dict[str, np.ndarray]:
-    """Departures, mean delay and waiting flights within ``group`` at each moment, in the order of ``frame``."""
+    """Return departures, mean delay and waiting flights within ``group`` at each moment, in the order of ``frame``."""
     now, then = frame["moment"], frame["moment"] - RECENT
     flown = frame[frame[TARGET].notna()]
     left = _events(flown, group, flown["scheduled_departure"] + _minutes(flown[TARGET]), flown[TARGET])
     count, delay = (_totals(left, frame, now, group) - _totals(left, frame, then, group)).T
-    # A flight waits from its schedule until it leaves or patience ends: those waiting are the starts less the ends.
+    # A flight waits from its schedule until it leaves or PATIENCE ends. The number of waiting flights is starts minus
+    # ends.
     waited = _minutes(frame[TARGET]).fillna(PATIENCE).where(lambda wait: wait < PATIENCE, PATIENCE)
     waited = waited.where(waited > pd.Timedelta(0), pd.Timedelta(0))
     starts = _events(frame, group, frame["scheduled_departure"])
@@ -127,13 +128,13 @@ def _events(frame: pd.DataFrame, group: list[str], at: pd.Series, amount: pd.Ser
 
 
 def _totals(events: pd.DataFrame, frame: pd.DataFrame, until: pd.Series, group: list[str]) -> np.ndarray:
-    """Count and sum of amounts of the events at or before ``until``, one row for each row of ``frame``."""
+    """Return count and sum of amounts of the events at or before ``until``, one row per row of ``frame``."""
     asked = frame[group].assign(until=until)
     joined = pd.merge_asof(asked, events, left_on="until", right_on="at", by=group)
     return joined[["count", "amount"]].fillna(0.0).to_numpy()
 
 
 def _minutes(delay: pd.Series) -> pd.Series:
-    # From whole nanoseconds: of floats with gaps, pandas 2.3 reads uninitialised memory and warns of what it finds.
+    # Convert whole nanoseconds: for floats with gaps, pandas 2.3 reads uninitialised memory and warns about it.
     known = pd.to_timedelta((delay.fillna(0.0) * 60e9).round().astype("int64"), unit="ns")
     return known.where(delay.notna())

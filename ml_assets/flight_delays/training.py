@@ -1,8 +1,9 @@
-"""The delay model: fitted on months before the one that judges it, against a baseline that one would really use.
+"""The delay model: trained on the months before the month that evaluates it, and compared with a realistic baseline.
 
 The target is the departure delay in minutes. Most flights leave a few minutes early and a few leave hours late, so the
-model learns a pseudo-Huber loss: near the median for ordinary flights, without ignoring the late ones. A cancelled
-flight has no delay; it is left out of training and scores, and still gets a prediction, since nobody knows beforehand.
+model minimizes a pseudo-Huber loss: it is near the median for ordinary flights, without ignoring the late ones. A
+cancelled flight has no delay. It is excluded from training and scores, but still gets a prediction, because the
+cancellation is not known beforehand.
 
 Window, features and defaults were chosen on March to June 2013 alone.
 """
@@ -37,22 +38,22 @@ __all__ = [
 ]
 
 LATE = 15.0
-"""Minutes from which a flight counts as late, as the Bureau of Transportation Statistics has it."""
+"""Minutes from which a flight counts as late, as defined by the Bureau of Transportation Statistics."""
 
 FIRST_DAYS = 21
-"""With no month before it, a model is trained on this many days of its own month and judged on the rest."""
+"""Number of days of its own month on which a model without a previous month is trained. The rest evaluates it."""
 
 TRAINED_BEFORE = "trained_before"
-"""Attribute kept with the weights: the time that every flight of the training was scheduled before."""
+"""Attribute stored with the weights: all flights of the training were scheduled before this time."""
 
 CARRIERS = ["9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV"]
 ORIGINS = ["EWR", "JFK", "LGA"]
 
 SCHEDULED = ("minute_of_day", "day_of_week", "distance")
-"""What is known of every flight."""
+"""Predictors that every flight has."""
 
-# Temperature, dew point, pressure and humidity are left out: they follow the season, and the months that the model has
-# seen are of another one. With them the error grows.
+# Temperature, dew point, pressure and humidity are excluded, because they follow the season, and the months of the
+# training are of another season. They increase the error.
 NUMERIC_PREDICTORS = [
     "minute_of_day",
     "day_of_week",
@@ -66,47 +67,47 @@ NUMERIC_PREDICTORS = [
 
 
 class TrainConfig(dg.Config):
-    """How the delay model is trained. The defaults are those of the nightly run."""
+    """Parameters of the training of the delay model. The nightly run uses the defaults."""
 
     n_estimators: int = Field(300, ge=1, description="Number of trees.")
     max_depth: int = Field(6, ge=1, le=16, description="Depth of each tree.")
     learning_rate: float = Field(0.05, gt=0, le=1, description="Share of each tree's correction that is applied.")
-    min_child_weight: float = Field(20.0, ge=0, description="Least weight of a leaf; larger is smoother.")
-    subsample: float = Field(0.8, gt=0, le=1, description="Share of the flights that each tree sees.")
-    colsample_bytree: float = Field(0.8, gt=0, le=1, description="Share of the features that each tree sees.")
-    huber_slope: float = Field(5.0, gt=0, description="Minutes of error beyond which the loss is no longer quadratic.")
-    seed: int = Field(0, ge=0, description="Seed of the samples that trees see.")
-    threads: int = Field(1, ge=1, description="CPU threads. On shared CPUs one is many times faster than several.")
-    device: Literal["cpu", "cuda"] = Field("cpu", description="Where trees are grown; cuda needs a GPU.")
+    min_child_weight: float = Field(20.0, ge=0, description="Minimum weight of a leaf; larger is smoother.")
+    subsample: float = Field(0.8, gt=0, le=1, description="Share of the flights that each tree uses.")
+    colsample_bytree: float = Field(0.8, gt=0, le=1, description="Share of the features that each tree uses.")
+    huber_slope: float = Field(5.0, gt=0, description="Error in minutes above which the loss is no longer quadratic.")
+    seed: int = Field(0, ge=0, description="Seed of the random samples of the trees.")
+    threads: int = Field(1, ge=1, description="CPU threads. On shared CPUs, one is many times faster than several.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Device of the training; cuda needs a GPU.")
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The median delay of the same carrier from the same airport at the same hour, or of all where it never flew."""
+    """The median delay of the same carrier from the same airport at the same hour; of all flights if there are none."""
 
     medians: pd.Series
     overall: float
 
     def predict(self, departures: pd.DataFrame) -> np.ndarray:
-        """Minutes of delay, one value a row."""
+        """Return the delay in minutes, one value per row."""
         slots = pd.MultiIndex.from_arrays(_slots(departures))
         return self.medians.reindex(slots).fillna(self.overall).to_numpy()
 
 
 def train(departures: pd.DataFrame, month: str, config: TrainConfig) -> ml.TrainedModel:
-    """Fit on the flights before a month and judge on the flights of that month.
+    """Train on the flights before a month, and evaluate on the flights of that month.
 
-    Where no month lies before it, the month's own first `FIRST_DAYS` days stand in for them.
+    If there is no earlier month, the training uses the first `FIRST_DAYS` days of the month itself.
 
     Args:
-        departures: features and outcomes as `features.departure_features` makes them, of the months before and of
-            ``month`` itself.
-        month: the month to judge on, as ``YYYY-MM``.
-        config: see `TrainConfig`.
+        departures: features and outcomes from `features.departure_features`, of the months before and of ``month``
+            itself.
+        month: the month to evaluate on, as ``YYYY-MM``.
+        config: parameters of the training.
 
     Raises:
         InputError: there are no flights with an outcome in the month, or before it.
-        SettingsError: the device asked for is not there.
+        SettingsError: the requested device is not available.
     """
     before, judged, boundary = _split(departures[departures[TARGET].notna()], month)
     estimator, baseline = fit(before, config), fit_baseline(before)
@@ -126,24 +127,24 @@ def train(departures: pd.DataFrame, month: str, config: TrainConfig) -> ml.Train
 
 
 def _example(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return these rows and one without all optional values, so that the signature marks them as optional."""
+    """Return the rows plus one row without optional values, so that the signature marks these columns as optional."""
     may_be_missing = [name for name in NUMERIC_PREDICTORS if name not in SCHEDULED]
     lacking = rows.tail(1).assign(**dict.fromkeys(may_be_missing, np.nan))
     return pd.concat([rows, lacking], ignore_index=True)
 
 
 def fit(departures: pd.DataFrame, config: TrainConfig) -> "XGBRegressor":
-    """Fit the estimator on flights that have an outcome. Equal rows and config give equal bytes of weights.
+    """Train the estimator on flights that have an outcome. Equal rows and config give byte-identical weights.
 
     Raises:
-        SettingsError: the device asked for is not there.
+        SettingsError: the requested device is not available.
     """
     import xgboost
 
     if config.device == "cuda" and not xgboost.build_info().get("USE_CUDA"):
         raise ml.SettingsError(
-            "device is 'cuda', and the XGBoost installed here was built for the CPU alone",
-            next_step="set device to 'cpu', or install this project with its extra cuda instead of cpu",
+            "device is 'cuda', but the installed XGBoost supports only the CPU",
+            next_step="set device to 'cpu', or install this project with the extra cuda instead of cpu",
         )
     parameters = config.model_dump(exclude={"seed", "threads"})
     estimator = xgboost.XGBRegressor(
@@ -165,8 +166,8 @@ def predict(model: ml.TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
     """Predict every scheduled flight that the model was not trained on, cancelled ones too.
 
     Returns:
-        `IDENTITY`, ``moment``, ``predicted`` and ``actual`` delay in minutes; ``actual`` is missing where the flight
-        was cancelled.
+        `IDENTITY`, ``moment``, ``predicted`` and ``actual`` delay in minutes; ``actual`` is missing if the flight was
+        cancelled.
     """
     rows = unseen(model, departures)
     predicted = np.asarray(model.predict(predictors(rows)), dtype="float64")
@@ -174,21 +175,21 @@ def predict(model: ml.TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
 
 
 def unseen(model: ml.TrainedModel, departures: pd.DataFrame) -> pd.DataFrame:
-    """Return the departures scheduled after all that the model was trained on."""
+    """Return the departures that were scheduled after all flights of the model's training."""
     boundary = pd.Timestamp(model.estimator.get_booster().attr(TRAINED_BEFORE))
     return departures[departures["scheduled_departure"] >= boundary].reset_index(drop=True)
 
 
 def mean_error(model: ml.TrainedModel, departures: pd.DataFrame) -> float:
-    """Mean absolute error in minutes over the flights that left and that the model was not trained on."""
+    """Return the mean absolute error in minutes over the flights that left and were not part of the training."""
     results = predict(model, departures)
     return float((results["predicted"] - results["actual"]).abs().mean())
 
 
 def predictors(departures: pd.DataFrame) -> pd.DataFrame:
-    """Return the estimator's input: only numbers, with one column for each carrier and origin (1 or 0).
+    """Return the estimator's input: only numbers, with one column (1 or 0) for each carrier and origin.
 
-    A carrier that is not listed has 0 in each.
+    A carrier that is not listed has 0 in all of its columns.
     """
     columns: dict[str, Any] = {name: departures[name].astype("float64") for name in NUMERIC_PREDICTORS}
     for column, values in (("carrier", CARRIERS), ("origin", ORIGINS)):
@@ -197,11 +198,11 @@ def predictors(departures: pd.DataFrame) -> pd.DataFrame:
 
 
 def score(predicted: pd.Series, actual: pd.Series) -> dict[str, float]:
-    """Judge predictions, all in minutes.
+    """Evaluate predictions, all in minutes.
 
     Returns:
-        ``mae``, ``rmse``, ``within_15`` (share of flights at most 15 minutes off) and, where some flights were late and
-        some were not, ``auc_late`` (how well the predictions rank late flights above others; 0.5 is chance).
+        ``mae``, ``rmse``, ``within_15`` (share of flights with an error of at most 15 minutes) and, if some flights
+        were late and some were not, ``auc_late`` (quality of ranking late flights above others; 0.5 is random).
     """
     from sklearn.metrics import roc_auc_score
 
@@ -233,7 +234,7 @@ def _prefixed(prefix: str, figures: Mapping[str, float]) -> dict[str, float]:
 
 
 def _split(flown: pd.DataFrame, month: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.Timestamp]:
-    """Return the flights to train on, those to judge on, and the time between them."""
+    """Return the flights for training, those for evaluation, and the time between them."""
     scheduled = flown["scheduled_departure"]
     start = pd.Timestamp(f"{month}-01", tz=NEW_YORK)
     end = start + pd.DateOffset(months=1)
@@ -241,8 +242,8 @@ def _split(flown: pd.DataFrame, month: str) -> tuple[pd.DataFrame, pd.DataFrame,
     before, judged = flown[scheduled < boundary], flown[(scheduled >= boundary) & (scheduled < end)]
     if before.empty or judged.empty:
         raise ml.InputError(
-            f"among {len(flown)} flights that left, {len(before)} are before {boundary:%Y-%m-%d} to train on and "
-            f"{len(judged)} after it to judge on",
+            f"of {len(flown)} flights that left, {len(before)} before {boundary:%Y-%m-%d} are available for training "
+            f"and {len(judged)} after it for evaluation",
             next_step=f"materialize departures of {month} and of the months before it",
         )
     return before, judged, boundary.tz_convert("UTC")

@@ -1,12 +1,12 @@
 """Lineage: answers questions about the origin and use of artifacts from recorded provenance.
 
-Other rooms import from this package alone; its modules load on first use. `Lineage` answers all questions::
+Other packages import from this package alone. Its modules load on first use. `Lineage` answers all questions::
 
     from ml_assets.lineage import Lineage
 
     Lineage(DagsterInstance.get()).trace("delay_model@2013-05-01", down=False).graph.nodes
 
-- `service`: this class. Its answers are values of the modules below.
+- `service`: the class `Lineage`. Its answers are values of the modules below.
 - `references`: the text that names an artifact; `questions`: the parameters of a question; `commands`: the CLI.
 - `graph`: nodes and edges; pure.
 - `index`: SQL tables beside Dagster's event log. They answer in milliseconds and can be deleted.
@@ -62,10 +62,10 @@ _MODULES = {
     "parse_record": "index.event_parser",
     "recorded_differences": "difference",
 }
-"""The module that defines each name. Modules are imported on first use, so that nobody has to load all of them."""
+"""The module that defines each name. Modules are imported on first use, so that no user has to load all of them."""
 
 
-if not TYPE_CHECKING:  # or a type checker would take every name for one that is there
+if not TYPE_CHECKING:  # otherwise a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
         module = _MODULES.get(name)

@@ -18,7 +18,7 @@ class CodeLocation:
     """The assets of one code location.
 
     Args:
-        definitions: of the code location.
+        definitions: definitions of the code location.
     """
 
     def __init__(self, definitions: dg.Definitions | dg.RepositoryDefinition) -> None:
@@ -31,8 +31,8 @@ class CodeLocation:
         """Return the code location of a module, found as ``dagster -m`` finds it.
 
         Args:
-            module: its dotted name.
-            folder: added to the import path.
+            module: dotted name of the module.
+            folder: folder to add to the import path.
 
         Raises:
             SettingsError: the module cannot be imported, or defines no assets.

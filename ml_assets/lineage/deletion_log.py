@@ -1,4 +1,4 @@
-"""The log of deletions by `ml-assets gc`, kept in Dagster's own database."""
+"""The log of deletions by `ml-assets gc`, stored in Dagster's own database."""
 
 import json
 from collections import defaultdict
@@ -22,7 +22,7 @@ class DeletionLog:
     """Deletion times of the versions and images of an instance.
 
     Args:
-        instance: the instance whose materializations had them.
+        instance: the instance whose materializations refer to them.
     """
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
@@ -33,7 +33,7 @@ class DeletionLog:
 
         Args:
             versions: DVC hashes (``md5:…``) and image digests (``sha256:…``).
-            moment: now, in UTC.
+            moment: the current time, in UTC.
         """
         pages = defaultdict[str, list[str]](list)
         for version in versions:
@@ -45,7 +45,7 @@ class DeletionLog:
             self._storage.set_cursor_values({page: json.dumps(entries) for page, entries in new.items()})
 
     def find(self, versions: Iterable[str]) -> dict[str, datetime]:
-        """Return the deletion times of those versions that were deleted; they may have been stored again since."""
+        """Return the deletion times of the versions that were deleted. They may have been stored again since."""
         wanted = set(versions)
         entries = self._read({_page(version) for version in wanted})
         return {
@@ -60,24 +60,24 @@ class DeletionLog:
 
 
 def explain_missing(error: MlAssetsError, version: str, instance: dg.DagsterInstance) -> MlAssetsError:
-    """Return the error for content that could not be fetched; it says so if the content was deleted.
+    """Return the error for content that could not be fetched. If `ml-assets gc` deleted the content, the error says so.
 
     Args:
-        error: raised by the store.
+        error: error raised by the store.
         version: DVC hash of the content, as ``md5:…``.
-        instance: whose materialization had it.
+        instance: instance whose materialization refers to it.
     """
     moment = DeletionLog(instance).find([version]).get(version) if isinstance(error, ContentMissing) else None
     if moment is None:
         return error
     return ContentMissing(
-        f"the content {version} was collected on {moment:%Y-%m-%d at %H:%M}Z by ml-assets gc",
-        next_step="materialize the asset again, or bring the content back from where the remote is backed up",
+        f"ml-assets gc deleted the content {version} on {moment:%Y-%m-%d at %H:%M}Z",
+        next_step="materialize the asset again, or restore the content from a backup of the remote",
     )
 
 
 def kept_version(node: Node) -> str | None:
-    """Return the version under which a node's content or image is kept; None if this project does not keep it."""
+    """Return the version under which a node's content or image is stored; None if this project does not store it."""
     if node.kind is ArtifactKind.IMAGE:
         return str(ImageReference.parse(node.image).digest) if node.image else None
     version = node.content_version or node.data_version

@@ -1,7 +1,7 @@
 """The lineage graph: materializations and their inputs. Pure; reads nothing.
 
-A node is one event of Dagster's log: a materialization, or the observation of an external asset. An edge
-leads from an input to the node that read it, and stands for one recorded input version.
+A node is one event of Dagster's log: a materialization, or the observation of an external asset. An edge leads from an
+input to the node that read it, and represents one recorded input version.
 """
 
 from collections import defaultdict
@@ -21,16 +21,16 @@ __all__ = ["Edge", "LineageGraph", "Node", "NodeKind", "Trace", "image_digest"]
 
 
 class NodeKind(StrEnum):
-    """Kind of a node that is none of the four kinds of artifact."""
+    """Kind of a node that is not one of the four kinds of artifact."""
 
     ASSET = "asset"
     """Materialization of an asset that no factory of this project made."""
     OBSERVATION = "observation"
     """Observation of an external asset."""
     MISSING = "missing"
-    """A recorded input whose event is not in the log (any more)."""
+    """A recorded input whose event is not in the log, or no longer."""
     UNREADABLE = "unreadable"
-    """An event whose record is malformed, or of a later form; only Dagster's own fields are known."""
+    """An event whose record is malformed, or has a newer form. Only Dagster's own fields are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,16 @@ class Node:
 
     Attributes:
         storage_id: id of the event in Dagster's log; None for a missing event that was recorded without one.
-        image: image reference that the step ran in; for an image, the reference that was built.
-        model_version: ``models:/name/version`` of a registered model; if it was registered later, known only if
-            MLflow was asked.
+        image: reference of the image that the step ran in; for an image, the reference that was built.
+        model_version: ``models:/name/version`` of a registered model. If the model was registered later, the version is
+            known only if MLflow was queried.
         content_version: DVC hash of the content, if it is not the data version.
-        commit: full commit id; `dirty` says whether the code differed from it.
-        problem: of an unreadable node: the event, the reason, and what to do.
+        commit: full commit id; `dirty` is True if the code differed from it.
+        problem: for an unreadable node, an error with the event, the reason, and what to do.
         aliases: current aliases in MLflow of its model version, and of the same model under other names, each as
-            ``models:/name@alias``; empty if MLflow was not asked.
-        is_deployed: whether it is deployed under any name, if MLflow was asked.
-        deleted_at: when `ml-assets gc` deleted its content or image; None if it still exists.
+            ``models:/name@alias``; empty if MLflow was not queried.
+        is_deployed: True if it is deployed under any name, if MLflow was queried.
+        deleted_at: time at which `ml-assets gc` deleted its content or image; None if it still exists.
     """
 
     asset: str
@@ -74,13 +74,13 @@ class Node:
 
     @property
     def id(self) -> str:
-        """``asset@partition#storage_id``; unchanged after the event is wiped from the log."""
+        """``asset@partition#storage_id``. It stays the same after the event is wiped from the log."""
         event = self.data_version if self.storage_id is None else self.storage_id
         return f"{AssetPartition(self.asset, self.partition)}#{event}"
 
     @property
     def identifiers(self) -> frozenset[tuple[ReferenceKind, str]]:
-        """Identifiers by which the node can be found, alone or with others, beside its id and its asset."""
+        """Identifiers that references can use besides its id and its asset; other nodes may have the same ones."""
         digest = image_digest(self.image) if self.image else None
         named = {
             (ReferenceKind.IMAGE, self.image),
@@ -111,8 +111,8 @@ class LineageGraph:
     """Nodes by id, and the edges between them.
 
     Args:
-        nodes: in listing order.
-        edges: source and target of each, ids of these nodes.
+        nodes: the nodes, in listing order.
+        edges: source and target of each edge, as ids of these nodes.
     """
 
     def __init__(self, nodes: Iterable[Node], edges: Iterable[tuple[str, str]]) -> None:
@@ -122,7 +122,7 @@ class LineageGraph:
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
         """All edges, sorted."""
-        # Sort on first use: sorting takes as long as finding the edges.
+        # Sort on first use, because sorting takes as long as finding the edges.
         return tuple(Edge(*edge) for edge in sorted(set(self._given)))
 
     def parents(self, node_id: str) -> tuple[Node, ...]:
@@ -177,9 +177,9 @@ class Trace:
     Attributes:
         starts: the nodes that the reference names; for a downstream question about an asset, also the earlier events
             with the same version.
-        upstream: ids of the named nodes and of everything upstream of them; None if not asked.
-        downstream: ids of the starts and of everything downstream of them; None if not asked.
-        is_whole: whether the graph contains all nodes between; False if only some nodes were asked for.
+        upstream: ids of the named nodes and of everything upstream of them; None if not requested.
+        downstream: ids of the starts and of everything downstream of them; None if not requested.
+        is_whole: True if the graph contains all nodes between; False if the question asked only for some.
     """
 
     reference: str

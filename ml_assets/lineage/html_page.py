@@ -20,7 +20,7 @@ from ml_assets.resources.provenance import ProvenanceRecord
 __all__ = ["page_policy", "render_page"]
 
 _LEFT_OUT: Final = {"schema_version", "kind", "asset", "partition", "data_version", "inputs", "code"}
-"""Fields of a provenance record that a node's own fields and edges repeat."""
+"""Fields of a provenance record that are also shown as fields or edges of its node."""
 
 
 def render_page(
@@ -28,13 +28,13 @@ def render_page(
 ) -> str:
     """Return one HTML page that shows a trace, with pan, zoom, search, and the record of each node.
 
-    The page makes no request: it contains style, script and data, and its content security policy forbids the rest.
+    The page makes no request. It contains its style, script and data, and its content security policy forbids others.
 
     Args:
         trace: the trace to show.
         records: the available provenance records by node id.
-        addresses: of the UIs that it links to.
-        served: whether the address ``?ref=`` of the page answers with another trace.
+        addresses: addresses of the UIs that it links to.
+        served: True if a server answers the address ``?ref=`` of the page with another trace.
     """
     return Template(_part("page.html")).substitute(
         policy=page_policy(),
@@ -97,7 +97,7 @@ def _node(node: Node, record: ProvenanceRecord | None, addresses: Addresses) -> 
         "model version": node.model_version,
         "aliases": ", ".join(node.aliases),
         "serves": "deployed" if node.is_deployed else None,
-        "collected": node.deleted_at and node.deleted_at.isoformat(timespec="seconds"),
+        "deleted": node.deleted_at and node.deleted_at.isoformat(timespec="seconds"),
         "MLflow run": node.mlflow_run,
         "Dagster run": node.dagster_run,
         "recorded": node.timestamp and node.timestamp.isoformat(timespec="seconds"),
@@ -140,12 +140,12 @@ def _summary(trace: Trace) -> str:
         for reached in (trace.upstream, trace.downstream)
     )
     told = [f"{len(trace.graph.nodes):,} nodes", f"{len(trace.graph.edges):,} edges"]
-    told += [f"came from {up:,}"] if up is not None else []
-    told += [f"{down:,} made from it"] if down is not None else []
+    told += [f"{up:,} upstream"] if up is not None else []
+    told += [f"{down:,} downstream"] if down is not None else []
     return " · ".join(told)
 
 
 def _in_script(value: Any) -> str:
-    """Return JSON that an HTML parser cannot take for markup."""
+    """Return JSON that an HTML parser cannot mistake for markup."""
     text = json.dumps(value, separators=(",", ":"), default=str)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -16,14 +16,14 @@ __all__ = ["Affected", "Impact", "Urgency", "impact_of", "impact_to_json", "rend
 
 
 class Urgency(IntEnum):
-    """Why an affected artifact still matters; the most urgent first."""
+    """The reason why an affected artifact must be rebuilt; the most urgent first."""
 
     DEPLOYED = 0
     """A version of a registered model that is deployed."""
     REGISTERED = 1
-    """Another version of a registered model, which somebody may fetch."""
+    """Another version of a registered model, which users may fetch."""
     CURRENT = 2
-    """The latest materialization of its asset's partition, which the next reader loads."""
+    """The latest materialization of its asset's partition, which downstream steps load."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Impact:
     """All affected nodes.
 
     Attributes:
-        affected: the most urgent first; nodes of equal urgency in the order of rebuilding.
-        superseded: number of other affected nodes, which nobody reads any more.
+        affected: the most urgent first; nodes of equal urgency in the order in which to rebuild them.
+        superseded: number of other affected nodes, which newer materializations have replaced.
     """
 
     reference: str
@@ -52,12 +52,12 @@ def impact_of(trace: Trace, current: Collection[str]) -> Impact:
     """Return the nodes to rebuild if the starts of a trace are bad, starts included.
 
     Args:
-        trace: the downstream trace; its nodes say which models are deployed.
+        trace: the downstream trace; its nodes tell which models are deployed.
         current: ids of the nodes that are the latest of their asset's partition.
     """
     reached = [node for node in trace.graph.nodes.values() if node.id in (trace.downstream or ())]
     judged = [(node, _urgency(node, frozenset(current))) for node in reached]
-    # A stable sort: what is equally urgent stays in the order of the log, in which inputs come before their readers.
+    # The sort is stable: nodes of equal urgency stay in the order of the log, in which inputs precede their readers.
     affected = sorted((Affected(node, urgency) for node, urgency in judged if urgency is not None), key=_by_urgency)
     return Impact(trace.reference, tuple(affected), len(reached) - len(affected))
 

@@ -1,9 +1,9 @@
 """The layout of a lineage graph: a position for each node. Pure.
 
-Layers run from left to right, inputs on the left: the layer of a node is the length of the longest path
-to it (as in Sugiyama's method). Within a layer the nodes of one asset stand together, by partition; assets are ordered
-by the barycentre of their neighbours. A layer of many nodes has several columns, and a graph of many layers has several
-bands below each other, so that a picture of thousands of nodes roughly keeps the form of a screen.
+Layers run from left to right, inputs on the left. The layer of a node is the length of the longest path to it (as in
+Sugiyama's method). Within a layer the nodes of one asset are placed together, by partition, and assets are ordered by
+the barycentre of their neighbours. A layer of many nodes has several columns. A graph of many layers has several bands
+below each other. So a drawing of thousands of nodes roughly has the aspect ratio of a screen.
 """
 
 from collections import defaultdict
@@ -26,9 +26,9 @@ _BETWEEN_LAYERS: Final = 110
 _BETWEEN_BLOCKS: Final = 40
 _BETWEEN_BANDS: Final = 160
 _SCREEN: Final = 1.6
-"""Width by height."""
+"""Ratio of width to height."""
 _WIDEST: Final = 15 * (_COLUMN + _BETWEEN_LAYERS)
-"""Widest picture that is one band and is still readable as a whole."""
+"""Maximum width of a single band that is still readable as a whole."""
 _ROWS: Final = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _SWEEPS: Final = 4
 
@@ -53,7 +53,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Upper left corner of each node by its id, and the blocks that the nodes form; none overlap."""
+    """Upper left corner of each node by its id, and the blocks that the nodes form. None of them overlap."""
 
     positions: Mapping[str, tuple[int, int]]
     blocks: tuple[Block, ...]
@@ -119,7 +119,7 @@ def _grid(count: int, rows: int) -> tuple[int, int]:
 
 
 def _distortion(layers: Sequence[Sequence[_Ids]], rows: int) -> float:
-    """Return how far the picture's form is from a screen's."""
+    """Return the factor between the drawing's aspect ratio and a screen's; 1 if they are equal."""
     columns = [_Column(blocks, rows) for blocks in layers]
     width = sum(column.width + _BETWEEN_LAYERS for column in columns)
     form = width / max((column.height for column in columns), default=1) / _SCREEN
@@ -154,7 +154,7 @@ def _layers(links: _Links) -> dict[str, int]:
 
 
 def _topological(links: _Links) -> Iterator[str]:
-    """Return ids, each after its parents; a cycle, which only a false record can cause, is cut at its beginning."""
+    """Return ids, each after its parents. A cycle, which only a wrong record can cause, is cut at its beginning."""
     waiting = {node_id: len(parents) for node_id, parents in links.parents.items()}
     ready = [node_id for node_id, count in waiting.items() if not count]
     unopened = iter(links.parents)

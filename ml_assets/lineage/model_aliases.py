@@ -17,8 +17,8 @@ class ModelAliases:
     """All versions in a model registry, each written ``models:/name/version``.
 
     Attributes:
-        aliases: of each version.
-        by_run: the versions by the MLflow run that logged them. A version that was registered by hand, or copied to
+        aliases: aliases of each version.
+        by_run: versions by the MLflow run that logged them. A version that was registered manually, or copied to
             another name, has the run of its model.
         deployed_alias: alias of the deployed version of a registered model.
     """
@@ -32,7 +32,7 @@ class ModelAliases:
         """Return the current contents of a registry.
 
         Raises:
-            TrackingError: the server does not answer, or refuses.
+            TrackingError: the server does not answer, or rejects the request.
         """
         by_run = defaultdict[str, tuple[str, ...]](tuple)
         found = models.versions()
@@ -49,7 +49,7 @@ class ModelAliases:
         return tuple(dict.fromkeys(version for version in (*own, *sorted(others)) if version))
 
     def annotate(self, graph: LineageGraph) -> LineageGraph:
-        """Return a graph whose nodes have their model versions, aliases, and whether they are deployed."""
+        """Return a graph whose nodes have their model versions, aliases, and deployment state."""
         found = {node_id: self.versions(node) for node_id, node in graph.nodes.items()}
         return graph.changed({key: self._annotated(graph.nodes[key], each) for key, each in found.items() if each})
 

@@ -40,7 +40,7 @@ def openlineage_events(
     Args:
         graph: the graph to convert.
         records: the available provenance records by node id.
-        namespace: of jobs and datasets.
+        namespace: namespace of jobs and datasets.
 
     Raises:
         LineageError: the client is not installed.
@@ -65,7 +65,7 @@ def write_events(events: "Iterable[RunEvent | DatasetEvent]", file: Path) -> int
             count = _emit(events, FileTransport(FileConfig(log_file_path=str(unfinished.absolute()), append=True)))
     except (OSError, RuntimeError) as error:
         cause = error.strerror if isinstance(error, OSError) else error
-        raise LineageError(f"{file} cannot be written: {cause}", next_step="name another file") from error
+        raise LineageError(f"cannot write {file}: {cause}", next_step="choose another file") from error
     return count
 
 
@@ -74,11 +74,11 @@ def send_events(events: "Iterable[RunEvent | DatasetEvent]", url: str, api_key: 
 
     Args:
         events: the events to send.
-        url: address of the server, below which ``api/v1/lineage`` takes events.
-        api_key: sent as bearer token.
+        url: address of the server, which accepts events at ``api/v1/lineage`` below it.
+        api_key: API key, sent as bearer token.
 
     Raises:
-        LineageError: the server does not answer, or refuses.
+        LineageError: the server does not answer, or rejects an event.
     """
     import requests
     from openlineage.client.transport.http import HttpConfig, HttpTransport
@@ -89,8 +89,8 @@ def send_events(events: "Iterable[RunEvent | DatasetEvent]", url: str, api_key: 
     except (requests.RequestException, ValueError) as error:
         cause = _PASSWORD.sub("://", str(error).splitlines()[0])
         raise LineageError(
-            f"{_PASSWORD.sub('://', url)} took no OpenLineage event: {cause}",
-            next_step="check the address and its key (lineage.openlineage_api_key), and run again",
+            f"{_PASSWORD.sub('://', url)} did not accept an OpenLineage event: {cause}",
+            next_step="check the address and the key (lineage.openlineage_api_key), then run the command again",
         ) from error
 
 
@@ -110,7 +110,7 @@ def _require_client() -> None:
         import openlineage.client  # noqa: F401
     except ImportError as error:
         raise LineageError(
-            "OpenLineage's client is not installed", next_step="install ml-assets with its extra openlineage"
+            "the OpenLineage client is not installed", next_step="install ml-assets with the extra openlineage"
         ) from error
 
 
@@ -190,7 +190,7 @@ class _Telling:
 
 
 def _is_uuid(run_id: str) -> bool:
-    """Return whether a text is a valid OpenLineage run id; Dagster accepts any text from a caller."""
+    """Return True if a text is a valid OpenLineage run id. Dagster accepts any text as a run id."""
     try:
         UUID(run_id)
     except ValueError:

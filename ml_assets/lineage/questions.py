@@ -10,7 +10,7 @@ from ml_assets.resources.provenance import ArtifactKind
 __all__ = ["NODE_LIMIT", "Question"]
 
 NODE_LIMIT: Final = 10_000
-"""Default limit of the nodes in an answer."""
+"""Default maximum number of nodes in an answer."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Question:
 
     Attributes:
         reference: any reference that `parse_reference` reads.
-        up: whether to include its origins.
-        down: whether to include its uses.
+        up: True to include its origins.
+        down: True to include its uses.
         kinds: kinds of the nodes to return; all if empty.
         since: return only nodes made at this moment or later, if their time is known.
         depth: number of edges to follow from the named nodes; all if None.
-        limit: most nodes in the answer.
+        limit: maximum number of nodes in the answer.
     """
 
     reference: str
@@ -37,5 +37,5 @@ class Question:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the answer includes every node that it reaches."""
+        """True if the answer includes every node that it reaches."""
         return not self.kinds and self.since is None

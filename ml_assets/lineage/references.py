@@ -16,7 +16,7 @@ DIRTY_MARK: Final = "+dirty"
 SHORTEST_VERSION: Final = 6
 SHORTEST_COMMIT: Final = 7
 SHORTEST_RUN: Final = 8
-"""Fewest digits of a prefix. Dagster's UI shows eight of a run's id, git seven of a commit's."""
+"""Minimum number of digits of a prefix. Dagster's UI shows eight digits of a run's id, git seven of a commit's."""
 
 _LONGEST: Final = 4096
 _SHOWN: Final = 40
@@ -27,7 +27,7 @@ _SHORTENED = re.compile(r"(md5|sha256):([0-9a-f]*)")
 
 
 class ReferenceKind(StrEnum):
-    """A kind of identifier of materializations; the value is the word for users."""
+    """A kind of identifier of materializations; the value is shown to users."""
 
     EVENT = "materialization"
     ASSET = "asset"
@@ -45,8 +45,7 @@ class Interpretation:
     """One possible meaning of a reference.
 
     Attributes:
-        is_prefix: whether the value may be a prefix. The prefix of a version may leave out its
-            algorithm.
+        is_prefix: True if the value may be a prefix. The prefix of a version may omit its algorithm.
     """
 
     kind: ReferenceKind
@@ -76,7 +75,7 @@ def parse_reference(text: str) -> ParsedReference:
     if not text:
         raise _malformed("the reference is empty")
     if len(text) > _LONGEST or not _is_text(text):
-        raise _malformed(f"{text[:_SHOWN]!r}… is no text that anything could be named by")
+        raise _malformed(f"{text[:_SHOWN]!r}… cannot be a reference: it is too long or not valid text")
     if text.startswith("models:"):
         return ParsedReference(text, (_model_version(text),))
     exact = [Interpretation(kind, text) for kind in (ReferenceKind.EVENT, ReferenceKind.ASSET, ReferenceKind.VERSION)]
@@ -86,7 +85,7 @@ def parse_reference(text: str) -> ParsedReference:
 
 
 def _is_text(text: str) -> bool:
-    """Return whether a database can store the text: a shell may pass bytes that are not valid text."""
+    """Return True if a database can store the text. A shell may pass bytes that are not valid text."""
     try:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:
@@ -100,7 +99,8 @@ def _model_version(text: str) -> Interpretation:
         is_version = False
     if not is_version:
         raise _malformed(
-            f"{text!r} names no version of a registered model", "write it as models:/name/version or models:/name@alias"
+            f"{text!r} is not a version of a registered model",
+            "write it as models:/name/version or models:/name@alias",
         )
     return Interpretation(ReferenceKind.MODEL_VERSION, text)
 
@@ -116,7 +116,7 @@ def _is_image_reference(text: str) -> bool:
 def _digits(text: str) -> list[Interpretation]:
     if shortened := _SHORTENED.fullmatch(text):
         if len(shortened[2]) < SHORTEST_VERSION:
-            raise _malformed(f"{text!r} is too short", f"write at least {SHORTEST_VERSION} digits of the digest")
+            raise _malformed(f"{text!r} is too short for a digest", f"write at least {SHORTEST_VERSION} digits")
         return [Interpretation(ReferenceKind.VERSION, text, is_prefix=not _is_digest(text))]
     if _RUN_ID.fullmatch(text):
         return [Interpretation(ReferenceKind.DAGSTER_RUN, text, is_prefix=True)]
@@ -134,7 +134,7 @@ def _digits(text: str) -> list[Interpretation]:
 
 
 def _is_digest(text: str) -> bool:
-    """Return whether a digest is complete; an MD5 of full length may still be a directory's, which ends in ``.dir``."""
+    """Return True if a digest is complete. An MD5 of full length may still be a prefix of a directory's: ``….dir``."""
     try:
         return Digest.parse(text).algorithm == "sha256"
     except ValueError:
@@ -143,5 +143,5 @@ def _is_digest(text: str) -> bool:
 
 def _malformed(what: str, next_step: str | None = None) -> UnknownReference:
     return UnknownReference(
-        what, next_step=next_step or "name an asset, a version, an image, a run, a model version or a commit"
+        what, next_step=next_step or "write an asset, a version, an image, a run, a model version or a commit"
     )

@@ -89,7 +89,7 @@ _Reach = Callable[[Iterable[str]], frozenset[str]]
 def facts(node: Node) -> Iterator[str]:
     """Return short facts about a node beside its name and kind."""
     if node.kind is NodeKind.MISSING:
-        yield "not in the log (any more)"
+        yield "not in the log"
     if node.data_version:
         yield shorten(node.data_version)
     if node.image:
@@ -114,7 +114,7 @@ def facts(node: Node) -> Iterator[str]:
 
 
 def brief(node: Node) -> str:
-    """Return the text below a node's name in a picture: its kind, model version and time."""
+    """Return the text below a node's name in a drawing: its kind, model version and time."""
     moment = f"{node.timestamp:%Y-%m-%d %H:%M}" if node.timestamp else None
     model = ModelUri.parse(node.model_version) if node.model_version else None
     named = model and f"{model.name} {model.version}"
@@ -137,7 +137,7 @@ class _Drawing:
     spelled_out: set[str] = field(default_factory=set)
 
     def grow(self, root: Tree, nodes: Iterable[Node]) -> None:
-        """Add nodes and their branches; without recursion, because a chain may be as long as a history."""
+        """Add nodes and their branches. Without recursion, because a chain may be as long as the whole history."""
         waiting = [(root, self._entries(nodes))]
         while waiting:
             branch, entries = waiting[-1]
@@ -187,7 +187,7 @@ def _list(title: str, trace: Trace, reached: frozenset[str]) -> Tree:
 
 
 def _tree(title: str, trace: Trace, reached: frozenset[str], next_of: _Neighbours, reach: _Reach) -> Tree:
-    """Return the tree of the starts; a start below another start is shown there."""
+    """Return the tree of the starts. A start that is below another start is shown only there."""
     starts = reached.intersection(trace.starts)
     behind = reach(node.id for start in starts for node in next_of(start))
     tree = Tree(Text(title, style="bold"))

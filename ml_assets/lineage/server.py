@@ -1,7 +1,7 @@
-"""Trace pages for browsers, rendered on request: for users of the Dagster UI who have no shell.
+"""Trace pages for browsers, rendered on request, for users of the Dagster UI who have no shell.
 
-``/trace?ref=REF`` shows the inputs and uses of REF; ``direction=up`` or ``down`` and ``depth=N`` narrow
-it. ``/health`` reports that the server is up. Everything is read-only.
+``/trace?ref=REF`` shows the inputs and uses of REF; ``direction=up`` or ``down`` and ``depth=N`` narrow the answer.
+``/health`` reports that the server is up. The server is read-only.
 """
 
 import html
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["application", "serve"]
 
 NODE_LIMIT: Final = 2_000
-"""Most nodes of a page, so that it stays readable."""
+"""Maximum number of nodes on a page, so that it stays readable."""
 
 _DEPTH: Final = re.compile(r"[0-9]{0,4}")
 _logger = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 _NARROWER: Final = (
-    ("only what it came from", {"direction": "up"}),
-    ("only what came from it", {"direction": "down"}),
+    ("only upstream", {"direction": "up"}),
+    ("only downstream", {"direction": "down"}),
     ("two steps in both directions", {"depth": "2"}),
     ("one step in both directions", {"depth": "1"}),
 )
@@ -55,7 +55,7 @@ def serve(lineage: Lineage, settings: Settings, host: str, port: int, say: Calla
         lineage: answers the questions.
         settings: the target's settings.
         host: address to bind.
-        port: port to bind; 0 picks a free one.
+        port: port to bind; 0 chooses a free one.
         say: called with a line for the user.
 
     Raises:
@@ -67,7 +67,7 @@ def serve(lineage: Lineage, settings: Settings, host: str, port: int, say: Calla
         listening = socket.create_server((host, port))
     except OSError as error:
         raise SettingsError(
-            f"nothing can listen at {host}:{port}: {error.strerror or error}", next_step="name another --host or --port"
+            f"cannot bind {host}:{port}: {error.strerror or error}", next_step="set another --host or --port"
         ) from error
     public = settings.lineage.ui_url
     names = ["localhost", "127.0.0.1", host, (urlsplit(public).hostname if public else None) or host]
@@ -86,8 +86,8 @@ def application(lineage: Lineage, addresses: Addresses, hosts: list[str]) -> "St
 
     Args:
         lineage: answers the questions.
-        addresses: of the UIs that pages link to.
-        hosts: accepted host names, so that no other site's script reads the server under its own name.
+        addresses: addresses of the UIs that pages link to.
+        hosts: accepted host names. A script of another site cannot read the server under a host name of its own.
     """
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
@@ -109,11 +109,11 @@ def application(lineage: Lineage, addresses: Addresses, hosts: list[str]) -> "St
 class _Pages:
     def __init__(self, lineage: Lineage, addresses: Addresses) -> None:
         self._lineage, self._addresses = lineage, addresses
-        # Rendering the page of a large graph takes some hundred megabytes.
+        # Rendering the page of a large graph takes several hundred megabytes.
         self._one_at_a_time = Lock()
 
     def home(self, request: "Request") -> "Response":
-        return _message("Lineage", "Name something to see what it came from and what came from it.", 200)
+        return _message("Lineage", "Enter a reference to show everything upstream and downstream of it.", 200)
 
     def trace(self, request: "Request") -> "Response":
         wanted = request.query_params
@@ -133,8 +133,8 @@ class _Pages:
         direction, depth = wanted.get("direction", ""), wanted.get("depth", "")
         if direction not in ("", "up", "down") or not _DEPTH.fullmatch(depth):
             raise UnknownReference(
-                f"direction={direction} depth={depth} is not understood",
-                next_step="take direction=up or down, depth=1 or more",
+                f"direction={direction} depth={depth} is not valid",
+                next_step="set direction to up or down, and depth to 1 or more",
             )
         return self._lineage.trace(
             wanted["ref"],

@@ -32,13 +32,13 @@ _Answer = TypeVar("_Answer")
 class Lineage:
     """Answers questions about the recorded lineage of an instance.
 
-    Every reference is one that ``ml-assets trace`` takes: an asset key (``key@partition``), data version, image digest,
+    A reference is any that ``ml-assets trace`` accepts: an asset key (``key@partition``), data version, image digest,
     MLflow run id, ``models:/name/version``, ``models:/name@alias``, Dagster run id or commit.
 
     Args:
         instance: the instance to query.
-        models: MLflow's model registry, for aliases and deployments; None leaves them out.
-        note: called with a line for the user, such as that MLflow does not answer.
+        models: MLflow's model registry, for aliases and deployments; None omits them.
+        note: called with a line for the user, for example if MLflow does not answer.
     """
 
     def __init__(
@@ -65,18 +65,18 @@ class Lineage:
 
         Args:
             reference: the artifact.
-            up: whether to include its origins.
-            down: whether to include its uses.
+            up: True to include its origins.
+            down: True to include its uses.
             kinds: kinds of the nodes to return; all if empty.
             since: return only nodes made at this moment or later.
             depth: number of edges to follow; all if None.
-            limit: most nodes in the answer.
-            aliases: whether to fetch model aliases from MLflow, which needs its import and a server.
+            limit: maximum number of nodes in the answer.
+            aliases: True to fetch model aliases from MLflow, which needs an import of MLflow and a server.
 
         Raises:
-            UnknownReference: nothing recorded has this name.
-            AmbiguousReference: different things have it, or begin with it.
-            LineageError: the answer is larger than was allowed, or lacks something that cannot be read.
+            UnknownReference: no recorded artifact matches the reference.
+            AmbiguousReference: several different artifacts match the reference.
+            LineageError: the answer is larger than allowed, or one of its events cannot be read.
             TrackingError: the reference is an alias, and MLflow does not answer.
         """
         question = Question(reference, up, down, frozenset(kinds), since, depth, limit)
@@ -98,14 +98,14 @@ class Lineage:
         """Return the origin of one artifact, with its provenance record.
 
         Raises:
-            AmbiguousReference: the reference names several.
+            AmbiguousReference: the reference names several artifacts.
             LineageError: as `trace` does.
         """
         with open_index(self._instance, self._note) as index:
             return self._asked(reference, lambda named: index.origin(named, limit))
 
     def records(self, graph: LineageGraph) -> dict[str, ProvenanceRecord]:
-        """Return the provenance records of those nodes that a factory of this project made, by node id.
+        """Return the provenance records of the nodes that a factory of this project made, by node id.
 
         Raises:
             LineageError: a record cannot be read.
@@ -117,13 +117,13 @@ class Lineage:
         """Return the origin of one artifact as an in-toto statement with a SLSA provenance predicate.
 
         Raises:
-            LineageError: it carries no provenance record; or as `origin` does.
+            LineageError: the artifact has no provenance record; or as `origin` does.
         """
         origin = self.origin(reference, limit=limit)
         if origin.record is None:
             raise LineageError(
-                f"{origin.node.id} carries no provenance record: no factory of ml-assets made it, or it is gone",
-                next_step=f"see what it came from: ml-assets trace '{origin.node.id}' --up",
+                f"{origin.node.id} has no provenance record: no factory of ml-assets made it, or its event was deleted",
+                next_step=f"show its upstream instead: ml-assets trace '{origin.node.id}' --up",
             )
         upstream = [node for node in origin.upstream.nodes.values() if node.id != origin.node.id]
         return origin_statement(origin.record, upstream)
@@ -144,7 +144,7 @@ class Lineage:
 
         Raises:
             UnknownReference: no such asset or partition is defined.
-            LineageError: its record is malformed, or of a later form than this reads.
+            LineageError: its record is malformed, or has a newer form than this version reads.
         """
         staleness = Staleness(self._instance, CodeLocation(definitions))
         artifact = staleness.find(asset)
@@ -153,10 +153,10 @@ class Lineage:
         return explain(staleness.facts(artifact))
 
     def _asked(self, reference: str, ask: Callable[[str], _Answer]) -> _Answer:
-        """Return an answer about a reference that is recorded or known to MLflow.
+        """Return the answer about a reference that the event log or MLflow's model registry contains.
 
-        An alias stands for the version that has it now. An unrecorded version was registered by hand, or
-        copied from another name: it stands for the model that its MLflow run logged.
+        An alias stands for the version that currently has it. A version that is not in the event log was registered
+        manually, or copied from another name. It stands for the model that its MLflow run logged.
         """
         named = reference.strip()
         try:
@@ -176,7 +176,7 @@ class Lineage:
             raise
 
     def _with_aliases(self, trace: Trace) -> Trace:
-        """Return the trace with model data from MLflow; if MLflow does not answer, leave it out and say so."""
+        """Return the trace with model data from MLflow; if MLflow does not answer, omit the data and note the error."""
         if self._models is None or not any(
             node.mlflow_run or node.model_version for node in trace.graph.nodes.values()
         ):
@@ -184,5 +184,5 @@ class Lineage:
         try:
             return replace(trace, graph=ModelAliases.read(self._models).annotate(trace.graph))
         except TrackingError as error:
-            self._note(f"which models are deployed is not known. {error}")
+            self._note(f"the answer omits model aliases and deployments: {error}")
             return trace

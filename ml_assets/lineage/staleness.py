@@ -1,4 +1,4 @@
-"""Dagster's current view of assets: whether they are stale, the runs that target them, and what requested these."""
+"""Dagster's current view of assets: their staleness, the runs that target them, and the launches of these runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ class Staleness:
     """Collects the known facts about assets at one moment, with the resolver of Dagster's UI.
 
     Args:
-        instance: records the assets.
+        instance: the instance that records the assets.
         location: the current definitions.
     """
 
@@ -57,23 +57,23 @@ class Staleness:
         try:
             artifact = AssetPartition.parse(reference)
         except ValueError as error:
-            raise UnknownReference(str(error), next_step="write ASSET or ASSET@PARTITION") from error
+            raise UnknownReference(str(error), next_step="write it as ASSET or ASSET@PARTITION") from error
         key = dg.AssetKey.from_user_string(artifact.asset)
         if not self._location.graph.has(key):
             known = sorted(each.to_user_string() for each in self._location.graph.get_all_asset_keys())
             raise UnknownReference(
                 f"no asset {artifact.asset!r} is defined",
-                next_step=f"take one of: {_several(known)}; or name the module of your definitions with --module",
+                next_step=f"choose one of: {_several(known)}; or set --module to the module of your definitions",
             )
         partitions = self._location.graph.get(key).partitions_def
         if artifact.partition is None:
             return artifact
         if partitions is None:
-            raise UnknownReference(f"{artifact.asset} has no partitions", next_step=f"write {artifact.asset}")
+            raise UnknownReference(f"{artifact.asset} has no partitions", next_step=f"write {artifact.asset} alone")
         if artifact.partition not in self.partitions(artifact.asset):
             raise UnknownReference(
                 f"{artifact.asset} has no partition {artifact.partition!r}",
-                next_step=f"take one of: {_several(self.partitions(artifact.asset))}",
+                next_step=f"choose one of: {_several(self.partitions(artifact.asset))}",
             )
         return artifact
 
@@ -89,11 +89,13 @@ class Staleness:
 
         Raises:
             AmbiguousReference: the asset is partitioned, and no partition is named.
-            LineageError: its record is malformed, or of a later form than this reads.
+            LineageError: its record is malformed, or has a newer form than this version reads.
         """
         key = dg.AssetKey.from_user_string(artifact.asset)
         if artifact.partition is None and self.partitions(artifact.asset):
-            raise AmbiguousReference(f"{artifact.asset} is partitioned", next_step="name a partition, or summarize it")
+            raise AmbiguousReference(
+                f"{artifact.asset} is partitioned", next_step="name a partition, or ask for a summary"
+            )
         reasons = self._reasons(key, artifact.partition)
         latest = self._latest(key, artifact)
         planned = self._instance.event_log_storage.get_latest_planned_materialization_info(key, artifact.partition)
@@ -234,7 +236,7 @@ class _Loading(LoadingContext):
 
 
 def _launch(run: dg.DagsterRun | None) -> Launch | None:
-    """Return the launch of a run; the user only if Dagster recorded one, because another person asks now."""
+    """Return the launch of a run; with a user only if Dagster recorded one, because this process has another user."""
     if run is None:
         return None
     launch = launch_of(run.tags)
@@ -262,4 +264,4 @@ def _holds(evaluation: Any, key: dg.AssetKey, partition: str | None) -> bool:
 
 def _several(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return (", ".join(names[:_SHOWN]) or "(there is none)") + more
+    return (", ".join(names[:_SHOWN]) or "(none exists)") + more

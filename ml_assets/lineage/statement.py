@@ -19,7 +19,7 @@ def origin_statement(record: ProvenanceRecord, upstream: Iterable[Node]) -> dict
 
     Args:
         record: the artifact's provenance record.
-        upstream: all nodes upstream of the artifact, without itself.
+        upstream: all nodes upstream of the artifact, without the artifact itself.
     """
     return provenance_statement(record, _indirect(record, upstream))
 

@@ -79,7 +79,7 @@ class LatestEvent:
     """The latest materialization, or observation.
 
     Attributes:
-        id: as `ml_assets.lineage.graph.Node.id`.
+        id: id of the node, as `ml_assets.lineage.graph.Node.id`.
         record: its provenance record; None if no factory of this project made it.
     """
 
@@ -96,9 +96,9 @@ class LaterRun:
     """A later run that targeted the asset and has not materialized it.
 
     Attributes:
-        status: of the run, such as ``FAILURE``.
-        is_over: whether the run has ended.
-        error: of the step, or of an upstream step; None if none is recorded.
+        status: status of the run, such as ``FAILURE``.
+        is_over: True if the run has ended.
+        error: error of the step, or of an upstream step; None if none is recorded.
     """
 
     run_id: str
@@ -112,8 +112,8 @@ class Facts:
     """All inputs of an explanation.
 
     Attributes:
-        dagster_reasons: Dagster's reasons for being stale.
-        code_version: of the current definition.
+        dagster_reasons: Dagster's reasons for the asset being stale.
+        code_version: code version of the current definition.
         code: parts of that code version, as `ml_assets.code_version.version.Code.parts`.
         current: the current version of each present or former input; None if it has none.
         images: those inputs that are images.
@@ -143,7 +143,7 @@ class StatusReason:
         before: the recorded value.
         after: the current value.
         details: further details, such as the changed functions.
-        is_shown: whether Dagster's UI shows it too.
+        is_shown: True if Dagster's UI shows it too.
     """
 
     kind: ReasonKind

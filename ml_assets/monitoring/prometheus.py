@@ -40,7 +40,7 @@ def serve(collector: "DagsterCollector", host: str, port: int, say: Callable[[st
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise SettingsError(
-            f"nothing can listen at {host}:{port}: {error.strerror or error}", next_step="name another --host or --port"
+            f"cannot bind {host}:{port}: {error.strerror or error}", next_step="set another --host or --port"
         ) from error
     say(f"metrics: http://{host}:{server.server_port}/metrics (Ctrl-C stops)")
     try:
@@ -73,9 +73,9 @@ class DagsterCollector:
             try:
                 found = [*self._runs(), *self._pools(), *self._schedules(), *self._step_metrics(), *self._usage()]
             except Exception:
-                _logger.exception("Dagster's database cannot be read")
+                _logger.exception("cannot read Dagster's database")
                 found = []
-        yield _gauge("up", "Whether Dagster's database could be read.", {(): float(bool(found))})
+        yield _gauge("up", "1 if Dagster's database could be read, 0 otherwise.", {(): float(bool(found))})
         yield from found
 
     def _runs(self) -> "Iterator[Metric]":
@@ -88,7 +88,7 @@ class DagsterCollector:
             dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]), limit=1, ascending=True
         )
         waited = max(0.0, time.time() - queued[0].create_timestamp.timestamp()) if queued else 0.0
-        yield _gauge("queue_oldest_seconds", "How long the oldest queued run has waited.", {(): waited})
+        yield _gauge("queue_oldest_seconds", "Time that the oldest queued run has waited.", {(): waited})
 
     def _pools(self) -> "Iterator[Metric]":
         storage = self._instance.event_log_storage
@@ -99,8 +99,8 @@ class DagsterCollector:
                 slots[(limit.name,)] = float(limit.limit)
                 claimed[(limit.name,)] = float(len(info.claimed_slots))
                 waiting[(limit.name,)] = float(info.pending_step_count)
-        yield _gauge("pool_slots", "Steps that may run on a pool at once.", slots, "pool")
-        yield _gauge("pool_slots_claimed", "Slots of a pool that are taken.", claimed, "pool")
+        yield _gauge("pool_slots", "Number of slots of a pool.", slots, "pool")
+        yield _gauge("pool_slots_claimed", "Claimed slots of a pool.", claimed, "pool")
         yield _gauge("pool_steps_waiting", "Steps that wait for a slot of a pool.", waiting, "pool")
 
     def _schedules(self) -> "Iterator[Metric]":
@@ -113,19 +113,28 @@ class DagsterCollector:
             good = dg.RunsFilter(tags=tags, statuses=[dg.DagsterRunStatus.SUCCESS])
             for last in self._instance.get_run_records(good, limit=1):
                 succeeded[(name,)] = last.end_time or last.update_timestamp.timestamp()
-        yield _gauge("schedule_last_run_failed", "Whether the last run of a schedule failed.", failed, "schedule")
         yield _gauge(
-            "schedule_last_success_timestamp_seconds", "When a schedule's run last succeeded.", succeeded, "schedule"
+            "schedule_last_run_failed", "1 if the last run of a schedule failed, 0 otherwise.", failed, "schedule"
+        )
+        yield _gauge(
+            "schedule_last_success_timestamp_seconds",
+            "End of a schedule's last successful run.",
+            succeeded,
+            "schedule",
         )
 
     def _step_metrics(self) -> "Iterator[Metric]":
         steps = self._steps
         steps.update()
-        yield _gauge("steps_running", "Steps that run now; a plain process has no pool.", _by(steps.running), "pool")
-        yield _counter("step_launches", "Containers that were ordered for steps.", _by(steps.launches), "pool")
-        yield _counter("step_ends", "Attempts at steps that have ended.", _by(steps.ends), "outcome")
-        yield _counter("step_failures", "Attempts at steps that failed.", _by(steps.failures), "cause")
-        yield _counter("step_restarts", "Containers launched once more after a cause.", _by(steps.restarts), "cause")
+        yield _gauge(
+            "steps_running", "Running steps; a step in a plain process has no pool.", _by(steps.running), "pool"
+        )
+        yield _counter("step_launches", "Launched step containers.", _by(steps.launches), "pool")
+        yield _counter("step_ends", "Ended attempts of steps.", _by(steps.ends), "outcome")
+        yield _counter("step_failures", "Failed attempts of steps.", _by(steps.failures), "cause")
+        yield _counter(
+            "step_restarts", "Relaunched containers, by the cause of the relaunch.", _by(steps.restarts), "cause"
+        )
 
     def _usage(self) -> "Iterator[Metric]":
         latest = {(record.asset,): record for record in self._steps.latest.values()}
@@ -133,7 +142,7 @@ class DagsterCollector:
             values = {asset: value for asset, record in latest.items() if (value := of(record)) is not None}
             yield _gauge(f"asset_{name}", text, values, "asset")
         yield _counter(
-            "asset_cost", "What materializations cost, at their pools' prices.", self._steps.costs, "asset", "pool"
+            "asset_cost", "Cost of materializations, at the prices of their pools.", self._steps.costs, "asset", "pool"
         )
 
 
@@ -156,10 +165,10 @@ def _gpu_utilization(record: ProvenanceRecord) -> float | None:
 
 
 _USAGE: tuple[tuple[str, str, Callable[[ProvenanceRecord], float | None]], ...] = (
-    ("memory_needed_bytes", "Memory that the latest materialization could not do without.", _memory_needed),
-    ("memory_asked_bytes", "Memory that its container was given.", _memory_asked),
-    ("compute_seconds", "Time that its function took.", _compute_seconds),
-    ("gpu_utilization_ratio", "Share of that time in which its GPUs were busy, on average.", _gpu_utilization),
+    ("memory_needed_bytes", "Memory that the latest materialization needed.", _memory_needed),
+    ("memory_asked_bytes", "Memory requested for the container of the latest materialization.", _memory_asked),
+    ("compute_seconds", "Run time of the function in the latest materialization.", _compute_seconds),
+    ("gpu_utilization_ratio", "Mean share of that time in which the GPUs were busy.", _gpu_utilization),
 )
 
 

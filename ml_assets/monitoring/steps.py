@@ -1,4 +1,4 @@
-"""Counts step launches, outcomes and costs from the events of runs as they are written."""
+"""Counts of step launches, outcomes and costs, from the events of runs as they are written."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,9 +16,9 @@ __all__ = ["StepCounts"]
 
 _PAGE = 1000
 _REMEMBERED = 20_000
-"""Number of runs to remember as completely counted."""
+"""Number of runs whose read position is remembered."""
 _OVERLAP = timedelta(seconds=60)
-"""Runs updated within this time before the last look are read again: clocks differ, and writing takes time."""
+"""Runs updated within this time before the last query are read again, because clocks differ and writes take time."""
 _TYPES = {
     dg.DagsterEventType.ASSET_MATERIALIZATION,
     dg.DagsterEventType.ENGINE_EVENT,
@@ -50,22 +50,22 @@ class StepCounts:
     ends: Counter[str] = field(default_factory=Counter)
     """Ended attempts, by outcome: success, failure, retry."""
     failures: Counter[str] = field(default_factory=Counter)
-    """Failed attempts by cause; an error of the step's own code is ``error``."""
+    """Failed attempts by cause. The cause of an error in the step's own code is ``error``."""
     restarts: Counter[str] = field(default_factory=Counter)
-    """Containers that were abandoned and launched again, by cause."""
+    """Relaunches after a container was given up, by cause."""
     costs: dict[tuple[str, str], float] = field(default_factory=dict)
     """Costs by asset and pool."""
     latest: dict[str, ProvenanceRecord] = field(default_factory=dict)
     """The newest materialization of each asset, if its usage was measured."""
     looked: datetime = field(init=False)
-    """Time of the last look at runs."""
+    """Time of the last query of runs."""
     _cursors: dict[str, str | None] = field(default_factory=dict)
     _running: dict[str, dict[str, str]] = field(default_factory=dict)
     """Pools of the running steps, by run and step."""
 
     def __post_init__(self) -> None:
         self.looked = self.since
-        # For Prometheus, a counter that appears with its first event has not increased.
+        # Start at zero: Prometheus does not count the first event of a counter that appears with it.
         self.ends.update(dict.fromkeys(_OUTCOMES, 0))
         self.failures.update(dict.fromkeys((*_CAUSES, _NO_CAUSE), 0))
         self.restarts.update(dict.fromkeys(_CAUSES, 0))

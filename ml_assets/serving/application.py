@@ -1,6 +1,6 @@
 """The ASGI application of one worker: routes, limits, and the headers of every response.
 
-It uses plain ASGI, because a framework would take longer than the model.
+It uses plain ASGI, because a framework would need more time per request than the model.
 """
 
 import asyncio
@@ -61,10 +61,10 @@ class Application:
     Args:
         settings: limits, and names for the responses.
         servable: the model; None if no model is loaded.
-        metrics: of this process.
+        metrics: metrics of this process.
         readiness: called for each readiness request.
         lines: the log; None logs no requests.
-        tracer: of this process, if tracing is on.
+        tracer: tracer of this process, if tracing is on.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Application:
         self._lines = lines
         self._tracer = tracer
         self.closing = False
-        """Whether every response asks the client to open a new connection for its next request."""
+        """True if every response asks the client to open a new connection for its next request."""
         self._in_flight = 0
         self._bodies = BodyReader(settings)
         self._batcher: Batcher | None = None
@@ -123,7 +123,7 @@ class Application:
             )
 
     def warm_up(self) -> None:
-        """Run a warm-up request, so that the first client does not wait for initialization."""
+        """Run warm-up requests, so that the first client does not wait for initialization."""
         servable = self._servable
         if servable is None or servable.example is None:
             return
@@ -180,7 +180,7 @@ class Application:
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             if method not in handlers:
                 raise MethodNotAllowed(
-                    f"{path[:100]} takes {' and '.join(handlers)}, not {method}", next_step="use one of these"
+                    f"{path[:100]} does not allow the method {method}", next_step=f"use {' or '.join(handlers)}"
                 )
             began = scope.get(BEGAN) or asyncio.get_running_loop().time()
             until = began + self._settings.timeout_seconds
@@ -192,7 +192,9 @@ class Application:
             return endpoint, reply
         except Exception:
             _log.exception("a request failed", extra={"fields": {"request_id": request_id, "path": path[:200]}})
-            failure = PredictionFailed("the server failed", next_step=f"look for request {request_id} in its log")
+            failure = PredictionFailed(
+                "internal server error", next_step=f"look for request {request_id} in the server's log"
+            )
             return endpoint, refusal(failure, path)
 
     def _route(self, path: str) -> tuple[str, dict[str, Callable[..., Awaitable[Reply]]]]:
@@ -206,28 +208,30 @@ class Application:
             if rest in _MODEL_PAGES:
                 endpoint, method, name = _MODEL_PAGES[rest]
                 return endpoint, {method: getattr(self, name)}
-        raise NotServed(f"there is no page {path[:100]}", next_step="see /docs, or /v2 for the Open Inference Protocol")
+        raise NotServed(
+            f"no page exists at {path[:100]}", next_step="see /docs, or /v2 for the Open Inference Protocol"
+        )
 
     def _checked_model(self, parts: list[str]) -> str:
         """Return the rest of the path after model and version; raise an error if these are not served."""
         identity = self._model().identity
         name, rest = parts[0], parts[1:]
         if name != identity.name:
-            raise NotServed(f"there is no model {name[:100]!r}", next_step=f"ask for {identity.name}")
+            raise NotServed(f"model {name[:100]!r} is not served", next_step=f"request model {identity.name}")
         if rest[:1] == ["versions"] and len(rest) > 1:
             version, rest = rest[1], rest[2:]
             if version != identity.version:
                 raise NotServed(
                     f"version {version[:100]!r} of {name} is not served",
-                    next_step=f"ask for version {identity.version}",
+                    next_step=f"request version {identity.version}",
                 )
         return "/".join(rest)
 
     def _model(self) -> Servable:
         if self._servable is None:
             raise Overloaded(
-                f"no model is loaded yet: {self._readiness().detail or 'it is being fetched'}",
-                next_step="ask again in a moment",
+                f"no model is loaded yet: {self._readiness().detail or 'the model is being fetched'}",
+                next_step="retry in a moment",
             )
         return self._servable
 
@@ -265,7 +269,7 @@ class Application:
         except TimeoutError as error:
             raise Overloaded(
                 f"the request could not be answered within {self._settings.timeout_seconds:g} s",
-                next_step="send fewer rows, or send them again later",
+                next_step="send fewer rows, or retry later",
             ) from error
 
     async def _live(self, *_: Any) -> Reply:
@@ -302,7 +306,7 @@ class Application:
         self._model()
         found = self._readiness()
         if not found.ready:
-            raise Overloaded(found.detail or "the server is not ready", next_step="ask again in a moment")
+            raise Overloaded(found.detail or "the server is not ready", next_step="retry in a moment")
         return Reply(200, [b"\n"])
 
     async def _version(self, *_: Any) -> Reply:

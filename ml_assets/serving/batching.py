@@ -32,7 +32,7 @@ class BatchReport:
     rows: int
     run_seconds: float
     waited_seconds: list[float]
-    """Of each request in the batch, before the run."""
+    """Waiting time of each request in the batch, before the run."""
 
 
 @dataclass(slots=True)
@@ -48,9 +48,9 @@ class Batcher:
 
     Args:
         servable: the model.
-        most_rows: most rows in one run, unless a single request has more.
+        most_rows: maximum number of rows in one run, unless a single request has more.
         delay: seconds that a request may wait for others when the model is free.
-        queue_rows: most rows in the queue.
+        queue_rows: maximum number of rows in the queue.
         report: called after each run.
     """
 
@@ -80,14 +80,14 @@ class Batcher:
 
         Raises:
             Overloaded: the queue is full.
-            InvalidInput: the graph cannot take these values.
+            InvalidInput: the graph does not accept these values.
             PredictionFailed: the run failed.
         """
         rows = len(next(iter(feeds.values()))) if self._servable.shares_runs else 1
         if self.waiting_rows and self.waiting_rows + rows > self._queue_rows:
             raise Overloaded(
-                f"{self.waiting_rows} rows wait for the model already",
-                next_step="send the request again a little later",
+                f"the queue is full: {self.waiting_rows} rows already wait for the model",
+                next_step="retry in a moment",
             )
         loop = asyncio.get_running_loop()
         waiting = _Waiting(feeds, rows, loop.create_future(), time.perf_counter())
@@ -193,5 +193,5 @@ def _form(feeds: Feeds) -> tuple[Any, ...]:
 def _ours(error: Exception) -> ServingError:
     said = str(error).partition("\n")[0][:300]
     if type(error).__name__ == "InvalidArgument":
-        return InvalidInput(f"the model cannot take these values: {said}", next_step="see the model's metadata")
+        return InvalidInput(f"the model does not accept these values: {said}", next_step="see the model's metadata")
     return PredictionFailed(f"the model failed: {said}", next_step="see the server's log")

@@ -36,7 +36,7 @@ class BodyReader:
         """Return the whole body, decompressed. It counts as held memory until it is released.
 
         Args:
-            headers: of the request.
+            headers: headers of the request.
             receive: yields the body in parts.
             until: deadline, by the event loop's clock.
 
@@ -54,8 +54,8 @@ class BodyReader:
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
         if encoding not in (b"identity", *_PACKED):
             raise MediaTypeRefused(
-                f"the body is packed by {encoding.decode('latin-1')[:20]!r}",
-                next_step="send it as it is, or packed by gzip or deflate",
+                f"the content encoding {encoding.decode('latin-1')[:20]!r} is not supported",
+                next_step="send the body uncompressed, or compress it with gzip or deflate",
             )
         message = await self._received(receive, until)
         body: bytes = message.get("body", b"")
@@ -92,18 +92,18 @@ class BodyReader:
         except TimeoutError as error:
             raise BodyTooSlow(
                 f"the body did not arrive within {self._settings.timeout_seconds:g} s",
-                next_step="send it faster, or less of it",
+                next_step="send a smaller body, or send it faster",
             ) from error
         if message["type"] == "http.disconnect":
-            raise ClientGone("the client hung up", next_step="send the request again")
+            raise ClientGone("the client disconnected", next_step="send the request again")
         return message
 
     @staticmethod
     def _check_size(size: int, most: int, room: int) -> None:
         if size > most:
-            raise BodyTooLarge(f"the body has more than {most} bytes", next_step="send fewer rows at once")
+            raise BodyTooLarge(f"the body has more than {most} bytes", next_step="send fewer rows per request")
         if size > room:
-            raise Overloaded("the server holds as many requests as it has room for", next_step="send it again later")
+            raise Overloaded("the memory limit for request bodies is reached", next_step="retry later")
 
     def release(self, body: bytes) -> None:
         """Release the memory of a body that was read."""
@@ -116,9 +116,9 @@ def _unpacked(body: bytes, most: int) -> bytes:
     try:
         found = unpacker.decompress(body, most + 1)
     except zlib.error as error:
-        raise RequestError(f"the body cannot be unpacked: {error}", next_step="pack it again") from error
+        raise RequestError(f"the body cannot be decompressed: {error}", next_step="compress it again") from error
     if len(found) <= most and not unpacker.eof:
-        raise RequestError("the body cannot be unpacked: it is cut off", next_step="send all of it")
+        raise RequestError("the body cannot be decompressed: it is truncated", next_step="send the whole body")
     return found
 
 
@@ -136,7 +136,7 @@ def read_json(body: bytes) -> Any:
     try:
         if b"NaN" in body or b"Infinity" in body:
             tree = json.loads(body, parse_int=orjson.loads)
-            orjson.dumps(tree)  # invalid UTF-8 or too deep nesting could not be written in a response either
+            orjson.dumps(tree)  # reject invalid UTF-8 and too deep nesting, which a response could not contain
             return tree
     except (ValueError, TypeError, RecursionError) as error:
         problem = error

@@ -30,7 +30,7 @@ class Observation:
 
 
 class Observer:
-    """Keeps batches unchanged and sums them up periodically, so that a run pays almost nothing.
+    """Keeps batches unchanged and sums them up periodically, so that a model run costs almost no extra time.
 
     Args:
         servable: the model.

@@ -1,6 +1,6 @@
-"""The Open Inference Protocol v2 over REST: requests into feeds, outputs into responses.
+"""The Open Inference Protocol v2 over REST: converts requests to feeds, and outputs to responses.
 
-Source: kserve/open-inference-protocol, specification/protocol/inference_rest.md; and Triton's binary tensor data
+Sources: kserve/open-inference-protocol, specification/protocol/inference_rest.md; Triton's binary tensor data
 extension, which the common Python clients use by default.
 """
 
@@ -33,14 +33,14 @@ class InferenceRequest:
     id: str | None
     feeds: Feeds
     outputs: dict[str, bool]
-    """The requested outputs, and whether each is binary."""
+    """The requested outputs by name; True if the output is binary."""
 
 
 def read_inference_request(body: bytes, json_length: int | None, servable: Servable) -> InferenceRequest:
     """Parse and validate a request.
 
     Args:
-        body: of the HTTP request.
+        body: body of the HTTP request.
         json_length: the header ``Inference-Header-Content-Length``: bytes of JSON before the binary data.
         servable: the model that runs it.
 
@@ -50,14 +50,14 @@ def read_inference_request(body: bytes, json_length: int | None, servable: Serva
     """
     if json_length is not None and not 0 <= json_length <= len(body):
         raise RequestError(
-            f"Inference-Header-Content-Length is {json_length}, and the body has {len(body)} bytes",
+            f"Inference-Header-Content-Length is {json_length}, but the body has {len(body)} bytes",
             next_step="send the length of the JSON part",
         )
     tree = _object(read_json(body if json_length is None else body[:json_length]), "the request", _REQUEST)
     binary = memoryview(b"" if json_length is None else body[json_length:])
     identifier = tree.get("id")
     if identifier is not None and not isinstance(identifier, str):
-        raise InvalidInput("id must be a string", next_step="correct it or leave it out")
+        raise InvalidInput("id must be a string", next_step="correct id or remove it")
     arrays = _arrays(tree.get("inputs"), binary)
     feeds = _table_feeds(arrays, servable.table) if servable.table else _tensor_feeds(arrays, servable)
     return InferenceRequest(identifier, feeds, _wanted(tree, servable))
@@ -93,12 +93,11 @@ def _object(value: Any, where: str, known: set[str]) -> dict[str, Any]:
     if not value.keys() <= known:
         extra = sorted(value.keys() - known)[0]
         raise InvalidInput(
-            f"{where} has the field {shown(extra)}, which the protocol does not know; "
-            f"it takes {', '.join(sorted(known))}",
-            next_step="leave it out",
+            f"{where} has the unknown field {shown(extra)}; allowed fields: {', '.join(sorted(known))}",
+            next_step="remove the field",
         )
     if not isinstance(value.get("parameters", {}), dict | None):
-        raise InvalidInput(f"{where}: parameters must be an object", next_step="correct them or leave them out")
+        raise InvalidInput(f"{where}: parameters must be an object", next_step="correct parameters or remove them")
     return value
 
 
@@ -114,7 +113,7 @@ def _arrays(inputs: Any, binary: memoryview) -> dict[str, np.ndarray[Any, Any]]:
         if not isinstance(name, str):
             raise InvalidInput(f"{where}.name must be a string", next_step="name the tensor")
         if name in arrays:
-            raise InvalidInput(f"{where}.name is {shown(name)}, as is another's", next_step="send each tensor once")
+            raise InvalidInput(f"{where}.name {shown(name)} occurs twice", next_step="send each tensor once")
         size = (tensor.get("parameters") or {}).get("binary_data_size")
         if size is None:
             if "data" not in tensor:
@@ -124,14 +123,15 @@ def _arrays(inputs: Any, binary: memoryview) -> dict[str, np.ndarray[Any, Any]]:
         if type(size) is not int or not 0 <= size <= len(binary) - at:
             raise InvalidInput(
                 f"{where}.parameters.binary_data_size is {shown(size)}, "
-                f"and {len(binary) - at} bytes are left after the JSON",
-                next_step="send the number of bytes, and Inference-Header-Content-Length",
+                f"but {len(binary) - at} bytes of binary data are left",
+                next_step="send the tensor's number of bytes, and the header Inference-Header-Content-Length",
             )
         arrays[name] = decode_binary(tensor.get("datatype"), tensor.get("shape"), binary[at : at + size], where)  # type: ignore[arg-type]
         at += size
     if at != len(binary):
         raise InvalidInput(
-            f"{len(binary) - at} bytes of binary data belong to no tensor", next_step="correct the sizes"
+            f"{len(binary) - at} bytes of binary data belong to no tensor",
+            next_step="correct binary_data_size of the tensors",
         )
     return arrays
 
@@ -145,8 +145,8 @@ def _table_feeds(arrays: dict[str, np.ndarray[Any, Any]], table: TableReader) ->
         for name, each in arrays.items():
             if each.ndim not in (1, 2) or (each.ndim == 2 and each.shape[1] != 1):
                 raise InvalidInput(
-                    f"the input {name} must be of shape [rows] or [rows, 1], given {list(each.shape)}",
-                    next_step="send one value for each row",
+                    f"the input {name} must have the shape [rows] or [rows, 1], got {list(each.shape)}",
+                    next_step="send one value per row",
                 )
         feeds = table.feeds_of_columns(
             {name: each.reshape(-1) for name, each in arrays.items()}, lambda name: f"the input {name}"
@@ -158,15 +158,17 @@ def _tensor_feeds(arrays: dict[str, np.ndarray[Any, Any]], servable: Servable) -
     specs = {spec.name: spec for spec in servable.graph_inputs}
     if unknown := [name for name in arrays if name not in specs]:
         raise InvalidInput(
-            f"inputs has the tensor {shown(unknown[0])}, which the model does not know; it takes {', '.join(specs)}",
-            next_step="leave it out or correct its name",
+            f"inputs has the unknown tensor {shown(unknown[0])}; the model's tensors are {', '.join(specs)}",
+            next_step="remove the tensor or correct its name",
         )
     if missing := [name for name in specs if name not in arrays]:
         raise InvalidInput(f"inputs lacks the tensor {missing[0]!r}", next_step=f"send all of {', '.join(specs)}")
     feeds = {name: check_tensor(spec, arrays[name]) for name, spec in specs.items()}
     if servable.shares_runs:
         if len({len(array) for array in feeds.values()}) > 1:
-            raise InvalidInput("the inputs have different numbers of rows", next_step="send as many of each")
+            raise InvalidInput(
+                "the inputs have different numbers of rows", next_step="send the same number of rows for each input"
+            )
         _with_rows(feeds)
     return feeds
 
@@ -182,7 +184,7 @@ def check_tensor(spec: TensorSpec, array: np.ndarray[Any, Any]) -> np.ndarray[An
     )
     if not fits or array.dtype != DATATYPES[spec.datatype]:
         raise InvalidInput(
-            f"the input {spec.name} must be {spec.datatype} of shape {list(spec.shape)} (-1 is any size), given "
+            f"the input {spec.name} must be {spec.datatype} of shape {list(spec.shape)} (-1 is any size), got "
             f"{datatype_of(array)} of shape {list(array.shape)}",
             next_step="see the model's metadata",
         )
@@ -196,22 +198,22 @@ def _with_rows(feeds: Feeds) -> Feeds:
 
 
 def _wanted(tree: dict[str, Any], servable: Servable) -> dict[str, bool]:
-    """Return the names of the requested outputs, and whether each is binary."""
+    """Return the requested outputs by name; True if the output is binary."""
     binary = bool((tree.get("parameters") or {}).get("binary_data_output", False))
     asked = tree.get("outputs")
     names = [output.name for output in servable.outputs]
     if not asked and isinstance(asked, list | None):
         return dict.fromkeys(names, binary)
     if not isinstance(asked, list):
-        raise InvalidInput("outputs must be a list", next_step=f"name some of {', '.join(names)}, or leave it out")
+        raise InvalidInput("outputs must be a list", next_step=f"list some of {', '.join(names)}, or remove outputs")
     wanted: dict[str, bool] = {}
     for index, item in enumerate(asked):
         output = _object(item, f"outputs[{index}]", _OUTPUT)
         name = output.get("name")
         if name not in names:
             raise InvalidInput(
-                f"outputs[{index}].name is {shown(name)}, and the model gives {', '.join(names)}",
-                next_step="name one of these",
+                f"outputs[{index}].name is {shown(name)}, but the model's outputs are {', '.join(names)}",
+                next_step="request one of the model's outputs",
             )
         wanted[name] = bool((output.get("parameters") or {}).get("binary_data", binary))
     return wanted

@@ -39,7 +39,7 @@ def read_invocation(body: bytes, media_type: str, servable: Servable) -> Feeds:
     """Parse and validate a request.
 
     Args:
-        body: of the HTTP request.
+        body: body of the HTTP request.
         media_type: its ``Content-Type``.
         servable: the model that runs it.
 
@@ -51,15 +51,18 @@ def read_invocation(body: bytes, media_type: str, servable: Servable) -> Feeds:
     kind, *options = (part.strip().lower() for part in media_type.split(";"))
     if kind not in MEDIA_TYPES or any(option not in ("", "charset=utf-8", 'charset="utf-8"') for option in options):
         raise MediaTypeRefused(
-            f"Content-Type is {shown(media_type)}", next_step=f"send one of {', '.join(MEDIA_TYPES)}, in UTF-8"
+            f"the Content-Type {shown(media_type)} is not supported",
+            next_step=f"send {' or '.join(MEDIA_TYPES)}, in UTF-8",
         )
     if kind == "text/csv":
         return _csv(body, _table(servable, "CSV"))
     tree = read_json(body)
     if not isinstance(tree, dict):
-        raise RequestError("the body must be an object", next_step=f"send an object with one of {', '.join(FORMS)}")
+        raise RequestError("the body must be a JSON object", next_step=f"send an object with one of {', '.join(FORMS)}")
     if extra := sorted(tree.keys() - {*FORMS, "params"}):
-        raise InvalidInput(f"the request has the field {shown(extra[0])}", next_step=f"send one of {', '.join(FORMS)}")
+        raise InvalidInput(
+            f"the request has the unknown field {shown(extra[0])}", next_step=f"send one of {', '.join(FORMS)}"
+        )
     if tree.get("params"):
         _ignore_params(tree["params"])
     forms = [form for form in FORMS if form in tree]
@@ -80,13 +83,13 @@ def write_predictions(outputs: Feeds, servable: Servable) -> bytes:
 def _ignore_params(params: Any) -> None:
     """Accept any params and ignore them, as MLflow does for a model without a params schema."""
     if not isinstance(params, dict):
-        raise InvalidInput("params must be an object", next_step="correct them or leave them out")
+        raise InvalidInput("params must be an object", next_step="correct params or remove them")
     _warn_of_params()
 
 
 @cache
 def _warn_of_params() -> None:
-    _log.warning("params are ignored: the model has no schema of them")
+    _log.warning("params are ignored, because the model has no params schema")
 
 
 def _split(frame: Any, servable: Servable) -> Feeds:
@@ -94,14 +97,14 @@ def _split(frame: Any, servable: Servable) -> Feeds:
     if not isinstance(frame, dict) or not isinstance(frame.get("data"), list) or "columns" not in frame:
         raise InvalidInput(
             "dataframe_split must be an object with columns and data",
-            next_step="send what pandas' to_dict(orient='split') gives",
+            next_step="send the result of pandas' to_dict(orient='split')",
         )
     columns, data = frame["columns"], frame["data"]
     if extra := sorted(frame.keys() - {"columns", "data", "index"}):
-        raise InvalidInput(f"dataframe_split has the field {shown(extra[0])}", next_step="leave it out")
+        raise InvalidInput(f"dataframe_split has the unknown field {shown(extra[0])}", next_step="remove the field")
     if columns != table.names or not data:
         if not isinstance(columns, list):
-            raise InvalidInput("dataframe_split.columns must be a list of names", next_step="name the columns")
+            raise InvalidInput("dataframe_split.columns must be a list of names", next_step="list the column names")
         order = table.order(columns, "dataframe_split.columns")
     else:
         order = None
@@ -113,10 +116,10 @@ def _rows(table: TableReader, data: Any, order: list[int | None] | None, width: 
         raise InvalidInput(f"{where} has no rows", next_step="send at least one row")
     for index, row in enumerate(data):
         if not isinstance(row, list) or len(row) != width:
-            given = f"{len(row)} values" if isinstance(row, list) else "something else"
+            given = f"{len(row)} values" if isinstance(row, list) else "a value that is not a list"
             raise InvalidInput(
-                f"{where}[{index}] must be a list of {width} values, one for each column, given {given}",
-                next_step="send as many values as columns",
+                f"{where}[{index}] must be a list of {width} values, one per column, got {given}",
+                next_step="send one value per column",
             )
     if order is None:
         return table.feeds(data, lambda row, column: f"{where}[{row}][{column}]")
@@ -127,11 +130,11 @@ def _rows(table: TableReader, data: Any, order: list[int | None] | None, width: 
 def _records(records: Any, servable: Servable, where: str = "dataframe_records") -> Feeds:
     table = _table(servable, where)
     if not isinstance(records, list) or not records:
-        raise InvalidInput(f"{where} must be a list of at least one object", next_step="send one object for each row")
+        raise InvalidInput(f"{where} must be a list of at least one object", next_step="send one object per row")
     rows, names = [], table.names
     for index, record in enumerate(records):
         if not isinstance(record, dict):
-            raise InvalidInput(f"{where}[{index}] must be an object", next_step="send one object for each row")
+            raise InvalidInput(f"{where}[{index}] must be an object", next_step="send one object per row")
         if len(record) != len(names) or any(name not in record for name in names):
             table.order(list(record), f"{where}[{index}]")
         rows.append([record.get(name) for name in names])
@@ -140,7 +143,7 @@ def _records(records: Any, servable: Servable, where: str = "dataframe_records")
 
 def _instances(values: Any, servable: Servable) -> Feeds:
     if not isinstance(values, list) or not values:
-        raise InvalidInput("instances must be a list of at least one row", next_step="send one entry for each row")
+        raise InvalidInput("instances must be a list of at least one row", next_step="send one entry per row")
     if servable.table is not None:
         if isinstance(values[0], dict):
             return _records(values, servable, "instances")
@@ -150,7 +153,10 @@ def _instances(values: Any, servable: Servable) -> Feeds:
     names = [spec.name for spec in servable.graph_inputs]
     for index, value in enumerate(values):
         if not isinstance(value, dict) or set(value) != set(names):
-            raise InvalidInput(f"instances[{index}] must have {', '.join(names)}", next_step="send each of the inputs")
+            raise InvalidInput(
+                f"instances[{index}] must have exactly the fields {', '.join(names)}",
+                next_step="send every input of the model",
+            )
     return _inputs({name: [value[name] for value in values] for name in names}, servable, "instances")
 
 
@@ -163,7 +169,8 @@ def _inputs(values: Any, servable: Servable, where: str = "inputs") -> Feeds:
     given = values if isinstance(values, dict) else {specs[0].name: values}
     if set(given) != {spec.name for spec in specs}:
         raise InvalidInput(
-            f"{where} must have {', '.join(spec.name for spec in specs)}", next_step="send each of the model's inputs"
+            f"{where} must have exactly the inputs {', '.join(spec.name for spec in specs)}",
+            next_step="send every input of the model",
         )
     return {
         spec.name: check_tensor(
@@ -177,7 +184,9 @@ def _columns(values: dict[str, Any], table: TableReader) -> Feeds:
     order = table.order(list(values), "inputs")
     columns = [value if isinstance(value, list) else [value] for value in values.values()]
     if len({len(column) for column in columns}) != 1:
-        raise InvalidInput("the columns of inputs differ in length", next_step="send as many values of each")
+        raise InvalidInput(
+            "the columns of inputs differ in length", next_step="send the same number of values for each column"
+        )
     return _rows(table, [list(row) for row in zip(*columns, strict=True)], order, len(columns), "inputs")
 
 
@@ -188,7 +197,7 @@ def _csv(body: bytes, table: TableReader) -> Feeds:
         raise RequestError(f"the body is not CSV: {error}", next_step="send CSV in UTF-8 with a header") from error
     lines = [line for line in lines if line]
     if len(lines) < 2:
-        raise InvalidInput("the CSV has no rows", next_step="send a header and at least one row")
+        raise InvalidInput("the CSV has no data rows", next_step="send a header and at least one row")
     header, *rows = lines
     if header[0] == "":  # the index, which pandas writes by default
         header, rows = header[1:], [row[1:] for row in rows]
@@ -196,8 +205,8 @@ def _csv(body: bytes, table: TableReader) -> Feeds:
     for index, row in enumerate(rows):
         if len(row) != len(header):
             raise InvalidInput(
-                f"row {index + 1} of the CSV has {len(row)} values, and the header {len(header)}",
-                next_step="send as many values as columns",
+                f"row {index + 1} of the CSV has {len(row)} values, but the header has {len(header)}",
+                next_step="send one value per column",
             )
     kinds = [column.type for column in table.columns]
     parsed = [
@@ -225,7 +234,9 @@ def _cell(text: str, kind: str) -> Any:
 def _table(servable: Servable, form: str) -> TableReader:
     if servable.table is None:
         names = ", ".join(spec.name for spec in servable.graph_inputs)
-        raise InvalidInput(f"{form} carries columns, and the model takes tensors", next_step=f"send inputs: {names}")
+        raise InvalidInput(
+            f"{form} contains columns, but the model takes tensors", next_step=f"send the tensors {names} as inputs"
+        )
     return servable.table
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 __all__ = ["Order", "Readiness", "read_status", "report", "write_status"]
 
 _LANES = 8
-"""Maximum number of generations that are alive at once; more would mix their metrics."""
+"""Maximum number of generations that are alive at once. With more, two generations would share their metrics."""
 _STATUS = "status.json"
 _LONGEST = 4000
 """Maximum size of a report in bytes; a pipe writes this much atomically."""
@@ -18,7 +18,7 @@ _LONGEST = 4000
 
 @dataclass(frozen=True)
 class Order:
-    """The order from the supervisor to a generation; descriptors are inherited."""
+    """The supervisor's order to a generation. The process of the generation inherits the descriptors."""
 
     reference: str
     number: int
@@ -41,19 +41,19 @@ class Order:
         return json.dumps(asdict(self))
 
     def place(self, worker: int) -> str:
-        """Return the name of a worker's place, unique among all running processes."""
+        """Return the name of a worker's place, which is unique among all running processes."""
         return f"{self.number % _LANES}-{worker}"
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether the server accepts requests."""
+    """The readiness of the server to accept requests."""
 
     ready: bool
     detail: str | None = None
     """The reason for not being ready, or the newer version that failed to load."""
     stopping: bool = False
-    """Whether the whole server is shutting down."""
+    """True if the whole server is shutting down."""
 
 
 def report(order: Order, **fields: Any) -> None:
@@ -69,7 +69,7 @@ def read_status(directory: Path) -> Readiness:
     try:
         return Readiness(**json.loads((directory / _STATUS).read_bytes()))
     except OSError:
-        return Readiness(False, "the supervisor has gone")
+        return Readiness(False, "the supervisor process has ended")
 
 
 def write_status(directory: Path, readiness: Readiness) -> None:

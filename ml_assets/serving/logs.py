@@ -1,4 +1,4 @@
-"""JSON log lines on standard error: one for each request, and the messages of the processes."""
+"""JSON log lines on standard error: one line per request, and the messages of the processes."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ _ATOMIC = 4096
 
 
 class LogLines(logging.Handler):
-    """Writes JSON log lines; request lines are buffered briefly, so that each costs little.
+    """Writes JSON log lines. Request lines are buffered briefly, so that each costs little time.
 
     Args:
         descriptor: file to write to.

@@ -1,7 +1,8 @@
-"""Prometheus metrics of all processes together, whichever process answers.
+"""Prometheus metrics of all processes together; any process can answer a scrape.
 
 Each process writes its metrics to its own files in a small in-memory directory (prometheus-client's multiprocess
-mode). The files are named by place, not by process id: a replacement process continues the counters of its predecessor.
+mode). The files are named by place, not by process id, so that a replacement process continues the counters of its
+predecessor.
 """
 
 import os
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # the supervisor imports this module too and needs no NumPy
 __all__ = ["Metrics"]
 
 _FEATURE_MEASURES = {
-    "rows": "Rows seen of a feature.",
+    "rows": "Rows of a feature.",
     "missing": "Rows in which the feature was missing.",
     "sum": "Sum of the feature's values.",
     "squares": "Sum of the squares of the feature's values.",
@@ -37,9 +38,9 @@ class Metrics:
     """Metrics of one process.
 
     Args:
-        directory: shared by all processes; None keeps the metrics in this process.
-        place: of the process among those that run at the same time; letters, digits and hyphens.
-        identity: of the model that the process serves, if any.
+        directory: directory shared by all processes; None keeps the metrics in this process.
+        place: name of the process, unique among those that run at the same time; letters, digits and hyphens.
+        identity: identity of the model that the process serves, if any.
     """
 
     def __init__(self, directory: Path | None, place: str = "", identity: ModelIdentity | None = None) -> None:
@@ -50,21 +51,21 @@ class Metrics:
         self._identity = (identity.name, identity.version) if identity else ("", "")
         self._counted: dict[tuple[str, int], Any] = {}
         self._timed: dict[str, Any] = {}
-        self._requests = self._counter("requests", "Requests answered.", ("endpoint", "status"))
-        self._errors = self._counter("errors", "Requests refused or failed, by cause.", ("cause",))
+        self._requests = self._counter("requests", "Answered requests.", ("endpoint", "status"))
+        self._errors = self._counter("errors", "Rejected or failed requests, by cause.", ("cause",))
         self._latency = self._histogram(
-            "request_seconds", "From a request's head to its answer.", _SECONDS, ("endpoint",)
+            "request_seconds", "Time from the end of a request's head to its response.", _SECONDS, ("endpoint",)
         )
-        self._queue = self._histogram("queue_seconds", "What a request waited for its run.", _SECONDS)
-        self._runs = self._histogram("run_seconds", "Runs of the model.", _SECONDS)
-        self._batches = self._histogram("batch_rows", "Rows that shared a run.", _ROWS)
-        self._in_flight = self._gauge("in_flight", "Requests being answered.", "livesum")
+        self._queue = self._histogram("queue_seconds", "Time that a request waited for its model run.", _SECONDS)
+        self._runs = self._histogram("run_seconds", "Duration of model runs.", _SECONDS)
+        self._batches = self._histogram("batch_rows", "Rows per model run.", _ROWS)
+        self._in_flight = self._gauge("in_flight", "Requests in progress.", "livesum")
         self._waiting = self._gauge("queue_rows", "Rows that wait for the model.", "livesum")
-        self._load = self._gauge("load_seconds", "Fetching, verifying, loading and warming up.", "max", _MODEL)
-        self._live = self._gauge("workers", "Processes that answer with this version.", "livesum", (*_MODEL, "digest"))
-        self._loads = self._counter("loads", "Versions that were loaded, or failed to.", ("outcome",))
-        self._predictions = self._histogram("prediction", "Predictions, where they are numbers.", _PREDICTIONS, _MODEL)
-        self._labels = self._counter("predicted_labels", "Predictions, where they are labels.", (*_MODEL, "label"))
+        self._load = self._gauge("load_seconds", "Time to fetch, verify and load a version.", "max", _MODEL)
+        self._live = self._gauge("workers", "Worker processes that serve this version.", "livesum", (*_MODEL, "digest"))
+        self._loads = self._counter("loads", "Versions that were loaded or failed to load.", ("outcome",))
+        self._predictions = self._histogram("prediction", "Sampled numeric predictions.", _PREDICTIONS, _MODEL)
+        self._labels = self._counter("predicted_labels", "Predictions by label.", (*_MODEL, "label"))
         self._features = {
             measure: self._gauge(f"feature_{measure}", meaning, "sum", (*_MODEL, "feature"))
             for measure, meaning in _FEATURE_MEASURES.items()
@@ -81,7 +82,7 @@ class Metrics:
         self._timed[endpoint].observe(seconds)
 
     def error(self, cause: str) -> None:
-        """Count a refused or failed request."""
+        """Count a rejected or failed request."""
         self._errors.labels(cause).inc()
 
     def batch(self, report: "BatchReport") -> None:
@@ -97,7 +98,7 @@ class Metrics:
         self._waiting.set(waiting_rows)
 
     def serving(self, digest: str, *, live: bool) -> None:
-        """Set whether this process serves its model."""
+        """Set the state of this process: True while it serves its model."""
         self._live.labels(*self._identity, digest).set(int(live))
 
     def loaded(self, identity: ModelIdentity, seconds: float) -> None:

@@ -46,13 +46,13 @@ def verified_files(listing: bytes, fetch: Fetch, *, expected: Digest | None) -> 
     digest = Digest("md5", hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir")
     if expected is not None and digest != expected:
         raise ModelUnavailable(
-            f"its list of files has the digest {digest}, and the model's data version is {expected}",
-            next_step="find out who changed the stored model; materialize it again",
+            f"the model's list of files has the digest {digest}, but the model's data version is {expected}",
+            next_step="find out who changed the stored model, then materialize it again",
         )
     sums = _sums(listing)
     if missing := [name for name in SERVED if name not in sums]:
         raise ModelUnavailable(
-            f"it has no {' and no '.join(missing)}, so it cannot be served",
+            f"the model has no {' and no '.join(missing)}, so it cannot be served",
             next_step="materialize it with a version of ml-assets that exports models to ONNX",
         )
     files = {name: fetch(name, sums[name]) for name in SERVED}
@@ -60,8 +60,8 @@ def verified_files(listing: bytes, fetch: Fetch, *, expected: Digest | None) -> 
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if found != sums[name]:
             raise ModelUnavailable(
-                f"{name} has the MD5 {found}, and {sums[name]} is recorded",
-                next_step="find out who changed the stored model; materialize it again",
+                f"{name} has the MD5 {found}, but {sums[name]} is recorded",
+                next_step="find out who changed the stored model, then materialize it again",
             )
     return ModelFiles(digest, files)
 
@@ -78,14 +78,14 @@ def read_directory(directory: Path, expected: Digest | None = None) -> ModelFile
         return verified_files(listing, lambda name, _: (directory / name).read_bytes(), expected=expected)
     except OSError as error:
         raise ModelUnavailable(
-            f"{directory} cannot be read: {error.strerror}", next_step="name a model's directory"
+            f"cannot read {directory}: {error.strerror}", next_step="pass the directory of a model"
         ) from error
 
 
 def directory_listing(directory: Path) -> bytes:
     """Return the listing of a directory, byte for byte as DVC writes it (``dvc_data.hashfile.tree.Tree.as_bytes``)."""
     if not directory.is_dir():
-        raise ModelUnavailable(f"there is no directory {directory}", next_step="name a model's directory")
+        raise ModelUnavailable(f"{directory} is not a directory", next_step="pass the directory of a model")
     paths = {file.relative_to(directory).as_posix(): file for file in directory.rglob("*") if file.is_file()}
     entries = [
         {"md5": hashlib.md5(paths[name].read_bytes(), usedforsecurity=False).hexdigest(), "relpath": name}
@@ -131,6 +131,4 @@ def _sums(listing: bytes) -> dict[str, str]:
     try:
         return {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(listing)}
     except (ValueError, TypeError, KeyError) as error:
-        raise ModelUnavailable(
-            f"{LISTING} is not a list of files: {error}", next_step="materialize the model again"
-        ) from error
+        raise ModelUnavailable(f"{LISTING} is malformed: {error}", next_step="materialize the model again") from error

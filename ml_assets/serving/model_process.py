@@ -118,17 +118,17 @@ class _Workers:
             if self._stopping:
                 continue
             code = os.waitstatus_to_exitcode(status)
-            _log.error("worker %d ended with %d; another takes its place", place, code)
+            _log.error("worker %d exited with status %d and is replaced", place, code)
             self._young_deaths = self._young_deaths + 1 if time.monotonic() - born < _YOUNG_SECONDS else 0
             if self._young_deaths >= _MOST_YOUNG_DEATHS:
-                _log.error("workers die as soon as they start")
+                _log.error("%d workers in succession exited shortly after their start; giving up", _MOST_YOUNG_DEATHS)
                 self._stop()
                 self._failed = True
                 return
             self._fork(place)
 
     def _fork(self, place: int) -> None:
-        # Block stop signals from the fork until it is registered; the child uses the default handler until it serves.
+        # Block stop signals until the new worker is registered. The worker uses the default handler until it serves.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         process = 0 if self._stopping else os.fork()
         if process:

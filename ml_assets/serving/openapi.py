@@ -13,13 +13,13 @@ from ml_assets.serving.tensors import DATATYPES
 __all__ = ["documentation_page", "example_request", "openapi_document"]
 
 _ERRORS = {
-    400: "The request cannot be read, or a value is not what the signature asks for; the message names it.",
-    404: "No such model or version.",
+    400: "The request is malformed, or a value does not match the signature; the message names it.",
+    404: "The model or version is not served.",
     408: "The body did not arrive in time.",
     413: "The body is too long.",
-    415: "The body is of a type that is not understood.",
+    415: "The content type or content encoding is not supported.",
     500: "The model failed.",
-    503: "No room or no time now; see Retry-After.",
+    503: "The server is overloaded or not ready; see Retry-After.",
 }
 _SCALARS: dict[str, dict[str, Any]] = {
     "boolean": {"type": "boolean"},
@@ -30,7 +30,7 @@ _SCALARS: dict[str, dict[str, Any]] = {
     "string": {"type": "string"},
 }
 
-_PARAMS = {"type": ["object", "null"], "description": "Ignored: the model has no schema of params."}
+_PARAMS = {"type": ["object", "null"], "description": "Ignored, because the model has no params schema."}
 
 
 def openapi_document(servable: Servable, settings: ServeSettings) -> dict[str, Any]:
@@ -39,13 +39,17 @@ def openapi_document(servable: Servable, settings: ServeSettings) -> dict[str, A
     model = f"/v2/models/{identity.name}"
     pages: dict[str, Any] = {}
     for place, operation in ((model, "infer"), (f"{model}/versions/{identity.version}", "inferByVersion")):
-        pages[place] = {"get": _get(f"{operation}Metadata", "What the model takes and gives.")}
-        pages[f"{place}/ready"] = {"get": _get(f"{operation}Ready", "Whether the model is ready.", 503)}
+        pages[place] = {"get": _get(f"{operation}Metadata", "Inputs and outputs of the model.")}
+        pages[f"{place}/ready"] = {"get": _get(f"{operation}Ready", "Readiness of the model.", 503)}
         pages[f"{place}/infer"] = {
             "post": _post(operation, "Predict.", "InferenceRequest", "InferenceResponse", "Error")
         }
     invoke = _post(
-        "invocations", "Predict, as MLflow's scoring server does.", "Invocation", "Predictions", "MlflowError"
+        "invocations",
+        "Predict, with the protocol of MLflow's scoring server.",
+        "Invocation",
+        "Predictions",
+        "MlflowError",
     )
     if servable.table is not None:
         invoke["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}}
@@ -59,14 +63,14 @@ def openapi_document(servable: Servable, settings: ServeSettings) -> dict[str, A
         "paths": {
             **pages,
             "/invocations": {"post": invoke},
-            "/v2": {"get": _get("server", "What the server is.")},
-            "/v2/health/live": {"get": _get("live", "Whether the server answers.")},
-            "/v2/health/ready": {"get": _get("ready", "Whether requests are welcome.", 503)},
-            "/ping": {"get": _get("ping", "Whether requests are welcome, as MLflow says it.", 503, None)},
-            "/health": {"get": _get("health", "The same.", 503, None)},
-            "/example": {"get": _get("example", "A body for /invocations that works, of the recorded example.")},
+            "/v2": {"get": _get("server", "Name, version and extensions of the server.")},
+            "/v2/health/live": {"get": _get("live", "Liveness of the server.")},
+            "/v2/health/ready": {"get": _get("ready", "Readiness of the server.", 503)},
+            "/ping": {"get": _get("ping", "Readiness of the server, in MLflow's protocol.", 503, None)},
+            "/health": {"get": _get("health", "The same as /ping.", 503, None)},
+            "/example": {"get": _get("example", "A valid body for /invocations, from the recorded example.")},
             "/version": {"get": _get("version", "The server's version.", None, "text/plain")},
-            "/metrics": {"get": _get("metrics", "For Prometheus.", None, "text/plain")},
+            "/metrics": {"get": _get("metrics", "Metrics in Prometheus' text format.", None, "text/plain")},
         },
         "components": {"schemas": _schemas(servable, settings)},
     }
@@ -230,9 +234,9 @@ def _get(
     operation: str, summary: str, other: int | None = None, media: str | None = "application/json"
 ) -> dict[str, Any]:
     content: dict[str, Any] = {"content": {media: {"schema": {}}}} if media else {}
-    responses: dict[str, Any] = {"200": {"description": "The answer.", **content}}
+    responses: dict[str, Any] = {"200": {"description": "Success.", **content}}
     if other:
-        responses[str(other)] = {"description": "Not now."}
+        responses[str(other)] = {"description": "Not ready."}
     return {"operationId": operation, "summary": summary, "responses": responses}
 
 

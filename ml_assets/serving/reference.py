@@ -12,7 +12,7 @@ __all__ = ["ModelIdentity", "ModelReference"]
 
 @dataclass(frozen=True)
 class ModelReference:
-    """A registered model's version or alias, a data version, or a directory; exactly one of these.
+    """A reference to exactly one of: a registered model's version or alias, a data version, or a directory.
 
     Forms: ``models:/name/version``, ``models:/name@alias``, ``md5:….dir`` and ``file:/directory``, the last with an
     optional ``#md5:….dir`` that the directory must match.
@@ -42,14 +42,14 @@ class ModelReference:
             return cls(digest=_directory_digest(text))
         except ValueError as error:
             raise SettingsError(
-                f"{text!r} names no model: {error}",
+                f"{text!r} is not a model reference: {error}",
                 next_step="write models:/name/version, models:/name@alias, md5:….dir, file:/directory or "
                 "file:/directory#md5:….dir",
             ) from error
 
     @property
     def is_registered(self) -> bool:
-        """Whether a tracking server must resolve the reference."""
+        """True if a tracking server must resolve the reference."""
         return self.directory is None
 
     def __str__(self) -> str:
@@ -81,5 +81,5 @@ class ModelIdentity:
 def _directory_digest(text: str) -> Digest:
     digest = Digest.parse(text)
     if not digest.is_directory:
-        raise ValueError(f"a model's data version ends in .dir, and {text} does not")
+        raise ValueError(f"a model's data version must end in .dir, got {text}")
     return digest

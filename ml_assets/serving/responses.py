@@ -50,9 +50,9 @@ class Reply:
     content_type: bytes = b"application/json"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     close: bool = False
-    """Whether the connection closes after this response."""
+    """True if the connection closes after this response."""
     cause: str | None = None
-    """Reason of a refusal."""
+    """Name of the error; None for a successful response."""
 
 
 def json_reply(status: int, tree: dict[str, Any]) -> Reply:

@@ -41,7 +41,7 @@ class TensorSpec:
 
     @property
     def has_rows(self) -> bool:
-        """Whether the first dimension may have any size, so that requests can be batched."""
+        """True if the first dimension may have any size, so that requests can be batched."""
         return bool(self.shape) and self.shape[0] == -1
 
     def as_json(self) -> dict[str, Any]:
@@ -53,9 +53,9 @@ class Servable:
     """A loaded model.
 
     Args:
-        identity: of the model.
-        session: of ONNX Runtime.
-        signature: of the model.
+        identity: identity of the model.
+        session: session of ONNX Runtime.
+        signature: signature of the model.
     """
 
     def __init__(self, identity: ModelIdentity, session: Any, signature: Signature) -> None:
@@ -118,7 +118,9 @@ def open_servable(directory: Path) -> Servable:
 
 
 def load_servable(content: ModelFiles, identity: ModelIdentity) -> Servable:
-    """Load a model from its verified files, and check that it predicts its example (as recorded, if it was recorded).
+    """Load a model from its verified files, and check its prediction for the recorded example.
+
+    The prediction must succeed, and must equal the recorded prediction if there is one.
 
     Raises:
         ModelUnavailable: the model cannot be loaded, or its prediction differs.
@@ -134,7 +136,7 @@ def load_servable(content: ModelFiles, identity: ModelIdentity) -> Servable:
     except Exception as error:
         raise ModelUnavailable(
             f"ONNX Runtime {onnxruntime.__version__} cannot load model.onnx: {error}",
-            next_step="export the model with operators that this version knows",
+            next_step="export the model with operators that this version supports",
         ) from error
     servable = Servable(identity, session, read_signature(content.files[SIGNATURE]))
     _check_example(servable, content.files[EXAMPLE])
@@ -148,16 +150,18 @@ def _check_example(servable: Servable, content: bytes) -> None:
         predicted = servable.run(_example_feeds(servable, servable.example))[servable.prediction]
         recorded = np.array(example.get(PREDICTIONS, predicted))
     except ServingError as error:
-        raise ModelUnavailable(f"its recorded example is refused: {error}", next_step="materialize it again") from error
+        raise ModelUnavailable(
+            f"the model does not accept its recorded example: {error}", next_step="materialize the model again"
+        ) from error
     except Exception as error:
         raise ModelUnavailable(
-            f"its recorded example cannot be predicted: {type(error).__name__}: {error}",
-            next_step="materialize it again",
+            f"the model fails on its recorded example: {type(error).__name__}: {error}",
+            next_step="materialize the model again",
         ) from error
     recorded = recorded.reshape(predicted.shape) if recorded.size == predicted.size else recorded
     if predicted.shape != recorded.shape or not _close(predicted, recorded):
         raise ModelUnavailable(
-            f"it predicts {predicted.reshape(-1)[:5].tolist()} for its recorded example, and "
+            f"the model predicts {predicted.reshape(-1)[:5].tolist()} for its recorded example, but "
             f"{recorded.reshape(-1)[:5].tolist()} is recorded",
             next_step="materialize the model again, with the versions of onnx and onnxruntime of this image",
         )
@@ -193,8 +197,8 @@ def _table(signature: Signature, inputs: Sequence[TensorSpec]) -> TableReader | 
     one_matrix = len(inputs) == 1 and inputs[0].shape[1:] in ((len(names),), (-1,)) and not strings
     if not one_matrix and {each.name for each in inputs} != names:
         raise ModelUnavailable(
-            f"the ONNX graph takes {', '.join(f'{each.name} {list(each.shape)}' for each in inputs)}, and the "
+            f"the ONNX graph takes {', '.join(f'{each.name} {list(each.shape)}' for each in inputs)}, but the "
             f"signature has the columns {', '.join(sorted(names))}",
-            next_step="export the graph with one input for all columns, or one of the name of each",
+            next_step="export the graph with one input for all columns, or with one input per column of the same name",
         )
     return TableReader(signature.columns, {each.name: (DATATYPES[each.datatype], len(each.shape)) for each in inputs})

@@ -18,7 +18,7 @@ _ANY_IMAGE = "registry/image"
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings:
-    """All settings; each is read from ``ML_ASSETS_SERVE_`` and its name in capitals."""
+    """All settings. Each is read from the variable ``ML_ASSETS_SERVE_`` plus its name in capitals."""
 
     model: str
     """``models:/name/version``, ``models:/name@alias``, a data version ``md5:….dir``, or ``file:`` and a directory."""
@@ -38,21 +38,23 @@ class ServeSettings:
     timeout_seconds: float = 20.0
     """Time limit of a request, from its first byte to its response; less than `drain_seconds`."""
     batch_rows: int = 1024
-    """Most rows in one model run, unless a single request has more."""
+    """Maximum number of rows in one model run, unless a single request has more."""
     batch_delay_ms: float = 0.0
-    """Time that a request may wait for others; with 0 a batch is what arrived during the previous run."""
+    """Time that a request may wait for others. With 0, a batch holds what arrived during the previous run."""
     queue_rows: int = 65536
-    """Most rows in the queue of one worker; further requests are answered 503."""
+    """Maximum number of rows in the queue of one worker; further requests get the status 503."""
     queue_bytes: int = 256 << 20
-    """Most bytes of request bodies in the memory of one worker."""
+    """Maximum number of bytes of request bodies in the memory of one worker."""
     drain_seconds: float = 25.0
-    """Time limit for requests in flight when a process ends; with `stop_delay_seconds` less than the 30 s that
-    Kubernetes grants."""
+    """Time limit for requests in flight when a process ends.
+
+    The sum with `stop_delay_seconds` must be less than the grace period, which is 30 s on Kubernetes.
+    """
     stop_delay_seconds: float = 2.0
     """Time after SIGTERM in which requests are still accepted, while load balancers remove the server."""
     image: str | None = None
-    """Image of the server, ``registry/repository@sha256:…`` or its digest alone, for the responses; set by
-    whoever starts the container."""
+    """Image of the server, for the responses: ``registry/repository@sha256:…`` or its digest alone. The deployment that
+    starts the container sets it."""
     log_requests: str = "all"
     """``all``, or ``errors``."""
     tracking_username: str | None = field(default=None, repr=False)
@@ -67,7 +69,7 @@ class ServeSettings:
         """The digest in `image`.
 
         Raises:
-            ValueError: the image has no digest; a tag is no identity.
+            ValueError: the image has no digest, for example only a tag.
         """
         if not self.image:
             return None
@@ -92,7 +94,8 @@ def load_serve_settings(environ: Mapping[str, str] | None = None) -> ServeSettin
     known = {each.name.upper(): each for each in fields(ServeSettings)}
     if unknown := sorted(set(given) - set(known)):
         raise SettingsError(
-            f"{PREFIX}{unknown[0]} is unknown", next_step=f"use one of {', '.join(PREFIX + name for name in known)}"
+            f"{PREFIX}{unknown[0]} is not a setting",
+            next_step=f"use one of {', '.join(PREFIX + name for name in known)}",
         )
     if "MODEL" not in given:
         raise SettingsError(
@@ -110,10 +113,10 @@ def set_variables_of_libraries(metrics_directory: str) -> None:
     """Set the environment variables of libraries, for this process and its children.
 
     Args:
-        metrics_directory: where prometheus-client stores the metrics of all processes.
+        metrics_directory: directory in which prometheus-client stores the metrics of all processes.
     """
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_directory
-    # A process without threads can fork, and the server's processes share the CPUs.
+    # Only a process without threads can fork safely, and the server's processes share the CPUs.
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 
@@ -146,7 +149,7 @@ def _read(variable: str, text: str, kind: Any) -> Any:
         return kind(text)
     except ValueError as error:
         what = "a whole number" if kind is int else "a number"
-        raise SettingsError(f"{variable} must be {what}, given {text!r}", next_step="correct the variable") from error
+        raise SettingsError(f"{variable} must be {what}, got {text!r}", next_step="correct the variable") from error
 
 
 def _check(settings: ServeSettings) -> None:
@@ -154,31 +157,34 @@ def _check(settings: ServeSettings) -> None:
         value = getattr(settings, name)
         if not least <= value < float("inf"):
             raise SettingsError(
-                f"{PREFIX}{name.upper()} must be at least {least}, given {value}", next_step="correct the variable"
+                f"{PREFIX}{name.upper()} must be at least {least}, got {value}", next_step="correct the variable"
             )
     if settings.timeout_seconds >= settings.drain_seconds:
         raise SettingsError(
-            f"{PREFIX}TIMEOUT_SECONDS is {settings.timeout_seconds:g} and {PREFIX}DRAIN_SECONDS "
-            f"{settings.drain_seconds:g}, so a request could be lost when a process ends",
-            next_step="let requests take less, or processes longer to end",
+            f"{PREFIX}TIMEOUT_SECONDS ({settings.timeout_seconds:g}) must be less than {PREFIX}DRAIN_SECONDS "
+            f"({settings.drain_seconds:g}), or requests could be lost when a process ends",
+            next_step="lower the first or raise the second",
         )
     try:
         settings.image_digest  # noqa: B018  evaluated for its errors
     except ValueError as error:
         raise SettingsError(
             f"{PREFIX}IMAGE is {settings.image!r}: {error}",
-            next_step="name the image by its digest, registry/repository@sha256:… or sha256:…, or leave it out",
+            next_step="set it to registry/repository@sha256:… or sha256:…, or unset it",
         ) from error
     if settings.name and "/" in settings.name:
-        raise SettingsError(f"{PREFIX}NAME must have no /, given {settings.name!r}", next_step="correct the variable")
+        raise SettingsError(f"{PREFIX}NAME must not contain /, got {settings.name!r}", next_step="correct the variable")
     if settings.port > 65535:
-        raise SettingsError(f"{PREFIX}PORT must be at most 65535, given {settings.port}", next_step="correct it")
+        raise SettingsError(
+            f"{PREFIX}PORT must be at most 65535, got {settings.port}", next_step="correct the variable"
+        )
     if settings.log_requests not in ("all", "errors"):
         raise SettingsError(
-            f"{PREFIX}LOG_REQUESTS must be all or errors, given {settings.log_requests!r}", next_step="correct it"
+            f"{PREFIX}LOG_REQUESTS must be all or errors, got {settings.log_requests!r}",
+            next_step="correct the variable",
         )
     if settings.tracking_uri and urlsplit(settings.tracking_uri).scheme not in ("http", "https"):
         raise SettingsError(
-            f"the tracking server's address must begin with http:// or https://, given {settings.tracking_uri!r}",
-            next_step=f"name an MLflow server in {PREFIX}TRACKING_URI, or serve a directory with {PREFIX}MODEL=file:/…",
+            f"the tracking server's address must begin with http:// or https://, got {settings.tracking_uri!r}",
+            next_step=f"set {PREFIX}TRACKING_URI to an MLflow server, or serve a directory with {PREFIX}MODEL=file:/…",
         )

@@ -1,4 +1,4 @@
-"""The model's inputs by MLflow's signature: named columns of a table, or tensors."""
+"""The model's inputs according to MLflow's signature: named columns of a table, or tensors."""
 
 import json
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Column:
     type: str
     """MLflow's type: boolean, integer (32 bits), long, float, double or string."""
     required: bool
-    """Whether the column is required, with a value in every row."""
+    """True if the column is required, with a value in every row."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def read_signature(content: bytes) -> Signature:
     """Parse ``signature.json``.
 
     Raises:
-        ModelUnavailable: it is not a signature, or has types that are not served.
+        ModelUnavailable: it is not a signature, or has types that cannot be served.
     """
     try:
         tree = json.loads(content)
@@ -52,8 +52,8 @@ def read_signature(content: bytes) -> Signature:
         ) from error
     if foreign := [column for column in columns if column.type not in (*NUMBERS, "string")]:
         raise ModelUnavailable(
-            f"column {foreign[0].name!r} is of type {foreign[0].type}, which cannot be served",
-            next_step=f"give the model columns of the types {', '.join(NUMBERS)} or string",
+            f"column {foreign[0].name!r} has the type {foreign[0].type}, which cannot be served",
+            next_step=f"use only columns of the types {', '.join(NUMBERS)} and string",
         )
     return Signature(columns, _rank(outputs))
 

@@ -1,6 +1,7 @@
 """The supervisor process: it owns the socket, starts a generation for each version of the model, and swaps them.
 
-It never loads a model. Before the first model is loaded, it answers health requests itself: live, not ready, and why.
+It never loads a model. Before the first model is loaded, it answers health requests itself: live, not ready, and the
+reason.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ def supervise(settings: ServeSettings) -> None:
     """Serve until a signal stops the process.
 
     Raises:
-        SettingsError: the reference names no model, or the address cannot be bound.
+        SettingsError: the reference is malformed or needs a tracking server, or the address cannot be bound.
     """
     reference = ModelReference.parse(settings.model)
     if reference.is_registered and not settings.tracking_uri:
@@ -57,7 +58,7 @@ def _listening(settings: ServeSettings) -> Any:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise SettingsError(
-            f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}",
+            f"cannot bind {settings.host}:{settings.port}: {error.strerror}",
             next_step="set ML_ASSETS_SERVE_PORT to a free port",
         ) from error
     with listener:
@@ -73,7 +74,7 @@ def _run_directory() -> Any:
         except OSError:
             continue
     else:
-        raise SettingsError("no directory can be written to", next_step="mount a tmpfs at /tmp or /dev/shm")
+        raise SettingsError("cannot create a temporary directory", next_step="mount a tmpfs at /tmp or /dev/shm")
     try:
         yield directory
     finally:
@@ -135,8 +136,8 @@ class _Supervisor:
         _log.info("stopping")
         write_status(self._directory, Readiness(False, "the server is stopping", stopping=True))
         await asyncio.sleep(self._stop_delay)
-        # Closing the last copy of a shared socket drops connections that are not accepted yet. The last copy must be a
-        # worker's, which accepts them first.
+        # Closing the last copy of a shared socket drops connections that are not accepted yet. Therefore a worker must
+        # hold the last copy: it accepts these connections first.
         self._listener.close()
         for generation in self._alive:
             _signal(generation, signal.SIGTERM)
@@ -185,12 +186,12 @@ class _Supervisor:
             return
         if generation is self._candidate:
             self._candidate = None
-            await self._failed(generation, generation.error or f"its process ended with {code}")
+            await self._failed(generation, generation.error or f"its process exited with status {code}")
         elif generation is self._current:
             self._current = None
             loading = self._candidate.reference if self._candidate is not None else self._wanted()
-            _log.error("the workers of %s ended with %d; %s is being loaded", generation.reference, code, loading)
-            self._say(f"{loading} is being loaded, as the processes of {generation.reference} ended")
+            _log.error("the process of %s exited with status %d; loading %s", generation.reference, code, loading)
+            self._say(f"loading {loading}, because the processes of {generation.reference} ended")
             if self._candidate is None:
                 await self._start(loading)
             self._spawn(self._receive_early_clients())
@@ -202,7 +203,7 @@ class _Supervisor:
             generation.identity = ModelIdentity(report["name"], report["version"], Digest.parse(report["digest"]))
             generation.seconds = report["seconds"]
             if generation is self._candidate:
-                # From here on clients wait for the workers, which is better than an error about a missing model.
+                # From here on clients wait for the workers instead of getting an error about a missing model.
                 self._close_waiting_room()
         elif report["event"] == "serving":
             generation.workers.add(report["worker"])
@@ -216,7 +217,7 @@ class _Supervisor:
         self._wait, self._detail = 1.0, None
         self._say()
         identity = generation.identity
-        _log.info("%s is served, loaded in %.2f s", identity, generation.seconds)
+        _log.info("serving %s, loaded in %.2f s", identity, generation.seconds)
         if identity is not None:
             self._refused.pop(identity.version, None)
             self._count_loads().loaded(identity, generation.seconds)
@@ -230,15 +231,15 @@ class _Supervisor:
             self._spawn(room.drain(5.0))
 
     async def _failed(self, generation: _Generation, why: str) -> None:
-        _log.error("%s could not be loaded: %s", generation.reference, why)
+        _log.error("cannot load %s: %s", generation.reference, why)
         self._count_loads().failed_to_load()
         if self._current is not None:
             serving = self._current.identity
             self._say(
-                f"{generation.reference} could not be loaded, and {serving.version if serving else ''} goes on: {why}"
+                f"cannot load {generation.reference}, still serving version {serving.version if serving else ''}: {why}"
             )
             return
-        self._say(f"{generation.reference} could not be loaded: {why}")
+        self._say(f"cannot load {generation.reference}: {why}")
         self._spawn(self._receive_early_clients())
         await asyncio.sleep(self._wait)
         self._wait = min(2 * self._wait, _LONGEST_WAIT)
@@ -246,7 +247,7 @@ class _Supervisor:
             await self._start(self._wanted())
 
     async def _receive_early_clients(self) -> None:
-        """Answer early clients that no model is loaded yet, if loading takes long."""
+        """If loading takes long, answer early clients with the error that no model is loaded yet."""
         await asyncio.sleep(_PATIENCE)
         loaded = self._candidate is not None and self._candidate.identity is not None
         if self._current is not None or loaded or self._waiting_room is not None or self._stop.is_set():
@@ -259,7 +260,7 @@ class _Supervisor:
         self._waiting_room.start()
 
     async def _follow_alias(self) -> None:
-        """Look the alias up periodically, and load a new version beside the served one."""
+        """Look up the alias periodically, and load a new version beside the served one."""
         while True:
             await asyncio.sleep(self._settings.poll_seconds)
             if self._served is None or self._candidate is not None:
@@ -267,10 +268,10 @@ class _Supervisor:
             try:
                 found = await asyncio.to_thread(resolve, self._reference, self._settings)
             except ServingError as error:
-                _log.warning("the alias could not be looked up: %s", error)
+                _log.warning("cannot look up the alias: %s", error)
                 continue
-            except Exception:  # no error of the tracking server may stop following the alias
-                _log.exception("the alias could not be looked up")
+            except Exception:  # an error of the tracking server must not end this loop
+                _log.exception("cannot look up the alias")
                 continue
             served = self._served.identity
             if found is None or served is None or (found.version, found.digest) == (served.version, served.digest):
@@ -283,7 +284,7 @@ class _Supervisor:
                 await self._start(str(ModelUri(found.name, found.version)))
 
     def _wanted(self) -> str:
-        """Return the version that served last, even if the alias has moved; before the first, the requested version."""
+        """Return the version that served last, even if the alias has moved; at first, the requested version."""
         served = self._served.identity if self._served is not None else None
         if self._reference.alias is None or served is None:
             return str(self._reference)

@@ -1,6 +1,6 @@
-"""Table rows as feeds of an ONNX graph, each value validated against the model's signature.
+"""Conversion of table rows to feeds of an ONNX graph, with each value validated against the model's signature.
 
-The usual case is one numeric matrix, which is validated as a whole; single values are checked only after an error.
+The usual case is one numeric matrix, which is validated as a whole. Single values are checked only after an error.
 """
 
 import math
@@ -39,7 +39,7 @@ class TableReader:
     """Reads tables for one model.
 
     Args:
-        columns: of the signature.
+        columns: columns of the signature.
         inputs: the graph's inputs with their types and ranks: one matrix of all columns, or one input per column.
     """
 
@@ -74,9 +74,8 @@ class TableReader:
         for position, name in enumerate(given):
             if not isinstance(name, str) or name not in self._known:
                 raise InvalidInput(
-                    f"{where} has the column {shown(name)}, which the model does not know; "
-                    f"it takes {', '.join(self.names)}",
-                    next_step="leave the column out or correct its name",
+                    f"{where} has the unknown column {shown(name)}; the model's columns are {', '.join(self.names)}",
+                    next_step="remove the column or correct its name",
                 )
             if name in positions:
                 raise InvalidInput(f"{where} has the column {shown(name)} twice", next_step="send each column once")
@@ -115,7 +114,8 @@ class TableReader:
         lengths = {len(array) for array in arrays.values()}
         if len(lengths) > 1:
             raise InvalidInput(
-                f"the columns have {' and '.join(map(str, sorted(lengths)))} rows", next_step="send as many of each"
+                f"the columns have different numbers of rows: {', '.join(map(str, sorted(lengths)))}",
+                next_step="send the same number of rows for each column",
             )
         length = lengths.pop() if lengths else 0
         missing = np.full(length, np.nan)
@@ -140,13 +140,13 @@ class TableReader:
         if matrix.ndim != 2 or matrix.shape[1] != len(self.columns) or matrix.dtype.kind not in "fiub":
             raise InvalidInput(
                 f"{where} must be numbers of shape [rows, {len(self.columns)}] for the columns "
-                f"{', '.join(self.names)}, given {list(matrix.shape)}",
-                next_step="send one row of all columns for each prediction",
+                f"{', '.join(self.names)}, got {list(matrix.shape)}",
+                next_step="send one row with all columns per prediction",
             )
         if self._matrix is None or not self._all_numbers:
             raise InvalidInput(
-                f"{where} is one tensor, and the model takes columns of several types",
-                next_step=f"send one tensor for each of {', '.join(self.names)}",
+                f"{where} is one tensor, but the model takes columns of several types",
+                next_step=f"send one tensor per column: {', '.join(self.names)}",
             )
         place: Place = lambda row, column: f"{where}[{row}, {column}] ({self.names[column]})"  # noqa: E731
         given: _Given = lambda column: matrix[:, column]  # noqa: E731
@@ -202,7 +202,7 @@ class TableReader:
         return values
 
     def _check_exactly(self, wrong: np.ndarray[Any, Any], given: _Given, place: Place) -> None:
-        """Check integers again as sent: a ``float`` of 2**63 may have been 2**63 - 1."""
+        """Check integers again as sent, because a ``float`` of 2**63 may have been sent as 2**63 - 1."""
         for position in np.flatnonzero(wrong.any(axis=0)).tolist():
             index, limit = int(self._whole[position]), int(self._limits[position])
             values = given(index)
@@ -273,8 +273,8 @@ class TableReader:
         accepted = {"string": "OUS", "boolean": "b"}.get(column.type, "fiu")
         if array.dtype.kind not in accepted:
             raise InvalidInput(
-                f"{place(column.name)} must be of values that are {_EXPECTED[column.type]}, given {array.dtype}",
-                next_step="send the column with the type that the model's metadata names",
+                f"each value of {place(column.name)} must be {_EXPECTED[column.type]}, got the type {array.dtype}",
+                next_step="send the column with the type in the model's metadata",
             )
         return array
 
@@ -292,7 +292,7 @@ class TableReader:
         missing = value is None or (isinstance(value, float) and math.isnan(value))
         optional = "" if spec.required or not missing_is_accepted else ", or null"
         return InvalidInput(
-            f"{place(row, column)} must be {expected or _EXPECTED[spec.type]}{optional}, as {spec.name} is of type "
-            f"{spec.type}, given {'null (NaN)' if missing else shown(value)}",
+            f"{place(row, column)} must be {expected or _EXPECTED[spec.type]}{optional}, because {spec.name} has the "
+            f"type {spec.type}, got {'null (NaN)' if missing else shown(value)}",
             next_step="correct the value",
         )

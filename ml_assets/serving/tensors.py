@@ -58,7 +58,7 @@ def onnx_datatype(onnx_type: str) -> str:
     inner = onnx_type.removeprefix("tensor(").removesuffix(")")
     if inner not in _ONNX:
         raise ModelUnavailable(
-            f"the ONNX graph has a value of type {onnx_type}, which the Open Inference Protocol cannot carry",
+            f"the ONNX graph has a value of type {onnx_type}, which the Open Inference Protocol does not support",
             next_step="export the model with plain tensors (for scikit-learn: options={'zipmap': False})",
         )
     return _ONNX[inner]
@@ -73,7 +73,7 @@ def decode_json(datatype: str, shape: Any, data: Any, where: str) -> np.ndarray[
     """Return the values of a request as an array.
 
     Args:
-        datatype: of the protocol.
+        datatype: datatype of the protocol.
         shape: as in the request.
         data: as in the request: one flat list, or nested by shape. ``null`` in a floating-point tensor is NaN.
         where: the tensor's position in the request, for messages.
@@ -84,12 +84,12 @@ def decode_json(datatype: str, shape: Any, data: Any, where: str) -> np.ndarray[
     dtype = _dtype(datatype, where)
     size = math.prod(_shape(shape, where))
     if not isinstance(data, list):
-        raise InvalidInput(f"{where}.data must be a list, given {_kind(data)}", next_step="send the values as a list")
+        raise InvalidInput(f"{where}.data must be a list, got {_kind(data)}", next_step="send the values as a list")
     flat = data if not data or not isinstance(data[0], list) else _flattened(data, shape, where)
     if len(flat) != size:
         raise InvalidInput(
-            f"{where}.data must have {size} values, as its shape {shape} says, given {len(flat)}",
-            next_step="make shape and data agree",
+            f"{where}.data must have {size} values for its shape {shape}, got {len(flat)}",
+            next_step="correct shape or data",
         )
     kinds = set(map(type, flat))
     mixed = dtype.kind in "ui" and float in kinds  # NumPy would drop the fractional part
@@ -120,12 +120,11 @@ def decode_binary(datatype: str, shape: Any, content: memoryview, where: str) ->
         return _reshaped(array, shape, where)
     if len(content) != size * dtype.itemsize:
         raise InvalidInput(
-            f"{where} must have {size * dtype.itemsize} bytes, as its shape {shape} of {datatype} says, "
-            f"given {len(content)}",
-            next_step="make shape, datatype and binary_data_size agree",
+            f"{where} must have {size * dtype.itemsize} bytes for its shape {shape} of {datatype}, got {len(content)}",
+            next_step="correct shape, datatype or binary_data_size",
         )
     if dtype.kind == "b" and np.frombuffer(content, np.uint8).max(initial=0) > 1:
-        raise InvalidInput(f"{where} has bytes other than 0 and 1", next_step="send one byte, 0 or 1, for each BOOL")
+        raise InvalidInput(f"{where} has bytes other than 0 and 1", next_step="send one byte, 0 or 1, per BOOL")
     return _reshaped(np.frombuffer(content, dtype.newbyteorder("<")), shape, where)
 
 
@@ -147,8 +146,8 @@ def encode_binary(array: np.ndarray[Any, Any]) -> bytes:
 def _dtype(datatype: Any, where: str) -> np.dtype[Any]:
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise InvalidInput(
-            f"{where}.datatype must be one of {', '.join(DATATYPES)}, given {shown(datatype)}",
-            next_step="name the type of the values",
+            f"{where}.datatype must be one of {', '.join(DATATYPES)}, got {shown(datatype)}",
+            next_step="send the datatype of the values",
         )
     return DATATYPES[datatype]
 
@@ -156,11 +155,11 @@ def _dtype(datatype: Any, where: str) -> np.dtype[Any]:
 def _shape(shape: Any, where: str) -> list[int]:
     if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 1 << 63 for size in shape[:33]):
         raise InvalidInput(
-            f"{where}.shape must be a list of whole numbers of at least 0, given {shown(shape)}",
+            f"{where}.shape must be a list of whole numbers of at least 0, got {shown(shape)}",
             next_step="send the size of each dimension",
         )
     if len(shape) > 32:
-        raise InvalidInput(f"{where}.shape has {len(shape)} dimensions", next_step="send 32 of them at most")
+        raise InvalidInput(f"{where}.shape has {len(shape)} dimensions", next_step="send at most 32 dimensions")
     return shape
 
 
@@ -169,7 +168,7 @@ def _reshaped(array: np.ndarray[Any, Any], shape: list[int], where: str) -> np.n
         return array.reshape(shape)
     except ValueError as error:  # an empty array whose other dimensions are too large together
         raise InvalidInput(
-            f"{where}.shape is {shape}, which no array can have", next_step="send the size of each dimension"
+            f"{where}.shape {shape} is too large for an array", next_step="send the size of each dimension"
         ) from error
 
 
@@ -178,9 +177,9 @@ def _flattened(data: list[Any], shape: list[int], where: str) -> list[Any]:
     for axis, size in enumerate(shape):
         if not all(isinstance(part, list) and len(part) == size for part in level):
             raise InvalidInput(
-                f"{where}.data must be one flat list, or lists nested as its shape {shape} says, and is neither in "
-                f"dimension {axis}",
-                next_step="make shape and data agree",
+                f"{where}.data must be a flat list, or lists nested by its shape {shape}; "
+                f"it differs in dimension {axis}",
+                next_step="correct shape or data",
             )
         level = list(chain.from_iterable(level))
     return level
@@ -198,7 +197,7 @@ def _strings(content: memoryview, size: int, where: str) -> Iterable[str]:
     if at != len(content) or len(found) != size:
         raise InvalidInput(
             f"{where} must have {size} elements, each preceded by its length in four bytes",
-            next_step="make shape and binary_data_size agree",
+            next_step="correct shape or binary_data_size",
         )
     return found
 
@@ -207,15 +206,15 @@ def _decoded(element: bytes, where: str) -> str:
     try:
         return element.decode()
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{where} has BYTES that are not UTF-8", next_step="send text in UTF-8") from error
+        raise InvalidInput(f"{where} has an element that is not valid UTF-8", next_step="send text in UTF-8") from error
 
 
 def _unfitting(flat: list[Any], datatype: str, dtype: np.dtype[Any], where: str) -> InvalidInput:
     for index, value in enumerate(flat):
         if not _fits(value, dtype):
             return InvalidInput(
-                f"{where}.data[{index}] must be of {datatype} ({_EXPECTED.get(dtype.kind, 'strings')}, within its "
-                f"range), given {shown(value)}",
+                f"{where}.data[{index}] must be a value of {datatype} ({_EXPECTED.get(dtype.kind, 'strings')}, within "
+                f"its range), got {shown(value)}",
                 next_step="correct the value or the datatype",
             )
     return InvalidInput(f"{where}.data does not fit {datatype}", next_step="correct the values or the datatype")

@@ -7,11 +7,11 @@ __all__ = ["Tracer"]
 
 
 class Tracer:
-    """Sends one span for each request, within the client's trace if there is one.
+    """Sends one span per request, within the client's trace if there is one.
 
     Args:
-        endpoint: of an OpenTelemetry collector, over HTTP.
-        attributes: of every span's resource.
+        endpoint: endpoint of an OpenTelemetry collector, over HTTP.
+        attributes: attributes of every span's resource.
     """
 
     def __init__(self, endpoint: str, attributes: dict[str, str]) -> None:

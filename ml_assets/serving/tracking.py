@@ -1,6 +1,6 @@
-"""A client of the MLflow server over plain HTTP: versions, and files through the server itself.
+"""A client of the MLflow server over plain HTTP, for model versions and their files.
 
-MLflow proxies the files, whatever its artifact store is, so the model server needs no access to that store.
+MLflow proxies the files from any artifact store, so the model server needs no access to that store.
 """
 
 import base64
@@ -31,7 +31,7 @@ _API = "/api/2.0/mlflow"
 
 
 def resolve(reference: ModelReference, settings: ServeSettings) -> ModelIdentity | None:
-    """Return the version that a reference names now; None for a directory, which must be read first.
+    """Return the version that a reference currently names; None for a directory, which must be read first.
 
     Raises:
         ModelUnavailable: the version does not exist, or the tracking server does not answer.
@@ -53,13 +53,13 @@ def resolve(reference: ModelReference, settings: ServeSettings) -> ModelIdentity
     except (KeyError, ValueError) as error:
         raise ModelUnavailable(
             f"{version} has no tag {RunTags.DATA_VERSION} with a digest, so its content cannot be verified",
-            next_step="register it by materializing its model asset",
+            next_step="materialize the model asset, which registers the model with this tag",
         ) from error
     return ModelIdentity(found["name"], str(found["version"]), digest, found["name"])
 
 
 def fetch_model(reference: ModelReference, settings: ServeSettings) -> tuple[ModelIdentity, ModelFiles]:
-    """Return the model that a reference names now, and its verified files.
+    """Return the model that a reference currently names, and its verified files.
 
     Raises:
         ModelUnavailable: the model cannot be found, fetched or verified.
@@ -78,8 +78,8 @@ class TrackingServer:
     """A client of an MLflow server.
 
     Args:
-        address: such as ``http://mlflow:5000``.
-        headers: sent with every request.
+        address: address of the server, such as ``http://mlflow:5000``.
+        headers: headers of every request.
         timeout: seconds to wait for the response to begin or continue.
     """
 
@@ -93,7 +93,7 @@ class TrackingServer:
         """Return the client that the settings configure."""
         if not settings.tracking_uri:
             raise SettingsError(
-                f"{settings.model} is in a registry, and no tracking server is named",
+                f"{settings.model} is a registered model, but no tracking server is set",
                 next_step=f"set {PREFIX}TRACKING_URI (or MLFLOW_TRACKING_URI) to the MLflow server's address",
             )
         headers = {}
@@ -121,7 +121,7 @@ class TrackingServer:
         if not found:
             raise ModelUnavailable(
                 f"no registered model has the data version {digest}",
-                next_step="register the model (registered_name of its asset), or name one that is",
+                next_step="set registered_name of the model asset and materialize it, or name a registered model",
             )
         latest: dict[str, Any] = max(found, key=lambda each: int(each.get("creation_timestamp") or 0))
         return latest
@@ -140,7 +140,7 @@ class TrackingServer:
             except ModelUnavailable as error:
                 problem = problem or error
         raise ModelUnavailable(
-            f"{ModelUri(identity.name, identity.version)} has no {LISTING} that could be fetched: {problem}",
+            f"cannot fetch {LISTING} of {ModelUri(identity.name, identity.version)}: {problem}",
             next_step="materialize the model with a version of ml-assets that exports models to ONNX",
         ) from problem
 
@@ -154,8 +154,8 @@ class TrackingServer:
             tree: dict[str, Any] = json.loads(answer)
         except ValueError as error:
             raise ModelUnavailable(
-                f"{self._address} does not answer as MLflow does: {answer[:80]!r}",
-                next_step=f"check that {PREFIX}TRACKING_URI is an MLflow server's address",
+                f"the response of {self._address} is not one of an MLflow server: {answer[:80]!r}",
+                next_step=f"check that {PREFIX}TRACKING_URI is the address of an MLflow server",
             ) from error
         return tree
 
@@ -169,19 +169,19 @@ class TrackingServer:
         except requests.RequestException as error:
             waited = time.monotonic() - started
             raise ModelUnavailable(
-                f"{self._address} did not answer ({error}, after {waited:.1f} s)",
-                next_step="check the address and that the MLflow server runs",
+                f"{self._address} did not answer within {waited:.1f} s: {error}",
+                next_step="check the address, and check that the MLflow server runs",
             ) from error
         if not answer.ok:
             said = content[:_SAID_BYTES].decode(errors="replace")
             raise ModelUnavailable(
                 f"{self._address} answered {answer.status_code} to {page.partition('?')[0]}: {said}",
-                next_step="check the model's name, and the credentials",
+                next_step="check the name of the model and the credentials",
             )
         return content
 
     def _session(self) -> "requests.Session":
-        """Return a session that sends the credentials, and drops them on a redirect to another host."""
+        """Return a session that sends the credentials, but not after a redirect to another host."""
         import requests
 
         session = requests.Session()

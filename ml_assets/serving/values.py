@@ -13,6 +13,6 @@ _SHORT.maxlevel = 3
 
 
 def shown(value: Any) -> str:
-    """Return the value's Python representation, cut short."""
+    """Return the value's Python representation, shortened."""
     text = _SHORT.repr(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

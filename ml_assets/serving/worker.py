@@ -1,7 +1,7 @@
-"""Connections of one process: it accepts from a shared socket and closes connections without losing a request.
+"""Connections of one process, accepted from a shared socket and closed without losing a request.
 
-uvicorn (with httptools) handles HTTP. This module adds the rest: the choice of the accepting process, limits on the
-size and time of a request's head, and the shutdown of a process.
+uvicorn (with httptools) handles HTTP. This module adds the choice of the accepting process, limits on the size and time
+of a request's head, and the shutdown of a process.
 """
 
 import asyncio
@@ -73,9 +73,10 @@ class Worker:
         self._loop.add_reader(self._listener, self._accept)
 
     async def drain(self, seconds: float) -> None:
-        """Stop accepting; end when each connection is answered and closed, or when the time is up.
+        """Stop accepting; return when all connections are answered and closed, or when the time is up.
 
-        A connection that sends another request is answered and asked to close. One that is idle for a second is closed.
+        If a connection sends another request, the response asks the client to close. A connection that is idle for a
+        second is closed.
         """
         self._application.closing = True
         self.stop_accepting()
@@ -86,7 +87,7 @@ class Worker:
                     connection.shutdown()
             await asyncio.sleep(0.02)
         if self._state.connections:
-            _log.warning("%d connections were not done after %g s", len(self._state.connections), seconds)
+            _log.warning("closing %d connections that were not done after %g s", len(self._state.connections), seconds)
             for connection in list(self._state.connections):
                 connection.transport.abort()
         if self._ticker:
@@ -94,7 +95,7 @@ class Worker:
         self._application.tick()
 
     def stop_accepting(self, *, others_follow: bool = False) -> None:
-        """Stop accepting after the pending connections, unless other processes can accept them."""
+        """Stop accepting. Accept pending connections first, unless other processes can accept them."""
         if self._accepting:
             while not others_follow and self._take():
                 pass
@@ -103,7 +104,7 @@ class Worker:
             self._listener.close()
 
     def _accept(self, *, anyway: bool = False) -> None:
-        """Accept one connection; a process with more connections than another first yields for a moment."""
+        """Accept one connection. A process with more connections than another first waits a moment for the others."""
         if not self._accepting:
             return
         mine = len(self._state.connections)

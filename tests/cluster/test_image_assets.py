@@ -105,7 +105,7 @@ def test_step_runs_in_the_builder_image_by_digest_on_the_cpu_pool(
     (placement,) = first.story.placements()
     assert (placement["image"], placement["pool"]) == (builder_image, "cpu")
     assert (first.record.environment.image, first.record.environment.pool) == (builder_image, "cpu")
-    assert "The runtime runs the image that was asked for" in first.story.said()
+    assert "The runtime runs the requested image" in first.story.said()
 
 
 def test_pod_has_no_engine(first: Build) -> None:

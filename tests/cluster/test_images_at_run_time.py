@@ -184,7 +184,7 @@ def test_other_code_in_the_image_is_refused_unless_the_image_is_pinned(
     story = Story(deployment, refused.run_id)
     failure = story.failure()
     assert failure["cls_name"] == "CodeMismatch"
-    for words in ("numbers", image, "materialize images/left, then run again"):
+    for words in ("numbers", image, "materialize images/left, then run the step again"):
         assert words in failure["message"]
     assert story.events(dg.DagsterEventType.STEP_START) == [], "no user code ran"
     pinned = deployment.run("numbers", run_config=overriding("numbers", image=image))
@@ -202,7 +202,7 @@ def ran_in(deployment: KubernetesDeployment, asset: str, *, image: str | None = 
     story = Story(deployment, run.run_id)
     ran = story.records()[asset].environment.image
     assert ran
-    assert "The runtime runs the image that was asked for" in story.said()
+    assert "The runtime runs the requested image" in story.said()
     return ran
 
 

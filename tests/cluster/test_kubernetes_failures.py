@@ -91,7 +91,7 @@ def test_step_that_finds_no_node_goes_on_on_the_fallback_pool(
     run = deployment.wait(on_pools["nowhere"])
     story = Story(deployment, run.run_id)
     assert [placement["pool"] for placement in story.placements()] == ["nowhere", "cpu"]
-    assert "Going on on pool cpu" in story.said()
+    assert "Relaunching on fallback pool cpu" in story.said()
 
 
 def test_preempted_step_goes_on_on_the_fallback_pool(deployment: KubernetesDeployment) -> None:
@@ -116,7 +116,7 @@ def test_step_on_a_node_that_does_not_answer_goes_on_elsewhere(deployment: Kuber
     story = Story(deployment, run_id)
     deployment.wait_until(lambda: "second 2" in story.log("on_spot"), run_id)
     with without_kubelet("spot-0"):
-        deployment.wait_until(lambda: "its node spot-0 is not ready" in story.said(), run_id)
+        deployment.wait_until(lambda: "the node spot-0 is not ready" in story.said(), run_id)
         deployment.wait_until(lambda: len(story.placements()) == 2, run_id)
         # The first process goes on where nobody can end it, and succeeds while the second one starts; what it says does
         # not count any more.

@@ -185,7 +185,7 @@ def test_what_was_saved_comes_back_where_nothing_was(
     deployed.rolled_out(*STATEFUL)
     deployed.kubectl("rollout", "restart", *(f"deployment/{name}" for name in STATELESS))
     deployed.rolled_out(*STATELESS)
-    with pytest.raises(AssertionError, match="nothing recorded"):
+    with pytest.raises(AssertionError, match="no recorded artifact matches"):
         deployed.trace(f"departures@{MONTH}")
     deployed.run_job("restore")
     assert deployed.trace(f"departures@{MONTH}") == before

@@ -99,7 +99,7 @@ def test_pool_that_looks_for_its_devices_ends_the_training_before_it_begins(pipe
     story = Story(pipeline.deployment, run.run_id)
     failure = story.failure()
     assert failure["cls_name"] == "AcceleratorUnavailable"
-    assert "pool gpu-checked promises 1 accelerators, and the container sees none" in failure["message"]
+    assert "pool gpu-checked promises 1 accelerators, but the container has none" in failure["message"]
     assert story.events(dg.DagsterEventType.STEP_START) == [], "no user code ran"
     assert len(story.placements()) == 1, "another try would not help"
 

@@ -176,7 +176,7 @@ class ContainerExecutorContract(ABC):
         for record in records.values():
             assert record.environment.image == deployment.image
             assert record.environment.target == deployment.target
-        assert Story(deployment, run.run_id).said().count("The runtime runs the image that was asked for") == 3
+        assert Story(deployment, run.run_id).said().count("The runtime runs the requested image") == 3
 
     def test_check_of_its_own_step_runs_in_its_assets_image_on_the_cpu_pool(
         self, deployment: Deployment, launched: Launched
@@ -209,7 +209,7 @@ class ContainerExecutorContract(ABC):
         assert "hungry" in harmed.succeeded()
         memory = [placement["memory"] for placement in harmed.placements("hungry")]
         assert memory == ["300Mi", "600Mi"]
-        assert "Running it again with 600Mi instead of 300Mi: out of memory" in harmed.said("hungry")
+        assert "Relaunching with 600Mi of memory instead of 300Mi: out of memory" in harmed.said("hungry")
 
     def test_step_out_of_memory_at_the_cap_fails_as_that(self, harmed: "Story") -> None:
         failure = harmed.failure("insatiable")
@@ -228,7 +228,7 @@ class ContainerExecutorContract(ABC):
         [
             ("segfaults", FailureCause.CRASHED, ["139 (SIGSEGV)", "about to read address zero"]),
             ("exits_with_three", FailureCause.CRASHED, ["exit status 3"]),
-            ("exits_silently", FailureCause.SILENT, ["no event of success or failure came", "nobody will hear of me"]),
+            ("exits_silently", FailureCause.SILENT, ["without a success or failure event", "nobody will hear of me"]),
             ("too_slow", FailureCause.DEADLINE, ["still running after 8 seconds"]),
         ],
     )
@@ -261,7 +261,7 @@ class ContainerExecutorContract(ABC):
         run = deployment.wait(launched.on_no_pool, status="FAILURE")
         failure = Story(deployment, run.run_id).failure()
         assert failure["cls_name"] == "PlacementError"
-        assert "no pool 'none'" in failure["message"]
+        assert "pool 'none' does not exist" in failure["message"]
         assert "gpu-spot" in failure["message"]
 
     def test_step_whose_container_is_removed_is_run_again_at_once(self, deployment: Deployment) -> None:
@@ -272,7 +272,7 @@ class ContainerExecutorContract(ABC):
         deployment.release(run_id)
         deployment.wait(run_id)
         assert [placement["number"] for placement in Story(deployment, run_id).placements()] == [0, 1]
-        assert "1. interruption on pool cpu" in Story(deployment, run_id).said()
+        assert "interruption 1 of 3 on pool cpu" in Story(deployment, run_id).said()
         assert deployment.events(run_id, dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
 
     def test_same_container_goes_on_under_the_run_workers_successor(

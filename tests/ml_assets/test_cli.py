@@ -155,7 +155,7 @@ def test_program_runs_as_it_is_installed(home: Home) -> None:
     assert traced == {"flights", "tables/distances", "delay_model"}
     failed = subprocess.run([PROGRAM, "trace", "nothing"], capture_output=True, text=True, check=False)
     assert (failed.returncode, failed.stdout) == (2, "")
-    assert failed.stderr.startswith("error: nothing recorded is named 'nothing'. Next: ")
+    assert failed.stderr.startswith("error: no recorded artifact matches 'nothing'. Next: ")
     assert len(failed.stderr.splitlines()) == 1
 
 
@@ -261,7 +261,7 @@ def test_provenance_of_a_model_names_all_that_made_it(home: Home, run: Run) -> N
     assert told.index("Indirect dependencies") < told.index("flights@a")
     several = run("provenance", "flights")
     assert several.code == 2
-    assert "names 2 materializations" in several.err
+    assert "matches 2 materializations" in several.err
 
 
 def test_trace_is_a_page_and_a_flowchart(run: Run, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_trace_says_what_it_does_not_take(home: Home, run: Run) -> None:
     assert "'mdoel' is not one of dataset, feature set, model, image" in " ".join(wrong.err.split())
     large = run("trace", "flights", "--limit", "2")
     assert large.code == 1
-    assert "more than 2 nodes. Next: narrow it with --up or --down" in large.err
+    assert "more than 2 nodes. Next: narrow the question with --up or --down" in large.err
 
 
 def test_impact_names_what_must_be_made_again_models_first(home: Home, run: Run) -> None:
@@ -333,7 +333,9 @@ def test_impact_is_answered_where_mlflow_is_not(home: Home, run: Run, monkeypatc
     monkeypatch.setenv("ML_ASSETS__MLFLOW__TRACKING_URI", "http://127.0.0.1:1")
     done = run("impact", "flights", "--json")
     assert json.loads(done.out)["affected"][0]["urgency"] == "registered"
-    assert done.err.startswith("note: which models are deployed is not known. the MLflow server http://127.0.0.1:1 ")
+    assert done.err.startswith(
+        "note: the answer omits model aliases and deployments: the MLflow server http://127.0.0.1:1 "
+    )
 
 
 def test_diff_names_what_differs_between_two_origins(home: Home, run: Run) -> None:
@@ -345,7 +347,7 @@ def test_diff_names_what_differs_between_two_origins(home: Home, run: Run) -> No
     assert found[0]["aspect"] == "data"
     several = run("diff", "flights", "notes")
     assert several.code == 2
-    assert "'flights' names 2 materializations: flights@a#" in several.err
+    assert "'flights' matches 2 materializations: flights@a#" in several.err
 
 
 WHY = ("--module", "tests.ml_assets.test_cli")
@@ -366,10 +368,10 @@ def test_why_says_what_changed_and_what_made_it_run(home: Home, run: Run) -> Non
 def test_why_names_the_assets_that_there_are(home: Home, run: Run) -> None:
     unknown = run("why", "flihgts", *WHY)
     assert unknown.code == 2
-    assert "no asset 'flihgts' is defined. Next: take one of: delay_model, " in unknown.err
+    assert "no asset 'flihgts' is defined. Next: choose one of: delay_model, " in unknown.err
     lost = run("why", "flights", "--module", "no_such_module")
     assert lost.code == 2
-    assert "the code location no_such_module cannot be loaded" in lost.err
+    assert "cannot load the code location no_such_module" in lost.err
 
 
 def test_the_lineage_index_is_made_anew_on_demand(home: Home, run: Run) -> None:
@@ -380,7 +382,7 @@ def test_the_lineage_index_is_made_anew_on_demand(home: Home, run: Run) -> None:
     file.write_bytes(b"broken")
     again = run("trace", "flights", "--json")
     assert again.out == before
-    assert re.fullmatch(r"note: the lineage index \(.*\) cannot be read and is made anew: .*\n", again.err)
+    assert re.fullmatch(r"note: cannot read the lineage index \(.*\), rebuilding it: .*\n", again.err)
 
 
 def test_gc_says_what_would_go_and_asks_before_it_does(home: Home, run: Run) -> None:
@@ -410,7 +412,7 @@ def test_gc_deletes_what_was_replaced_and_whoever_asks_is_told(home: Home, run: 
     assert f"deleted {gone['version']}" in done.err
     lost = run("data", "get", f"noted@{gone['version']}", tmp_path)
     assert lost.code == 1
-    assert f"noted: the content {gone['version']} was collected on " in lost.err
+    assert f"noted: ml-assets gc deleted the content {gone['version']} on " in lost.err
     assert "deleted by gc 20" in run("trace", gone["of"][0], "--no-aliases").out
     assert run("data", "get", f"notes@{before}", tmp_path).code == 0
 
@@ -458,17 +460,20 @@ def test_nothing_is_overwritten(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["trace", "nothing"], "nothing recorded is named 'nothing'"),
-        (["impact", "nothing"], "nothing recorded is named 'nothing'"),
-        (["diff", "notes", "nothing"], "nothing recorded is named 'nothing'"),
-        (["trace", "00000000-0000-4000-8000-000000000000"], "nothing recorded is named '00000000-"),
-        (["trace", "md5:12"], "'md5:12' is too short. Next: write at least 6 digits of the digest."),
+        (["trace", "nothing"], "no recorded artifact matches 'nothing'"),
+        (["impact", "nothing"], "no recorded artifact matches 'nothing'"),
+        (["diff", "notes", "nothing"], "no recorded artifact matches 'nothing'"),
+        (["trace", "00000000-0000-4000-8000-000000000000"], "no recorded artifact matches '00000000-"),
+        (["trace", "md5:12"], "'md5:12' is too short for a digest. Next: write at least 6 digits."),
         (["trace", "models:/delay/latest"], "Next: write it as models:/name/version or models:/name@alias."),
-        (["trace", " "], "the reference is empty. Next: name an asset, a version, an image"),
-        (["trace", b"flights\xff".decode(errors="surrogateescape")], "is no text that anything could be named by"),
-        (["data", "get", "nothing", "x"], "nothing is recorded of an asset 'nothing'"),
-        (["data", "get", "flights", "x"], "flights has 2 that fit. Next: name one of: flights@a, flights@b."),
-        (["data", "get", "flights@c", "x"], "flights has no partition or version c. Next: take one of: b, a."),
+        (["trace", " "], "the reference is empty. Next: write an asset, a version, an image"),
+        (["trace", b"flights\xff".decode(errors="surrogateescape")], "cannot be a reference"),
+        (["data", "get", "nothing", "x"], "no recorded artifact of an asset 'nothing' has content"),
+        (
+            ["data", "get", "flights", "x"],
+            "2 partitions or versions of flights match. Next: choose one of: flights@a, flights@b.",
+        ),
+        (["data", "get", "flights@c", "x"], "flights has no partition or version c. Next: choose one of: b, a."),
         (["data", "export", "flights@ffffff"], "flights has no partition or version ffffff"),
         (["data", "export", "@a"], "an asset is written key or key@partition"),
     ],
@@ -497,8 +502,8 @@ def other_home(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 @pytest.mark.parametrize("command", ["trace", "impact"])
 def test_what_has_no_right_answer_gets_none(other_home: dg.DagsterInstance, run: Run, command: str) -> None:
     for reference, code, expected in (
-        ("abcdef", 2, "'abcdef' may be digest md5:abcdef1"),
-        ("md5:abcdef", 2, "or digest md5:abcdef2"),
+        ("abcdef", 2, "'abcdef' is ambiguous: it matches digest md5:abcdef1"),
+        ("md5:abcdef", 2, "and digest md5:abcdef2"),
         (
             "later",
             1,
@@ -524,8 +529,8 @@ def test_a_wiped_asset_and_a_place_that_cannot_be_written_are_told(other_home: d
     for command in (["trace", "second"], ["lineage", "rebuild"]):
         done = run(*command)
         assert (done.code, done.out) == (1, "")
-        assert f"error: the lineage index ({index}) cannot be kept: " in done.err
-        assert "Next: make its place writable" in done.err
+        assert f"error: cannot write the lineage index ({index}): " in done.err
+        assert "Next: make the location writable" in done.err
     index.rmdir()
     assert run("trace", "second").code == 0
 
@@ -533,7 +538,7 @@ def test_a_wiped_asset_and_a_place_that_cannot_be_written_are_told(other_home: d
 def test_image_has_no_content_to_fetch(run: Run, tmp_path: Path) -> None:
     done = run("data", "get", "images/train", tmp_path)
     assert done.code == 1
-    assert "images/train: it is an image" in done.err
+    assert "images/train: the artifact is an image" in done.err
 
 
 def test_unknown_target_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -548,7 +553,7 @@ def test_home_that_cannot_be_made_is_told(run: Run, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "file"))
     done = run("trace", "flights@a")
     assert done.code == 2
-    assert f"error: the Dagster home {tmp_path / 'file'} cannot be used" in done.err
+    assert f"error: cannot use the Dagster home {tmp_path / 'file'}" in done.err
 
 
 def test_wrong_dagster_yaml_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -556,7 +561,7 @@ def test_wrong_dagster_yaml_is_told(run: Run, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     done = run("trace", "flights@a")
     assert done.code == 2
-    assert f"error: {tmp_path / 'dagster.yaml'} is wrong" in done.err
+    assert f"error: {tmp_path / 'dagster.yaml'} is invalid" in done.err
 
 
 def test_remote_that_does_not_answer_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_asset_that_makes_no_image_is_refused() -> None:
     @dg.asset
     def plain() -> None: ...
 
-    with pytest.raises(DefinitionError, match=r"image=plain is not an image asset\. Next: pass what"):
+    with pytest.raises(DefinitionError, match=r"image=plain is not an image asset\. Next: pass the return value"):
         dataset(image=plain)(lambda: pd.DataFrame())
 
 

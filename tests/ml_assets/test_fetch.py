@@ -69,14 +69,17 @@ def test_partition_goes_before_a_version_that_begins_alike(
     for partition in ("aaaaaa", "b"):
         made(instance, resources, parts, partition_key=partition)
     assert find_artifact(instance, "parts@aaaaaa").artifact == AssetPartition("parts", "aaaaaa")
-    with pytest.raises(AmbiguousReference, match=r"parts has 2 that fit\. Next: name one of: parts@aaaaaa, parts@b"):
+    with pytest.raises(
+        AmbiguousReference,
+        match=r"2 partitions or versions of parts match\. Next: choose one of: parts@aaaaaa, parts@b",
+    ):
         find_artifact(instance, "parts")
 
 
 def test_only_partition_need_not_be_named(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
     made(instance, resources, parts, partition_key="b")
     assert find_artifact(instance, "parts").artifact == AssetPartition("parts", "b")
-    with pytest.raises(UnknownReference, match=r"parts has no partition or version a\. Next: take one of: b"):
+    with pytest.raises(UnknownReference, match=r"parts has no partition or version a\. Next: choose one of: b"):
         find_artifact(instance, "parts@a")
 
 
@@ -93,7 +96,8 @@ def test_beginning_of_several_versions_is_ambiguous(instance: dg.DagsterInstance
     for version in VERSIONS.values():
         observe(instance, "labels", version)
     with pytest.raises(
-        AmbiguousReference, match=f"labels has 2 .*labels@{VERSIONS['old']}, labels@{VERSIONS['alike']}"
+        AmbiguousReference,
+        match=f"2 partitions or versions of labels match.*labels@{VERSIONS['old']}, labels@{VERSIONS['alike']}",
     ):
         find_artifact(instance, "labels@aaaaaaaa")
     with pytest.raises(UnknownReference, match="no partition or version aaaaa"):
@@ -103,7 +107,7 @@ def test_beginning_of_several_versions_is_ambiguous(instance: dg.DagsterInstance
 def test_assets_without_content_are_unknown(instance: dg.DagsterInstance) -> None:
     instance.report_runless_asset_event(dg.AssetMaterialization("foreign"))
     for reference in ("foreign", "never"):
-        with pytest.raises(UnknownReference, match=f"nothing is recorded of an asset '{reference}'"):
+        with pytest.raises(UnknownReference, match=f"no recorded artifact of an asset '{reference}' has content"):
             find_artifact(instance, reference)
 
 
@@ -116,6 +120,6 @@ def test_known_versions_are_listed_up_to_a_dozen(instance: dg.DagsterInstance) -
 
 def test_image_has_no_content(storage: ArtifactStorage) -> None:
     image = StoredArtifact(AssetPartition("images/train"), "sha256:0", "run", None, 1)
-    with pytest.raises(InputError, match="images/train: it is an image"):
+    with pytest.raises(InputError, match="images/train: the artifact is an image"):
         image.stored()
     assert image.store(storage.store) is storage.store

@@ -126,7 +126,7 @@ def test_images_are_made_in_this_process_and_recorded(definitions: dg.Definition
 
 
 def test_image_that_does_not_exist_is_told_with_those_that_do(definitions: dg.Definitions) -> None:
-    with pytest.raises(UnknownReference, match=r"named other.*broken, serve, train"):
+    with pytest.raises(UnknownReference, match=r"has the name other.*broken, serve, train"):
         make_images(definitions.get_repository_def(), dg.DagsterInstance.ephemeral(), ["other"], lambda line: None)
 
 

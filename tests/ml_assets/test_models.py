@@ -253,7 +253,7 @@ def test_loaded_model_is_run_as_the_server_runs_it_unless_it_is_not_to_be_served
     served = TrainedModel("never asked", directory=directory)
     estimator = load_model(directory)
     np.testing.assert_allclose(served.predict(ROWS[["distance"]]), estimator.predict(ROWS[["distance"]]), rtol=1e-6)
-    with pytest.raises(InvalidInput, match="the column 'delay', which the model does not know"):
+    with pytest.raises(InvalidInput, match="unknown column 'delay'"):
         served.predict(ROWS[["delay"]])
     save_model(estimator, tmp_path / "kept", input_example=ROWS[["distance"]], served=False)
     kept = TrainedModel(estimator, directory=tmp_path / "kept")
@@ -287,7 +287,7 @@ def test_unregistered_model_is_in_its_run_alone(made: Made, instance: dg.Dagster
 @pytest.mark.parametrize(
     ("returned", "error", "reason"),
     [
-        (5, SchemaError, "the function returned a int, and a TrainedModel can be kept"),
+        (5, SchemaError, "expected the function to return a TrainedModel, got int"),
         (TrainedModel(object()), SchemaError, "the TrainedModel has no input example"),
         (TrainedModel(object(), ROWS), DefinitionError, "object"),
     ],
@@ -313,7 +313,9 @@ def test_metric_that_cannot_be_kept_fails_its_run_and_names_the_asset(made: Made
     def misnamed() -> TrainedModel:
         return TrainedModel(object(), ROWS, metrics={"R2 (%)": 0.9})
 
-    with pytest.raises(SchemaError, match=r"misnamed: 'R2 \(%\)' cannot be the name of a metric.* Next: "):
+    with pytest.raises(
+        SchemaError, match=r"misnamed: MLflow does not accept 'R2 \(%\)' as the name of a metric.* Next: "
+    ):
         dg.materialize([misnamed], instance=instance, resources={STORAGE_KEY: made.storage})
     (run,) = made.client.search_runs(["1"], f"tags.`{RunTags.ASSET}` = 'misnamed'", max_results=1)
     assert run.info.status == "FAILED"

@@ -35,11 +35,11 @@ def test_another_is_named_by_its_module(root: Path, monkeypatch: pytest.MonkeyPa
 def test_a_project_that_names_none_is_told_how(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "pyproject.toml").write_text(content)
-    with pytest.raises(SettingsError, match=r"does not name the module of your definitions\. Next: name it with --mod"):
+    with pytest.raises(SettingsError, match=r"does not name the module of your definitions\. Next: set --mod"):
         load_code_location(tmp_path)
 
 
 def test_a_file_that_is_not_toml_is_told(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool")
-    with pytest.raises(SettingsError, match=r"pyproject\.toml cannot be read: "):
+    with pytest.raises(SettingsError, match=r"cannot read .*pyproject\.toml: "):
         load_code_location(tmp_path)

@@ -99,7 +99,7 @@ def test_definitions_get_what_the_target_adds(monkeypatch: pytest.MonkeyPatch) -
 def test_home_without_a_right_dagster_yaml_is_told(target: Target, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "dagster.yaml").write_text("telemetri: 1\n")
-    with pytest.raises(SettingsError, match=r"home/dagster\.yaml is wrong: .* Next: correct the file"):
+    with pytest.raises(SettingsError, match=r"home/dagster\.yaml is invalid: .* Next: correct the file"):
         _ = target.instance
 
 

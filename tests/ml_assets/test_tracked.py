@@ -158,7 +158,7 @@ def test_trace_leads_from_the_commit_of_the_dvc_file_to_what_was_made_of_it(
 def test_never_observed_dataset_is_told(
     repository: Repository, instance: dg.DagsterInstance, resources: dict[str, Any]
 ) -> None:
-    with pytest.raises(InputError, match="labels: it has never been"):
+    with pytest.raises(InputError, match="labels: the asset has never been"):
         dg.materialize([labels_at(repository), late], selection=[late], instance=instance, resources=resources)
 
 
@@ -230,5 +230,5 @@ def test_key_prefix_that_is_a_string_is_one_part(repository: Repository) -> None
 
 
 def test_relative_repository_is_refused() -> None:
-    with pytest.raises(DefinitionError, match="labels: the repository 'here' is not an absolute path"):
+    with pytest.raises(DefinitionError, match="labels: repository must be an absolute path, got 'here'"):
         tracked_dataset("labels", repository="here", dvc_file="labels.csv.dvc")

@@ -99,7 +99,7 @@ def test_model_links_to_its_trace_page(page: Page, deployment: Deployment) -> No
     shown = opened.value
     heading = shown.locator("#record h2")
     expect(heading).to_have_text(re.compile(rf"^delay_model@{FEBRUARY}#\d+$"))
-    expect(shown.locator("#summary")).to_contain_text(re.compile(r"[1-9]\d* made from it"))
+    expect(shown.locator("#summary")).to_contain_text(re.compile(r"[1-9]\d* downstream"))
     with shown.context.expect_page() as back:
         shown.get_by_role("link", name="run in MLflow").click(modifiers=["ControlOrMeta"])
     expect(back.value.get_by_text(f"delay_model@{FEBRUARY}").first).to_be_visible()
@@ -108,10 +108,10 @@ def test_model_links_to_its_trace_page(page: Page, deployment: Deployment) -> No
     expect(heading).to_have_text(re.compile(rf"^flights@{JANUARY}#\d+$"))
     shown.get_by_role("link", name="trace from here").click()
     expect(shown).to_have_title(re.compile(f"Lineage of flights@{JANUARY}"))
-    expect(shown.locator("#summary")).to_contain_text("came from 1 ·")
+    expect(shown.locator("#summary")).to_contain_text("· 1 upstream ·")
     shown.get_by_role("searchbox").fill("nothing of the kind")
     shown.get_by_role("button", name="Trace", exact=True).click()
-    expect(shown.get_by_role("status")).to_contain_text("nothing recorded is named 'nothing of the kind'")
+    expect(shown.get_by_role("status")).to_contain_text("no recorded artifact matches 'nothing of the kind'")
     shown.get_by_role("searchbox").fill("models:/flight-delay/1")
     shown.keyboard.press("Enter")
     expect(heading).to_have_text(re.compile(rf"^delay_model@{JANUARY}#\d+$"))
@@ -150,7 +150,7 @@ def test_image_links_to_its_dockerfile(page: Page, deployment: Deployment) -> No
 
 def test_checks_of_a_model_are_shown_with_their_result(page: Page, deployment: Deployment) -> None:
     page.goto(f"{deployment.dagster}/assets/delay_model?view=checks&checkDetail=model_quality")
-    expect(page.get_by_text("The model beats the baseline")).to_be_visible()
+    expect(page.get_by_text("The model is better than the baseline")).to_be_visible()
     expect(page.get_by_text("Passed").first).to_be_visible()
     expect(page.get_by_text(re.compile(r"mean error .* minutes .* below the baseline's")).first).to_be_visible()
 

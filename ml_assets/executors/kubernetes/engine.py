@@ -1,6 +1,6 @@
 """Engine that runs steps as Jobs of a Kubernetes cluster.
 
-Pods and Jobs are read as plain JSON: this is several times faster than the client's models, and tolerates fields of
+Pods and Jobs are read as plain JSON, which is several times faster than the client's models and tolerates fields of
 newer servers.
 """
 
@@ -62,10 +62,10 @@ _REFUSALS = frozenset({400, 403, 404, 405, 413, 422})
 
 
 class KubernetesEngine(ContainerEngine):
-    """The cluster that the settings name, or the one that this process runs in.
+    """The cluster that the settings name, or the cluster that this process runs in.
 
     Args:
-        settings: namespace, volumes and so on of every step.
+        settings: settings of every step's pod, such as namespace and volumes.
     """
 
     name, noun = "Kubernetes", "Job"
@@ -91,7 +91,8 @@ class KubernetesEngine(ContainerEngine):
                     return
                 if error.status in _REFUSALS:
                     raise EngineRefused(
-                        f"the cluster refuses its Job: {_said(error)}", next_step="correct settings, quota or rights"
+                        f"the cluster rejected the Job: {_said(error)}",
+                        next_step="correct the settings, the quota or the permissions",
                     ) from error
                 raise
 
@@ -129,11 +130,11 @@ class KubernetesEngine(ContainerEngine):
         return printed, event_lines(self._events(name))
 
     def pull_seconds(self, name: str) -> float | None:
-        """Return the pull time from the pods' events; the last event counts, from any pod of the Job."""
+        """Return the pull time from the last such event of any pod of the Job."""
         return pull_seconds(self._events(name))
 
     def why_gone(self, name: str) -> Failure | None:
-        """Return why a Job's first pod, or the Job itself, does not exist any more; None if both exist."""
+        """Return why a Job's first pod, or the Job itself, no longer exists; None if both exist."""
         from kubernetes.client.exceptions import ApiException
 
         pods, events = self._pods(name), self._events(name)
@@ -150,7 +151,7 @@ class KubernetesEngine(ContainerEngine):
         return why_deleted(None, events, lost_node=False)
 
     def stop(self, name: str) -> bool:
-        """Delete the Job and its pods; return True if their processes have ended or their nodes do not answer."""
+        """Delete the Job and its pods; return True if the pods' processes have ended or their nodes do not answer."""
         self._delete(self._batch.delete_namespaced_job, name, propagation_policy="Background")
         pods = self._pods(name)
         for pod in pods:
@@ -248,8 +249,8 @@ def _configuration(kubeconfig: str | None) -> Any:
         kubernetes.config.load_kube_config(kubeconfig, client_configuration=configuration)
     except kubernetes.config.ConfigException as error:
         raise EngineRefused(
-            f"there is no way to the cluster: {error}",
-            next_step="set kubeconfig in [containers] or KUBECONFIG, or run inside the cluster",
+            f"no connection to a cluster is configured: {error}",
+            next_step="set kubeconfig in [containers] or the variable KUBECONFIG, or run inside the cluster",
         ) from error
     return configuration
 
@@ -274,7 +275,7 @@ def reaching() -> Iterator[None]:
 def _unreachable(what: str) -> EngineUnreachable:
     return EngineUnreachable(
         f"the cluster's API server does not answer: {what}",
-        next_step="check the address and the credentials in the kubeconfig, or wait",
+        next_step="check the address and the credentials in the kubeconfig, or wait and retry",
     )
 
 

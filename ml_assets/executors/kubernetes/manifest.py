@@ -1,4 +1,4 @@
-"""The Job manifest of a step's launch, for any Kubernetes since 1.20.
+"""The Job manifest of a step's launch, for Kubernetes 1.20 and later.
 
 Its pod meets the "restricted" PodSecurity standard. https://kubernetes.io/docs/concepts/workloads/controllers/job/
 """
@@ -17,14 +17,14 @@ STOP_SECONDS = 15
 """Grace period for a step to end before it is killed."""
 
 _NODE_LOST_SECONDS = 30
-"""Time that a pod stays on a node that does not answer before it is given up."""
+"""Time that a pod may stay on a node that does not answer."""
 _SHARED_MEMORY = "shared-memory"
 _UNDISTURBED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
-"""Keeps cost-saving node drains, such as the cluster autoscaler's, from evicting a working step."""
+"""Prevents node drains that save cost, such as the cluster autoscaler's, from evicting a running step."""
 
 
 def job_manifest(request: ContainerRequest, settings: ContainerSettings) -> dict[str, Any]:
-    """Return the Job of one launch. It has no owner, so it outlives the run worker that ordered it."""
+    """Return the Job of one launch. The Job has no owner, so it outlives the run worker that ordered it."""
     metadata = {"labels": dict(request.labels), "annotations": dict(request.annotations)}
     pod_metadata = {**metadata, "annotations": {**request.annotations, **_UNDISTURBED}}
     return {

@@ -29,12 +29,12 @@ _PULL = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _PULL_FINAL = ("not found", "manifest unknown", "unauthorized", "denied", "forbidden")
 _CONFIGURATION = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _PASSING = "context deadline exceeded"
-"""Messages of a busy runtime about a container that it still creates."""
+"""Part of the message of a busy runtime that is still creating the container."""
 _PODS_WAIT = ("exceeded quota", "retry after")
 """Parts of admission messages about pods that may be admitted later."""
 _CANNOT_RUN = frozenset({"ContainerCannotRun", "StartError"})
 _UNSEEN = frozenset({"ContainerStatusUnknown", "Unknown"})
-"""Reasons of an unobserved end, whose exit status is invented."""
+"""Reasons of an end that the kubelet did not observe. The reported exit status is not the process's own."""
 _LOST = frozenset({"NodeLost", "NodeShutdown", "Shutdown", "Terminated", "NodeAffinity"})
 _DISRUPTIONS = {
     "PreemptionByScheduler": FailureCause.PREEMPTED,
@@ -45,7 +45,7 @@ _DISRUPTIONS = {
 }
 """Reasons of the condition ``DisruptionTarget``, which clusters since 1.26 set."""
 _DURATION = re.compile(r"Successfully pulled image .* in ([0-9.a-zµ]+)")
-"""Pull time in Go's format: ``1m2.5s``, ``812.3ms``. Newer kubelets add the time that it waited for other pulls."""
+"""Pull time in Go's format: ``1m2.5s``, ``812.3ms``. Newer kubelets append the time with waiting."""
 _DURATION_PART = re.compile(r"([0-9.]+)(ms|µs|us|ns|h|m|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9}
 _EVENTS = {
@@ -56,11 +56,11 @@ _EVENTS = {
     "NodeControllerEviction": FailureCause.NODE_LOST,
     "Evicted": FailureCause.EVICTED,
 }
-"""Events that show on any cluster who deleted a pod."""
+"""Event reasons that tell who deleted a pod, on a cluster of any version."""
 
 
 def pod_status(pod: _Json) -> ContainerStatus:
-    """Return the status of a pod's container. A pod that is being deleted fails at once; its events give the reason."""
+    """Return the status of a pod's container."""
     status = pod.get("status", {})
     container = _container(status)
     state = container.get("state", {})
@@ -76,7 +76,7 @@ def pod_status(pod: _Json) -> ContainerStatus:
         failure = why_ended(pod)
         return ContainerStatus(ContainerState.FAILED if failure else ContainerState.SUCCEEDED, failure=failure, **seen)
     if "running" in state:
-        lost = f"its node {seen['node']} is not ready" if on_lost_node(pod) else None
+        lost = f"the node {seen['node']} is not ready" if on_lost_node(pod) else None
         return ContainerStatus(ContainerState.RUNNING, waiting=lost, **seen)
     return _pending(status, state.get("waiting", {}), seen)
 
@@ -87,40 +87,43 @@ def why_ended(pod: _Json) -> Failure | None:
     reason, message = status.get("reason", ""), status.get("message", "")
     ended = _container(status).get("state", {}).get("terminated") or {}
     if reason == "Evicted":
-        return Failure(FailureCause.EVICTED, message or "the node was short of something")
+        return Failure(FailureCause.EVICTED, message or "the node ran out of a resource")
     if reason in ("Preempting", "Preempted"):
-        return Failure(FailureCause.PREEMPTED, message or "a pod of higher priority needed the room")
+        return Failure(FailureCause.PREEMPTED, message or "a pod of higher priority took its place")
     if reason in _LOST:
-        return Failure(FailureCause.NODE_LOST, message or "the node went away")
+        return Failure(FailureCause.NODE_LOST, message or "the node was shut down or lost")
     if reason == "DeadlineExceeded":
-        return Failure(FailureCause.DEADLINE, message or "its run time limit passed")
+        return Failure(FailureCause.DEADLINE, message or "the pod exceeded its run time limit")
     if reason.startswith(("OutOf", "UnexpectedAdmissionError")):
-        return Failure(FailureCause.EVICTED, f"the node could not take it: {message or reason}")
+        return Failure(FailureCause.EVICTED, f"the node did not admit the pod: {message or reason}")
     if ended.get("reason") == "OOMKilled":
         return Failure(
-            FailureCause.OUT_OF_MEMORY, f"it reached its limit of {_memory_limit(pod)}", ended.get("exitCode")
+            FailureCause.OUT_OF_MEMORY,
+            f"the container reached its limit of {_memory_limit(pod)}",
+            ended.get("exitCode"),
         )
     if ended.get("reason") in _CANNOT_RUN:
         return Failure(FailureCause.CONFIGURATION, ended.get("message") or ended["reason"], ended.get("exitCode"))
     if ended.get("reason") in _UNSEEN:
-        return Failure(FailureCause.NODE_LOST, ended.get("message") or "the node lost sight of its container")
+        return Failure(FailureCause.NODE_LOST, ended.get("message") or "the node lost track of the container")
     if "exitCode" in ended:
         code = int(ended["exitCode"]) or (128 + int(ended["signal"]) if ended.get("signal") else 0)
         return Failure.of_exit(code) if code else None
     if status.get("phase") == "Failed":
         return Failure(
-            FailureCause.NODE_LOST, message or reason or "the pod failed, and its container's end is unknown"
+            FailureCause.NODE_LOST,
+            message or reason or "the pod failed, but the reason for its container's end is unknown",
         )
     return None
 
 
 def why_deleted(pod: _Json | None, events: Sequence[_Json], lost_node: bool) -> Failure:
-    """Return who deleted a pod.
+    """Return the failure for a deleted pod; its cause tells who deleted it.
 
     Args:
         pod: the pod, if it still exists.
         events: its events.
-        lost_node: whether its node does not answer.
+        lost_node: True if its node does not answer.
     """
     for condition in (pod or {}).get("status", {}).get("conditions", ()):
         if condition["type"] == "DisruptionTarget" and condition.get("reason") in _DISRUPTIONS:
@@ -129,25 +132,25 @@ def why_deleted(pod: _Json | None, events: Sequence[_Json], lost_node: bool) -> 
         if event.get("reason") in _EVENTS:
             return Failure(_EVENTS[event["reason"]], _one_line(event.get("message", "")))
     if lost_node:
-        return Failure(FailureCause.NODE_LOST, "its node does not answer")
-    return Failure(FailureCause.DELETED, "its pod was deleted")
+        return Failure(FailureCause.NODE_LOST, "the node does not answer")
+    return Failure(FailureCause.DELETED, "the pod was deleted")
 
 
 def job_status(job: _Json) -> ContainerStatus:
     """Return the status of a Job that has no pod."""
     for condition in job.get("status", {}).get("conditions") or ():
         if condition["type"] == "Failed" and condition["status"] == "True":
-            detail = condition.get("message") or condition.get("reason") or "its Job failed"
+            detail = condition.get("message") or condition.get("reason") or "the Job failed"
             return ContainerStatus(
-                ContainerState.FAILED, failure=Failure(FailureCause.DELETED, f"its pod is gone: {detail}")
+                ContainerState.FAILED, failure=Failure(FailureCause.DELETED, f"the pod is gone: {detail}")
             )
         if condition["type"] == "Complete" and condition["status"] == "True":
             return ContainerStatus(ContainerState.SUCCEEDED)
-    return ContainerStatus(ContainerState.PENDING, waiting="no pod has been made of its Job yet")
+    return ContainerStatus(ContainerState.PENDING, waiting="the Job has not created a pod yet")
 
 
 def refused_pod(job: ContainerStatus, events: Sequence[_Json]) -> ContainerStatus:
-    """Return the status of a Job without a pod from its events: refused by admission, or waiting for a quota.
+    """Return the status of a Job without a pod, from its events: rejected by admission control, or waiting for a quota.
 
     Args:
         job: status of the Job from `job_status`.
@@ -162,7 +165,9 @@ def refused_pod(job: ContainerStatus, events: Sequence[_Json]) -> ContainerStatu
 
 
 def refused_mount(pod: ContainerStatus, events: Sequence[_Json]) -> ContainerStatus:
-    """Return a pod's status before its container exists, from its events: a missing volume source fails, others wait.
+    """Return a pod's status before its container exists, from its mount events.
+
+    A missing volume source is a failure. For other mount problems the pod waits.
 
     Args:
         pod: status of the pod from `pod_status`.
@@ -177,7 +182,7 @@ def refused_mount(pod: ContainerStatus, events: Sequence[_Json]) -> ContainerSta
 
 
 def on_lost_node(pod: _Json) -> bool:
-    """Return True if the cluster considers the pod's node lost: the pod is not ready, but its container is."""
+    """Return True if the cluster considers the pod's node lost: the pod is not ready although its container is."""
     conditions = {each["type"]: each["status"] for each in pod.get("status", {}).get("conditions", ())}
     return conditions.get("Ready") == "False" and conditions.get("ContainersReady") == "True"
 
@@ -232,7 +237,7 @@ def _scheduled_at(status: _Json) -> float | None:
 
 
 def pull_seconds(events: Sequence[_Json]) -> float | None:
-    """Return the pull time of a pod's image from the kubelet's event; 0 if it was present, None without the event."""
+    """Return the pull time of a pod's image from the kubelet's event; 0 if it was present, None without event."""
     for event in reversed(events):
         if event.get("reason") == "Pulled":
             said = _DURATION.search(event.get("message", ""))

@@ -18,19 +18,19 @@ __all__ = ["KubernetesRunLauncher"]
 class KubernetesRunLauncher(K8sRunLauncher):
     """Run workers as Jobs, with the config of dagster_k8s's ``K8sRunLauncher``.
 
-    If the pod of a run worker is deleted, older clusters create another, which ends at once because the run has
-    started. The Job has then succeeded although the run has not ended. Dagster considers this healthy, and waits
-    forever.
+    If the pod of a run worker is deleted, older clusters create another pod. That pod ends at once because the run has
+    already started. The Job has then succeeded although the run has not ended. Dagster's own check considers this
+    healthy and waits forever.
 
     An instance that resumes runs creates its run launcher wherever it is opened, for example for lineage queries.
-    Outside of the cluster it uses the same configuration as ``kubectl``.
+    Outside the cluster the launcher uses the same configuration as ``kubectl``.
     """
 
     def __init__(self, *, load_incluster_config: bool = True, **options: Any) -> None:
         """Initialize as Dagster's launcher does.
 
         Raises:
-            SettingsError: this process is outside of the cluster, and no kubeconfig names one.
+            SettingsError: this process runs outside the cluster, and no kubeconfig is found.
         """
         try:
             super().__init__(load_incluster_config=load_incluster_config, **options)
@@ -41,13 +41,13 @@ class KubernetesRunLauncher(K8sRunLauncher):
                 super().__init__(load_incluster_config=False, **options)
             except ConfigException as error:
                 raise SettingsError(
-                    f"the instance launches runs in a cluster, and there is no way to it: {error}",
-                    next_step="set KUBECONFIG, or ask inside the cluster",
+                    f"the instance launches runs in a Kubernetes cluster, but no connection is configured: {error}",
+                    next_step="set KUBECONFIG, or run the command inside the cluster",
                 ) from error
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Return Dagster's result, but report a Job that succeeded while its run continues as a failed run worker."""
         health: CheckRunHealthResult = super().check_run_worker_health(run)
         if health.status is WorkerStatus.SUCCESS and run.status is DagsterRunStatus.STARTED:
-            return CheckRunHealthResult(WorkerStatus.FAILED, "its Job has ended, and the run has not")
+            return CheckRunHealthResult(WorkerStatus.FAILED, "its Job has ended, but the run has not")
         return health

@@ -1,4 +1,4 @@
-"""The lineage index: SQL tables beside Dagster's event log, synced from it, that can be deleted and rebuilt.
+"""The lineage index: SQL tables beside Dagster's event log. They are synced from it, and can be deleted and rebuilt.
 
 - `index`: opens the index of an instance and answers questions.
 - `databases`: databases for the tables: the instance's PostgreSQL, an SQLite file, or memory.
@@ -11,6 +11,6 @@
 - `nodes`: reads, writes and deletes nodes and their identifiers.
 - `linking`: finds the node of an input version.
 - `lookup`: finds the nodes that a reference names.
-- `traversal`: finds the upstream and downstream nodes of these.
+- `traversal`: finds the nodes upstream and downstream of these.
 - `deletions`: marks content that `ml-assets gc` deleted.
 """

@@ -1,10 +1,10 @@
-"""Inputs as Dagster itself records them, for materializations that carry no provenance record.
+"""Inputs as Dagster itself records them, for materializations without a provenance record.
 
-Dagster keeps two tags for each upstream asset: a version, and a pointer to an event. Where several partitions could be
+Dagster records two tags for each upstream asset: a version, and a pointer to an event. If several partitions could be
 read, the pointer is only the asset's latest event of any partition, not the event that was read. The version is then
 SHA-256 over the versions of the partitions that were read, in the order of their names (dagster 1.13,
-`_core/execution/context/data_version_cache.py`). So an edge is drawn only to events whose versions give the recorded
-version. If there are none, that version alone stands for the input.
+`_core/execution/context/data_version_cache.py`). Therefore an edge leads only to events whose versions result in the
+recorded version. If there are none, the recorded version alone represents the input.
 """
 
 from bisect import bisect_right
@@ -34,15 +34,15 @@ class DagsterInput:
 
 
 def resolve_dagster_input(recorded: DagsterInput, reader: Node, history: Sequence[Node]) -> tuple[InputVersion, ...]:
-    """Return the input versions that Dagster's record stands for.
+    """Return the input versions that Dagster's record represents.
 
     The search covers the usual partition mappings: the reader's own partition, one other, all, or a window that ends
-    at the reader's own (or at the last). From 100 partitions on, Dagster records the latest event alone, and this
-    function returns the same.
+    at the reader's own (or at the last). From 100 partitions on, Dagster records only the latest event, and this
+    function returns only that event too.
 
     Args:
         recorded: Dagster's record.
-        reader: the node that carries the record.
+        reader: the node that has the record.
         history: events of the upstream asset, oldest first.
     """
     known = history[: bisect_right(history, recorded.storage_id, key=lambda node: node.storage_id or 0)]

@@ -19,8 +19,8 @@ _PATIENCE_SECONDS: Final = 60
 _LOCK: Final = 0x6D6C_6173_7365_7473
 """Number of the advisory lock that writers of the index take, chosen so that no other program is likely to take it."""
 _TRAVERSAL_PLAN: Final = "SET LOCAL jit = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
-"""The size of a traversal cannot be estimated: JIT compilation would take longer than the query, and hash
-and merge joins would read whole tables where a few look-ups suffice."""
+"""The planner cannot estimate the size of a traversal. JIT compilation would take longer than the query, and hash and
+merge joins would read whole tables where a few look-ups suffice."""
 
 
 class Database(Protocol):
@@ -108,7 +108,7 @@ class SqliteDatabase:
     @contextmanager
     def writing(self) -> Iterator[sql.Connection]:
         """Return a transaction that excludes other writers."""
-        # SQLite's own lock times out, and building an index may take minutes.
+        # SQLite's own lock times out, but building an index may take minutes.
         with self._lock, self._engine.begin() as connection:
             yield connection
 

@@ -1,4 +1,4 @@
-"""Marks content of an answer that `ml-assets gc` deleted and that was not stored again since."""
+"""Marks the content in an answer that `ml-assets gc` deleted and that was not stored again since."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -37,9 +37,9 @@ def mark_deleted(connection: sql.Connection, trace: Trace, find_deletions: FindD
 
 
 def _last_recorded(connection: sql.Connection, versions: Collection[str]) -> dict[str, float]:
-    """Return the last recording time of each version, in seconds since 1970."""
+    """Return the time at which each version was last recorded, in seconds since the epoch."""
     identifiers, carried, nodes = schema.identifiers.c, schema.node_identifiers.c, schema.nodes.c
-    # One look-up per version, for any number of nodes that carry it.
+    # One look-up per version, for any number of nodes that have it.
     newest = sql.select(sql.func.max(carried.node)).where(carried.identifier == identifiers.id).scalar_subquery()
     found = (
         sql.select(identifiers.value, nodes.timestamp)

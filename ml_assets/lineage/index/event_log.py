@@ -1,7 +1,7 @@
 """Reads Dagster's event log for the index: the events of assets, and the times at which assets were wiped.
 
-The tables are read directly, because Dagster's own API makes an object of everything that it reads. They hold all
-events of assets in one place, on SQLite (where each run also has a file of its own, with other ids) and on PostgreSQL.
+The tables are read directly, because Dagster's own API creates an object for everything that it reads. They hold all
+events of assets in one place, both on SQLite (where each run also has its own file, with other ids) and on PostgreSQL.
 """
 
 import json
@@ -26,8 +26,8 @@ class LoggedEvent(NamedTuple):
     """A materialization or observation.
 
     Attributes:
-        fingerprint: its run and time, which distinguish it from another event that had the same id.
-        parsed: None if the event is no version of its asset.
+        fingerprint: its run and time, which distinguish it from an earlier event with the same id.
+        parsed: the parsed event; None if it is not a version of its asset.
     """
 
     storage_id: int
@@ -73,7 +73,7 @@ class EventLog:
         }
 
     def wipes(self) -> dict[str, datetime]:
-        """Return the wipe time of assets, by name. Earlier events do not count, even if the log still has them."""
+        """Return the wipe times of assets, by name. Earlier events are ignored, even if the log still has them."""
         columns = AssetKeyTable.c
         rows = self._connection.execute(
             sql.select(columns.asset_key, columns.asset_details).where(columns.asset_details.is_not(None))
@@ -86,7 +86,7 @@ class EventLog:
         return wiped
 
     def read(self, storage_ids: Sequence[int]) -> Iterator[LoggedEvent]:
-        """Yield those of these events that exist, in the order of their ids. The argument must have the same order."""
+        """Yield the existing events with these ids, in the order of the ids. The argument must be in the same order."""
         columns = SqlEventLogStorageTable.c
         for batch in batches(storage_ids):
             wanted = sql.select(columns.id, columns.run_id, columns.timestamp, columns.event)
@@ -95,10 +95,10 @@ class EventLog:
                 yield LoggedEvent(storage_id, _fingerprint(run_id, moment), parse_event(storage_id, serialized))
 
     def records(self, storage_ids: Collection[int]) -> dict[int, ProvenanceRecord]:
-        """Return the provenance records of events by id. Omit events that do not exist or carry no record.
+        """Return the provenance records of events by id. Omit events that do not exist or have no record.
 
         Raises:
-            LineageError: a record is malformed, or of a newer form than this version reads.
+            LineageError: a record is malformed, or has a newer form than this version reads.
         """
         columns, found = SqlEventLogStorageTable.c, {}
         for batch in batches(storage_ids):

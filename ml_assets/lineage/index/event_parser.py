@@ -1,7 +1,7 @@
 """Parses one event of Dagster's log: a version of an asset, and the inputs that were recorded with it. Pure.
 
-Dagster makes an object of each part of an event, which takes six times as long as reading only the parts that lineage
-needs. So an event is read as JSON, and passed to Dagster only if it does not have the expected form.
+Dagster creates an object for each part of an event, which takes six times as long as reading only the parts that
+lineage needs. Therefore an event is read as JSON, and passed to Dagster only if it does not have the expected form.
 """
 
 import json
@@ -92,9 +92,9 @@ class ParsedEvent:
 
 
 def parse_event(storage_id: int, serialized: str) -> ParsedEvent | None:
-    """Return the asset version of an event; None for an observation that is only a remark about the asset.
+    """Return the asset version of an event; None for an observation without a data version.
 
-    An event whose provenance record is malformed, or of a newer form than this version reads, becomes a node of kind
+    An event whose provenance record is malformed, or has a newer form than this version reads, becomes a node of kind
     `NodeKind.UNREADABLE`.
 
     Args:
@@ -111,14 +111,14 @@ def parse_event(storage_id: int, serialized: str) -> ParsedEvent | None:
 
 
 def parse_record(storage_id: int, serialized: str) -> ProvenanceRecord | None:
-    """Return the whole provenance record of an event; None if it carries none.
+    """Return the whole provenance record of an event; None if it has none.
 
     Args:
         storage_id: the event's id in Dagster's log.
         serialized: the event as the log holds it.
 
     Raises:
-        LineageError: the record is malformed, or of a newer form than this version reads.
+        LineageError: the record is malformed, or has a newer form than this version reads.
     """
     event = _Event.of_json(storage_id, serialized) or _Event.of_dagster(storage_id, serialized)
     payload = _metadata(event, RECORD_METADATA) if event else None
@@ -139,7 +139,7 @@ class _Event:
 
     @classmethod
     def of_json(cls, storage_id: int, serialized: str) -> "_Event | None":
-        """Return the event from the form that Dagster writes today; None for another form."""
+        """Return the event from the form that the current Dagster writes; None for another form."""
         try:
             entry = from_json(serialized)
             data = entry["dagster_event"]["event_specific_data"]
@@ -160,7 +160,7 @@ class _Event:
 
     @classmethod
     def of_dagster(cls, storage_id: int, serialized: str) -> "_Event | None":
-        """Return the event from any form that Dagster reads; None if it is no event of an asset."""
+        """Return the event from any form that Dagster reads; None if it is not an event of an asset."""
         try:
             record = dg.EventLogRecord(storage_id, dg.deserialize_value(serialized, dg.EventLogEntry))
         except (DeserializationError, dg.DagsterError, ValueError):
@@ -227,7 +227,7 @@ def _provenance(event: _Event, payload: Any) -> ProvenanceRecord:
     except RecordError as error:
         raise LineageError(f"{event.name}: {error.what}", next_step=_repair(event)) from error
     if (provenance.asset, provenance.partition) != (event.asset, event.partition):
-        raise _malformed(event, "provenance record", f"it is of {provenance.asset}@{provenance.partition}")
+        raise _malformed(event, "provenance record", f"it belongs to {provenance.asset}@{provenance.partition}")
     _require_references(event, RECORD_METADATA, provenance.made_image, provenance.environment.image)
     return provenance
 
@@ -265,7 +265,7 @@ def _artifact(event: _Event, provenance: ProvenanceRecord) -> Node:
 def _inputs_as_run(inputs: Iterable[InputVersion], ran: RunEnvironment) -> tuple[InputVersion, ...]:
     """Return the inputs, with the image that the step ran in.
 
-    A step may run in another image than the latest, or with an interpreter that changed after its environment was
+    A step may run in an image that is not the latest, or with an interpreter that changed after its environment was
     recorded. Its image is then not the latest materialization of the image asset.
     """
     return tuple(
@@ -277,7 +277,7 @@ def _inputs_as_run(inputs: Iterable[InputVersion], ran: RunEnvironment) -> tuple
 
 
 def _foreign(event: _Event) -> ParsedEvent:
-    """Return the event of an asset without a factory, from the records of Dagster and of our IO manager."""
+    """Return the event of an asset without a factory, from the records of Dagster and of this project's I/O manager."""
     node = _plain(event, NodeKind.ASSET if event.is_materialization else NodeKind.OBSERVATION)
     inputs = _validated(event, INPUTS_METADATA, _INPUT_VERSIONS) or ()
     ran = _validated(event, ENVIRONMENT_METADATA, _ENVIRONMENT)
@@ -306,8 +306,8 @@ def _validated(event: _Event, name: str, form: TypeAdapter[_Form]) -> _Form | No
 
 
 def _unreadable(event: _Event, error: LineageError) -> ParsedEvent:
-    """Return the event with Dagster's own fields alone."""
-    # A new error, because the raised one keeps the whole record alive through its traceback.
+    """Return the event with only Dagster's own fields."""
+    # Create a new error, because the raised error keeps the whole record alive through its traceback.
     problem = LineageError(error.what, next_step=error.next_step)
     try:
         dagster_inputs = tuple(_dagster_inputs(event))
@@ -373,8 +373,8 @@ def _malformed(event: _Event, what: str, why: str) -> LineageError:
 
 def _repair(event: _Event) -> str:
     return (
-        f"materialize {event.asset} again, and then what was made of it; or forget all of its events, for a single one"
-        f" cannot be wiped: dagster asset wipe {event.asset}"
+        f"materialize {event.asset} and then its downstream assets again; or delete all of its events, because a single"
+        f" event cannot be wiped: dagster asset wipe {event.asset}"
     )
 
 

@@ -1,7 +1,7 @@
 """The lineage index: a projection of Dagster's event log into SQL tables, which can be deleted at any time.
 
-Every question syncs it first. It rebuilds itself if it is missing, broken or of another form. It is never the source
-of truth: events that are deleted from the log disappear from the index.
+Every question syncs it first. The index is rebuilt automatically if it is missing, broken or of another form. It is
+never the source of truth: events that are deleted from the log disappear from the index.
 """
 
 import gc
@@ -38,21 +38,21 @@ _Result = TypeVar("_Result")
 def open_index(instance: dg.DagsterInstance, say: Callable[[str], None] = lambda _: None) -> Iterator["LineageIndex"]:
     """Open the lineage index of an instance.
 
-    With PostgreSQL, its tables stand beside the instance's own. With an SQLite log, it is the file ``lineage.db`` in
-    the instance's root directory. Until the block ends, other threads that share the instance wait for its SQLite log.
+    With PostgreSQL, its tables are in the instance's database. With SQLite, it is the file ``lineage.db`` in the
+    instance's root directory. Other threads that share the instance wait for its SQLite log until the block ends.
 
     Args:
         instance: the Dagster instance.
-        say: receives a line for the user if the index has to be rebuilt.
+        say: called with a line for the user if the index must be rebuilt.
 
     Raises:
-        LineageError: the instance keeps its event log elsewhere.
+        LineageError: the instance does not store its event log in an SQL database.
     """
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
         raise LineageError(
-            f"lineage is read from event logs in SQL databases, and this instance's is {type(storage).__name__}",
-            next_step="ask on an instance with PostgreSQL or SQLite storage",
+            f"lineage needs an event log in an SQL database, but this instance uses {type(storage).__name__}",
+            next_step="use an instance with PostgreSQL or SQLite storage",
         )
     with storage.index_connection() as connection:
         if connection.dialect.name == "postgresql":
@@ -68,9 +68,9 @@ class LineageIndex:
     """The lineage index of one instance, which answers questions about lineage.
 
     Args:
-        log: the event log that it is made from.
+        log: the event log that it is built from.
         database: the database that holds it.
-        say: receives a line for the user if the index has to be rebuilt.
+        say: called with a line for the user if the index must be rebuilt.
     """
 
     def __init__(self, log: EventLog, database: Database, say: Callable[[str], None]) -> None:
@@ -82,17 +82,17 @@ class LineageIndex:
         return self._database.location
 
     def trace(self, question: Question, find_deletions: FindDeletions = lambda _: {}) -> Trace:
-        """Return the upstream and downstream lineage of a reference, from the event log as it is now.
+        """Return the upstream and downstream lineage of a reference, from the current event log.
 
         Args:
             question: the question.
-            find_deletions: returns the deleted ones of some versions, with their times; none if left out.
+            find_deletions: returns the deletion times of deleted versions; by default none.
 
         Raises:
-            UnknownReference: nothing recorded has this name.
-            AmbiguousReference: several different things have this name, or begin with it.
-            LineageError: the answer is larger than allowed, lacks something that cannot be read, or is impossible
-                because the index can be neither read nor made.
+            UnknownReference: no recorded artifact matches the reference.
+            AmbiguousReference: several different artifacts match the reference.
+            LineageError: the answer is larger than allowed, one of its events cannot be read, or the index can be
+                neither read nor built.
         """
         return self._ask(lambda connection: mark_deleted(connection, answer(connection, question), find_deletions))
 
@@ -107,13 +107,13 @@ class LineageIndex:
         if len(trace.starts) > 1:
             shown = ", ".join(trace.starts[:_SHOWN]) + (" …" if len(trace.starts) > _SHOWN else "")
             raise AmbiguousReference(
-                f"{reference!r} names {len(trace.starts)} materializations: {shown}", next_step="name one of them"
+                f"{reference!r} matches {len(trace.starts)} materializations: {shown}", next_step="choose one of them"
             )
         node = trace.graph.nodes[trace.starts[0]]
         return Origin(node, trace.graph, self.records([node]).get(node.id))
 
     def records(self, nodes: Iterable[Node]) -> dict[str, ProvenanceRecord]:
-        """Return the provenance records of nodes by id. Only nodes from a factory of this project have one.
+        """Return the provenance records of nodes by id. Only nodes that a factory of this project made have one.
 
         Raises:
             LineageError: a record cannot be read.
@@ -123,7 +123,7 @@ class LineageIndex:
             return {ids[storage_id]: record for storage_id, record in self._log.records(ids).items()}
 
     def affected(self, reference: str, limit: int = NODE_LIMIT) -> tuple[Trace, frozenset[str]]:
-        """Return everything downstream, without edges, and the ids of the latest node of each partition in it.
+        """Return all downstream nodes, without edges, and the ids of those that are the latest of their partition.
 
         Raises:
             LineageError: as `trace` does.
@@ -169,8 +169,8 @@ class LineageIndex:
             self._sync()
             return self._query(question)
         except (sql.exc.DatabaseError, LookupError, TypeError, ValueError) as error:
-            # The last ones report invalid values in the tables. Any other cause is raised again below.
-            self._say(f"the lineage index ({self.location}) cannot be read and is made anew: {_cause(error)}")
+            # The last three report invalid values in the tables. Any other cause is raised again below.
+            self._say(f"cannot read the lineage index ({self.location}), rebuilding it: {_cause(error)}")
         except (sql.exc.SQLAlchemyError, OSError) as error:
             raise self._unusable(error) from error
         self.rebuild()
@@ -190,20 +190,20 @@ class LineageIndex:
                 sync(connection, self._log)
                 return
             if form is not None:
-                self._say(f"the lineage index ({self.location}) is of form {form}, not {FORM}, and is made anew")
+                self._say(f"the lineage index ({self.location}) has form {form} instead of {FORM}, rebuilding it")
             rebuild(connection, self._log)
         self._database.analyze()
 
     def _unusable(self, error: Exception) -> LineageError:
         return LineageError(
-            f"the lineage index ({self.location}) cannot be kept: {_cause(error)}",
-            next_step="make its place writable, with room for it; it holds nothing that is not in Dagster's event log",
+            f"cannot write the lineage index ({self.location}): {_cause(error)}",
+            next_step="make the location writable, with free space; the index contains only data from the event log",
         )
 
 
 @contextmanager
 def _garbage_left_alone() -> Iterator[None]:
-    # Many objects without cycles are created, so garbage collection would take longer than the rest.
+    # These operations create many objects without cycles. Garbage collection would take longer than the rest.
     was_enabled = gc.isenabled()
     gc.disable()
     try:

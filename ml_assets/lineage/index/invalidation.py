@@ -1,6 +1,6 @@
 """Finds the nodes whose links become invalid when events are deleted or become visible late.
 
-It finds every node that has to be read again. Extra nodes cost only time.
+It finds every node that must be read again, and may find others. Extra nodes cost only time.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -30,14 +30,14 @@ class Invalidation:
 
     @property
     def artifacts(self) -> set[AssetPartition]:
-        """Return the artifacts whose missing nodes all their readers must create again, in the order of the log.
+        """Return the artifacts whose missing nodes must be created again by all their readers, in the order of the log.
 
-        The first reader gives such a node its id.
+        The first reader determines the id of such a node.
         """
         return self._artifacts | self._missing_for(self.readers)
 
     def events_deleted(self, gone: Collection[int]) -> None:
-        """Register events that the log no longer has, or that no longer count."""
+        """Register events that are no longer in the log, or that must be ignored from now on."""
         nodes = read_nodes(self._connection, gone)
         self.readers |= readers_of(self._connection, gone)
         self._readers_by_dagster_input({node.asset for node in nodes.values()}, after=min(gone, default=0))
@@ -59,7 +59,7 @@ class Invalidation:
             self._artifacts |= {AssetPartition(dagster_input.asset) for dagster_input in event.parsed.dagster_inputs}
 
     def events_arrived(self, fresh: Iterable[LoggedEvent]) -> None:
-        """Register events that arrived in order, but that earlier events may have looked for without success."""
+        """Register events that arrived in order. Earlier events may have referred to them before they were visible."""
         self._readers_of_unresolved([event.storage_id for event in fresh])
 
     def _readers_of_unresolved(self, storage_ids: Collection[int]) -> None:

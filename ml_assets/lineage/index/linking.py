@@ -2,10 +2,10 @@
 
 An input with a storage id is exactly that event if its asset, partition, version and run agree (a log may reuse the id
 of a deleted event). A pinned input, which has no storage id, is the last event before its reader with that asset,
-partition and version. If a step ran in another image than its recorded image input made, its image is the last event
-before it that made the image it ran in: a step may run in an image that is not the latest. An input that is not among
-the events becomes a node of kind `NodeKind.MISSING`, which its readers share. The storage id of that node is left out
-if another event has the same one, so that no two events become one node.
+partition and version. A step may run in an image that is not the latest. If the recorded image input did not build the
+image that the step ran in, the input is the last event before the step that built this image. An input that is not
+among the events becomes a node of kind `NodeKind.MISSING`, which its readers share. The node has no storage id if
+another event has the same one, so that no two events become one node.
 """
 
 from bisect import bisect_left, insort
@@ -99,7 +99,7 @@ class Linker:
 
     def _source(self, read: InputVersion, reader: ParsedEvent) -> int | None:
         image = reader.ran_in if reader.ran_in and reader.ran_in.asset == read.asset else None
-        # No event has a later event as its input, whatever a record says: the graph has no cycles.
+        # Never link to a later event, even if a record names one, so that the graph has no cycles.
         if read.storage_id is not None and read.storage_id < reader.storage_id:
             version = self._versions.get(read.storage_id)
             if version and _agrees(version, read) and (image is None or image.is_built_by(version)):
@@ -111,7 +111,7 @@ class Linker:
         return None
 
     def _missing_node(self, read: InputVersion, found: dict[int, Node]) -> int:
-        """Return the key of the node that is made from the input version alone."""
+        """Return the key of the node that represents an input version without an event."""
         node = Node(
             asset=read.asset,
             kind=NodeKind.MISSING,

@@ -24,7 +24,7 @@ _Identifier = tuple[ReferenceKind, str]
 
 
 class Match(NamedTuple):
-    """The keys of the nodes that a reference names, and the interpretation of the reference."""
+    """The keys of the nodes that a reference names, and the kind of the reference."""
 
     kind: ReferenceKind
     keys: set[int]
@@ -34,12 +34,12 @@ def find_nodes(connection: sql.Connection, reference: ParsedReference) -> Match:
     """Return the nodes that a reference names.
 
     An asset, or one partition of it, stands for the latest materialization of each of its partitions, which is its
-    current state. Any other reference stands for all nodes that carry it, such as all materializations with the same
-    data version.
+    current state. Any other reference stands for all nodes that have it as an identifier, such as all materializations
+    with the same data version.
 
     Raises:
-        UnknownReference: nothing recorded has this name.
-        AmbiguousReference: several different things have this name, or begin with it.
+        UnknownReference: no recorded artifact matches the reference.
+        AmbiguousReference: several different artifacts match the reference.
     """
     exact = dict.fromkeys((interpretation.kind, interpretation.value) for interpretation in reference.interpretations)
     matches = {name: keys for name in exact if (keys := _nodes_with(connection, name))}
@@ -56,7 +56,7 @@ def find_nodes(connection: sql.Connection, reference: ParsedReference) -> Match:
 def with_same_version(connection: sql.Connection, keys: Collection[int]) -> set[int]:
     """Return these nodes and all nodes of their partitions with the same data version; for images, the same digest.
 
-    Anything made from one of them was made from the same content as the others have.
+    Everything downstream of one of them was made from the content that all of them have.
     """
     nodes, given = schema.nodes.c, schema.nodes.alias("given")
     is_equal = (nodes.asset == given.c.asset) & (nodes.data_version == given.c.data_version)
@@ -69,7 +69,7 @@ def with_same_version(connection: sql.Connection, keys: Collection[int]) -> set[
 
 
 def _are_other_images(kind: str, image: str | None, other_kind: str, other: str | None) -> bool:
-    """Return True if two nodes of one environment are different images, for example because only code differs."""
+    """Return True if two nodes with one environment are different images, for example if only their code differs."""
     if not (kind == other_kind == ArtifactKind.IMAGE.value and image and other):
         return False
     return image_digest(image) != image_digest(other)
@@ -77,7 +77,7 @@ def _are_other_images(kind: str, image: str | None, other_kind: str, other: str 
 
 def _with_prefix(connection: sql.Connection, interpretations: Iterable[Interpretation]) -> list[_Identifier]:
     columns, found = schema.identifiers.c, set[_Identifier]()
-    # A name stays when its nodes are deleted.
+    # An identifier stays in its table when its nodes are deleted.
     is_carried = (
         sql.select(schema.node_identifiers.c.node).where(schema.node_identifiers.c.identifier == columns.id).exists()
     )
@@ -155,9 +155,9 @@ def _unknown(connection: sql.Connection, reference: ParsedReference) -> UnknownR
     last = read_nodes(connection, [key])[key].id if count else None
     except_in = f" (unreadable events: {count}, such as {last})" if count else ""
     return UnknownReference(
-        f"nothing recorded is named {reference.text!r}{except_in}",
-        next_step="check its spelling, and that this is the Dagster instance that it was recorded in"
-        + (f"; trace {last!r} says why that one cannot be read" if count else ""),
+        f"no recorded artifact matches {reference.text!r}{except_in}",
+        next_step="check the spelling, and check that this is the Dagster instance that recorded it"
+        + (f"; run trace {last!r} to see why that event cannot be read" if count else ""),
     )
 
 
@@ -170,6 +170,6 @@ def _ambiguous(
         shown.append(f"{kind} {value} ({last.id})")
     more = f", and {len(matches) - len(shown)} more" if len(matches) > len(shown) else ""
     return AmbiguousReference(
-        f"{reference.text!r} may be {' or '.join(shown)}{more}",
-        next_step="write one of them in full, or the id of a materialization, which stands in parentheses",
+        f"{reference.text!r} is ambiguous: it matches {' and '.join(shown)}{more}",
+        next_step="write one of them in full, or write the id of a materialization, as shown in parentheses",
     )

@@ -1,6 +1,6 @@
 """The tables of the lineage index, and the statements that all modules share.
 
-They hold nothing that is not in Dagster's event log. A node's key is the id of its event. The key of an input that is
+They contain only data from Dagster's event log. The key of a node is the id of its event. The key of an input that is
 missing from the log is negative.
 """
 
@@ -56,7 +56,7 @@ state = _table("state", sql.Column("name", sql.Text, primary_key=True), sql.Colu
 """The form of the tables, and the position up to which the log was read."""
 
 events = _table("events", _key("id"), sql.Column("fingerprint", sql.Text, nullable=False))
-"""Each event that was read from the log, including events that are no version of their asset."""
+"""Each event that was read from the log, including events that are not a version of their asset."""
 
 assets = _table("assets", _key("id"), sql.Column("name", sql.Text, nullable=False))
 
@@ -89,7 +89,7 @@ dagster_inputs = _table("dagster_inputs", _key("reader"), _key("asset"), sqlite_
 """Nodes with inputs from Dagster's own tags, whose meaning depends on the other events of the asset."""
 
 unresolved_inputs = _table("unresolved_inputs", _key("storage_id"), _key("reader"), sqlite_with_rowid=False)
-"""Events that a node read and that the log does not have."""
+"""Events that a node read but that are not in the log."""
 
 identifiers = _table(
     "identifiers",
@@ -115,7 +115,7 @@ _INDEXES: Final = (
 
 
 def create_tables(connection: sql.Connection) -> None:
-    """Create the tables without indexes, because indexes are created faster after the rows."""
+    """Create the tables without indexes. Creating indexes is faster after the rows are inserted."""
     for table in _METADATA.sorted_tables:
         connection.execute(sql.schema.CreateTable(table))
 

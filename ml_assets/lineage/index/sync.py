@@ -1,7 +1,7 @@
 """Syncs the lineage index with Dagster's event log.
 
-New events are read and linked to their inputs. Deleted events are removed. Events that were linked to them, or that
-lacked an input that became visible late, are read from the log again. So the index is always equal to a rebuilt one.
+New events are read and linked to their inputs. Deleted events are removed. Events that were linked to deleted events,
+or that lacked an input that became visible late, are read again. So the index always equals a rebuilt one.
 """
 
 import json
@@ -22,7 +22,7 @@ from ml_assets.resources.provenance import SCHEMA_VERSION
 __all__ = ["FORM", "form_of", "rebuild", "sync"]
 
 FORM: Final = f"3.{SCHEMA_VERSION}"
-"""Form of the tables, and of the records that they are made from. The first number is raised with any change of the
+"""Form of the tables, and of the records that they are built from. Raise the first number with any change of the
 written data."""
 
 _LOOKBACK: Final = 500
@@ -38,11 +38,11 @@ def form_of(connection: sql.Connection) -> str | None:
 
 
 def rebuild(connection: sql.Connection, log: EventLog) -> None:
-    """Rebuild the index, whatever its state.
+    """Rebuild the index, regardless of its state.
 
     Args:
         connection: a connection to the index, in a transaction that excludes other writers.
-        log: the event log that it is made from.
+        log: the event log that it is built from.
     """
     schema.drop_tables(connection)
     schema.create_tables(connection)
@@ -56,7 +56,7 @@ def sync(connection: sql.Connection, log: EventLog) -> None:
 
     Args:
         connection: a connection to the index, in a transaction that excludes other writers.
-        log: the event log that it was made from.
+        log: the event log that it was built from.
     """
     _Sync(connection, log, is_new=False).run()
 
@@ -68,7 +68,7 @@ class _Sync:
 
     def run(self) -> None:
         state = {} if self._is_new else _state(self._connection)
-        # The mark comes first: events written after it have a higher id, or change the count.
+        # Read the mark first, because events written after it have a higher id or change the count.
         mark, self._wipes = self._log.newest(), self._log.wipes()
         wipes = {asset: moment.isoformat() for asset, moment in sorted(self._wipes.items())}
         known = json.loads(state.get("wipes", "{}"))
@@ -89,7 +89,7 @@ class _Sync:
             _write_state(self._connection, mark=mark or "", wipes=json.dumps(wipes), totals=totals)
 
     def _is_settled(self, state: Mapping[str, str], upto: int, later: Collection[int]) -> bool:
-        """Return True if the log up to an id is unchanged since it was read, given the later ids that were read."""
+        """Return True if the log up to an id is unchanged since it was read. ``later`` are the higher ids read."""
         if state.get("mark") and not self._log.holds(state["mark"]):
             return False
         count, total = json.loads(state.get("totals", "[0, 0]"))
@@ -116,7 +116,7 @@ class _Sync:
         return found
 
     def _apply(self, gone: Collection[int], new: Sequence[int], highest: int) -> None:
-        """Forget some events and read others. Events up to the highest known id are late ones."""
+        """Remove some events and read others. New events up to the highest known id are late."""
         late = [storage_id for storage_id in new if storage_id <= highest]
         arrived = [self._unless_wiped(event) for event in self._log.read(late)]
         invalidation = Invalidation(self._connection)
@@ -133,7 +133,7 @@ class _Sync:
             lost |= self._append([self._unless_wiped(event) for event in self._log.read(batch)])
         self._sweep()
         if lost:
-            # Deleted during the sync.
+            # These events were deleted during the sync.
             self._apply(lost, [], highest)
 
     def _append(self, batch: list[LoggedEvent]) -> set[int]:

@@ -19,18 +19,18 @@ __all__ = ["answer", "latest_nodes", "subgraph"]
 def answer(connection: sql.Connection, question: Question, *, linked: bool = True) -> Trace:
     """Return the answer to a question.
 
-    The downstream of an asset, or of one partition of it, is that of every event that gave its current content.
+    The downstream of an asset, or of one partition of it, is the downstream of every event with its current content.
 
     Args:
         connection: a connection to the index.
         question: the question.
-        linked: True if the answer has edges; reading them takes as long as the rest.
+        linked: True to read the edges, which takes as long as the rest.
 
     Raises:
-        UnknownReference: nothing recorded has this name.
-        AmbiguousReference: several different things have this name, or begin with it.
-        LineageError: the answer has more nodes than the question allows, or an event in it cannot be read, so that it
-            may lack inputs.
+        UnknownReference: no recorded artifact matches the reference.
+        AmbiguousReference: several different artifacts match the reference.
+        LineageError: the answer has more nodes than the question allows, or one of its events cannot be read, so that
+            the answer may lack inputs.
     """
     kind, matches = find_nodes(connection, parse_reference(question.reference))
     starts = with_same_version(connection, matches) if question.down and kind is ReferenceKind.ASSET else matches
@@ -53,7 +53,7 @@ def answer(connection: sql.Connection, question: Question, *, linked: bool = Tru
 def subgraph(
     connection: sql.Connection, keys: Collection[int], *, linked: bool = True
 ) -> tuple[LineageGraph, dict[int, str]]:
-    """Return these nodes in the order of the log, with the edges between them if asked for, and their ids by key.
+    """Return these nodes in the order of the log, with the edges between them if ``linked``, and their ids by key.
 
     Raises:
         LineageError: one of the events cannot be read.
@@ -62,7 +62,7 @@ def subgraph(
     rows = connection.execute(node_query().where(schema.one_of(connection, schema.nodes.c.key, keys))).all()
     nodes = dict(sorted(((row[0], read_node(row)) for row in rows), key=_log_order))
     if len(nodes) != len(keys):
-        raise ValueError(f"it lacks {len(keys) - len(nodes)} nodes that it refers to")
+        raise ValueError(f"{len(keys) - len(nodes)} nodes are missing from the tables")
     for node in nodes.values():
         if node.problem:
             raise node.problem
@@ -72,7 +72,7 @@ def subgraph(
 
 def _edges(connection: sql.Connection, keys: Collection[int], ids: Mapping[int, str]) -> list[tuple[str, str]]:
     columns = schema.edges.c
-    # One row per target: twenty thousand rows would be enough objects to start Python's garbage collector.
+    # Read one row per target, because twenty thousand rows would start Python's garbage collector.
     sources = sql.func.aggregate_strings(sql.cast(columns.source, sql.Text), ",")
     inward = sql.select(columns.target, sources).where(schema.one_of(connection, columns.target, keys))
     return [
@@ -118,7 +118,7 @@ def _reach(connection: sql.Connection, starts: Collection[int], here: Any, there
             fits &= nodes.kind.in_([kind.value for kind in question.kinds])
         if question.since is not None:
             fits &= nodes.timestamp >= question.since.timestamp()
-        # Unreadable events may hide some.
+        # Include unreadable events, because they may hide requested nodes.
         fits |= nodes.kind == NodeKind.UNREADABLE.value
         keys = keys.join(schema.nodes, nodes.key == reached.c.key).where(fits)
     return set(connection.scalars(keys.limit(question.limit + 1)).all())
@@ -132,7 +132,7 @@ def _reached(connection: sql.Connection, starts: Collection[int], here: Any, the
 def _within_depth(
     connection: sql.Connection, starts: Collection[int], here: Any, there: Any, question: Question
 ) -> set[int]:
-    """Return the nodes within a number of edges. A single statement would find nodes again by longer paths."""
+    """Return the nodes within a number of edges. A single statement would find nodes again on longer paths."""
     reached = frontier = set(starts)
     for _ in range(question.depth or 0):
         last = schema.key_table(connection, frontier)
@@ -146,5 +146,5 @@ def _within_depth(
 def _too_large(question: Question) -> LineageError:
     return LineageError(
         f"the answer to {question.reference!r} has more than {question.limit:,} nodes",
-        next_step="narrow it with --up or --down, --depth, --kind or --since, or allow more with --limit",
+        next_step="narrow the question with --up or --down, --depth, --kind or --since, or raise --limit",
     )

@@ -283,7 +283,7 @@ def test_a_data_version_of_ones_own_is_refused(resources: dict[str, Any], instan
     def versioned() -> dg.MaterializeResult[pd.DataFrame]:
         return dg.MaterializeResult(value=FRAME, data_version=dg.DataVersion("v1"))
 
-    with pytest.raises(DefinitionError, match="versioned: the function gives the data version 'v1'"):
+    with pytest.raises(DefinitionError, match="versioned: the function returned the data version 'v1'"):
         dg.materialize([versioned], instance=instance, resources=resources)
 
 
@@ -350,7 +350,7 @@ def test_a_value_of_another_type_names_the_asset(resources: dict[str, Any], inst
     def listed() -> Any:
         return [1, 2]
 
-    with pytest.raises(SchemaError, match="listed: the function returned a list, and a pandas DataFrame can be kept"):
+    with pytest.raises(SchemaError, match="listed: expected the function to return a pandas DataFrame, got list"):
         dg.materialize([listed], instance=instance, resources=resources)
     assert instance.get_latest_materialization_event(dg.AssetKey("listed")) is None
 

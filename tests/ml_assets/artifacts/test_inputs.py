@@ -274,7 +274,7 @@ def test_a_missing_input_says_what_to_materialize(resources: dict[str, Any], ins
     def copied(numbers: pd.DataFrame) -> pd.DataFrame:
         return numbers
 
-    with pytest.raises(InputError, match="numbers: it has never been materialized"):
+    with pytest.raises(InputError, match="numbers: the asset has never been materialized"):
         dg.materialize([numbers, copied], selection=[copied], instance=instance, resources=resources)
 
 

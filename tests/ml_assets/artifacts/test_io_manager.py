@@ -43,7 +43,9 @@ def test_an_annotation_that_does_not_fit_is_refused(resources: dict[str, Any], i
     def counted(numbers: int) -> pd.DataFrame:
         return FRAME
 
-    with pytest.raises(InputError, match=r"numbers: its content is a parquet, which cannot be read as <class 'int'>"):
+    with pytest.raises(
+        InputError, match=r"numbers: the content has the format 'parquet' and cannot be loaded as <class 'int'>"
+    ):
         dg.materialize([numbers, counted], instance=instance, resources=resources)
 
 
@@ -68,7 +70,7 @@ def test_several_partitions_of_files_come_by_name_only(
         dg.materialize([files], instance=instance, resources=resources, partition_key=partition)
     result = dg.materialize([files, joined], selection=[joined], instance=instance, resources=resources)
     assert result.output_for_node("joined")["text"].tolist() == ["a", "b"]
-    with pytest.raises(InputError, match=r"only frames can be concatenated"):
+    with pytest.raises(InputError, match=r"not all DataFrames and cannot be concatenated"):
         dg.materialize([files, unnamed], selection=[unnamed], instance=instance, resources=resources)
 
 
@@ -77,7 +79,7 @@ def test_a_plain_asset_cannot_be_stored_by_it(resources: dict[str, Any], instanc
     def plain() -> int:
         return 1
 
-    with pytest.raises(InputError, match=r"plain: .* keeps only what the factories make"):
+    with pytest.raises(InputError, match=r"plain: .* stores only assets made by the factories"):
         dg.materialize([plain], instance=instance, resources=resources)
 
 
@@ -102,7 +104,7 @@ def test_a_required_input_without_partitions_is_named(resources: dict[str, Any],
     def total(total: pd.DataFrame) -> pd.DataFrame:
         return total
 
-    with pytest.raises(InputError, match=r"total: none of its partitions belongs .* `DataFrame \| None`"):
+    with pytest.raises(InputError, match=r"total: none of its partitions maps .* `DataFrame \| None`"):
         dg.materialize([total], instance=instance, resources=resources, partition_key="2013-01-01")
 
 
@@ -112,7 +114,7 @@ def test_a_materialization_reported_by_hand_says_so(resources: dict[str, Any], i
         return numbers
 
     instance.report_runless_asset_event(dg.AssetMaterialization("numbers"))
-    with pytest.raises(InputError, match=r"numbers: .* reported by hand, so there is no content"):
+    with pytest.raises(InputError, match=r"numbers: .* was reported manually and has no content"):
         dg.materialize([numbers, copied], selection=[copied], instance=instance, resources=resources)
 
 

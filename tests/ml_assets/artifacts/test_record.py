@@ -106,7 +106,7 @@ def test_nothing_is_planted_without_a_seed() -> None:
         (Source(commit="a" * 40, dirty=False), []),
         (
             Source(commit="a" * 40, dirty=True, diff_digest="sha256:0"),
-            ["the checkout differed from commit aaaaaaaaaaaa"],
+            ["the checkout had changes on top of commit aaaaaaaaaaaa"],
         ),
         (Source(), ["not in a git repository"]),
     ],

@@ -23,7 +23,7 @@ def test_a_docker_engine_that_does_not_answer_is_a_fault(monkeypatch: pytest.Mon
     (found,) = run_checks([check(Target(load_settings({"ML_ASSETS_TARGET": "docker"}, PROJECT)), "docker")], seconds=60)
     assert (found.severity, found.next_step) == (
         Severity.FAULT,
-        "start it, or set DOCKER_HOST and mount its socket into the run worker",
+        "start the engine, or set DOCKER_HOST and mount the engine's socket into the run worker",
     )
 
 
@@ -47,4 +47,4 @@ def test_a_cluster_that_does_not_answer_is_a_fault(tmp_path: Path, name: str) ->
 def test_a_kubeconfig_that_is_none_is_a_fault(tmp_path: Path) -> None:
     (found,) = run_checks([check(on_cluster(tmp_path / "missing"), "cluster")], seconds=60)
     assert found.severity is Severity.FAULT
-    assert found.what.startswith("there is no way to the cluster")
+    assert found.what.startswith("no connection to a cluster is configured")

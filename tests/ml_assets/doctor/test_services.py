@@ -48,7 +48,7 @@ def test_a_home_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "dagster").write_text("a file")
     found = worst(services.database, target_in(tmp_path))
     assert found.severity is Severity.FAULT
-    assert "cannot be used" in found.what
+    assert "cannot use the Dagster home" in found.what
 
 
 def test_a_database_that_does_not_answer_is_a_fault_that_says_why(tmp_path: Path) -> None:

@@ -98,5 +98,5 @@ def test_executor_is_called_what_settings_call_it() -> None:
 
 def test_cluster_that_nothing_leads_to_is_told(tmp_path: Path) -> None:
     settings = ContainerSettings(executor="kubernetes", kubeconfig=str(tmp_path / "none"))
-    with pytest.raises(EngineRefused, match=r"there is no way to the cluster: .* Next: set kubeconfig"):
+    with pytest.raises(EngineRefused, match=r"no connection to a cluster is configured: .* Next: set kubeconfig"):
         container_engine(settings, {})

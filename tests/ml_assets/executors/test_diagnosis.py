@@ -124,4 +124,4 @@ def test_another_process_under_the_same_name_is_not_ours(diagnostics: Diagnostic
     assert diagnostics.diagnose(one, ContainerStatus(ContainerState.RUNNING), NONE) is None
     assert diagnostics.diagnose(one, ContainerStatus(ContainerState.RUNNING, identity="first"), NONE) is None
     found = diagnostics.diagnose(one, ContainerStatus(ContainerState.RUNNING, identity="second"), NONE)
-    assert found == Failure(FailureCause.DELETED, "another took its place")
+    assert found == Failure(FailureCause.DELETED, "another container replaced it")

@@ -13,13 +13,13 @@ def test_every_cause_has_a_reaction_and_a_hint(cause: FailureCause) -> None:
 @pytest.mark.parametrize(
     ("code", "cause", "detail"),
     [
-        (0, FailureCause.SILENT, "it exited with status 0, and no event of success or failure came"),
+        (0, FailureCause.SILENT, "the process exited with status 0 without a success or failure event"),
         (1, FailureCause.CRASHED, "exit status 1"),
         (139, FailureCause.CRASHED, "exit status 139 (SIGSEGV)"),
         (137, FailureCause.CRASHED, "exit status 137 (SIGKILL)"),
         (255, FailureCause.CRASHED, "exit status 255"),
-        (REPLACED_EXIT, FailureCause.DELETED, "it was replaced by another container of the same launch"),
-        (INTERRUPTED_EXIT, FailureCause.DELETED, "it was asked to end, and not by its run"),
+        (REPLACED_EXIT, FailureCause.DELETED, "another container of the same launch replaced it"),
+        (INTERRUPTED_EXIT, FailureCause.DELETED, "the process was asked to end, but not by its run"),
     ],
 )
 def test_exit_status_tells_the_cause(code: int, cause: FailureCause, detail: str) -> None:
@@ -34,6 +34,6 @@ def test_detail_of_the_engine_stands_beside_the_exit_status() -> None:
 def test_description_has_cause_hint_events_and_log() -> None:
     failure = Failure(FailureCause.EVICTED, "The node was low on memory.").with_evidence(["line"], ["12:00:00 Evicted"])
     assert failure.described() == (
-        "evicted: The node was low on memory. Next: see the events for what the node was short of; ask for what the "
-        "step uses.\nWhat the engine reported:\n  12:00:00 Evicted\nLast lines of its log:\n  line"
+        "evicted: The node was low on memory. Next: see the events for the resource that the node lacked; request as "
+        "much as the step uses.\nEvents of the engine:\n  12:00:00 Evicted\nLast lines of the log:\n  line"
     )

@@ -73,7 +73,7 @@ def test_override_at_launch_goes_before_that_of_the_runs_tag(run: Run) -> None:
 
 
 def test_override_that_no_step_matches_is_told_with_what_may_be_meant(run: Run) -> None:
-    assert "No step of this run has an override's key refuses (did you mean refused?)" in run.said(None)
+    assert "Overrides that match no step of this run: refuses (did you mean refused?)" in run.said(None)
 
 
 def test_step_knows_where_it_runs(run: Run) -> None:
@@ -131,13 +131,14 @@ def test_step_after_a_failed_one_is_not_launched(run: Run) -> None:
 
 
 def test_end_without_a_word_is_told_from_success(run: Run) -> None:
-    assert run.failure("says_nothing").startswith("ended without a word: it exited with status 0")
+    assert run.failure("says_nothing").startswith("ended without a word: the process exited with status 0")
 
 
 def test_step_out_of_memory_gets_more_up_to_the_pools_cap(run: Run) -> None:
     assert [placement.memory for placement in run.placements("eats_all_memory")] == ["1Gi", "1536Mi"]
     assert any(
-        text.startswith("Running it again with 1536Mi instead of 1Gi: out of") for text in run.said("eats_all_memory")
+        text.startswith("Relaunching with 1536Mi of memory instead of 1Gi: out of")
+        for text in run.said("eats_all_memory")
     )
     assert run.failure("eats_all_memory").startswith("out of memory: ")
 
@@ -159,7 +160,7 @@ def test_process_that_is_asked_to_end_is_run_again_and_no_failure_of_the_author(
 
 def test_step_that_finds_no_room_goes_on_on_the_fallback_pool(run: Run) -> None:
     assert [placement.pool for placement in run.placements("unschedulable")] == ["crowded", "cpu"]
-    assert any("waits (at most 1 seconds): no node has its labels" in text for text in run.said("unschedulable"))
+    assert any("is waiting (at most 1 seconds): no node has its labels" in text for text in run.said("unschedulable"))
 
 
 @pytest.mark.parametrize(
@@ -167,8 +168,8 @@ def test_step_that_finds_no_room_goes_on_on_the_fallback_pool(run: Run) -> None:
     [
         ("never_scheduled", "unschedulable: not started within 1 seconds: no node has its labels. Next: compare"),
         ("refused", "configuration: it will not have this image. Next: check"),
-        ("misplaced", "misplaced: there is no pool 'nowhere'. Next: name one of settings.toml's pools: big, cpu,"),
-        ("without_accelerator", "without_accelerator: pool gpu promises 1 accelerators, and the container sees none"),
+        ("misplaced", "misplaced: pool 'nowhere' does not exist. Next: name a pool of settings.toml: big, cpu,"),
+        ("without_accelerator", "without_accelerator: pool gpu promises 1 accelerators, but the container has none"),
         ("needs_what_is_broken", "ValueError: this resource is broken"),
     ],
 )
@@ -182,13 +183,13 @@ def test_step_that_cannot_run_fails_once_with_its_cause(run: Run, step: str, exp
 def test_step_in_another_image_is_ended_as_soon_as_the_runtime_tells(run: Run) -> None:
     """Which is after its container began, and may be after its function did."""
     message = run.failure("wrong_image")
-    assert f"wrong image: asked for {process_jobs.MOVED}, and the runtime runs registry.example/other@" in message
+    assert f"wrong image: requested {process_jobs.MOVED}, but the runtime runs registry.example/other@" in message
     assert run.events("wrong_image", dg.DagsterEventType.STEP_OUTPUT, dg.DagsterEventType.STEP_SUCCESS) == []
     assert len(run.placements("wrong_image")) == 1
 
 
 def test_step_that_had_ended_in_another_image_by_then_has_failed_all_the_same(run: Run) -> None:
-    assert "wrong image: asked for" in run.failure("short_in_wrong_image")
+    assert "wrong image: requested" in run.failure("short_in_wrong_image")
     assert len(run.placements("short_in_wrong_image")) == 1
     assert run.placements("after_wrong_image") == []
 
@@ -229,7 +230,7 @@ def test_limit_of_the_run_holds(run: Run) -> None:
 
 
 def is_relaunch(event: dg.DagsterEvent) -> bool:
-    return bool(event.step_key) and (event.message or "").startswith(("Running it again", "Going on on pool"))
+    return bool(event.step_key) and (event.message or "").startswith("Relaunching")
 
 
 def test_attempts_of_a_step_never_overlap(run: Run) -> None:

@@ -223,11 +223,14 @@ def test_image_that_is_pinned_expects_no_code(instance: dg.DagsterInstance) -> N
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        (Override(pool="moon"), "reports/model: there is no pool 'moon'. Next: name one of settings.toml's pools: cpu"),
-        (Override(image="images/new"), "reports/model: its image images/new has never been made. Next: materialize"),
-        (Override(image="images/empty"), "its image images/empty was made without a container engine"),
-        (Override(image="train@latest"), "reports/model: its image cannot be read: an image reference is written"),
-        (Override(image="registry.example/train@sha256:0"), "reports/model: its image cannot be read"),
+        (Override(pool="moon"), "reports/model: pool 'moon' does not exist. Next: name a pool of settings.toml: cpu"),
+        (Override(image="images/new"), "reports/model: the image images/new has never been materialized. Next: "),
+        (Override(image="images/empty"), "the image images/empty was materialized without a container engine"),
+        (
+            Override(image="train@latest"),
+            "reports/model: the image reference is malformed: an image reference is written",
+        ),
+        (Override(image="registry.example/train@sha256:0"), "reports/model: the image reference is malformed"),
     ],
 )
 def test_step_without_a_place_is_told_why(instance: dg.DagsterInstance, said: Override, expected: str) -> None:
@@ -238,9 +241,9 @@ def test_step_without_a_place_is_told_why(instance: dg.DagsterInstance, said: Ov
 
 
 def test_nothing_said_anywhere_is_told(instance: dg.DagsterInstance) -> None:
-    with pytest.raises(PlacementError, match=r"plain: it names no image\. Next: give it image="):
+    with pytest.raises(PlacementError, match=r"plain: the step has no image\. Next: pass image="):
         place(instance, "plain", settings=ContainerSettings(executor="docker", pool="cpu"))
-    with pytest.raises(PlacementError, match=r"plain: it names no pool\. Next: give it pool="):
+    with pytest.raises(PlacementError, match=r"plain: the step has no pool\. Next: pass pool="):
         place(instance, "plain", settings=ContainerSettings(executor="docker", image="images/train"))
 
 
@@ -248,10 +251,10 @@ def test_nothing_said_anywhere_is_told(instance: dg.DagsterInstance) -> None:
     ("tag", "expected"),
     [
         ("{", "tag ml_assets/overrides is not JSON"),
-        ("[1]", "overrides cannot be read"),
-        ('"text"', "overrides cannot be read"),
-        ('{"model": {"speed": 1}}', "overrides cannot be read: speed: Extra inputs"),
-        ('{"model": {"memory": "lots"}}', "overrides cannot be read: memory: Value error, 'lots' is not a memory size"),
+        ("[1]", "overrides are malformed"),
+        ('"text"', "overrides are malformed"),
+        ('{"model": {"speed": 1}}', "overrides are malformed: speed: Extra inputs"),
+        ('{"model": {"memory": "lots"}}', "overrides are malformed: memory: Value error, 'lots' is not a memory size"),
     ],
 )
 def test_overrides_that_cannot_be_read_are_told(instance: dg.DagsterInstance, tag: str, expected: str) -> None:

@@ -56,7 +56,7 @@ def run(stage: Scene) -> Run:
     with stage.worker(run, "resume") as third:
         until(lambda: len([text for text in run.said(None) if text.startswith("Took over ")]) == 2, "the taking over")
         (stage.engine.folder / UNREACHABLE).touch()
-        until(lambda: any("Asking again; running steps go on" in text for text in run.said(None)), "the complaint")
+        until(lambda: any("Retrying; running steps continue" in text for text in run.said(None)), "the complaint")
         (stage.engine.folder / UNREACHABLE).unlink()
         (stage.home / "go").touch()
         third.wait(480)
@@ -78,9 +78,8 @@ def test_steps_go_on_in_the_processes_that_they_had(run: Run) -> None:
 
 
 def test_worker_that_is_asked_to_end_leaves_its_steps_to_a_successor(run: Run) -> None:
-    (text,) = [text for text in run.said(None) if text.startswith("The run worker was asked to end; ")]
-    assert "step-holds-a-slot" in text
-    assert text.endswith("goes on and waits for its successor")
+    (text,) = [text for text in run.said(None) if text.startswith("The run worker was asked to end. ")]
+    assert "Steps left running for its successor: step-holds-a-slot" in text
 
 
 def test_worker_that_was_given_up_for_lost_leaves_all_to_its_successor(stage: Scene) -> None:
@@ -94,7 +93,7 @@ def test_worker_that_was_given_up_for_lost_leaves_all_to_its_successor(stage: Sc
             assert second.wait(480) == 0
     assert run.stored.is_success
     assert len(run.placements("holds_a_slot")) == 1
-    assert [text for text in run.said(None) if text.startswith("A successor has taken over; ")]
+    assert [text for text in run.said(None) if text.startswith("Another run worker has taken over ")]
 
 
 def test_pool_limit_is_kept_across_workers(run: Run) -> None:
@@ -110,8 +109,8 @@ def test_what_was_skipped_or_done_is_not_done_again(run: Run) -> None:
 
 
 def test_engine_that_does_not_answer_is_complained_of_once_and_loses_nothing(run: Run) -> None:
-    complaints = [text for text in run.said(None) if "Asking again; running steps go on" in text]
-    assert complaints == ["the engine does not answer. Next: wait. Asking again; running steps go on"]
+    complaints = [text for text in run.said(None) if "Retrying; running steps continue" in text]
+    assert complaints == ["the engine does not answer. Next: wait. Retrying; running steps continue"]
 
 
 def storage_id(run: Run, step: str, of_type: dg.DagsterEventType) -> int:

@@ -68,16 +68,16 @@ def test_code_that_is_expected_runs(run: Run) -> None:
 @pytest.mark.parametrize(
     ("expected", "has", "what"),
     [
-        ({"reports/model": "8"}, "code version 7", "materialize images/train"),
-        ({"reports/other": "8"}, "no such asset", "materialize images/train"),
-        ({"images/serve": "8"}, "no such asset", "run ml-assets images bootstrap train"),
+        ({"reports/model": "8"}, "has code version 7", "materialize images/train"),
+        ({"reports/other": "8"}, "does not contain the asset", "materialize images/train"),
+        ({"images/serve": "8"}, "does not contain the asset", "run ml-assets images bootstrap train"),
     ],
 )
 def test_other_code_is_refused_with_the_image_to_make(run: Run, expected: dict[str, str], has: str, what: str) -> None:
     execute(run, code_versions=expected, image_asset="images/train")
     assert run.failure(STEP) == (
-        f"{next(iter(expected))}: the code location expects code version 8, and its image {IMAGE} has {has}. "
-        f"Next: {what}, then run again; or reload the code location."
+        f"{next(iter(expected))}: the code location expects code version 8, but the image {IMAGE} {has}. "
+        f"Next: {what}, then run the step again; or reload the code location."
     )
     assert run.events(STEP, STARTED) == []
     (failure,) = written(run)
@@ -89,8 +89,8 @@ def test_devices_that_are_not_there_end_the_step_before_user_code(run: Run, monk
     monkeypatch.setattr(step_process, "hardware", lambda: found)
     execute(run, accelerators=2)
     assert run.failure(STEP) == (
-        f"{STEP}: pool gpu promises 2 accelerators, and the container sees Some GPU. Next: check the node's driver and "
-        "device plugin; check_accelerators = false leaves this check out."
+        f"{STEP}: pool gpu promises 2 accelerators, but the container has Some GPU. Next: check the node's driver and "
+        "device plugin, or set check_accelerators = false to skip this check."
     )
     assert run.events(STEP, STARTED) == []
     execute(run, accelerators=1, number=1)
@@ -136,5 +136,5 @@ def test_launch_that_was_given_up_records_nothing_final(run: Run, monkeypatch: p
 
 def test_run_that_was_deleted_is_told(run: Run) -> None:
     run.instance.delete_run(run.id)
-    with pytest.raises(SystemExit, match="is not in Dagster's database any more"):
+    with pytest.raises(SystemExit, match="is no longer in Dagster's database"):
         execute(run)

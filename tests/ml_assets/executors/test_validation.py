@@ -84,7 +84,7 @@ def definitions(*assets: dg.AssetsDefinition, checks: tuple[Any, ...] = (is_good
 def complaint(settings: Settings, found: dg.Definitions | None = None) -> str:
     with pytest.raises(SettingsError) as caught:
         check_placements(found or definitions(), settings)
-    assert str(caught.value).endswith(" Next: correct it, or deployments/docker/settings.toml.")
+    assert str(caught.value).endswith(" Next: correct the definition, or deployments/docker/settings.toml.")
     return caught.value.what
 
 
@@ -104,28 +104,28 @@ def test_plain_processes_need_no_pools() -> None:
 
 def test_all_that_is_wrong_is_said_at_once_with_the_asset() -> None:
     assert complaint(settings_with(pools={"cpu": {}}), definitions(model)) == (
-        "model runs on pool 'gpu', and there is no such pool (there are cpu); "
-        "model runs in 'images/train', and there is no such image asset; "
-        "model:is_good runs on pool 'gpu', and there is no such pool (there are cpu); "
-        "containers.image is 'images/train', and there is no such image asset"
+        "model names pool 'gpu', which does not exist (pools: cpu); "
+        "model names image asset 'images/train', which does not exist; "
+        "model:is_good names pool 'gpu', which does not exist (pools: cpu); "
+        "containers.image names image asset 'images/train', which does not exist"
     )
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"pools": {}}, "containers.pool is 'cpu', and there is no such pool (there are none)"),
+        ({"pools": {}}, "containers.pool names pool 'cpu', which does not exist (no pools are defined)"),
         (
             {"containers": {"executor": "docker", "image": "images/serve"}},
-            "containers.image is 'images/serve', and there is no such image asset",
+            "containers.image names image asset 'images/serve', which does not exist",
         ),
         (
             {"placement": {"model": {"image": "images/serve"}}},
-            "placement.model.image is 'images/serve', and there is no such image asset",
+            "placement.model.image names image asset 'images/serve', which does not exist",
         ),
         (
             {"placement": {"model": {"pool": "moon"}}},
-            "placement.model.pool is 'moon', and there is no such pool (there are cpu, gpu)",
+            "placement.model.pool names pool 'moon', which does not exist (pools: cpu, gpu)",
         ),
         (
             {"placement": {"model": {"pool": "gpu", "cpus": 3}}},
@@ -154,7 +154,7 @@ def test_wrong_settings_are_named(changes: dict[str, Any], expected: str) -> Non
 def test_placement_of_what_has_no_step_is_refused_with_what_may_be_meant(key: str, meant: str) -> None:
     with_more = definitions(train_image, model, plain, graphed, dg.AssetsDefinition(specs=[dg.AssetSpec("external")]))
     found = complaint(settings_with(placement={key: {"cpus": 2}}), with_more)
-    assert found == f"placement.{key} is for no asset, check or op that there is{meant}"
+    assert found == f"placement.{key} names no existing asset, check or op{meant}"
 
 
 @pytest.mark.parametrize(

@@ -92,11 +92,11 @@ def test_two_months_run_from_source_to_predictions(
     assert {check.partition for check in found.values()} == {FEBRUARY}
     assert {name for name, check in found.items() if check.passed} == set(found) - {"weather_schema"}
     assert found["weather_schema"].severity is dg.AssetCheckSeverity.WARN
-    assert "by the version before it" in (found["model_quality"].description or "")
-    assert found["departures_drift"].description == "distributed as in the month before"
+    assert "previous version: " in (found["model_quality"].description or "")
+    assert found["departures_drift"].description == "same distribution as in the previous month"
     earlier = {check.check_name: check for check in first.get_asset_check_evaluations()}
-    assert "no version before it" in (earlier["model_quality"].description or "")
-    assert earlier["departures_drift"].description == "no month before it to compare with"
+    assert "no previous version" in (earlier["model_quality"].description or "")
+    assert earlier["departures_drift"].description == "no previous month to compare with"
 
     again = run(resources, instance, FEBRUARY)
     assert again.success
@@ -139,8 +139,8 @@ def test_month_that_has_not_arrived_fails_with_what_to_do_next(
     (failure,) = [
         one.step_failure_data for one in result.all_events if one.is_step_failure and "flights" in one.step_key
     ]
-    assert "flights@2013-01-01: no flights of '2013-01'" in failure.error_display_string
-    assert "Next: wait until both of its files have arrived" in failure.error_display_string
+    assert "has no flights of '2013-01'" in failure.error_display_string
+    assert "Next: wait until both files of the month arrive" in failure.error_display_string
 
 
 @pytest.mark.parametrize("module", ["assets", "checks"])

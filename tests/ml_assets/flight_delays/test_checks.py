@@ -30,7 +30,7 @@ def test_drift_is_a_warning_that_names_the_features() -> None:
 
 def test_small_drift_and_a_first_month_pass() -> None:
     assert judge_drift({"distance": DRIFTED / 2}).passed
-    assert judge_drift({}).description == "no month before it to compare with"
+    assert judge_drift({}).description == "no previous month to compare with"
 
 
 @pytest.mark.parametrize("skill", [0.0, -0.1])
@@ -42,9 +42,7 @@ def test_model_that_is_no_better_than_the_baseline_is_an_error(skill: float) -> 
 def test_model_that_is_worse_than_its_predecessor_is_a_warning() -> None:
     found = judge_quality(0.1, 10.0 * (1 + WORSE) + 0.01, 10.0)
     assert (found.passed, found.severity) == (False, WARN)
-    assert found.description == (
-        "mean error 10.21 minutes (10.00 by the version before it), 10.0% below the baseline's"
-    )
+    assert found.description == ("mean error 10.21 minutes (previous version: 10.00), 10.0% below the baseline's error")
 
 
 @pytest.mark.parametrize("previous", [None, 9.9, 30.0])

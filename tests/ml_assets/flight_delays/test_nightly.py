@@ -149,7 +149,7 @@ def test_three_nights_of_which_the_last_fails(
 
     (alert,) = alerts
     assert "flight_delays for 2013-03-01 failed: flights: " in str(alert["text"])
-    assert "deliver it again" in str(alert["text"])
+    assert "deliver the file again" in str(alert["text"])
     assert alert["dagster_run"] == runs[-1].run_id
     assert alert["launched_by"]["name"] == SCHEDULE  # type: ignore[index]
     assert json.loads((tmp_path / "mail").read_text()) == alert

@@ -18,7 +18,7 @@ def test_real_months_are_as_promised(january: pd.DataFrame) -> None:
 
 def test_impossible_reading_of_february_is_found() -> None:
     (found,) = violations(read_weather("2013-02"), weather_schema())
-    assert found.message == "wind_speed: 1 of 2,010 rows break in_range(0, 150), such as 1048.36058"
+    assert found.message == "wind_speed: 1 of 2,010 rows break the rule in_range(0, 150), for example 1048.36058"
     assert found.share == pytest.approx(1 / 2010)
 
 
@@ -28,7 +28,7 @@ def test_missing_column_is_named() -> None:
 
 def test_wrong_type_is_named() -> None:
     (found,) = violations(FLIGHTS.astype({"distance": "float64"}), flights_schema())
-    assert found == Violation("distance: the type is float64, not dtype('int64')", 1.0)
+    assert found == Violation("distance has the type float64 instead of dtype('int64')", 1.0)
 
 
 def test_change_of_unit_is_found_in_the_values() -> None:
@@ -39,13 +39,13 @@ def test_change_of_unit_is_found_in_the_values() -> None:
 
 def test_repeated_flights_are_counted() -> None:
     found = violations(pd.concat([FLIGHTS, FLIGHTS.head(2)]), flights_schema())
-    assert [violation.message for violation in found] == [f"4 of {TOTAL + 2:,} rows name the same thing twice"]
+    assert [violation.message for violation in found] == [f"4 of {TOTAL + 2:,} rows are duplicates"]
 
 
 def test_prediction_after_departure_is_one_violation(january: pd.DataFrame) -> None:
     late = january.assign(moment=january["scheduled_departure"])
     assert violations(late, departures_schema()) == [
-        Violation(f"{TOTAL:,} of {TOTAL:,} rows break: moment before departure", 1.0)
+        Violation(f"{TOTAL:,} of {TOTAL:,} rows break the rule: moment before departure", 1.0)
     ]
 
 

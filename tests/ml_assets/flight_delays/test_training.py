@@ -148,7 +148,7 @@ def test_month_without_flights_is_refused(both: pd.DataFrame, month: str) -> Non
 
 def test_cuda_is_refused_where_xgboost_has_none(february: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xgboost, "build_info", lambda: {"USE_CUDA": False})
-    with pytest.raises(SettingsError, match="built for the CPU alone"):
+    with pytest.raises(SettingsError, match="supports only the CPU"):
         fit(february.dropna(subset=[TARGET]), SMALL.model_copy(update={"device": "cuda"}))
 
 

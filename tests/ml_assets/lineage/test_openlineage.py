@@ -150,7 +150,7 @@ def test_server_takes_the_same_events(server: Server, tmp_path: Path) -> None:
 def test_server_that_refuses_is_named(server: Server) -> None:
     server.status = 403
     named = server.url.replace("://", "://user:password@")
-    with pytest.raises(LineageError, match=f"{server.url} took no OpenLineage event: 403") as raised:
+    with pytest.raises(LineageError, match=f"{server.url} did not accept an OpenLineage event: 403") as raised:
         send_events(openlineage_events(pipeline(1), {}, "tests"), named)
     assert "password" not in str(raised.value)
     assert len(server.events) == 1

@@ -134,7 +134,7 @@ def test_a_page_of_another_site_cannot_read_it_under_its_own_name(client: Client
 
 
 def test_a_port_that_is_taken_is_named(instance: dg.DagsterInstance) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError, match="nothing can listen at"):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError, match="cannot bind"):
         server.serve(Lineage(instance), load_settings({}), "127.0.0.1", taken.getsockname()[1], print)
 
 

@@ -245,7 +245,7 @@ def test_code_location_is_found_by_its_module() -> None:
     assert location.images == {"images/train"}
     assert location.code(foreign.key) is None
     assert set(location.code(departures.key) or ()) == {":departures", ":STATE"}
-    with pytest.raises(SettingsError, match="code location no_such_module cannot be loaded"):
+    with pytest.raises(SettingsError, match="cannot load the code location no_such_module"):
         CodeLocation.of_module("no_such_module")
 
 

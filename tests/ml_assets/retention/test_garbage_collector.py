@@ -172,7 +172,9 @@ def test_a_trace_says_what_was_collected_until_it_is_made_again(
     assert lineage.trace(new.id).graph.nodes[new.id].deleted_at is None
     with pytest.raises(ContentMissing) as error:
         collector.store.fetch(Digest.parse(old.data_version or ""))
-    assert "was collected on" in str(explain_missing(error.value, old.data_version or "", collector.instance))
+    assert "ml-assets gc deleted the content" in str(
+        explain_missing(error.value, old.data_version or "", collector.instance)
+    )
     make(files, {"old": "old"}, "a")
     assert lineage.trace(old.id).graph.nodes[old.id].deleted_at is None
 

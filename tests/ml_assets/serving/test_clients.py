@@ -59,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, model_directory: Path) -> I
 def test_client_of_triton(server: Server, tmp_path: Path) -> None:
     found = _in_an_environment_of_its_own(tmp_path, _TRITON, f"127.0.0.1:{server.port}", json.dumps(ROWS))
     status, message = found.pop("refusal")
-    assert (status, message) == ("404", "there is no model 'nobody'. Next: ask for linear.")
+    assert (status, message) == ("404", "model 'nobody' is not served. Next: request model linear.")
     assert len(found) == 7
     for predictions in found.values():
         np.testing.assert_allclose(predictions, PREDICTED, rtol=1e-5)

@@ -81,29 +81,32 @@ def test_every_datatype_goes_in_and_comes_out_in_json_and_in_binary(datatype: st
         ({}, "inputs must be a list of at least one tensor"),
         ({"inputs": []}, "inputs must be a list of at least one tensor"),
         ({"inputs": [1]}, r"inputs\[0\] must be an object"),
-        ({"inputs": [ONE], "input": 1}, "the field 'input'"),
-        ({"inputs": [ONE | {"dtype": "FP32"}]}, r"inputs\[0\] has the field 'dtype'"),
+        ({"inputs": [ONE], "input": 1}, "the unknown field 'input'"),
+        ({"inputs": [ONE | {"dtype": "FP32"}]}, r"inputs\[0\] has the unknown field 'dtype'"),
         ({"inputs": [ONE], "id": 7}, "id must be a string"),
         ({"inputs": [ONE], "parameters": 7}, "parameters must be an object"),
         ({"inputs": [ONE | {"name": 7}]}, r"inputs\[0\].name must be a string"),
-        ({"inputs": [ONE, ONE]}, r"inputs\[1\].name is 'features'"),
+        ({"inputs": [ONE, ONE]}, r"inputs\[1\].name 'features' occurs twice"),
         ({"inputs": [{"name": "features"}]}, r"inputs\[0\] lacks data"),
-        ({"inputs": [ONE | {"shape": [3], "data": [1, 2, 3]}]}, "inputs has the column 'features'"),
+        ({"inputs": [ONE | {"shape": [3], "data": [1, 2, 3]}]}, "inputs has the unknown column 'features'"),
         (
             {"inputs": [ONE | {"shape": [1, 2], "data": [1, 2]}]},
             r"inputs\[0\].data must be numbers of shape \[rows, 3\]",
         ),
         ({"inputs": [ONE | {"shape": [0, 3], "data": []}]}, "no rows"),
         ({"inputs": [ONE | {"data": [1, 7.5, 1]}]}, r"inputs\[0\].data\[0, 1\] \(hour\) must be a whole number"),
-        ({"inputs": [ONE | {"data": [None, 7, 1]}]}, r"\(distance\) must be a number.*given null"),
+        ({"inputs": [ONE | {"data": [None, 7, 1]}]}, r"\(distance\) must be a number.*got null"),
         ({"inputs": BY_COLUMN[1:]}, "inputs lacks the column late"),
-        ({"inputs": [*BY_COLUMN, ONE]}, "the column 'features'"),
+        ({"inputs": [*BY_COLUMN, ONE]}, "the unknown column 'features'"),
         (
             {"inputs": [BY_COLUMN[0], BY_COLUMN[1] | {"datatype": "BYTES", "data": ["7"]}, BY_COLUMN[2]]},
             "the input hour",
         ),
         ({"inputs": [ONE], "outputs": {}}, "outputs must be a list"),
-        ({"inputs": [ONE], "outputs": [{"name": "label"}]}, r"outputs\[0\].name is 'label'.*gives predictions, prob"),
+        (
+            {"inputs": [ONE], "outputs": [{"name": "label"}]},
+            r"outputs\[0\].name is 'label'.*outputs are predictions, prob",
+        ),
         ({"inputs": [ONE], "outputs": [{"name": ["a"]}]}, r"outputs\[0\].name"),
     ],
 )
@@ -132,9 +135,9 @@ def test_tensor_of_another_type_or_shape_is_refused_with_what_the_model_takes(tm
     echo = open_servable(tmp_path / "echo")
     tensor = {"name": "values", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}
     for wrong, said in (
-        (tensor, r"the input values must be FP32 of shape \[-1, -1\].*given FP64 of shape \[1, 2\]"),
-        (tensor | {"datatype": "FP32", "shape": [2]}, r"given FP32 of shape \[2\]"),
-        (tensor | {"name": "value"}, "the tensor 'value', which the model does not know; it takes values"),
+        (tensor, r"the input values must be FP32 of shape \[-1, -1\].*got FP64 of shape \[1, 2\]"),
+        (tensor | {"datatype": "FP32", "shape": [2]}, r"got FP32 of shape \[2\]"),
+        (tensor | {"name": "value"}, "unknown tensor 'value'; the model's tensors are values"),
     ):
         with pytest.raises(InvalidInput, match=said):
             _read({"inputs": [wrong]}, echo)

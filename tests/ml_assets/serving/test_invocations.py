@@ -74,18 +74,18 @@ def test_word_nan_that_python_writes_is_a_missing_value(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tree", "said"),
     [
-        ([ROWS], "the body must be an object"),
+        ([ROWS], "the body must be a JSON object"),
         ({}, "no data"),
         ({"dataframe_split": SPLIT, "instances": ROWS}, "dataframe_split and instances"),
-        ({"data": ROWS}, "the field 'data'"),
+        ({"data": ROWS}, "the unknown field 'data'"),
         ({"instances": ROWS, "params": ["temperature"]}, "params must be an object"),
         ({"dataframe_split": ROWS}, "must be an object with columns and data"),
         ({"dataframe_split": {"data": ROWS}}, "must be an object with columns and data"),
         ({"dataframe_split": SPLIT | {"columns": "distance"}}, "columns must be a list of names"),
-        ({"dataframe_split": SPLIT | {"columns": ["distance", "hour", "early"]}}, "the column 'early'"),
-        ({"dataframe_split": SPLIT | {"dtypes": []}}, "the field 'dtypes'"),
+        ({"dataframe_split": SPLIT | {"columns": ["distance", "hour", "early"]}}, "the unknown column 'early'"),
+        ({"dataframe_split": SPLIT | {"dtypes": []}}, "the unknown field 'dtypes'"),
         ({"dataframe_split": SPLIT | {"data": []}}, "no rows"),
-        ({"dataframe_split": SPLIT | {"data": [[1, 2]]}}, r"data\[0\] must be a list of 3 values.*given 2 values"),
+        ({"dataframe_split": SPLIT | {"data": [[1, 2]]}}, r"data\[0\] must be a list of 3 values.*got 2 values"),
         ({"dataframe_split": SPLIT | {"data": [1]}}, r"data\[0\] must be a list of 3 values"),
         (
             {"dataframe_split": SPLIT | {"data": [[1, "x", True]]}},
@@ -94,7 +94,7 @@ def test_word_nan_that_python_writes_is_a_missing_value(tmp_path: Path) -> None:
         ({"dataframe_records": {}}, "must be a list of at least one object"),
         ({"dataframe_records": [1]}, r"dataframe_records\[0\] must be an object"),
         ({"dataframe_records": [RECORDS[0], {"hour": 7}]}, r"dataframe_records\[1\] lacks the columns distance, late"),
-        ({"dataframe_records": [RECORDS[0] | {"tail": "N1"}]}, r"dataframe_records\[0\] has the column 'tail'"),
+        ({"dataframe_records": [RECORDS[0] | {"tail": "N1"}]}, r"dataframe_records\[0\] has the unknown column 'tail'"),
         ({"dataframe_records": [RECORDS[0] | {"late": None}]}, r"dataframe_records\[0\].late must be true or false"),
         ({"instances": 1}, "instances must be a list"),
         ({"inputs": {"distance": [1], "hour": [1, 2], "late": [True]}}, "differ in length"),
@@ -108,11 +108,11 @@ def test_wrong_request_is_refused_with_the_field(tree: Any, said: str, servable:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "no rows"),
-        (b"distance,hour,late\n", "no rows"),
+        (b"", "no data rows"),
+        (b"distance,hour,late\n", "no data rows"),
         (b"distance,hour,late\n1,2\n", "row 1 of the CSV has 2 values"),
         (b"distance,hour\n1,2\n", "lacks the column late"),
-        (b"distance,hour,late\n1,x,true\n", "row 1 of the CSV, column hour, must be a whole number.*given 'x'"),
+        (b"distance,hour,late\n1,x,true\n", "row 1 of the CSV, column hour, must be a whole number.*got 'x'"),
         (b"distance,hour,late\n1,2,maybe\n", "column late, must be true or false"),
         (b'distance,hour,late\n"1,2,true\n', "not CSV"),
         (b"\xff\xfe", "not CSV"),
@@ -125,7 +125,7 @@ def test_wrong_csv_is_refused_with_row_and_column(body: bytes, said: str, servab
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/json; charset=latin-1", "application/x-parquet"])
 def test_other_types_of_body_are_refused(kind: str, servable: Servable) -> None:
-    with pytest.raises(MediaTypeRefused, match="Content-Type is"):
+    with pytest.raises(MediaTypeRefused, match=r"Content-Type .* is not supported"):
         read_invocation(b"{}", kind, servable)
 
 
@@ -147,11 +147,11 @@ def test_tensors_come_as_inputs_or_instances(tmp_path: Path) -> None:
         feeds = _read(tree, echo)
         assert json.loads(write_predictions(echo.run(feeds), echo)) == {"predictions": [[1.0, 2.0]]}
     for tree, said in (
-        ({"dataframe_split": SPLIT}, "dataframe_split carries columns"),
-        ({"inputs": {"value": [[1]]}}, "inputs must have values"),
+        ({"dataframe_split": SPLIT}, "dataframe_split contains columns"),
+        ({"inputs": {"value": [[1]]}}, "inputs must have exactly the inputs values"),
         ({"inputs": [["x"]]}, r"inputs.values.data\[0\]"),
         ({"inputs": [1, 2]}, "must be FP32 of shape"),
-        ({"instances": [{"value": 1}]}, r"instances\[0\] must have values"),
+        ({"instances": [{"value": 1}]}, r"instances\[0\] must have exactly the fields values"),
     ):
         with pytest.raises(InvalidInput, match=said):
             _read(tree, echo)

@@ -97,7 +97,7 @@ def test_no_worker_died_of_it(server: Server) -> None:
     for endpoint, status in itertools.product(("infer", "invocations"), (200, 400)):
         assert f'requests_total{{endpoint="{endpoint}",status="{status}"}}' in metrics
     assert server.ask("/v2/health/ready")[0] == 200
-    assert not [line for line in server.log_lines() if "another takes its place" in line["message"]]
+    assert not [line for line in server.log_lines() if "is replaced" in line["message"]]
     assert not [line for line in server.log_lines() if line["message"] == "a request failed"]
 
 

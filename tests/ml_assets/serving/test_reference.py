@@ -40,5 +40,5 @@ def test_directory_of_a_file_address_is_absolute() -> None:
     ],
 )
 def test_what_names_no_model_is_refused_with_what_is_accepted(text: str) -> None:
-    with pytest.raises(SettingsError, match=r"names no model.*models:/name@alias"):
+    with pytest.raises(SettingsError, match=r"is not a model reference.*models:/name@alias"):
         ModelReference.parse(text)

@@ -31,7 +31,7 @@ def test_batch_gives_the_numbers_that_requests_get(servable: Servable) -> None:
     [
         (b"no graph", _signature("double", "long", "boolean"), EXAMPLE, "ONNX Runtime .* cannot load model.onnx"),
         (None, {"inputs": [1]}, EXAMPLE, "not a model's signature"),
-        (None, _signature("double", "long", "datetime"), EXAMPLE, "column 'late' is of type datetime"),
+        (None, _signature("double", "long", "datetime"), EXAMPLE, "column 'late' has the type datetime"),
         (
             None,
             _signature("double", "long", "string"),
@@ -39,10 +39,15 @@ def test_batch_gives_the_numbers_that_requests_get(servable: Servable) -> None:
             r"takes features \[-1, 3\].* columns distance, hour, late",
         ),
         (None, {"inputs": [{"name": "a", **COLUMN}]}, EXAMPLE, "the columns a"),
-        (None, _signature("double", "long", "boolean"), EXAMPLE, r"predicts \[8.00.*and \[13.0, 48.0\] is recorded"),
+        (None, _signature("double", "long", "boolean"), EXAMPLE, r"predicts \[8.00.*but \[13.0, 48.0\] is recorded"),
         (None, _signature("double", "long", "boolean"), EXAMPLE | {"predictions": [8.005]}, "is recorded"),
-        (None, _signature("double", "double", "double"), EXAMPLE, "its recorded example is refused.*must be a number"),
-        (None, _signature("double", "long", "boolean"), {}, "cannot be predicted: KeyError"),
+        (
+            None,
+            _signature("double", "double", "double"),
+            EXAMPLE,
+            "does not accept its recorded example.*must be a number",
+        ),
+        (None, _signature("double", "long", "boolean"), {}, "fails on its recorded example: KeyError"),
     ],
 )
 def test_model_that_cannot_be_served_says_why(

@@ -37,16 +37,16 @@ def test_rows_become_one_matrix_of_the_graphs_type(table: TableReader) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (["1", 1, 1, True], r"\[1\]\[0\] must be a number, as distance is of type double, given '1'"),
-        ([None, 1, 1, True], r"\[1\]\[0\] must be a number.*given null"),
-        ([float("nan"), 1, 1, True], r"\[1\]\[0\].*given null \(NaN\)"),
-        ([float("inf"), 1, 1, True], r"\[1\]\[0\].*given inf"),
+        (["1", 1, 1, True], r"\[1\]\[0\] must be a number, because distance has the type double, got '1'"),
+        ([None, 1, 1, True], r"\[1\]\[0\] must be a number.*got null"),
+        ([float("nan"), 1, 1, True], r"\[1\]\[0\].*got null \(NaN\)"),
+        ([float("inf"), 1, 1, True], r"\[1\]\[0\].*got inf"),
         ([10**400, 1, 1, True], r"\[1\]\[0\]"),
         ([1e300, 1, 1, True], r"\[1\]\[0\] must be a number"),
         ([1, 1e39, 1, True], r"\[1\]\[1\] must be a number of 32 bits, or null"),
-        ([1, 1, 1.5, True], r"\[1\]\[2\] must be a whole number of 32 bits.*given 1.5"),
+        ([1, 1, 1.5, True], r"\[1\]\[2\] must be a whole number of 32 bits.*got 1.5"),
         ([1, 1, 2**31, True], r"\[1\]\[2\] must be a whole number of 32 bits"),
-        ([1, 1, 1, 1], r"\[1\]\[3\] must be true or false.*given 1"),
+        ([1, 1, 1, 1], r"\[1\]\[3\] must be true or false.*got 1"),
         ([1, True, 1, True], r"\[1\]\[1\] must be a number"),
         ([1, [1], 1, True], r"\[1\]\[1\] must be a number"),
         ([1, {}, 1, True], r"\[1\]\[1\] must be a number"),
@@ -61,10 +61,10 @@ def test_value_that_does_not_fit_is_named_by_its_place(table: TableReader, row: 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["distance", "hour", "late", "hours"], "the column 'hours', which the model does not know; it takes distance"),
+        (["distance", "hour", "late", "hours"], "the unknown column 'hours'; the model's columns are distance"),
         (["distance", "hour", "late", "hour"], "the column 'hour' twice"),
         (["speed", "late"], "lacks the columns distance, hour"),
-        ([1, "distance"], "the column 1"),
+        ([1, "distance"], "the unknown column 1"),
         ([["distance"]], "the column"),
     ],
 )
@@ -82,16 +82,16 @@ def test_typed_columns_are_checked_as_values_are(table: TableReader) -> None:
     np.testing.assert_array_equal(table.feeds_of_columns(arrays, str)["features"], [[1.5, np.nan, 7, 1]])
     with pytest.raises(InvalidInput, match=r"hour\[0\] must be a whole number"):
         table.feeds_of_columns(arrays | {"hour": np.array([7.5])}, str)
-    with pytest.raises(InvalidInput, match="late must be of values that are true or false, given float64"):
+    with pytest.raises(InvalidInput, match="each value of late must be true or false, got the type float64"):
         table.feeds_of_columns(arrays | {"late": np.array([1.0])}, str)
-    with pytest.raises(InvalidInput, match="1 and 2 rows"):
+    with pytest.raises(InvalidInput, match="different numbers of rows: 1, 2"):
         table.feeds_of_columns(arrays | {"hour": np.array([7, 8])}, str)
 
 
 def test_matrix_must_have_a_column_for_each(table: TableReader) -> None:
     matrix = np.array([[1.0, 2.0, 3.0, 1.0]])
     np.testing.assert_array_equal(table.feeds_of_matrix(matrix, "data")["features"], matrix)
-    with pytest.raises(InvalidInput, match=r"shape \[rows, 4\].*given \[1, 3\]"):
+    with pytest.raises(InvalidInput, match=r"shape \[rows, 4\].*got \[1, 3\]"):
         table.feeds_of_matrix(matrix[:, :3], "data")
     with pytest.raises(InvalidInput, match=r"data\[0, 2\] \(hour\) must be a whole number"):
         table.feeds_of_matrix(matrix + 0.5, "data")
@@ -157,7 +157,7 @@ def test_whole_number_that_the_graph_cannot_hold_is_refused(value: float, dtype:
 def test_largest_whole_number_is_accepted_where_the_graph_rounds_it(table: TableReader) -> None:
     longs = TableReader((Column("flight", "long", True),), {"features": (F32, 2)})
     assert longs.feeds([[2**63 - 1]], _place)["features"].tolist() == [[2.0**63]]
-    with pytest.raises(InvalidInput, match="given 9223372036854775808"):
+    with pytest.raises(InvalidInput, match="got 9223372036854775808"):
         longs.feeds([[2**63 - 1], [2**63]], _place)
 
 
@@ -168,7 +168,7 @@ def test_many_numbers_that_have_to_be_looked_at_again_are_looked_at_once() -> No
 
 
 def test_booleans_in_a_matrix_are_0_or_1(table: TableReader) -> None:
-    with pytest.raises(InvalidInput, match=r"data\[0, 3\] \(late\) must be 0 or 1, as .*given 7.5"):
+    with pytest.raises(InvalidInput, match=r"data\[0, 3\] \(late\) must be 0 or 1, because .*got 7.5"):
         table.feeds_of_matrix(np.array([[1.0, 2.0, 3.0, 7.5]]), "data")
     with pytest.raises(InvalidInput, match=r"\(late\) must be 0 or 1"):
         table.feeds_of_matrix(np.array([[1.0, 2.0, 3.0, 1e300]]), "data")
@@ -180,12 +180,12 @@ def test_booleans_in_a_matrix_are_0_or_1(table: TableReader) -> None:
 
 def test_missing_value_that_the_graphs_type_cannot_hold_is_refused() -> None:
     table = TableReader((Column("hour", "long", False),), {"hour": (np.dtype(np.int64), 2)})
-    with pytest.raises(InvalidInput, match=r"\[0\]\[0\] must be a whole number of 64 bits, as"):
+    with pytest.raises(InvalidInput, match=r"\[0\]\[0\] must be a whole number of 64 bits, because"):
         table.feeds([[None]], _place)
 
 
 def test_value_that_a_later_columns_type_cannot_hold_is_named_with_that_column() -> None:
     columns = (Column("hour", "long", True), Column("distance", "double", True))
     table = TableReader(columns, {"hour": (np.dtype(np.int64), 2), "distance": (F32, 2)})
-    with pytest.raises(InvalidInput, match=r"\[0\]\[1\] must be a number, as distance is of type double"):
+    with pytest.raises(InvalidInput, match=r"\[0\]\[1\] must be a number, because distance has the type double"):
         table.feeds([[7, 1e300]], _place)

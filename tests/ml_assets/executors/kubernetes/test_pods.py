@@ -47,13 +47,13 @@ ENDED = {
         {"phase": "Failed"},
         terminated(exitCode=137, reason="OOMKilled"),
         FailureCause.OUT_OF_MEMORY,
-        "it reached its limit of 512Mi",
+        "the container reached its limit of 512Mi",
     ),
     "out of memory, whole group killed": (
         {"phase": "Failed"},
         terminated(exitCode=1, reason="OOMKilled"),
         FailureCause.OUT_OF_MEMORY,
-        "it reached its limit of 512Mi",
+        "the container reached its limit of 512Mi",
     ),
     "crash": ({"phase": "Failed"}, terminated(exitCode=139, reason="Error"), FailureCause.CRASHED, "139 (SIGSEGV)"),
     "ordinary failure": (
@@ -135,19 +135,19 @@ ENDED = {
         {"phase": "Failed"},
         terminated(exitCode=255, reason="Unknown"),
         FailureCause.NODE_LOST,
-        "the node lost sight of its container",
+        "the node lost track of the container",
     ),
     "no room after all": (
         {"phase": "Failed", "reason": "OutOfnvidia.com/gpu", "message": "Node didn't have enough resource"},
         None,
         FailureCause.EVICTED,
-        "the node could not take it: Node didn't have enough resource",
+        "the node did not admit the pod: Node didn't have enough resource",
     ),
     "devices gone": (
         {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "Allocate failed"},
         None,
         FailureCause.EVICTED,
-        "the node could not take it: Allocate failed",
+        "the node did not admit the pod: Allocate failed",
     ),
     "deadline of the pod": (
         {"phase": "Failed", "reason": "DeadlineExceeded", "message": "Pod was active on the node longer"},
@@ -249,7 +249,7 @@ def test_pod_on_a_lost_node_still_runs_and_says_so() -> None:
     lost = pod({"phase": "Running", "conditions": conditions}, {"running": {"startedAt": "2026-01-02T03:04:05Z"}})
     assert on_lost_node(lost)
     seen = pod_status(lost)
-    assert (seen.state, seen.waiting) == (ContainerState.RUNNING, "its node cpu-0 is not ready")
+    assert (seen.state, seen.waiting) == (ContainerState.RUNNING, "the node cpu-0 is not ready")
     assert not on_lost_node(pod({"phase": "Running", "conditions": READY}))
 
 
@@ -314,12 +314,12 @@ def test_events_are_shown_oldest_first_in_one_line_each() -> None:
 @pytest.mark.parametrize(
     ("status", "state", "text"),
     [
-        ({}, ContainerState.PENDING, "no pod has been made of its Job yet"),
-        ({"conditions": None}, ContainerState.PENDING, "no pod has been made of its Job yet"),
+        ({}, ContainerState.PENDING, "the Job has not created a pod yet"),
+        ({"conditions": None}, ContainerState.PENDING, "the Job has not created a pod yet"),
         (
             {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "m"}]},
             ContainerState.FAILED,
-            "its pod is gone: m",
+            "the pod is gone: m",
         ),
         (
             {
@@ -331,7 +331,11 @@ def test_events_are_shown_oldest_first_in_one_line_each() -> None:
             ContainerState.SUCCEEDED,
             None,
         ),
-        ({"conditions": [{"type": "Suspended", "status": "True"}]}, ContainerState.PENDING, "no pod has been made"),
+        (
+            {"conditions": [{"type": "Suspended", "status": "True"}]},
+            ContainerState.PENDING,
+            "the Job has not created a pod",
+        ),
     ],
 )
 def test_job_without_a_pod(status: dict[str, Any], state: ContainerState, text: str | None) -> None:
@@ -342,7 +346,7 @@ def test_job_without_a_pod(status: dict[str, Any], state: ContainerState, text: 
     assert (text or "") in (said or "")
 
 
-WAITING = ContainerStatus(ContainerState.PENDING, waiting="no pod has been made of its Job yet")
+WAITING = ContainerStatus(ContainerState.PENDING, waiting="the Job has not created a pod yet")
 
 
 @pytest.mark.parametrize(

@@ -43,5 +43,5 @@ def test_instance_is_opened_outside_of_the_cluster_by_a_kubeconfig(tmp_path: Pat
 
 
 def test_without_a_way_to_the_cluster_it_says_what_to_do(tmp_path: Path, kubeconfig: Path) -> None:
-    with pytest.raises(SettingsError, match=r"there is no way to it: .*Next: set KUBECONFIG"):
+    with pytest.raises(SettingsError, match=r"no connection is configured: .*Next: set KUBECONFIG"):
         launcher(tmp_path)

@@ -87,8 +87,8 @@ class ReferenceGraph(LineageGraph):
         gave the same data version.
 
         Raises:
-            UnknownReference: nothing recorded has this name.
-            AmbiguousReference: different things have it, or begin with it.
+            UnknownReference: no recorded artifact matches the reference.
+            AmbiguousReference: several different artifacts match the reference.
         """
         named = self._exact(reference) or self._beginning(reference)
         if not named:
@@ -115,8 +115,8 @@ class ReferenceGraph(LineageGraph):
             text: any reference that `parse_reference` reads.
 
         Raises:
-            UnknownReference: nothing recorded has this name.
-            AmbiguousReference: different things have it, or begin with it.
+            UnknownReference: no recorded artifact matches the reference.
+            AmbiguousReference: several different artifacts match the reference.
             LineageError: an event that is part of the answer cannot be read, so the answer may lack inputs.
         """
         reference = parse_reference(text)
@@ -250,9 +250,9 @@ def _begins(name: tuple[ReferenceKind, str], interpretation: Interpretation) -> 
 def _unknown(reference: ParsedReference, unreadable: list[Node]) -> UnknownReference:
     except_in = f" (unreadable events: {len(unreadable)}, such as {unreadable[-1].id})" if unreadable else ""
     return UnknownReference(
-        f"nothing recorded is named {reference.text!r}{except_in}",
-        next_step="check its spelling, and that this is the Dagster instance that it was recorded in"
-        + (f"; trace {unreadable[-1].id!r} says why that one cannot be read" if unreadable else ""),
+        f"no recorded artifact matches {reference.text!r}{except_in}",
+        next_step="check the spelling, and check that this is the Dagster instance that recorded it"
+        + (f"; run trace {unreadable[-1].id!r} to see why that event cannot be read" if unreadable else ""),
     )
 
 
@@ -260,8 +260,8 @@ def _ambiguous(reference: ParsedReference, named: Mapping[tuple[ReferenceKind, s
     shown = [f"{kind} {value} ({ids[-1]})" for (kind, value), ids in list(named.items())[:6]]
     more = f", and {len(named) - len(shown)} more" if len(named) > len(shown) else ""
     return AmbiguousReference(
-        f"{reference.text!r} may be {' or '.join(shown)}{more}",
-        next_step="write one of them in full, or the id of a materialization, which stands in parentheses",
+        f"{reference.text!r} is ambiguous: it matches {' and '.join(shown)}{more}",
+        next_step="write one of them in full, or write the id of a materialization, as shown in parentheses",
     )
 
 
@@ -389,7 +389,7 @@ def _provenance(record: dg.EventLogRecord, payload: Any) -> ProvenanceRecord:
     except ValidationError as error:
         raise _malformed(record, "provenance record", _explain(error)) from error
     if (provenance.asset, provenance.partition) != _asset_partition(record):
-        raise _malformed(record, "provenance record", f"it is of {provenance.asset}@{provenance.partition}")
+        raise _malformed(record, "provenance record", f"it belongs to {provenance.asset}@{provenance.partition}")
     try:
         for image in filter(None, (provenance.made_image, provenance.environment.image)):
             ImageReference.parse(image)
@@ -542,8 +542,8 @@ def _malformed(record: dg.EventLogRecord, what: str, why: str) -> LineageError:
     asset, _ = _asset_partition(record)
     return LineageError(
         f"the {what} of {_name(record)} is malformed: {why}",
-        next_step=f"materialize {asset} again, and then what was made of it; or forget all of its events, for a single"
-        f" one cannot be wiped: dagster asset wipe {asset}",
+        next_step=f"materialize {asset} and then its downstream assets again; or delete all of its events, because a"
+        f" single event cannot be wiped: dagster asset wipe {asset}",
     )
 
 

@@ -71,7 +71,10 @@ def test_a_full_disk_is_told_and_repaired_by_asking_again(file: Path, index: Lin
         opened.execute("PRAGMA max_page_count = 20")  # SQLite says the same as where no block is left
 
     sql.event.listen(database._engine, "connect", fill)
-    with pytest.raises(LineageError, match=r"cannot be kept: database or disk is full. Next: make its place writable"):
+    with pytest.raises(
+        LineageError,
+        match=r"cannot write the lineage index .*: database or disk is full. Next: make the location writable",
+    ):
         LineageIndex(log, database, lambda _: None).trace(Question("model"))
     sql.event.remove(database._engine, "connect", fill)
     require_equal(whole_graph(LineageIndex(log, SqliteDatabase(file), pytest.fail)), log.graph())
@@ -80,5 +83,7 @@ def test_a_full_disk_is_told_and_repaired_by_asking_again(file: Path, index: Lin
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     index = LineageIndex(small_log(), SqliteDatabase(tmp_path / "file" / "lineage.db"), lambda _: None)
-    with pytest.raises(LineageError, match=r"lineage index \(.*file/lineage.db\) cannot be kept.*Next: make its place"):
+    with pytest.raises(
+        LineageError, match=r"cannot write the lineage index \(.*file/lineage.db\).*Next: make the location"
+    ):
         index.trace(Question("raw"))

@@ -83,7 +83,7 @@ def test_a_question_is_answered_with_what_it_asks_for(
 def test_an_answer_beyond_the_limit_is_refused(index: LineageIndex) -> None:
     assert len(ids(index.trace(Question("raw", limit=4)))) == 4
     for question in (Question("raw", limit=3), Question("raw", limit=2, depth=3), Question("raw", limit=0)):
-        with pytest.raises(LineageError, match=r"'raw' has more than \d nodes. Next: narrow it"):
+        with pytest.raises(LineageError, match=r"'raw' has more than \d nodes. Next: narrow the question"):
             index.trace(question)
 
 
