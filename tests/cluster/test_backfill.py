@@ -35,14 +35,15 @@ def test_many_partitions_keep_to_the_pools_limit_and_leave_nothing(deployment: K
     partitions = days.get_partition_keys()[:COUNT]
     most = finished = 0
     with deployment.daemon():
-        backfill = deployment.backfill("daily", partitions)
+        runs = {"dagster/backfill": deployment.backfill("daily", partitions)}
+        ended = dg.RunsFilter(tags=runs, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED])
+        failed = dg.RunsFilter(tags=runs, statuses=[dg.DagsterRunStatus.FAILURE])
         deadline = time.monotonic() + 3400
         while finished < len(partitions):
-            runs = deployment.instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
-            failed = [run.run_id for run in runs if run.status is dg.DagsterRunStatus.FAILURE]
-            assert not failed, deployment.story(failed[0])
+            for run in deployment.instance.get_runs(failed, limit=1):
+                raise AssertionError(deployment.story(run.run_id))
             assert time.monotonic() < deadline, f"{finished} of {len(partitions)} partitions are done"
-            finished = len([run for run in runs if run.is_finished])
+            finished = deployment.instance.get_runs_count(ended)
             most = max(most, len([pod for pod in deployment.pods(PODS) if is_alive(pod)]))
             time.sleep(1)
     assert deployment.instance.get_materialized_partitions(dg.AssetKey("daily")) == set(partitions)

@@ -110,7 +110,7 @@ def test_changed_code_names_the_functions(instance: dg.DagsterInstance, make: An
     (reason,) = found.reasons
     assert reason.kind is ReasonKind.CODE
     assert reason.before != reason.after
-    assert reason.details == ("STATE is gone", "added is new", "departures changed")
+    assert reason.details == ("STATE was removed", "added was added", "departures changed")
 
 
 def test_another_environment_is_no_change_of_data(

@@ -451,7 +451,7 @@ def test_server_that_is_not_mlflow_is_an_error(tmp_path: Path) -> None:
     try:
         assert other.stdout is not None
         assert "Serving HTTP" in other.stdout.readline()
-        with pytest.raises(TrackingError, match="answers 404"):
+        with pytest.raises(TrackingError, match="answers with status 404"):
             one_run(MlflowTracking(tracking_uri=f"http://127.0.0.1:{port}", experiment="flights"))
     finally:
         other.kill()

@@ -347,7 +347,9 @@ NO_REFERENCE = {**record("flights", "f").model_dump(mode="json"), "made_image": 
 
 def test_a_record_of_a_later_form_is_refused(instance: dg.DagsterInstance) -> None:
     report(instance, RECORD_METADATA, dg.MetadataValue.json(LATER))
-    with pytest.raises(LineageError, match=rf"event \d+ \(flights.*form {SCHEMA_VERSION + 1}.*Next: upgrade ml-assets"):
+    with pytest.raises(
+        LineageError, match=rf"event \d+ \(flights.*format {SCHEMA_VERSION + 1}.*Next: upgrade ml-assets"
+    ):
         load_graph(instance).trace("flights")
 
 
