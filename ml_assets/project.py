@@ -25,7 +25,8 @@ def load_code_location(root: Path, module: str | None = None) -> dg.RepositoryDe
     Raises:
         SettingsError: no module is named, the module cannot be imported, or it defines no assets.
     """
-    return load_module(module, ".") if module else load_module(_module_of(root), str(root))
+    # Python's import cache would resolve "." to the working directory of the first import.
+    return load_module(module, str(Path.cwd())) if module else load_module(_module_of(root), str(root))
 
 
 def load_module(module: str, folder: str | None = None) -> dg.RepositoryDefinition:

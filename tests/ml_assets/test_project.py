@@ -29,6 +29,18 @@ def test_another_is_named_by_its_module(root: Path, monkeypatch: pytest.MonkeyPa
     assert asset.to_user_string() == "of_option"
 
 
+def test_a_module_is_searched_in_the_present_working_directory(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "present.py").write_text(DEFINITIONS.format(name="of_present"))
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    with pytest.raises(SettingsError, match="cannot load the code location present"):
+        load_code_location(root, "present")
+    monkeypatch.chdir(root)
+    (asset,) = load_code_location(root, "present").asset_graph.get_all_asset_keys()
+    assert asset.to_user_string() == "of_present"
+
+
 @pytest.mark.parametrize(
     "content", [None, "", "[tool.dagster]\nmodule_name = 1\n", "tool = 1\n", "[tool]\ndagster = 1\n"]
 )

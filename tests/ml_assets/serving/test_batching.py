@@ -129,7 +129,7 @@ def test_full_queue_refuses_and_a_request_that_was_given_up_is_not_run(watched: 
         given_up = asyncio.ensure_future(batcher.predict(_row(1, 2)))
         kept = asyncio.ensure_future(batcher.predict(_row(1)))
         await asyncio.sleep(0)
-        with pytest.raises(Overloaded, match="3 rows wait"):
+        with pytest.raises(Overloaded, match="3 rows already wait"):
             await batcher.predict(_row(1))
         given_up.cancel()
         await kept

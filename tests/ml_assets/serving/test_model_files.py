@@ -37,7 +37,7 @@ def test_file_that_is_not_the_one_listed_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("listing", "said"), [(b"[]", "has no model.onnx"), (b"{", "not a list of files"), (b'[{"md5": 1}]', "not a list")]
+    ("listing", "said"), [(b"[]", "has no model.onnx"), (b"{", "is malformed"), (b'[{"md5": 1}]', "is malformed")]
 )
 def test_listing_without_a_model_is_refused(listing: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "listing.json").write_bytes(listing)
