@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures and helpers for all tests."""
 
 import os
 import shutil
@@ -12,11 +12,11 @@ import pytest
 from tests.migrated import Migrated
 from tests.oci_registry import OciRegistry
 
-# Here, because pytest takes plug-ins from the topmost conftest alone, and both folders share one set of servers.
+# Declared here because pytest accepts plug-ins only from the topmost conftest; both folders share one set of servers.
 pytest_plugins = ["tests.containers.fixtures", "tests.containers.longest_first"]
 
-# Machines that build images often forbid bytecode. Compiling Dagster or MLflow anew takes two thirds of the time that
-# each of the many interpreters needs for its imports.
+# Machines that build images often disable bytecode. Recompiling Dagster or MLflow takes two thirds of the import time
+# of each of the many interpreters.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -40,17 +40,17 @@ LONGEST_FIRST = (
     "resources/models/test_flavors.py",
     "ml_assets/retention/test_garbage_collector.py",
 )
-"""Files that take longest go first, so that no process works alone in the end; it takes --no-loadscope-reorder."""
+"""The slowest files start first, so that no process runs alone at the end. Requires --no-loadscope-reorder."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move the longest files to the front, and leave everything else as it was."""
+    """Move the slowest files to the front and keep the order of the rest."""
     places = {FOLDER / name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def require_program(name: str, debian_package: str) -> str:
-    """Path of a program that a test runs; without it the test is skipped, or fails where all tests have to run."""
+    """Return the path of a program that a test needs; without it, skip the test, or fail it if all tests must run."""
     path = shutil.which(name)
     if not path:
         unavailable(f"{name} is not installed; on Debian: apt-get install {debian_package}")
@@ -58,7 +58,7 @@ def require_program(name: str, debian_package: str) -> str:
 
 
 def unavailable(reason: str) -> NoReturn:
-    """Skip a test for want of something outside the project, or fail it where all tests have to run."""
+    """Skip a test because something outside the project is missing, or fail it if all tests must run."""
     if os.environ.get(COMPLETE_VARIABLE) == "1":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -66,7 +66,7 @@ def unavailable(reason: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Migrated:
-    """New databases of Dagster and MLflow, without the time that migrating them takes."""
+    """New databases of Dagster and MLflow, copied to save the time of their migrations."""
     return Migrated(tmp_path_factory.mktemp("migrated"))
 
 

@@ -1,4 +1,4 @@
-"""Dagster's own daemons, driven by a test: a real code server, real runs in processes, a clock that can be turned."""
+"""Dagster's own daemons under a test's control: a real code server, real runs in processes, an adjustable clock."""
 
 import threading
 import time
@@ -33,7 +33,7 @@ _POLL_SECONDS = 0.7
 
 
 class Clock(threading.Event):
-    """What a daemon waits on: instead of waiting, time passes, in steps of at least `step`."""
+    """The event on which a daemon waits: instead of waiting, it advances the time by at least `step`."""
 
     def __init__(self, now: datetime, step: timedelta) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Daemons:
     context: WorkspaceProcessContext
     monkeypatch: pytest.MonkeyPatch
     errors: list[str] = field(default_factory=list)
-    """What the daemons would have logged as errors."""
+    """Errors that the daemons would have logged."""
     sensor_clock: Clock = field(default_factory=lambda: Clock(datetime.now(UTC), timedelta(minutes=1)))
 
     @property
@@ -66,16 +66,16 @@ class Daemons:
         return repository
 
     def ask(self, query: str, variables: Mapping[str, object]) -> Any:
-        """What the UI's server answers to a GraphQL query of one field."""
+        """Return the answer of the UI's server to a GraphQL query of one field."""
         with warnings.catch_warnings():
-            # Dagster's server calls what Dagster has deprecated.
+            # Dagster's server calls deprecated parts of Dagster.
             warnings.simplefilter("ignore", DeprecationWarning)
             result = execute_dagster_graphql(self.context.create_request_context(), query, variables)
         (answer,) = result.data.values()
         return answer
 
     def schedule(self, since: datetime, until: datetime, *, step: timedelta = timedelta(minutes=1)) -> None:
-        """Run a scheduler daemon, which is started at one moment and killed at another one."""
+        """Run a scheduler daemon that starts at one moment and is killed at another."""
         clock = Clock(since.astimezone(UTC), step)
         with self.monkeypatch.context() as patch:
             patch.setattr("dagster._scheduler.scheduler.get_current_datetime", lambda: clock.now)
@@ -86,7 +86,7 @@ class Daemons:
             loop.close()
 
     def sense(self) -> None:
-        """Let a sensor daemon evaluate every running sensor twice: the first look may only set its cursor."""
+        """Let a sensor daemon evaluate every running sensor twice: the first evaluation may only set the cursor."""
         clock = self.sensor_clock
         with self.monkeypatch.context() as patch, SensorDaemon({}) as daemon:
             patch.setattr("dagster._daemon.sensor.get_current_datetime", lambda: clock.now)
@@ -97,14 +97,14 @@ class Daemons:
             loop.close()
 
     def backfill(self) -> None:
-        """Let the backfill daemon look once at what was asked of it."""
+        """Run one iteration of the backfill daemon."""
         for result in execute_backfill_iteration(self.context, getLogger("dagster.daemon.BackfillDaemon")):
             self._note(result)
 
     def run_queue(self, until: Callable[[], bool] | None = None) -> None:
-        """Let the run coordinator launch queued runs and the backfill daemon work, until something holds.
+        """Run the run coordinator and the backfill daemon until a condition holds.
 
-        That is, unless something else is given, that no run and no backfill is unfinished.
+        The default condition: all runs and backfills are finished.
         """
         finished, deadline = until or self._nothing_is_left, time.monotonic() + DEADLINE_SECONDS
         with QueuedRunCoordinatorDaemon(interval_seconds=1) as coordinator:
@@ -127,7 +127,7 @@ class Daemons:
 
 @contextmanager
 def daemons(target: WorkspaceLoadTarget, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemons]:
-    """The daemons of the instance that settings name, on a code location in a server process of its own."""
+    """Run the daemons of the configured instance, on a code location in its own server process."""
     ours = Target.for_command()
     home = ours.settings.path(ours.settings.home)
     home.mkdir(parents=True)
@@ -135,7 +135,7 @@ def daemons(target: WorkspaceLoadTarget, monkeypatch: pytest.MonkeyPatch) -> Ite
     waiting = (
         f"code_servers:\n  wait_for_local_processes_on_shutdown: true\n  local_startup_timeout: {DEADLINE_SECONDS}\n"
     )
-    # Dagster gives up on a server that ends after half a minute, which a busy machine needs.
+    # Dagster gives up after half a minute on a server that is shutting down, which is too short on a busy machine.
     monkeypatch.setattr(GrpcServerProcess.wait, "__defaults__", (DEADLINE_SECONDS,))
     (home / "dagster.yaml").write_text(template.read_text() + waiting)
     with ExitStack() as stack:
@@ -144,7 +144,7 @@ def daemons(target: WorkspaceLoadTarget, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def own_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point the local target's settings into a folder, for this process and those that it starts."""
+    """Point the local target's settings at a folder, for this process and its children."""
     monkeypatch.chdir(PROJECT)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     for key, value in {
@@ -158,7 +158,7 @@ def own_settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def overlaps(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun]) -> list[tuple[str, str]]:
-    """Runs that worked at the same time, in pairs."""
+    """Return the pairs of runs that overlapped in time."""
     spans = sorted(
         (record.start_time or 0.0, record.end_time or 0.0, record.dagster_run.run_id)
         for record in instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id for run in runs]))

@@ -1,4 +1,4 @@
-"""What the Dagster UI sends when somebody presses a button."""
+"""GraphQL mutations that the Dagster UI sends when a user presses a button."""
 
 __all__ = ["BACKFILL", "LAUNCH", "TERMINATE"]
 

@@ -1,4 +1,4 @@
-"""Databases of Dagster and MLflow, migrated once and then copied: a fresh one costs a second of alembic's work."""
+"""Migrated databases of Dagster and MLflow that tests copy: creating a new one costs a second of alembic's work."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,24 +15,24 @@ __all__ = ["Migrated"]
 
 @dataclass(frozen=True)
 class Migrated:
-    """Templates in a folder, each of which is made when it is first wanted."""
+    """Templates in a folder, each of which is created on first use."""
 
     folder: Path
 
     def mlflow(self, file: Path) -> str:
-        """URI of a new MLflow database, which has no experiment but MLflow's own."""
+        """Return the URI of a new MLflow database, which has only MLflow's default experiment."""
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self._mlflow, file)
         return f"sqlite:///{file}"
 
     def dagster(self, home: Path) -> Path:
-        """Home of a new Dagster instance with empty databases, and without a ``dagster.yaml``."""
+        """Return the home of a new Dagster instance with empty databases and without a ``dagster.yaml``."""
         shutil.copytree(self._dagster, home, dirs_exist_ok=True)
         return home
 
     @contextmanager
     def instance(self, home: Path, overrides: dict[str, Any] | None = None) -> Iterator[dg.DagsterInstance]:
-        """A new instance in a folder, as `DagsterInstance.local_temp` makes it."""
+        """Yield a new instance in a folder, as `DagsterInstance.local_temp` creates it."""
         with dg.DagsterInstance.local_temp(str(self.dagster(home)), overrides) as instance:
             yield instance
 

@@ -1,4 +1,4 @@
-"""A real OCI registry (Debian's docker-registry) for tests, and pushing small images into it by its HTTP API."""
+"""A real OCI registry (Debian's docker-registry) for tests, and pushes of small images by its HTTP API."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ class OciRegistry:
     """A running registry."""
 
     host: str
-    """``host:port`` as image names say it."""
+    """``host:port``, as in image names."""
     storage: Path
     user: tuple[str, str] | None = None
     token: str | None = None
@@ -41,7 +41,7 @@ class OciRegistry:
         user: tuple[str, str] | None = None,
         token: str | None = None,
     ) -> Iterator["OciRegistry"]:
-        """Start one and stop it in the end; ``settings`` adds to its configuration."""
+        """Start a registry and stop it when the block ends; ``settings`` are added to its configuration."""
         storage.mkdir(parents=True)
         extra = dict(settings or {})
         configuration = {
@@ -52,7 +52,7 @@ class OciRegistry:
             **extra,
         }
         file = storage.with_suffix(".yml")
-        file.write_text(json.dumps(configuration))  # JSON is YAML
+        file.write_text(json.dumps(configuration))  # JSON is valid YAML
         with subprocess.Popen([program, "serve", str(file)], stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr
             log = process.stderr
@@ -74,7 +74,7 @@ class OciRegistry:
         labels: Mapping[str, str] | None = None,
         **manifest: Any,
     ) -> str:
-        """Push an image of one small layer; gives the manifest's digest. ``manifest`` adds to the manifest."""
+        """Push an image of one small layer and return the manifest's digest; ``manifest`` is added to the manifest."""
         platform = {"os": "linux", "architecture": architecture} | ({"variant": variant} if variant else {})
         config = self.push_blob(repository, json.dumps(platform | {"config": {"Labels": labels}}).encode())
         layer = self.push_blob(repository, b"layer of " + repository.encode())
@@ -87,7 +87,7 @@ class OciRegistry:
         return self.push_manifest(repository, tag, content | manifest)
 
     def push_index(self, repository: str, tag: str, platforms: Mapping[str, str]) -> str:
-        """Push an index above manifests (platform → digest); gives the index's digest."""
+        """Push an index of manifests (platform → digest) and return the index's digest."""
         entries = []
         for name, digest in platforms.items():
             system, architecture, *variant = name.split("/")
@@ -96,20 +96,20 @@ class OciRegistry:
         return self.push_manifest(repository, tag, {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
 
     def push_manifest(self, repository: str, tag: str, content: Mapping[str, Any]) -> str:
-        """Push a manifest or index as it is; gives its digest."""
+        """Push a manifest or index unchanged and return its digest."""
         body = json.dumps(content).encode()
         address = f"http://{self.host}/v2/{repository}/manifests/{tag}"
         self._send("PUT", address, data=body, headers={"Content-Type": content["mediaType"]})
         return _digest(body)
 
     def push_blob(self, repository: str, content: bytes) -> dict[str, Any]:
-        """Push some bytes; gives digest and size as a descriptor says them."""
+        """Push bytes and return digest and size in the form of a descriptor."""
         upload = self._send("POST", f"http://{self.host}/v2/{repository}/blobs/uploads/")
         self._send("PUT", upload.headers["Location"], params={"digest": _digest(content)}, data=content)
         return {"digest": _digest(content), "size": len(content)}
 
     def blob_file(self, digest: str) -> Path:
-        """Where the registry keeps a blob or manifest."""
+        """Return the registry's file of a blob or manifest."""
         value = digest.removeprefix("sha256:")
         return self.storage / "docker/registry/v2/blobs/sha256" / value[:2] / value / "data"
 

@@ -20,7 +20,7 @@ _LOOPBACK, _USER, _PASSWORD = "127.0.0.1", "ml_assets", "tests"
 
 @dataclass(frozen=True)
 class Postgres:
-    """A server, on a port of its own that stays the same."""
+    """A server on its own port, which stays the same."""
 
     binaries: Path
     folder: Path
@@ -28,7 +28,7 @@ class Postgres:
     port: int
     settings: Sequence[str]
     account: str | None
-    """It refuses to run as root."""
+    """Account that runs the server, which refuses to run as root; None if this process is not root's."""
 
     @property
     def url(self) -> str:
@@ -36,7 +36,7 @@ class Postgres:
         return f"postgresql://{_USER}:{_PASSWORD}@{self.host}:{self.port}/postgres"
 
     def new_database(self, name: str) -> str:
-        """URL of an empty database."""
+        """Create an empty database and return its URL."""
         import psycopg2
 
         connection = psycopg2.connect(self.url)
@@ -48,20 +48,20 @@ class Postgres:
         return self.url.removesuffix("postgres") + name
 
     def start(self) -> None:
-        """Start it, and wait until it takes queries."""
+        """Start the server and wait until it accepts queries."""
         settings = [f"listen_addresses={self.host}", "unix_socket_directories=", "fsync=off", *self.settings]
         options = " ".join([f"-p {self.port}", *(f"-c {each}" for each in settings)])
         self.control("start", "-o", options, "-l", str(self.folder / "log"))
 
     def stop(self) -> None:
-        """Cut all connections, and leave the data as a crash does."""
+        """Cut all connections, and leave the data as after a crash."""
         self.control("stop", "-m", "immediate")
 
     def control(self, *arguments: str) -> None:
         self.run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-t", "60", *arguments)
 
     def run(self, program: str, *arguments: str) -> None:
-        # The server inherits what the program has open, so that a pipe would never end.
+        # The server inherits the program's open files, so a pipe would never end.
         with (self.folder / "said").open("w+") as said:
             ended = subprocess.run(
                 [self.binaries / program, *arguments],
@@ -78,11 +78,11 @@ class Postgres:
 
 @contextmanager
 def postgres(host: str = _LOOPBACK, settings: Sequence[str] = ()) -> Iterator[Postgres]:
-    """A server with an empty database, running, until the block ends.
+    """Run a server with an empty database until the block ends.
 
     Args:
-        host: address of this machine that it listens on, for clients from everywhere.
-        settings: of its own, as ``name=value``.
+        host: address of this machine on which the server listens for clients from everywhere.
+        settings: additional settings, as ``name=value``.
     """
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")) or [Path(shutil.which("pg_ctl") or "")]
     if not found[-1].name:
@@ -95,7 +95,7 @@ def postgres(host: str = _LOOPBACK, settings: Sequence[str] = ()) -> Iterator[Po
         if server.account:
             for path in (folder, secret):
                 shutil.chown(path, server.account)
-        # Dagster connects for each query, and the newer method takes both sides milliseconds each time.
+        # Dagster connects for each query, and the newer method costs both sides milliseconds each time.
         identity = ("-U", _USER, "--pwfile", str(secret), "-A", "md5")
         server.run("initdb", "-D", str(folder / "data"), *identity, "--no-sync", "--encoding", "UTF8", "--locale", "C")
         with (folder / "data" / "pg_hba.conf").open("a") as rules:

@@ -1,4 +1,4 @@
-"""What holds of the code as a whole: who imports whom, who reads the environment, what each module exports."""
+"""Rules for the code as a whole: imports, reads of the environment, exports of each module."""
 
 import ast
 import functools
@@ -20,7 +20,7 @@ from tests.conftest import FOLDER, LONGEST_FIRST
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("resources", "ml_assets")
-# `ml_assets/resources` is a link to the folder `resources`, which is searched once.
+# `ml_assets/resources` is a link to the folder `resources`, so it is searched only once.
 MODULES = sorted(
     path.relative_to(ROOT)
     for layer in LAYERS
@@ -48,7 +48,7 @@ HEAVY = (
     "sklearn",
     "xgboost",
 )
-# Cut in two, so that this file does not name them.
+# Split, so that this file does not contain the names.
 REGISTRY_HOSTS = (
     "pypi" + ".org",
     "pythonhosted" + ".org",
@@ -58,11 +58,11 @@ REGISTRY_HOSTS = (
     "gcr" + ".io",
 )
 
-# Which room may import which, from the ground up: a room imports those alone that stand before it in this table. A room
-# is a folder or module directly in `ml_assets` or `resources`; the modules `commands` of all rooms together are one.
+# The imports that each room may make, from the ground up: a room may import only rooms that precede it in this table. A
+# room is a folder or module directly in `ml_assets` or `resources`; the modules `commands` of all rooms form one room.
 # Imports in functions and for type checking count. Rooms of `ml_assets` may import all of `resources`: not listed.
 MAY_IMPORT = {
-    # What a step talks to.
+    # Modules that a step uses.
     "resources.atomic_file": "",
     "resources.errors": "",
     "resources.identity": "",
@@ -83,7 +83,7 @@ MAY_IMPORT = {
     "resources.models": "dvc errors mlflow_internals",
     "resources.tracking": "errors identity machine mlflow_internals models provenance",
     "resources.isolated": "dvc mlflow_internals provenance tracking",
-    # Values and doors that all rooms may need.
+    # Values and doors for all rooms.
     "addresses": "",
     "console": "",
     "dagster_internals": "",
@@ -91,12 +91,12 @@ MAY_IMPORT = {
     "project": "dagster_internals",
     "containers": "dagster_internals",
     "automation": "containers dagster_internals",
-    # The core: what a step is, and where it runs. Neither knows the other.
+    # The core: the definition of a step, and its placement. Neither part imports the other.
     "code_version": "",
-    "serving": "",  # what takes a model downstream predicts by the server's code
+    "serving": "",  # a step that takes a model as input predicts with the server's code
     "artifacts": "addresses automation code_version containers dagster_internals placement serving",
     "executors": "containers dagster_internals placement",
-    # What an author imports.
+    # Modules that authors import.
     "datasets": "artifacts containers",
     "features": "artifacts containers",
     "images": "artifacts code_version containers",
@@ -112,17 +112,17 @@ MAY_IMPORT = {
     "reproduction": "artifacts dagster_internals executors lineage placement",
     "retention": "dagster_internals lineage",
     "usage": "dagster_internals lineage",
-    # The composition root, and what asks it.
+    # The composition root, and the rooms that use it.
     "target": "addresses artifacts executors images lineage reproduction sensors source_links",
     "doctor": "dagster_internals executors target",
     "commands": "addresses backup console doctor lineage monitoring project reproduction retention target usage",
     "cli": "artifacts commands console executors fetch images lineage project target",
-    # The public surface, and the reference pipeline: a project as any other.
+    # The public surface, and the reference pipeline, which is a project like any other.
     "ml_assets": "artifacts automation containers datasets features images lineage models target tracked",
     "flight_delays": "ml_assets",
     "definitions": "flight_delays",
 }
-# The modules of a room that rooms above it may import: its face. All modules of the core are one.
+# The face of a room: its modules that rooms above it may import. The core has no such restriction.
 FACES = {
     "lineage": {"ml_assets.lineage"},
     "reproduction": {"ml_assets.reproduction.job"},
@@ -156,7 +156,7 @@ def test_rooms_import_what_the_table_allows(imports: dict[str, set[str]]) -> Non
         for importing, names in imports.items()
         for name in names
     }
-    # A room may import itself, and all of `resources`.
+    # A room may import itself and all of `resources`.
     found = {pair: text for pair, text in found.items() if pair[0] != pair[1] and not _goes_to_the_ground(*pair)}
     assert [text for pair, text in found.items() if pair not in allowed] == [], "allow it in the table, or move it"
     assert allowed - found.keys() == set(), "in the table, and not in the code"
@@ -212,7 +212,7 @@ def test_environment_is_read_in_the_composition_root_and_the_model_servers_setti
 
 @in_each_module
 def test_private_modules_of_libraries_are_imported_by_one_door_each(path: Path) -> None:
-    """ruff bans those that there are now by name; this also finds those that a later version has."""
+    """ruff bans today's private modules by name; this test also finds those of later versions."""
     private = {name for name in _imported_names(path) if re.search(r"(^dagster_shared|\._(?!_))", name)}
     assert path in DOORS or private == set()
 
@@ -221,7 +221,7 @@ def test_private_modules_of_libraries_are_imported_by_one_door_each(path: Path) 
 def test_everything_public_is_exported_and_sorted(path: Path) -> None:
     exported = _exported(path)
     assert exported == sorted(exported, key=_as_sorted_by_ruff)
-    # Constants may serve a module and its neighbours alone.
+    # Constants may serve only a module and its neighbours.
     public = {name for name in _defined(path) if not name.startswith("_") and not name.isupper()}
     assert public <= set(exported), "defined without an underscore, and not exported"
     module = importlib.import_module(_name(path))
@@ -268,7 +268,7 @@ def test_every_exception_is_exported_and_every_one_of_ours_is_in_the_tree() -> N
 
 @pytest.fixture(scope="module")
 def imports() -> dict[str, set[str]]:
-    """The modules of ours that each module imports, anywhere in it."""
+    """The project's modules that each module imports, anywhere in it."""
     files = [path.relative_to(ROOT) for layer in LAYERS for path in (ROOT / layer).rglob("*.py")]
     modules = {_name(path).removesuffix(".__init__"): path for path in files}
     return {name: set(_ours(path, modules.keys())) - {name} for name, path in modules.items()}
@@ -276,7 +276,7 @@ def imports() -> dict[str, set[str]]:
 
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, set[str]]:
-    """What an interpreter has loaded after the factories' imports, and after the code location's."""
+    """Modules that an interpreter has loaded after the factories' imports, and after the code location's."""
     code = (
         "import json, sys; import ml_assets.artifacts.factory; "
         "from ml_assets import datasets, features, images, models, tracked; factories = list(sys.modules);"
@@ -332,7 +332,7 @@ def test_no_tracked_file_names_the_host_of_a_registry() -> None:
 
 
 def _name(path: Path) -> str:
-    """What a module is imported by."""
+    """Return the name by which a module is imported."""
     parts = path.with_suffix("").parts
     return ".".join(("ml_assets", *parts) if parts[0] == "resources" else parts)
 
@@ -367,7 +367,7 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 def _imported_names(path: Path) -> Iterator[str]:
-    """Return what is imported, with what is taken out of it."""
+    """Yield the names of imported modules, and of the members imported from them."""
     yield from _imported(path)
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.ImportFrom):
@@ -375,7 +375,7 @@ def _imported_names(path: Path) -> Iterator[str]:
 
 
 def _ours(path: Path, modules: Collection[str]) -> Iterator[str]:
-    """Yield the modules of ours that a file imports; a package where a name of its own is imported from it."""
+    """Yield the project's modules that a file imports; for a name from a package's own `__init__`, the package."""
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
@@ -411,7 +411,7 @@ def _exported(path: Path) -> list[str]:
 
 
 def _as_sorted_by_ruff(name: str) -> tuple[int, str]:
-    """Constants, then classes, then the rest: the order of ruff's RUF022."""
+    """Return a sort key: constants, then classes, then the rest, as in ruff's RUF022."""
     return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
 
 

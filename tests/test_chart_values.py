@@ -1,4 +1,4 @@
-"""The values for Dagster's official chart, held against the manifests that they stand beside."""
+"""The values for Dagster's official chart, compared with the manifests of the base."""
 
 import re
 from typing import Any
@@ -11,9 +11,9 @@ VALUES = yaml.safe_load((FOLDER / "helm" / "values.yaml").read_text())
 
 
 def test_chart_gives_the_instance_that_the_base_has() -> None:
-    """By the chart's templates, which keep the names of Dagster's settings, but for their case."""
+    """The chart's templates keep the names of Dagster's settings, apart from their case."""
     base = yaml.safe_load((FOLDER / "base" / "dagster.yaml").read_text())
-    assert "postgres" in base.pop("storage")  # the chart's is made of `postgresql`
+    assert "postgres" in base.pop("storage")  # the chart renders it from `postgresql`
     launcher = VALUES["runLauncher"]["config"]["customRunLauncher"]
     assert launcher["config"].pop("instance_config_map") == "dagster-instance"
     assert base["run_launcher"]["config"].pop("instance_config_map") == "ml-assets-instance"
@@ -58,5 +58,5 @@ def test_init_containers_of_the_chart_run_as_the_user_of_the_image() -> None:
 
 
 def renamed(tree: dict[str, Any]) -> dict[str, Any]:
-    """Keys as in dagster.yaml: ``maxConcurrentRuns`` is ``max_concurrent_runs``."""
+    """Return the keys as in dagster.yaml: ``maxConcurrentRuns`` is ``max_concurrent_runs``."""
     return {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", key): value for key, value in tree.items()}

@@ -1,4 +1,4 @@
-"""What CI runs, in which order, and what it leaves on a slow machine; shell commands stand for pytest."""
+"""CI's parts, their order, and the parts that a slow machine skips; shell commands stand in for pytest."""
 
 import shutil
 import signal
@@ -182,7 +182,7 @@ SKIPPED = '<testcase classname="tests.a" name="b"><skipped message="no engine"/>
 
 
 def shell(script: str, *cases: str) -> tuple[str, ...]:
-    """A command that writes a report and then does something."""
+    """Return a command that writes a report and then runs a script."""
     return ("sh", "-c", f"""echo '{REPORT.format(len(cases), "".join(cases))}' >'{{report}}'; {script}""")
 
 
@@ -192,7 +192,7 @@ def table_of(*parts: Part) -> Table:
 
 
 def run(table: Table, folder: Path, limits: Limits = LIMITS) -> tuple[list[Outcome], list[str]]:
-    """What the parts come to, and the lines that are printed in the end."""
+    """Return the outcomes of the parts and the final lines of output."""
     clock = Clock()
     outcomes = Runner(table, folder, limits, clock).run([], 0)
     return outcomes, list(lines(outcomes, clock(), table.goal))
@@ -272,7 +272,7 @@ def test_command_that_does_not_end_when_it_is_interrupted_is_killed_with_what_it
     pid = int((tmp_path / "pid").read_text())
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        while process.status() != psutil.STATUS_ZOMBIE:  # whoever adopted it may not have noticed
+        while process.status() != psutil.STATUS_ZOMBIE:  # the process that adopted it may not have noticed yet
             time.sleep(0.05)
 
 
@@ -383,7 +383,7 @@ def test_budget_is_rewritten_from_reports(tmp_path: Path) -> None:
         ("tests.test_ci", "test_c"): 7,
     }
     text = "".join(f'<testcase classname="{of}" name="{name}" time="{time}"/>' for (of, name), time in cases.items())
-    suite = f'<testsuites><testsuite tests="4" time="318.5">{text}</testsuite></testsuites>'  # by two workers
+    suite = f'<testsuites><testsuite tests="4" time="318.5">{text}</testsuite></testsuites>'  # run by two workers
     (tmp_path / "report.xml").write_text(suite)
     assert rewrite([tmp_path / "report.xml"], table) == ["test", "core", "kubernetes"]
     found = {part.name: (part.seconds, part.tests) for part in load_table(table).parts}

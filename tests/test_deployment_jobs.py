@@ -1,4 +1,4 @@
-"""The Jobs of deployments/kubernetes/jobs: the script that runs them, and what guards a restore."""
+"""The Jobs of deployments/kubernetes/jobs: the script that runs them, and the guard of a restore."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from tests.postgres import Postgres, postgres
 from tests.test_manifests import FOLDER
 
 JOBS = FOLDER / "jobs"
-# No cluster that can be had here says what newer ones say of a Job that is about to end.
+# Newer clusters report more about a Job that is about to end; none is available here.
 _KUBECTL = """#!/bin/sh
 case "$*" in
     *create*) cat >"$FOLDER/job.yaml"; echo job.batch/images-1 ;;
@@ -71,7 +71,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 
 def look(server: Postgres, dagster: str, mlflow: str) -> subprocess.CompletedProcess[str]:
-    """What the first container of a restore says of two databases."""
+    """Return the result of a restore's first container on two databases."""
     (job,) = yaml.safe_load_all((JOBS / "restore.yaml").read_text())
     container = job["spec"]["template"]["spec"]["initContainers"][0]
     assert container["name"] == "is-empty"

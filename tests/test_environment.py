@@ -1,4 +1,4 @@
-"""The locked environment as people use it: Dagster's, dg's and DVC's own programs, and the lock itself."""
+"""The locked environment in use: the programs of Dagster, dg and DVC, and the lock itself."""
 
 import json
 import os
@@ -17,7 +17,7 @@ PIPELINE = ["delay_model", "departures", "flights", "predictions", "weather"]
 
 
 def program(name: str, *arguments: str, cwd: Path = ROOT, **environment: str) -> str:
-    """What a program of the environment prints."""
+    """Return the output of a program of the environment."""
     done = subprocess.run(
         [PROGRAMS / name, *arguments],
         cwd=cwd,

@@ -1,4 +1,4 @@
-"""The manifests in deployments/kubernetes: valid for current clusters, and at one with the settings beside them."""
+"""The manifests in deployments/kubernetes are valid for current clusters and agree with the settings next to them."""
 
 import tomllib
 from pathlib import Path

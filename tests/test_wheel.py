@@ -1,4 +1,4 @@
-"""The built wheel, installed where no checkout is, beside a project that has a module ``resources`` of its own."""
+"""The built wheel, installed outside of a checkout, in a project that has its own module ``resources``."""
 
 import json
 import os
@@ -87,13 +87,13 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Installed:
-    """A project in an environment that has the wheel, and by reference whatever else this one has."""
+    """A project in an environment that contains the wheel and references this environment for everything else."""
 
     environment: Path
     project: Path
 
     def run(self, program: str, *arguments: str, **variables: str) -> Any:
-        """What a program of the environment prints as JSON."""
+        """Return the parsed JSON output of a program of the environment."""
         own = {
             name: value for name, value in os.environ.items() if not name.startswith(("ML_ASSETS", "DAGSTER", "PYTHON"))
         }
@@ -128,7 +128,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     uv = [Path(sys.prefix) / "bin" / "uv", "--quiet", "--offline", "--no-cache", "pip", "install", "--no-deps"]
     subprocess.run([*uv, "--python", environment / "bin" / "python", wheel], check=True)
     (packages,) = environment.glob("lib/python*/site-packages")
-    # A .pth file leads to packages, and not to further .pth files, of which one leads to this checkout.
+    # A .pth file adds packages but processes no further .pth files, one of which leads to this checkout.
     (packages / "suite.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
     files = {
         "deployments/local/settings.toml": SETTINGS,

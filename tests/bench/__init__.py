@@ -1,1 +1,1 @@
-"""Measurements side by side with what people would use instead; each module runs as `python -m tests.bench.NAME`."""
+"""Comparative measurements against alternative tools; each module runs as `python -m tests.bench.NAME`."""

@@ -1,7 +1,8 @@
-"""A step's overhead on a cluster: ``python -m tests.bench.containers``, on `tests/cluster/kube`.
+"""Measure a step's overhead on a cluster: ``python -m tests.bench.containers``, on `tests/cluster/kube`.
 
-Each step is launched by ours and by Dagster's own ``k8s_job_executor`` in turn, in the same image, on the same node.
-Overhead is the time from the order of its container to the user's first line, and from the last to the step's success.
+Each step is launched alternately by our executor and by Dagster's ``k8s_job_executor``: same image, same node.
+Overhead is the time from the container request to the user's first line, plus the time from the user's last line to
+the step's success.
 """
 
 import tempfile
@@ -21,7 +22,7 @@ from tests.containers.train_image import code_image, train_image
 from tests.contracts.container_executor import Story
 
 TURNS, ROUNDS = 3, 4
-"""Times that each side's deployment is opened, and runs of each asset that count while it is."""
+"""Number of times that each side's deployment is opened, and of counted runs per asset and opening."""
 ASSETS = ("empty", "fitted")
 _SOURCES = (
     "tests/__init__.py",
@@ -32,7 +33,7 @@ _SOURCES = (
 
 
 def main() -> None:
-    """Run both in turn and report the medians."""
+    """Run both executors in turn and report the medians."""
     ground = Ground.given()
     ground.require_engine()
     ground.require_cluster()
@@ -67,7 +68,7 @@ def main() -> None:
 
 
 def _overheads(deployment: KubernetesDeployment, asset: str, run_config: dict[str, Any]) -> list[float]:
-    """Of some runs, in seconds; the first one warms up and does not count."""
+    """Return the overheads of several runs, in seconds; the first run is a warm-up and is not counted."""
     return [_overhead(deployment, asset, run_config) for _ in range(ROUNDS + 1)][1:]
 
 

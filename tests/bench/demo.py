@@ -1,4 +1,4 @@
-"""``make demo`` after installation, beside its promise: ``python -m tests.bench.demo``."""
+"""Measure ``make demo``, after installation, against its promised time: ``python -m tests.bench.demo``."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What the container benchmark runs of ours: the reference pipeline's code location, an empty asset, a model."""
+"""Our side of the container benchmark: the reference pipeline's code location, an empty asset and a model."""
 
 import time
 
@@ -16,13 +16,13 @@ ROWS = 10_000
 
 @dataset(pool="cpu")
 def table() -> pd.DataFrame:
-    """What the model reads."""
+    """Return the model's input."""
     return pd.DataFrame({"x": range(ROWS), "y": range(ROWS)})
 
 
 @dataset(pool="cpu")
 def empty(context: dg.AssetExecutionContext) -> pd.DataFrame:
-    """Nothing."""
+    """Return an empty frame."""
     first = time.time()
     frame = pd.DataFrame()
     context.add_output_metadata({"first": first, "last": time.time()})
@@ -31,7 +31,7 @@ def empty(context: dg.AssetExecutionContext) -> pd.DataFrame:
 
 @model(pool="cpu")
 def fitted(context: dg.AssetExecutionContext, table: pd.DataFrame) -> TrainedModel:
-    """A small model of the library that the reference pipeline uses."""
+    """Return a small model of the library that the reference pipeline uses."""
     first = time.time()
     estimator = trained(table)
     context.add_output_metadata({"first": first, "last": time.time()})

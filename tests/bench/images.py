@@ -1,7 +1,8 @@
-"""Building the train image, beside plain ``docker buildx build``: ``python -m tests.bench.images``.
+"""Compare the train image's build with plain ``docker buildx build``: ``python -m tests.bench.images``.
 
-Each side builds from a base image of its own, so that it finds no layer; downloaded packages are in the build cache for
-both. Then one line of code changes, then nothing. All end with an image in the registry.
+Each side builds from its own base image, so that no layer is cached. Downloaded packages are in the build cache for
+both. The second build follows a change of one line of code, the third follows no change. Each build pushes an image
+to the registry.
 """
 
 import contextlib
@@ -59,7 +60,7 @@ def _ours(ground: Ground, folder: Path) -> _Side:
 def _plain(ground: Ground, folder: Path) -> _Side:
     folder.mkdir()
     own = replace(ground, base_image=_own_base(ground))
-    train_build(own, folder)  # for its copy of the checkout
+    train_build(own, folder)  # called for its copy of the checkout
     secrets = {"ca_bundle": os.environ.get("SSL_CERT_FILE")}
     file = folder / "Dockerfile.train"
     command: list[str | Path] = ["docker", "buildx", "build", "--progress", "plain", "--file", file]
@@ -70,7 +71,7 @@ def _plain(ground: Ground, folder: Path) -> _Side:
 
 
 def _own_base(ground: Ground) -> str:
-    """The base image with one file more, which no build has seen."""
+    """Return a new image: the base image plus one file, so that no build has cached it."""
     name = f"{ground.registry}/ml-assets-tests/base:{uuid4().hex}"
     command = ["docker", "buildx", "build", "--quiet", "--tag", name, "--push", "-"]
     subprocess.run(

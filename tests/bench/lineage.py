@@ -1,10 +1,13 @@
-"""Questions about a history of 100,000 materializations with 1,000,000 edges: ``python -m tests.bench.lineage``.
+"""Measure questions about a history of 100,000 materializations and 1,000,000 edges: ``python -m tests.bench.lineage``.
 
-On SQLite and on PostgreSQL: traces and impacts of up to 2,000 nodes and 20,000 edges, by references and options of
-all kinds, of which some was collected, beside what can be asked of MLflow (``search_runs`` by a tag, which finds one
-run and none of what it came from or what came from it) and of Dagster's GraphQL (the materializations of all assets
-among which the answer lies, of which a client that knows these assets, and our record, can put the same graph
-together); keeping the index up and making it anew, beside Dagster's own reading of the same events.
+Runs on SQLite and on PostgreSQL. Traces and impacts have up to 2,000 nodes and 20,000 edges, use references and options
+of all kinds, and include collected content. They are compared with:
+
+- MLflow: ``search_runs`` by a tag, which finds one run without its inputs or outputs.
+- Dagster's GraphQL: the materializations of all assets that may be part of the answer. A client that knows these assets
+  and our record can assemble the same graph from them.
+
+Updating and rebuilding the index are compared with Dagster's own reading of the same events.
 """
 
 import json
@@ -49,14 +52,14 @@ from tests.postgres import postgres
 _MATERIALIZATIONS = 100_000
 _INPUTS = 10
 _PROJECT = 2_000
-"""So many materializations are connected with each other: the size of the largest answer."""
+"""Number of connected materializations: the size of the largest answer."""
 _ASSETS = 20
-"""Assets of a project; each has so many partitions that the project is full."""
+"""Number of assets in a project. Their partitions fill the project."""
 _WINDOW = 40
-"""Inputs are taken from among so many materializations before the reader."""
+"""Inputs are chosen among this number of materializations before the reader."""
 _NEW = 1_000
 _COLLECTED = 10
-"""The content of one materialization in so many was collected."""
+"""The content of one materialization in this number was collected."""
 _QUESTIONS = 200
 _PROMISED_MS = 100
 _GRAPHQL_QUESTIONS = 3
@@ -109,7 +112,7 @@ def _measure(name: str, home: Path, materializations: int) -> list[Measurement]:
 
 
 def _in_process(what: str, home: Path) -> tuple[float, float]:
-    """Seconds and MB of a process of its own."""
+    """Return the seconds and the MB that a task takes in its own process."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.lineage", what, str(home)], check=True, capture_output=True, text=True
     )
@@ -121,7 +124,7 @@ def _process(what: str, home: str) -> None:
     with dg.DagsterInstance.from_config(home) as instance:
         do = {"read": lambda: _read_with_dagster(instance, 0), "rebuild": lambda: _rebuild(instance)}[what]
         seconds = _seconds(do)
-    # What getrusage says counts the process that this one was forked from.
+    # getrusage would include the memory of the process from which this one was forked.
     (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     print(json.dumps([seconds, int(peak.split()[1]) / 1024]))
 
@@ -150,7 +153,7 @@ def _read_with_dagster(instance: dg.DagsterInstance, after: int) -> int:
 def _ask(
     instance: dg.DagsterInstance, materializations: int, ask: Callable[[Lineage, str, random.Random], int]
 ) -> Iterator[float]:
-    """Seconds that each question takes, from opening the index on."""
+    """Yield the time of each question in seconds, including the opening of the index."""
     generator, lineage = random.Random(1), Lineage(instance)
     _catch_up(instance)
     for _ in range(_QUESTIONS):
@@ -189,7 +192,7 @@ def _impact(lineage: Lineage, reference: str, _: random.Random) -> int:
 
 
 def _ask_graphql(instance: dg.DagsterInstance, materializations: int) -> float:
-    """Milliseconds, the median, in which Dagster's server gives what a trace is to be put together from."""
+    """Return the median milliseconds in which Dagster's server returns the data from which a trace can be assembled."""
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import EmptyWorkspaceTarget
     from dagster_graphql.test.utils import execute_dagster_graphql
@@ -216,7 +219,7 @@ def _ask_graphql(instance: dg.DagsterInstance, materializations: int) -> float:
 
 
 def _p95(seconds: list[float]) -> float:
-    """Of sorted seconds, in milliseconds."""
+    """Return the 95th percentile of sorted seconds, in milliseconds."""
     return seconds[int(len(seconds) * 0.95)] * 1e3
 
 
@@ -234,7 +237,7 @@ def _write_history(instance: dg.DagsterInstance, first: int, count: int) -> None
 
 
 def _settle(instance: dg.DagsterInstance) -> None:
-    """What PostgreSQL does by itself with a log that grows for months, it has not done yet with this one."""
+    """Vacuum and analyze PostgreSQL, which does this by itself while a log grows for months."""
     storage: Any = instance.event_log_storage
     with storage.index_connection() as connection:
         if connection.dialect.name == "postgresql":
@@ -252,7 +255,7 @@ def _insert(connection: sql.Connection, template: dict[str, Any], first: int, co
 
 
 def _template() -> dict[str, Any]:
-    """An event as Dagster writes it."""
+    """Return an event as Dagster writes it."""
     metadata = {RECORD_METADATA: dg.MetadataValue.json({}), "rows": 1, "preview": dg.MetadataValue.md("| a |")}
     tags = {"dagster/data_version": _version(0), "dagster/code_version": "code"}
     with dg.DagsterInstance.ephemeral() as instance:
@@ -345,7 +348,7 @@ def _run(number: int) -> str:
 
 
 def _search_mlflow(runs: int) -> float:
-    """Milliseconds, the median, that MLflow takes to find the run of a data version among so many."""
+    """Return the median milliseconds that MLflow takes to find the run of a data version among this number of runs."""
     from mlflow import MlflowClient
 
     from ml_assets.resources.tracking.tags import RunTags

@@ -1,4 +1,4 @@
-"""Loading the code location, beside what every code location must import: ``python -m tests.bench.loading``."""
+"""Compare loading the code location with the minimal imports of a code location: ``python -m tests.bench.loading``."""
 
 import json
 import os
@@ -19,7 +19,7 @@ THEIRS = _START + "import dagster, pandas" + _REPORT
 
 
 def main() -> None:
-    """Load both in turn, each time in a process of its own, and report the medians."""
+    """Load both in turn, each time in a new process, and report the medians."""
     runs: dict[str, list[list[float]]] = {OURS: [], THEIRS: []}
     for _ in range(ROUNDS + 1):
         for script, figures in runs.items():

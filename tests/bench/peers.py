@@ -1,4 +1,4 @@
-"""Servers that people would use instead, each in an environment of its own, with the same models."""
+"""Alternative model servers, each in its own environment, with the same models."""
 
 import json
 import os
@@ -40,7 +40,7 @@ class Predictor:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model in every form that somebody serves it from."""
+    """A model in every form that one of the servers needs."""
 
     name: str
     canonical: Path
@@ -54,7 +54,7 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A server, as it is started and asked."""
+    """A server: how it is started and how it is queried."""
 
     name: str
     command: list[str]
@@ -66,7 +66,7 @@ class Candidate:
 
 
 def candidates(model: ServedModel, folder: Path) -> list[Candidate | str]:
-    """Ours by both protocols, then the others; a name alone is one that cannot be installed here."""
+    """Return ours by both protocols, then the alternatives; a bare name is a server that cannot be installed here."""
     return [*_ours(model), _mlflow(model), _mlserver(model, folder), _bentoml(model, folder)]
 
 
@@ -138,12 +138,15 @@ def _bentoml(model: ServedModel, folder: Path) -> Candidate | str:
 
 
 def _environment(name: str, distributions: tuple[str, ...]) -> Path | None:
-    """The interpreter of an environment with these and our versions of the training libraries; None without them."""
+    """Return the interpreter of an environment with these distributions and our versions of the training libraries.
+
+    None if they cannot be installed.
+    """
     import importlib.metadata
 
     folder, wanted = _FOLDER / name, list(distributions)
     for library in ("scikit-learn", "xgboost-cpu", "numpy"):
-        if not (name == "mlserver" and library == "xgboost-cpu"):  # it brings its own, of the same version
+        if not (name == "mlserver" and library == "xgboost-cpu"):  # MLServer brings its own build of the same version
             wanted.append(f"{library}=={importlib.metadata.version(library)}")
     if name == "mlserver":
         wanted.append(f"xgboost=={importlib.metadata.version('xgboost-cpu')}")

@@ -1,4 +1,4 @@
-"""What the container benchmark compares with: three assets of a module that imports dagster and pandas."""
+"""Dagster's side of the container benchmark: three assets in a module that imports dagster and pandas."""
 
 import os
 import time
@@ -10,27 +10,27 @@ import pandas as pd
 
 @dg.asset
 def empty(context: dg.AssetExecutionContext) -> None:
-    """Nothing."""
+    """Do nothing."""
     first = time.time()
     context.add_output_metadata({"first": first, "last": time.time()})
 
 
 def trained(frame: pd.DataFrame) -> Any:
-    """What both sides train."""
+    """Return the estimator that both sides train."""
     import xgboost
 
     return xgboost.XGBRegressor(n_estimators=2, max_depth=2, n_jobs=1).fit(frame[["x"]], frame["y"])
 
 
 class Table(dg.Config):
-    """Where the input of `fitted` is."""
+    """The location of `fitted`'s input."""
 
     url: str
 
 
 @dg.asset
 def fitted(context: dg.AssetExecutionContext, config: Table) -> None:
-    """Does by itself what a model's factory does for its author."""
+    """Do without a factory what a model's factory does for its author."""
     frame = pd.read_parquet(config.url)
     import mlflow
 
@@ -45,7 +45,7 @@ def fitted(context: dg.AssetExecutionContext, config: Table) -> None:
 
 @dg.asset
 def other() -> None:
-    """The third."""
+    """Do nothing: the third asset."""
 
 
 @dg.definitions

@@ -1,4 +1,4 @@
-"""How measurements are printed and kept."""
+"""Output of measurements: a printed table and a JSON file."""
 
 import json
 import statistics
@@ -17,13 +17,13 @@ _FOLDER = Path(__file__).resolve().parents[2] / "build" / "bench"
 
 @dataclass(frozen=True)
 class Measurement:
-    """One thing, done by this project and by what people would use instead, in the same run.
+    """One task, measured for this project and for an alternative in the same run.
 
-    Both figures are of a kind where less is better: seconds, bytes.
+    For both figures less is better, such as seconds or bytes.
 
     Attributes:
-        at_most: what is promised of ours; None if nothing is.
-        times: how many times better than theirs is promised; None if nothing is.
+        at_most: promised limit of our figure; None if there is none.
+        times: promised factor by which ours is better; None if there is none.
     """
 
     name: str
@@ -35,18 +35,18 @@ class Measurement:
 
     @classmethod
     def of_medians(cls, name: str, pairs: Sequence[Sequence[float]], unit: str) -> Self:
-        """Of rounds that measured ours and theirs, in this order."""
+        """Return the medians of rounds, each of which measured ours and then theirs."""
         ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
         return cls(name, ours, theirs, unit)
 
     @property
     def ratio(self) -> float:
-        """How many times better ours is: theirs divided by ours."""
+        """Factor by which ours is better: theirs divided by ours."""
         return self.theirs / self.ours
 
     @property
     def verdict(self) -> str:
-        """Whether what is promised was kept; empty where nothing is."""
+        """Result of the comparison with the promise; empty if nothing is promised."""
         if self.at_most is None and self.times is None:
             return ""
         promised = f"< {self.at_most:g} {self.unit}" if self.at_most is not None else f"{self.times:g} times better"
@@ -55,7 +55,7 @@ class Measurement:
 
 
 def write(bench_name: str, measurements: Sequence[Measurement], folder: Path = _FOLDER) -> Path:
-    """Print a table and write the same to ``build/bench/NAME.json``; returns the file's path."""
+    """Print a table, write it to ``build/bench/NAME.json`` and return the file's path."""
     table = Table(title=bench_name)
     table.add_column("what")
     for column in ("ours", "theirs", "theirs / ours", "promised"):

@@ -1,7 +1,7 @@
-"""The serve image beside the one that ``mlflow models build-docker`` makes of a model, as a registry keeps them.
+"""Compare the registry sizes of the serve image and of the image that ``mlflow models build-docker`` makes of a model.
 
-Both are built in full, from one base image of Python, by one BuildKit. MLflow's Dockerfile is left as it is; its image
-has the model in it, which ours fetches.
+One BuildKit builds both in full, from one base image of Python. MLflow's Dockerfile is unchanged. MLflow's image
+contains the model; ours downloads it.
 """
 
 import os
@@ -24,7 +24,9 @@ _MEGABYTE = 1e6
 
 
 def compressed_sizes(model: Path, folder: Path) -> Mapping[str, Any] | None:
-    """Compressed megabytes of both images, base and all; None, with the reason printed, where there is no engine.
+    """Return the compressed megabytes of both images, including the base.
+
+    Without an engine, print the reason and return None.
 
     Args:
         model: directory of a model as MLflow saves it.
@@ -64,7 +66,7 @@ def _mlflow(ground: Ground, model: Path, folder: Path) -> str:
 
 
 def _with_pip(ground: Ground, folder: Path) -> str:
-    """The base image with a pip that knows how indexes are reached from here: MLflow's Dockerfile takes no secrets."""
+    """Return the base image with a pip configured for this machine's indexes: MLflow's Dockerfile takes no secrets."""
     folder.mkdir()
     lines = [f"FROM {ground.base_image}"]
     lines += ["RUN command -v pip || python3 -m venv /opt/python", "ENV PATH=/opt/python/bin:$PATH"]

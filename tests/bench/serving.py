@@ -1,7 +1,7 @@
-"""The model server beside those that people would use instead: ``python -m tests.bench.serving``.
+"""Compare the model server with alternatives: ``python -m tests.bench.serving``.
 
-All in one run on one machine, the same models, the same single rows, as many workers, and Debian's ``wrk`` asking.
-Where there is a Docker engine, the images are compared as well.
+All servers run on one machine in one run, with the same models, the same single rows and the same number of workers.
+Debian's ``wrk`` sends the requests. With a Docker engine, the images are compared as well.
 """
 
 import contextlib
@@ -38,19 +38,19 @@ _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of one server; None where it could not be."""
+    """The measurements of one server; None if a measurement failed."""
 
     server: str
     ready_seconds: float | None = None
     megabytes_per_worker: float | None = None
-    """Proportional set size of all its processes, divided by its workers."""
+    """Proportional set size of all its processes, divided by the number of workers."""
     largest_process_megabytes: float | None = None
     loads: tuple[dict[str, float], ...] = ()
-    """For each number of clients: requests a second, milliseconds at the median and the 99th percentile."""
+    """For each number of clients: requests per second, and milliseconds at the median and the 99th percentile."""
 
 
 def main() -> None:
-    """Measure all of it and write build/bench/serving.json."""
+    """Measure everything and write build/bench/serving.json."""
     if not shutil.which("wrk"):
         sys.exit("error: wrk is not installed. Next: apt-get install wrk")
     results: dict[str, Any] = {"workers": WORKERS, "cpus": os.cpu_count(), "load_average": os.getloadavg()}
@@ -75,7 +75,7 @@ def _measure(candidate: Candidate | str) -> Figures:
         environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **candidate.variables}
         environ["PATH"] = f"{Path(candidate.command[0]).parent}{os.pathsep}{environ['PATH']}"
         environ["PYTHONPATH"] = str(ROOT)
-        environ["OMP_NUM_THREADS"] = "1"  # single rows on all CPUs at once would slow the others down
+        environ["OMP_NUM_THREADS"] = "1"  # single rows on all CPUs at once would slow the other servers down
         process = subprocess.Popen(candidate.command, cwd=candidate.folder, env=environ, stdout=log, stderr=log)
         try:
             while not _answers(candidate):
@@ -94,7 +94,7 @@ def _measure(candidate: Candidate | str) -> Figures:
             total, largest = _memory(process.pid)
             return Figures(candidate.name, ready, total / WORKERS, largest, loads)
         finally:
-            # BentoML's workers have sessions of their own.
+            # BentoML's workers run in their own sessions.
             for each in (*psutil.Process(process.pid).children(recursive=True), process):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.kill()
@@ -149,7 +149,7 @@ def _latency(text: str, percentile: str) -> float:
 
 
 def _memory(process: int) -> tuple[float, float]:
-    """Megabytes of a process and all below it, what they share counted once; and of the largest of them."""
+    """Return the megabytes of a process tree, with shared memory counted once, and of its largest process."""
     family = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
     figures = [each.memory_full_info() for each in family]
     return sum(each.pss for each in figures) / 1e6, max(each.rss for each in figures) / 1e6
@@ -170,7 +170,7 @@ def _gradient_boosting(folder: Path) -> ServedModel:
 
 
 def _flight_delay(folder: Path) -> ServedModel:
-    """The reference pipeline's model of its first month."""
+    """Return the reference pipeline's model of its first month."""
     from ml_assets.resources.models.flavors import load_model
 
     place = folder / "pipeline"

@@ -1,8 +1,8 @@
-"""Storing 50,000 files of 4 KB into a directory remote, beside ``dvc add`` and ``dvc push``.
+"""Compare storing 50,000 files of 4 KB in a directory remote with ``dvc add`` and ``dvc push``.
 
-Both run in this process with their libraries loaded, by turns, each on a directory of its own with the same content,
-and the best time of each counts. Dirty pages are written out beforehand, so that nobody pays for the other's. Both
-remotes must hold the same objects at the end.
+Both run in turn in this process, with their libraries loaded, each on its own directory with the same content. The best
+time of each counts. Dirty pages are written out beforehand, so that neither side pays for the other's. At the end, both
+remotes must hold the same objects.
 """
 
 import os

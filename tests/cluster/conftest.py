@@ -1,4 +1,4 @@
-"""What tests of image builds need, for those whose builder is on the cluster."""
+"""Fixtures of image build tests, for tests whose builder is on the cluster."""
 
 from tests.containers.conftest import base, project
 

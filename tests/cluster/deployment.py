@@ -1,4 +1,4 @@
-"""The kubernetes target on the cluster that tests are given, in a namespace of its own."""
+"""The kubernetes target on the tests' cluster, in its own namespace."""
 
 import itertools
 import json
@@ -43,31 +43,31 @@ class KubernetesDeployment(Deployment):
         return kubernetes.client.CoreV1Api(api_client(None))
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
-        """What ``kubectl`` answers in the deployment's namespace.
+        """Return the output of ``kubectl`` in the deployment's namespace.
 
         Raises:
-            AssertionError: it fails.
+            AssertionError: ``kubectl`` fails.
         """
         return kubectl("--namespace", self.namespace, *arguments, given=given)
 
     def pods(self, selector: str = "") -> list[dict[str, Any]]:
-        """The namespace's pods, those that ended included, of a label selector."""
-        # A test asks again and again, and a program started each time would keep a core busy.
+        """Return the namespace's pods that match a label selector, including those that have ended."""
+        # Tests poll this often; starting a program each time would keep a core busy.
         answer = self._pods_api.list_namespaced_pod(self.namespace, label_selector=selector, _preload_content=False)
         return list(json.loads(answer.data)["items"])
 
     def step_pods(self, run_id: str) -> list[dict[str, Any]]:
-        """The pods of a run's steps."""
+        """Return the pods of a run's steps."""
         from ml_assets.executors.engine import RUN_LABEL
 
         return self.pods(f"{RUN_LABEL}={run_id}")
 
     def run_workers(self, run_id: str) -> list[dict[str, Any]]:
-        """The pods of a run's workers."""
+        """Return the pods of a run's workers."""
         return self.pods(f"dagster/run-id={run_id},app.kubernetes.io/component=run_worker")
 
     def story(self, run_id: str) -> str:
-        """A run for a person to read: its events and the cluster's, and what its run workers printed."""
+        """Return a readable report of a run: its events, the cluster's events and the output of its run workers."""
         parts = [super().story(run_id), self.kubectl("get", "pods", "--output", "wide")]
         parts.append(self.kubectl("get", "events", "--sort-by", ".lastTimestamp"))
         for worker in self.run_workers(run_id):
@@ -76,7 +76,7 @@ class KubernetesDeployment(Deployment):
         return "\n".join(parts)
 
     def logs_of(self, pod: str) -> str:
-        """The last lines that a pod printed; empty where it is gone or never ran."""
+        """Return the last lines that a pod printed; empty if the pod is gone or never ran."""
         asked = ["kubectl", "--namespace", self.namespace, "logs", pod, "--tail", "60"]
         return subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False).stdout
 
@@ -90,7 +90,7 @@ def kubernetes_deployment(
     folder: Path,
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[KubernetesDeployment]:
-    """The kubernetes target, until the block ends; its namespace goes with everything in it."""
+    """Run the kubernetes target until the block ends, then delete its namespace with everything in it."""
     namespace = f"ml-assets-tests-{int(time.time()) % 10**6}-{os.getpid()}-{next(_NUMBERS)}"
     own = {
         **shared_variables("kubernetes", ground, servers),
@@ -116,10 +116,10 @@ def kubernetes_deployment(
 
 
 def kubectl(*arguments: str, given: str | None = None) -> str:
-    """What ``kubectl`` answers.
+    """Return the output of ``kubectl``.
 
     Raises:
-        AssertionError: it fails.
+        AssertionError: ``kubectl`` fails.
     """
     done = subprocess.run(
         ["kubectl", *arguments], input=given, capture_output=True, text=True, timeout=1000, check=False
@@ -129,7 +129,7 @@ def kubectl(*arguments: str, given: str | None = None) -> str:
 
 
 def _manifests(namespace: str, variables: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Namespace, service accounts with the rights of base/rbac.yaml, variables, and the instance's file."""
+    """Yield the namespace, service accounts with the rights of base/rbac.yaml, variables and the instance's file."""
     yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     for account in (RUN_WORKER, STEP):
         yield _manifest("v1", "ServiceAccount", account, namespace)
@@ -151,7 +151,7 @@ def _manifests(namespace: str, variables: Mapping[str, str]) -> Iterator[dict[st
 
 
 def _toml(tree: Any) -> str:
-    """Strings in arrays and tables, as TOML writes them inline."""
+    """Return arrays and tables of strings as inline TOML."""
     if isinstance(tree, dict):
         return "{" + ", ".join(f"{key} = {_toml(value)}" for key, value in tree.items()) + "}"
     return "[" + ", ".join(map(_toml, tree)) + "]" if isinstance(tree, list) else json.dumps(tree)

@@ -1,8 +1,8 @@
-"""DNS of the test cluster: services by their names, and nothing else.
+"""DNS server of the test cluster, which answers only for the names of services.
 
-``NAME.NAMESPACE.svc.cluster.local`` is answered with the service's address, or with those of its pods where it is
-headless; ``POD.NAME.NAMESPACE.svc.cluster.local`` with one pod's. Any other name does not exist, which is said at once:
-nothing leads out of this cluster, so that to ask further would only take time.
+``NAME.NAMESPACE.svc.cluster.local`` is answered with the service's address, or with its pods' addresses if the service
+is headless; ``POD.NAME.NAMESPACE.svc.cluster.local`` with one pod's address. Any other name is reported as nonexistent
+at once: this cluster has no access to other networks, so forwarding the query would only take time.
 
 Usage: dns.py ADDRESS KUBECONFIG
 """
@@ -20,13 +20,13 @@ Names = dict[tuple[str, ...], list[str]]
 ZONE = ("svc", "cluster", "local")
 _PORT = 53
 _TYPE_A, _CLASS_IN, _NO_SUCH_NAME = 1, 1, 3
-_FLAGS = 0x8580  # an answer, by authority, recursion asked for and available
+_FLAGS = 0x8580  # an authoritative answer; recursion desired and available
 _SECONDS = 2
-"""How long an answer may be kept, and how long this server keeps what the cluster said."""
+"""Maximum age of a cached answer, for clients and for this server's copy of the cluster's addresses."""
 
 
 def main() -> None:
-    """Answer until the process is ended."""
+    """Answer queries until the process ends."""
     address, kubeconfig = sys.argv[1:]
     names: Names = {}
     read_at = -float("inf")
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def read_names(kubeconfig: str) -> Names:
-    """Every name in the zone, as the labels before it, and its addresses."""
+    """Return the addresses of every name in the zone; a name is the tuple of labels before the zone."""
     asked = ["kubectl", "--kubeconfig", kubeconfig, "get", "services,endpoints", "--all-namespaces", "--output", "json"]
     listed = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout
     names: Names = {}
@@ -63,7 +63,7 @@ def read_names(kubeconfig: str) -> Names:
 
 
 def question(packet: bytes) -> tuple[tuple[str, ...], int, int]:
-    """Labels and type that a query asks for, and where its question ends."""
+    """Return the labels and the type that a query asks for, and the end of its question."""
     labels, at = [], 12
     while length := packet[at]:
         labels.append(packet[at + 1 : at + 1 + length].decode("ascii", "replace").lower())
@@ -73,7 +73,7 @@ def question(packet: bytes) -> tuple[tuple[str, ...], int, int]:
 
 
 def answer(packet: bytes, names: Names) -> bytes:
-    """The answer to a query; a name that has addresses has none of another type than A."""
+    """Return the answer to a query; names with addresses have only records of type A."""
     labels, kind, end = question(packet)
     addresses = names.get(labels[:-3], []) if labels[-3:] == ZONE else []
     code = 0 if addresses else _NO_SUCH_NAME

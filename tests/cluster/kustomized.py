@@ -1,4 +1,4 @@
-"""The kubernetes target as ``kubectl apply -k`` brings it up, in a namespace of its own."""
+"""The kubernetes target as ``kubectl apply -k`` deploys it, in its own namespace."""
 
 import json
 import os
@@ -26,7 +26,7 @@ COMMIT = "c0" * 20
 
 @dataclass(frozen=True)
 class Kustomized:
-    """The overlay ``test`` at work."""
+    """A deployment of the overlay ``test``."""
 
     namespace: str
     image: str
@@ -34,28 +34,28 @@ class Kustomized:
     folder: Path
     ground: Ground
     buildkitd: str
-    """Where BuildKit listens for pods."""
+    """Address of BuildKit for pods."""
 
     def apply(self) -> None:
-        """Bring the cluster to what the overlay says now."""
+        """Apply the overlay to the cluster."""
         variables = {
             "ML_ASSETS_IMAGE": self.image,
             "ML_ASSETS__IMAGES__PREFIX": f"tests/{self.namespace}",
             "ML_ASSETS__IMAGES__ENDPOINT": self.buildkitd,
             "ML_ASSETS__IMAGES__NETWORK": "host",
-            "ML_ASSETS__IMAGES__REGISTRY_CACHE": "false",  # the relay's engine has it
+            "ML_ASSETS__IMAGES__REGISTRY_CACHE": "false",  # the relay's engine has the cache
             "ML_ASSETS__IMAGES__SECRETS__CA_BUNDLE": "/run/ml-assets-images/ca.pem",
             "ML_ASSETS__CONTAINERS__NAMESPACE": self.namespace,
             "ML_ASSETS__IMAGES__REGISTRY": self.ground.registry,
             "ML_ASSETS__IMAGES__PLAIN_HTTP": f'["{self.ground.registry}"]',
             "ML_ASSETS__POOLS__CPU__CPUS": "0.1",
             "ML_ASSETS__POOLS__CPU__MEMORY": "1Gi",
-            # So that a test need not wait for the night.
+            # Lets tests run without waiting for the night.
             "ML_ASSETS__FLIGHT_DELAYS__NIGHTLY": "* * * * *",
             "ML_ASSETS__POOLS__GPU__CPUS": "0.1",
             "ML_ASSETS__POOLS__GPU__MEMORY": "1Gi",
             "ML_ASSETS__POOLS__GPU__SHARED_MEMORY": "64Mi",
-            "ML_ASSETS__POOLS__GPU__CHECK_ACCELERATORS": "false",  # they are no real ones
+            "ML_ASSETS__POOLS__GPU__CHECK_ACCELERATORS": "false",  # the accelerators are not real
         }
         literals = [f"{name}={value}" for name, value in variables.items()]
         others = {"postgres": self.postgres_image, "chrislusf/seaweedfs": stand_in(self.ground, "storage")}
@@ -78,10 +78,10 @@ class Kustomized:
         kubectl("apply", "--kustomize", str(self.folder))
 
     def rolled_out(self, *deployments: str) -> None:
-        """Wait until these have as many ready pods of their latest description as they should.
+        """Wait until each deployment has the desired number of ready pods of its latest revision.
 
         Raises:
-            AssertionError: one has not.
+            AssertionError: a deployment does not become ready.
         """
         for name in deployments:
             try:
@@ -95,14 +95,14 @@ class Kustomized:
 
     @property
     def postgres_image(self) -> str:
-        """What stands for PostgreSQL's image."""
+        """Stand-in for PostgreSQL's image."""
         return stand_in(self.ground, "postgres")
 
     def run_job(self, what: str) -> str:
-        """What a Job of the target's folder ``jobs`` says.
+        """Return the output of a Job in the target's folder ``jobs``.
 
         Raises:
-            AssertionError: it fails.
+            AssertionError: the Job fails.
         """
         command = [str(_TARGET / "jobs" / "run"), what, self.namespace]
         environment = {**os.environ, "POSTGRES_IMAGE": self.postgres_image}
@@ -111,19 +111,19 @@ class Kustomized:
         return done.stdout
 
     def trace(self, reference: str) -> dict[str, Any]:
-        """What ``ml-assets trace`` answers."""
+        """Return the answer of ``ml-assets trace``."""
         answer: dict[str, Any] = json.loads(
             self.kubectl("exec", "deployment/lineage", "--", "ml-assets", "trace", reference, "--json")
         )
         return answer
 
     def kubectl(self, *arguments: str) -> str:
-        """What ``kubectl`` answers in the namespace."""
+        """Return the output of ``kubectl`` in the namespace."""
         return kubectl("--namespace", self.namespace, *arguments)
 
     @contextmanager
     def forwarded(self, service: str, port: int = 3000) -> Iterator[str]:
-        """Address of a service, through a port of this machine."""
+        """Yield the address of a service, forwarded to a port of this machine."""
         own = free_port()
         command = ["kubectl", "--namespace", self.namespace, "port-forward", f"service/{service}", f"{own}:{port}"]
         with running(command, lambda: accepts("127.0.0.1", own), self.folder / f"{service}.log"):
@@ -131,19 +131,19 @@ class Kustomized:
 
     @contextmanager
     def webserver(self, service: str) -> Iterator[Webserver]:
-        """A webserver, asked as its UI asks."""
+        """Yield a client of a webserver that sends the UI's queries."""
         with self.forwarded(service) as address:
             yield Webserver(address)
 
 
 @contextmanager
 def kustomized(ground: Ground, folder: Path, buildkitd: str) -> Iterator[Kustomized]:
-    """The overlay ``test`` with this ground's images, until the block ends; its namespace goes with everything in it.
+    """Run the overlay ``test`` with this ground's images until the block ends, then delete its namespace.
 
     Args:
-        ground: its registry gets the images.
-        folder: empty directory, for an overlay above ``test``.
-        buildkitd: where BuildKit listens for pods.
+        ground: engine and registry; the images are pushed to the registry.
+        folder: empty directory, for an overlay on top of ``test``.
+        buildkitd: address of BuildKit for pods.
     """
     namespace = f"ml-assets-tests-{uuid4().hex[:12]}"
     target = Kustomized(namespace, services_image(ground, COMMIT), folder, ground, buildkitd)
@@ -159,7 +159,7 @@ def kustomized(ground: Ground, folder: Path, buildkitd: str) -> Iterator[Kustomi
 
 
 def _patient(deployment: str) -> dict[str, Any]:
-    """A patch that lets a service take its time to start on a busy machine, and notices soon that it has."""
+    """Return a patch that allows a service a slow start on a busy machine and detects readiness quickly."""
     probes = {
         "startupProbe": {"failureThreshold": 900, "timeoutSeconds": 10},
         "readinessProbe": {"periodSeconds": 2, "timeoutSeconds": 10},

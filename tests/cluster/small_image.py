@@ -1,4 +1,4 @@
-"""A code location of one image asset, whose Dockerfile lies beside it."""
+"""A code location with one image asset; its Dockerfile is in the same folder."""
 
 import dagster as dg
 

@@ -1,4 +1,4 @@
-"""What the other tests take for granted of a cluster."""
+"""Properties of the cluster that the other tests rely on."""
 
 import json
 import uuid
@@ -49,7 +49,7 @@ def test_pod_finds_services_by_name_and_reaches_this_machine(cluster: Ground, na
         "nodeSelector": {"pool": pool},
         "tolerations": [{"operator": "Exists"}],
     }
-    # A Job, because a pod is refused until the new namespace has its service account.
+    # A Job retries: pods are refused until the new namespace has its service account.
     manifest = {
         "apiVersion": "batch/v1",
         "kind": "Job",

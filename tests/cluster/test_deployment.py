@@ -1,4 +1,4 @@
-"""The kubernetes target at work, before any executor of ours: run workers, storage, logs, daemon."""
+"""The kubernetes target without the project's own executor: run workers, storage, logs and daemon."""
 
 from collections.abc import Iterator
 

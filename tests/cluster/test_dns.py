@@ -1,4 +1,4 @@
-"""The test cluster's DNS, by what it answers to packets."""
+"""The answers of the test cluster's DNS server to packets."""
 
 import socket
 import struct

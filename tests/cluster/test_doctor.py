@@ -1,4 +1,4 @@
-"""`ml-assets doctor` on a real cluster: with all rights, and with none."""
+"""`ml-assets doctor` on a real cluster: with all rights, and without any."""
 
 import base64
 import json
@@ -77,7 +77,7 @@ def test_rights_are_asked_for_whoever_asks(namespace: str, tmp_path: Path) -> No
 
 
 def _kubeconfig_of(namespace: str, account: str, folder: Path) -> str:
-    """The way to the cluster at hand, as a service account."""
+    """Return the path of a kubeconfig that accesses this cluster as a service account."""
     import yaml
 
     (secret,) = json.loads(kubectl("get", "serviceaccount", account, "-n", namespace, "-o", "json"))["secrets"]

@@ -1,4 +1,4 @@
-"""Image assets as steps on the cluster: the builder image has clients and no engine, and BuildKit is elsewhere."""
+"""Image assets as steps on the cluster: the builder image contains clients but no engine, and BuildKit is remote."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ CERTIFICATES = f"-----BEGIN CERTIFICATE-----\n{uuid4().hex}\n-----END CERTIFICAT
 
 @dataclass(frozen=True)
 class Build:
-    """What one materialization of the image came to."""
+    """The results of one materialization of the image."""
 
     story: Story
     pod: dict[str, Any]
@@ -56,7 +56,7 @@ def builder_image(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> s
 def deployment(
     open_kubernetes: OpenKubernetes, builder_image: str, buildkitd: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[KubernetesDeployment]:
-    """Steps get what builds need as a deployment would give it: files of a Secret, read-only."""
+    """A deployment whose steps read what builds need from a Secret mounted read-only, as in production."""
     variables = {
         "ML_ASSETS__CONTAINERS__IMAGE": builder_image,
         "ML_ASSETS__CONTAINERS__BUILDER_IMAGE": builder_image,
@@ -83,7 +83,7 @@ def first(deployment: KubernetesDeployment) -> Build:
 
 
 def materialized(deployment: KubernetesDeployment) -> Build:
-    """Materialize the image asset, and look at its step's pod while it is there."""
+    """Materialize the image asset and read its step's pod while the pod exists."""
     run_id = deployment.launch(ASSET)
     pods: list[dict[str, Any]] = []
     deployment.wait_until(lambda: pods.extend(deployment.step_pods(run_id)) or pods, run_id)

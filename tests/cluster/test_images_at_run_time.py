@@ -1,4 +1,4 @@
-"""Which image a step runs in when images are made again: by digest, by what they were made from, by their code."""
+"""Selection of a step's image after images are rebuilt: by digest, by environment and by code."""
 
 import importlib.util
 import json
@@ -45,20 +45,20 @@ USER 10001:10001
 
 @dataclass
 class Checkout:
-    """A project whose images are the train image and little more; its code is edited here and nowhere else."""
+    """A project whose images are the train image plus little else; tests edit its code only in this folder."""
 
     root: Path
     deployment: KubernetesDeployment
 
     def make(self, *names: str) -> Mapping[str, ProvenanceRecord]:
-        """Materialize images from the files as they are now; their records by name."""
+        """Materialize images from the current files and return their records by name."""
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.root)
             records = make_images(self.definitions().get_repository_def(), self.deployment.instance, names, print)
         return {record.asset.rpartition("/")[2]: record for record in records}
 
     def definitions(self) -> dg.Definitions:
-        """The code location, as a code server would load it from the files as they are now."""
+        """Return the code location as a code server would load it from the current files."""
         spec = importlib.util.spec_from_file_location(f"checkout_{uuid4().hex}", self.root / FILE)
         assert spec
         assert spec.loader
@@ -68,18 +68,18 @@ class Checkout:
         return loaded
 
     def edit(self, before: str, after: str) -> None:
-        """Change the code."""
+        """Edit the code."""
         text = (self.root / FILE).read_text()
         assert before in text
         (self.root / FILE).write_text(text.replace(before, after))
 
     def add_dependency(self, image: str) -> None:
-        """Change what an image's environment is made from."""
+        """Change the dependencies of an image's environment."""
         with (self.root / f"{image}.lock").open("a") as lock:
             lock.write(f"{uuid4().hex}==1.0\n")
 
     def out_of_date(self) -> set[str]:
-        """The steps' assets that Dagster shows as out of date."""
+        """Return the steps' assets that Dagster shows as out of date."""
         graph = self.definitions().resolve_asset_graph()
         instance = self.deployment.instance
         resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
@@ -113,7 +113,7 @@ def checkout(deployment: KubernetesDeployment, base_lock: Path, tmp_path: Path) 
 
 @pytest.fixture(scope="module")
 def base_lock(ground: Ground, train_image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lock whose only base image is the train image, as the registry answers for it."""
+    """A lock whose only base image is the train image, as the registry resolves it."""
     name = f"ml-assets-tests/base:{uuid4().hex}"
     overwrite_tag(f"{ground.registry}/{name}", train_image)
     lock = tmp_path_factory.mktemp("lock") / LOCK_FILE
@@ -126,7 +126,7 @@ def base_lock(ground: Ground, train_image: str, tmp_path_factory: pytest.TempPat
 
 
 def test_overwritten_tag_changes_nothing(checkout: Checkout, deployment: KubernetesDeployment, ground: Ground) -> None:
-    """What is recorded and pinned is a digest: what its tag stands for later has no say."""
+    """Records and overrides contain digests, so overwriting a tag has no effect on them."""
     first = made_image(checkout.make("left")["left"])
     first_tag = tag_of(first, ground)
     assert ran_in(deployment, "numbers") == first
@@ -177,7 +177,7 @@ def test_changed_function_makes_its_own_asset_alone_out_of_date(
 def test_other_code_in_the_image_is_refused_unless_the_image_is_pinned(
     checkout: Checkout, deployment: KubernetesDeployment
 ) -> None:
-    """The code location is as the project has it, and the image was made from an edited checkout."""
+    """The code location has the project's code, but the image was built from an edited checkout."""
     checkout.edit(FUNCTION, EDITED)
     image = made_image(checkout.make("left")["left"])
     refused = deployment.run("numbers", status="FAILURE")
@@ -197,7 +197,7 @@ def test_other_code_in_the_image_is_refused_unless_the_image_is_pinned(
 
 
 def ran_in(deployment: KubernetesDeployment, asset: str, *, image: str | None = None) -> str:
-    """Run an asset, pinned to an image or not; the image that it ran in, as the runtime and its record agree on it."""
+    """Run an asset, optionally pinned to an image, and return the image that both the runtime and the record report."""
     run = deployment.run(asset, run_config=overriding(asset, image=image) if image else None)
     story = Story(deployment, run.run_id)
     ran = story.records()[asset].environment.image
@@ -207,13 +207,13 @@ def ran_in(deployment: KubernetesDeployment, asset: str, *, image: str | None = 
 
 
 def made_image(record: ProvenanceRecord) -> str:
-    """The image that an image asset's record is of."""
+    """Return the image in an image asset's record."""
     assert record.made_image
     return record.made_image
 
 
 def tag_of(image: str, ground: Ground) -> str:
-    """The name by tag that an image asset's image has in the registry."""
+    """Return the tagged name of an image asset's image in the registry."""
     reference = ImageReference.parse(image)
     key = client(ground).labels(reference)[ImageLabels.BUILD_KEY]
     name = f"{reference.registry}/{reference.repository}:key-{key.rpartition(':')[2]}"
@@ -222,11 +222,11 @@ def tag_of(image: str, ground: Ground) -> str:
 
 
 def overwrite_tag(name: str, image: str) -> None:
-    """Let a name by tag stand for an image from now on."""
+    """Point a tagged name at another image."""
     for command in (["pull", "--quiet", image], ["tag", image, name], ["push", "--quiet", name], ["rmi", name]):
         subprocess.run(["docker", *command], capture_output=True, check=True)
 
 
 def client(ground: Ground) -> RegistryClient:
-    """What reads the registry."""
+    """Return a client of the registry."""
     return RegistryClient(plain_http=[ground.registry])

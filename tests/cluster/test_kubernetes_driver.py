@@ -1,4 +1,4 @@
-"""BuildKit in pods that buildx makes itself: its driver ``kubernetes``, as settings describe it."""
+"""BuildKit in pods that buildx creates: the driver ``kubernetes``, configured by settings."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def namespace(cluster: Ground) -> Iterator[str]:
 
 @pytest.fixture
 def builder_name(namespace: str) -> Iterator[str]:
-    """What buildx does not know yet, and has forgotten again afterwards."""
+    """Name of a builder that does not exist in buildx yet; the builder is removed afterwards."""
     name = f"tests-{uuid4().hex[:12]}"
     yield name
     subprocess.run(["docker", "buildx", "rm", name], capture_output=True, check=False)
@@ -43,7 +43,7 @@ def builder_name(namespace: str) -> Iterator[str]:
 
 @pytest.fixture
 def make_builder(cluster: Ground, project: Project, builder_name: str) -> MakeBuilder:
-    """Makes the builder of the kubernetes target's settings; its endpoint, which is another driver's, stays in them."""
+    """A function that makes the builder of the kubernetes target's settings, including their unused endpoint."""
     target = Path("deployments", "kubernetes")
     shutil.copytree(PROJECT / target, project.root / target)
 

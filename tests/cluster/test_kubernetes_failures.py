@@ -1,4 +1,4 @@
-"""What only a cluster can do to a step: no room, preemption, a lost node, a runtime that runs something else."""
+"""Failures that only a cluster can cause: no capacity, preemption, a lost node, a runtime that runs another image."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def deployment(open_kubernetes: OpenKubernetes, image_with: Callable[..., str]) 
 
 @pytest.fixture(scope="module")
 def on_pools(deployment: KubernetesDeployment) -> Mapping[str, str]:
-    """Runs by the pool that their step was sent to, side by side."""
+    """Concurrent runs, by the pool of their step."""
     pools = ("impatient", "unknown", "nowhere")
     return {
         pool: deployment.launch("sleeper", run_config={**sleeping(0), **overriding("*", pool=pool)}) for pool in pools
@@ -118,8 +118,8 @@ def test_step_on_a_node_that_does_not_answer_goes_on_elsewhere(deployment: Kuber
     with without_kubelet("spot-0"):
         deployment.wait_until(lambda: "the node spot-0 is not ready" in story.said(), run_id)
         deployment.wait_until(lambda: len(story.placements()) == 2, run_id)
-        # The first process goes on where nobody can end it, and succeeds while the second one starts; what it says does
-        # not count any more.
+        # The first process continues on the unreachable node and succeeds while the second one starts. Its events are
+        # ignored.
         deployment.release(run_id)
         deployment.wait(run_id)
     assert [placement["pool"] for placement in story.placements()] == ["gpu-spot", "gpu"]
@@ -147,7 +147,7 @@ def test_runtime_that_runs_another_image_fails_the_step(deployment: KubernetesDe
 
 @contextmanager
 def preempting(deployment: KubernetesDeployment) -> Iterator[None]:
-    """Take the spot node's accelerators for something more important, until the block ends."""
+    """Occupy the spot node's accelerators with a pod of higher priority until the block ends."""
     name = f"tests-{deployment.namespace[-12:]}"
     kubectl(
         "apply",
@@ -166,7 +166,7 @@ def preempting(deployment: KubernetesDeployment) -> Iterator[None]:
 
 @contextmanager
 def without_kubelet(node: str) -> Iterator[None]:
-    """Let a node fall silent, until the block ends."""
+    """Stop a node's kubelet until the block ends."""
     file = STATE / "run" / f"kubelet-{node}.pid"
     if not file.exists():
         unavailable("a node can be made silent on a cluster of tests/cluster/kube alone")

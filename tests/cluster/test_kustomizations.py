@@ -1,4 +1,4 @@
-"""What ``kubectl apply -k`` makes of deployments/kubernetes: valid for current clusters, and of the least privilege."""
+"""The output of ``kubectl kustomize`` for deployments/kubernetes: valid for current clusters, with least privilege."""
 
 import functools
 import inspect
@@ -34,7 +34,7 @@ Manifest = dict[str, Any]
 
 @functools.cache
 def built(overlay: str) -> tuple[Manifest, ...]:
-    """The manifests of a folder of deployments/engine."""
+    """Return the manifests of a folder of deployments/kubernetes."""
     kubectl = require_program("kubectl", "kubernetes-client")
     done = subprocess.run([kubectl, "kustomize", str(FOLDER / overlay)], capture_output=True, text=True, check=True)
     return tuple(yaml.safe_load_all(done.stdout))
@@ -71,7 +71,7 @@ def test_everything_is_in_one_namespace_that_wants_the_restricted_standard(overl
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_pods_keep_to_the_restricted_standard(overlay: str) -> None:
-    """https://engine.io/docs/concepts/security/pod-security-standards/"""
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/"""
     for name, pod in pods(overlay).items():
         assert pod["securityContext"]["runAsNonRoot"], name
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
@@ -184,7 +184,7 @@ def test_beside_the_chart_stands_what_it_does_not_bring() -> None:
 
 
 def granted(account: str) -> set[tuple[str, str, str]]:
-    """API group, resource and verb that a service account may use."""
+    """Return the API group, resource and verb of each permission of a service account."""
     binding = of_kind("base", "RoleBinding")[account]
     assert [subject["name"] for subject in binding["subjects"]] == [account]
     return {
@@ -197,6 +197,6 @@ def granted(account: str) -> set[tuple[str, str, str]]:
 
 
 def called(source: str) -> set[tuple[str, str, str]]:
-    """API group, resource and verb of the calls of Kubernetes' client in some code."""
+    """Return the API group, resource and verb of each call of the Kubernetes client in some code."""
     calls = re.findall(r"\b(create|read|list|delete|patch|replace|watch)_namespaced_(\w+?)\b(?!_with)", source)
     return {(*RESOURCES[resource], VERBS[verb]) for verb, resource in calls if not resource.endswith("_with_retries")}

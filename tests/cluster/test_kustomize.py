@@ -1,4 +1,4 @@
-"""The kubernetes target brought up by ``kubectl apply -k``, as people do it; tests build on those before them."""
+"""The kubernetes target deployed by ``kubectl apply -k``, as users do it; each test builds on the previous ones."""
 
 import json
 import re
@@ -58,17 +58,17 @@ def deployed(cluster: Ground, buildkitd: str, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def train_image(deployed: Kustomized) -> str:
-    """The train image, which steps run in."""
+    """The train image, in which steps run."""
     return made_image(deployed)
 
 
 def made_image(deployed: Kustomized) -> str:
-    """What the Job that makes images says of the train image: its reference by digest."""
+    """Return the train image's reference by digest, from the output of the Job that makes images."""
     return str(re.findall(r"\S+/train@sha256:[0-9a-f]{64}", deployed.run_job("images"))[-1])
 
 
 def records(ui: Webserver, run: str) -> dict[str, ProvenanceRecord]:
-    """What a run recorded, by asset."""
+    """Return the records of a run by asset."""
     found = {}
     for made in ui.ask(_MADE, run=run)["assetMaterializations"]:
         entries = {entry["label"]: entry.get("jsonString") for entry in made["metadataEntries"]}
@@ -88,13 +88,13 @@ def test_assets_are_made_as_the_ui_launches_them_while_each_service_is_restarted
     with deployed.webserver("webserver") as ui:
         run = ui.launch(*ASSETS, partition=MONTH)
         ui.wait(run, "STARTED")
-    for name in STATEFUL:  # what they keep goes with their pod
+    for name in STATEFUL:  # their data is lost with the pod
         deployed.kubectl("exec", f"deployment/{name}", "--", "sh", "-c", "kill -INT 1")
     deployed.kubectl("delete", "pod", "--wait=false", f"--selector=app.kubernetes.io/name in ({', '.join(STATELESS)})")
     deployed.rolled_out(*STATEFUL, *STATELESS)
     with deployed.webserver("webserver") as ui:
         if ui.wait(run, "SUCCESS", "FAILURE") == "FAILURE":
-            # A step that could not reach the storage says so; what others stored is there, and the same again succeeds.
+            # A step that cannot reach the storage reports it. Other steps' artifacts remain, and a rerun succeeds.
             failures = ui.failures(run)
             assert failures
             assert all("Next: " in failure for failure in failures), failures
@@ -207,7 +207,10 @@ def _first_tick(ui: Webserver) -> dict[str, Any]:
 
 
 def _claim(deployed: Kustomized, folder: Path) -> Path:
-    """A claim named ``backup`` on a directory of one of the cluster's nodes, which are on this machine."""
+    """Create the manifests of a claim named ``backup`` on a directory of one node, and return their file.
+
+    The nodes run on this machine.
+    """
     place = folder / "backup"
     place.mkdir()
     for each in (place, *place.parents[:3]):

@@ -1,4 +1,4 @@
-"""What a run worker leaves behind that is killed while its steps run: limits are kept, and nothing stays."""
+"""Recovery from a run worker that is killed while its steps run: limits are respected, and nothing is left over."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def test_successor_keeps_the_pools_limit_and_gives_its_slot_back(deployment: Kub
 
 
 def test_steps_without_a_run_worker_are_swept_when_their_run_is_given_up(deployment: KubernetesDeployment) -> None:
-    """Dagster's daemon marks the run as failed and runs the sensor; its pod would go on for ever, and hold its slot."""
+    """Dagster's daemon fails the run and runs the sensor; otherwise the pod would run for ever and hold its slot."""
     with without_successors(deployment), deployment.daemon():
         run_id = deployment.launch("sleeper", run_config={**sleeping(FOR_EVER), **overriding("*", pool=NARROW)})
         is_working(deployment, run_id)
@@ -66,7 +66,7 @@ def test_steps_without_a_run_worker_are_swept_when_their_run_is_given_up(deploym
 
 @contextmanager
 def without_successors(deployment: KubernetesDeployment) -> Iterator[None]:
-    """Let the daemon that is started inside the block give up a run whose worker is lost, instead of resuming it."""
+    """Make a daemon that starts inside the block fail a run whose worker is lost, instead of resuming it."""
     file = deployment.home / "dagster.yaml"
     before = file.read_text()
     tree = yaml.safe_load(before)
@@ -79,12 +79,12 @@ def without_successors(deployment: KubernetesDeployment) -> Iterator[None]:
 
 
 def is_working(deployment: KubernetesDeployment, run_id: str) -> None:
-    """Wait until the run's step is at work."""
+    """Wait until the run's step is running."""
     deployment.wait_until(lambda: "second 2" in Story(deployment, run_id).log("sleeper"), run_id)
 
 
 def kill_run_worker(run_id: str) -> None:
-    """Kill the run worker's process, which can end nothing any more and say nothing."""
+    """Kill the run worker's process, so that it can neither end nor report anything."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
@@ -98,17 +98,17 @@ def kill_run_worker(run_id: str) -> None:
 
 
 def slots(deployment: KubernetesDeployment) -> set[str]:
-    """Runs whose steps hold a slot of the narrow pool."""
+    """Return the runs whose steps hold a slot of the narrow pool."""
     return deployment.instance.event_log_storage.get_concurrency_info(NARROW).active_run_ids
 
 
 def waiting_steps(deployment: KubernetesDeployment) -> set[str]:
-    """Runs whose steps wait for a slot of the narrow pool."""
+    """Return the runs whose steps wait for a slot of the narrow pool."""
     return deployment.instance.event_log_storage.get_concurrency_info(NARROW).pending_run_ids
 
 
 def swept(deployment: KubernetesDeployment) -> list[str]:
-    """What the sensor that sweeps has said, tick by tick."""
+    """Return the message of each tick of the sensor that removes leftovers."""
     instance = deployment.instance
     (sensor,) = [
         state for state in instance.all_instigator_state() if state.instigator_name == "remove_leftover_containers"

@@ -1,4 +1,4 @@
-"""The manifests, as the API server of a real cluster takes them; nothing of them stays."""
+"""The manifests in a dry run on the API server of a real cluster; nothing is created."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def namespace(cluster: Ground) -> Iterator[str]:
 
 
 def test_buildkitd_is_admitted(namespace: str) -> None:
-    """In a namespace that exists, since a server checks that first; without what the test cluster is too old for."""
+    """The namespace exists, because a server checks that first; fields too new for the test cluster are removed."""
     for manifest in manifests(FOLDER / "buildkitd.yaml"):
         name = {} if manifest["kind"] == "Namespace" else {"namespace": namespace}
         given = {**manifest, "metadata": {**manifest["metadata"], **name}}
@@ -32,6 +32,6 @@ def test_buildkitd_is_admitted(namespace: str) -> None:
 
 
 def _without_profile(deployment: dict[str, Any]) -> None:
-    """A server older than 1.30 takes AppArmor's profile as an annotation alone."""
+    """Remove AppArmor's profile: servers older than 1.30 accept it only as an annotation."""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     del container["securityContext"]["appArmorProfile"]

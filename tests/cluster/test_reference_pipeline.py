@@ -105,6 +105,6 @@ def test_pool_that_looks_for_its_devices_ends_the_training_before_it_begins(pipe
 
 
 def pool_of_node(pod: Container) -> str:
-    """The label of the node that a pod was on."""
+    """Return the pool label of a pod's node."""
     node = pod["spec"]["nodeName"]
     return kubectl("get", "node", node, "--output", "jsonpath={.metadata.labels.pool}")

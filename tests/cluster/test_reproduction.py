@@ -1,4 +1,4 @@
-"""`ml-assets reproduce` on a real cluster, where the definitions have changed since the image was made."""
+"""`ml-assets reproduce` on a real cluster, with definitions that have changed since the image was built."""
 
 from collections.abc import Callable
 

@@ -1,10 +1,11 @@
-"""Stands for a ``buildkitd``, which not every machine can have: a relay to the BuildKit inside a Docker engine.
+"""Stand-in for a ``buildkitd``, which not every machine can run: a relay to the BuildKit inside a Docker engine.
 
-To ``POST /grpc`` with ``Upgrade: h2c`` a Docker engine answers by speaking BuildKit's own protocol on that connection;
-buildx's driver ``docker`` lives on that. The relay asks for it in each client's name and passes bytes on, so that the
-driver ``remote`` finds at a TCP port what it would find at a buildkitd's, on this machine and from pods. What differs
-is the daemon around BuildKit: the engine's configuration says which registries have no TLS, and without its containerd
-image store it has no exporter for images, attestations or caches.
+A Docker engine answers ``POST /grpc`` with ``Upgrade: h2c`` by speaking BuildKit's own protocol on that connection, as
+buildx's driver ``docker`` uses it. The relay sends this request for each client and then forwards bytes. The driver
+``remote`` therefore finds at a TCP port, from this machine and from pods, what it would find at a buildkitd's.
+
+The daemon around BuildKit differs: the engine's configuration lists the registries without TLS, and without its
+containerd image store the engine has no exporter for images, attestations or caches.
 """
 
 import socket
@@ -21,7 +22,7 @@ _CHUNK = 65536
 
 @contextmanager
 def buildkit_relay(host: str, engine: Path) -> Iterator[str]:
-    """Where BuildKit can be reached, as ``tcp://host:port``; when the block ends, so does every connection.
+    """Yield the address of BuildKit as ``tcp://host:port``; all connections are closed when the block ends.
 
     Args:
         host: address of this machine to listen on.
@@ -66,7 +67,7 @@ class _Connection(socketserver.BaseRequestHandler):
 def _upgrade(engine: socket.socket) -> None:
     engine.sendall(_REQUEST)
     answer = b""
-    while not answer.endswith(b"\r\n\r\n"):  # what follows is BuildKit's already
+    while not answer.endswith(b"\r\n\r\n"):  # the following bytes belong to BuildKit's protocol
         if not (byte := engine.recv(1)):
             raise ConnectionError(f"the engine closed the connection: {answer!r}")
         answer += byte
@@ -75,7 +76,7 @@ def _upgrade(engine: socket.socket) -> None:
 
 
 def _pass(source: socket.socket, target: socket.socket) -> None:
-    """Pass bytes on until one side has no more; then neither has."""
+    """Forward bytes until one side is closed, then close both."""
     with suppress(OSError):
         while chunk := source.recv(_CHUNK):
             target.sendall(chunk)

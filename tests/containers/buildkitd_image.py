@@ -1,4 +1,4 @@
-"""Stands for the image that buildx's drivers ``kubernetes`` and ``docker-container`` make BuildKit's containers of."""
+"""Stand-in for the image from which buildx's drivers ``kubernetes`` and ``docker-container`` start BuildKit."""
 
 import hashlib
 import subprocess
@@ -11,11 +11,11 @@ _DOCKERFILE = Path(__file__).with_name("Dockerfile.buildkitd")
 
 
 def buildkitd_image(ground: Ground, buildkit: str) -> str:
-    """The stand-in by digest, in the ground's registry.
+    """Return the stand-in by digest, in the ground's registry.
 
     Args:
-        ground: its base image has the Python that the stand-in is written in.
-        buildkit: where the BuildKit listens that does the work, as ``tcp://host:port``.
+        ground: its base image contains Python, in which the stand-in is written.
+        buildkit: address of the BuildKit that does the work, as ``tcp://host:port``.
     """
     arguments = {"BASE_IMAGE": ground.base_image, "BUILDKIT": buildkit.removeprefix("tcp://")}
     tag = hashlib.sha256(f"{arguments}".encode() + _DOCKERFILE.read_bytes()).hexdigest()[:20]

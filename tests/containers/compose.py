@@ -1,4 +1,4 @@
-"""The docker target as ``deployments/docker/compose.yaml`` brings it up, asked as its UI asks."""
+"""The docker target as ``deployments/docker/compose.yaml`` starts it, accessed through its UI's API."""
 
 import json
 import os
@@ -32,23 +32,23 @@ with dagster.DagsterInstance.get() as instance:
 
 @dataclass(frozen=True)
 class Compose:
-    """A project of Docker Compose: this target, on free ports, with stand-ins for the images of others."""
+    """A Docker Compose project: this target, on free ports, with stand-ins for third-party images."""
 
     name: str
     variables: Mapping[str, str]
     folder: Path
-    """Holds the passwords, and a copy of the code to mount and to change."""
+    """Folder with the passwords and a copy of the code that tests mount and edit."""
 
     @cached_property
     def ui(self) -> Webserver:
-        """What people's browsers talk to."""
+        """The webserver that browsers access."""
         return Webserver(f"http://127.0.0.1:{self.variables['DAGSTER_PORT']}")
 
     def __call__(self, *arguments: str, develop: bool = False) -> str:
-        """What ``docker compose`` answers.
+        """Return the output of ``docker compose``.
 
         Raises:
-            AssertionError: it fails.
+            AssertionError: the command fails.
         """
         command = self._command()
         command += ["--file", str(_DOCKER_TARGET / "compose.develop.yaml")] if develop else []
@@ -72,10 +72,10 @@ class Compose:
         return done.stdout
 
     def make(self, target: str, *variables: str) -> str:
-        """What ``make`` says of a target, for this project.
+        """Return the output of a target of ``make`` for this project.
 
         Raises:
-            AssertionError: it fails.
+            AssertionError: the target fails.
         """
         told = f"TOLD=COMMIT={COMMIT} DIRTY=false DIFF_DIGEST= REPOSITORY="
         command = ["make", target, f"DOCKER_TARGET={self.folder}", f"COMPOSE={' '.join(self._command())}", told]
@@ -87,13 +87,13 @@ class Compose:
         return done.stdout
 
     def records(self, run: str) -> dict[str, ProvenanceRecord]:
-        """The records of what a run made, by asset."""
+        """Return the records of a run by asset."""
         printed = self("exec", "--no-TTY", "daemon", "python", "-c", _RECORDS, run)
         records = map(ProvenanceRecord.model_validate_json, printed.splitlines())
         return {record.asset: record for record in records}
 
     def trace(self, reference: str) -> dict[str, Any]:
-        """What ``ml-assets trace`` answers."""
+        """Return the answer of ``ml-assets trace``."""
         answer: dict[str, Any] = json.loads(
             self("exec", "--no-TTY", "daemon", "ml-assets", "trace", reference, "--json")
         )
@@ -106,8 +106,8 @@ class Compose:
 
     @contextmanager
     def starting(self, label: str) -> Iterator[Callable[[], list[dict[str, str]]]]:
-        """Gives labels and facts of the containers with a label that have started in the block."""
-        # Told as it happens: the engine remembers few events, and health checks are among them.
+        """Yield a function that returns the attributes of containers with a label that have started in the block."""
+        # Read as events occur: the engine stores only a few events, including those of health checks.
         command = ["docker", "events", "--format", "{{json .Actor.Attributes}}", "--filter", "event=start"]
         told = self.folder / "events"
         with (
@@ -120,7 +120,7 @@ class Compose:
                 listener.terminate()
 
     def left_over(self) -> list[str]:
-        """Containers, volumes and networks of the project that the engine has."""
+        """Return the project's containers, volumes and networks that the engine still has."""
         found: list[str] = []
         for kind in (["ps", "--all"], ["volume", "ls"], ["network", "ls"]):
             command = ["docker", *kind, "--quiet", "--filter", f"label=com.docker.compose.project={self.name}"]
@@ -130,10 +130,10 @@ class Compose:
 
 @contextmanager
 def compose_project(ground: Ground, folder: Path) -> Iterator[Compose]:
-    """A project that is not up yet; nothing of it stays when the block ends.
+    """Yield a project that is not started; when the block ends, everything of it is removed.
 
     Args:
-        ground: its base image is what the project's image is built on.
+        ground: its base image is the base of the project's image.
         folder: empty directory.
     """
     for code in ("ml_assets", "resources"):

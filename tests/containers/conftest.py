@@ -1,4 +1,4 @@
-"""What tests of image builds need: a small project, and a registry that wants a password."""
+"""Fixtures of image build tests: a small project and a registry with a password."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ from tests.resources.registry.test_session import PASSWORD, PASSWORD_FILE, USER
 
 @pytest.fixture(scope="session")
 def base(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Lock of base images, as the registry answered for the base image that tests are given."""
+    """Lock of base images, as the registry resolves the tests' base image."""
     lock = tmp_path_factory.mktemp("lock") / LOCK_FILE
     _, _, name = ground.base_image.partition("/")
     repository, _, tag = name.rpartition(":")
@@ -35,7 +35,7 @@ def base(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def project(ground: Ground, base: str, tmp_path: Path) -> Iterator[Project]:
-    """The project, with a repository that no other test pushes to; the engine forgets its images in the end."""
+    """A small project with its own repository; its images are removed from the engine afterwards."""
     root = tmp_path / "project"
     (root / "app").mkdir(parents=True)
     (root / "app" / "main.py").write_text("print('hello')\n")
@@ -71,7 +71,7 @@ def project(ground: Ground, base: str, tmp_path: Path) -> Iterator[Project]:
 
 @pytest.fixture
 def protected(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A registry that wants a password, and a configuration of Docker that holds it."""
+    """A registry with a password, and a Docker configuration that contains it."""
     program = require_program("docker-registry", "docker-registry")
     passwords, config = tmp_path / "htpasswd", tmp_path / "docker" / "config.json"
     passwords.write_text(PASSWORD_FILE)

@@ -1,4 +1,4 @@
-"""A whole deployment on this machine: instance, code server, run launcher and daemon, as its target's files say."""
+"""A whole deployment on this machine from its target's files: instance, code server, run launcher and daemon."""
 
 import json
 import os
@@ -31,21 +31,21 @@ PROJECT = Path(__file__).parents[2]
 LOCATION = "tests"
 _LOOPBACK = "127.0.0.1"
 _DEADLINE_SECONDS = 900
-"""No promise to anyone: only then does a test give up, since a busy machine may pull an image for minutes."""
+"""Not a promise: a generous limit for failing a test, because a busy machine may pull an image for minutes."""
 _POLL_SECONDS = 0.4
 
 
 @dataclass
 class Deployment:
-    """One target at work, with one code location. While it is open, its variables are this process's own."""
+    """A running target with one code location. While it is open, its variables are set in this process."""
 
     target: str
     image: str
-    """Image of the code location, by digest: what run workers start in."""
+    """Image of the code location, by digest, in which run workers start."""
     home: Path
     servers: Servers
     daemons: Daemons
-    """Dagster's daemons, to be driven by hand in this process."""
+    """Dagster's daemons, which tests run step by step in this process."""
     code_server_port: int
     _has_daemon: bool = field(default=False, init=False)
 
@@ -62,15 +62,15 @@ class Deployment:
         tags: Mapping[str, str] | None = None,
         checks: Sequence[tuple[str, str]] | None = None,
     ) -> str:
-        """Launch what the UI would, and return the run's id: it is queued, and dequeued unless a limit forbids it.
+        """Launch a run as the UI would and return its id: the run is queued, and dequeued unless a limit forbids it.
 
         Args:
-            assets: keys of the assets, as ``prefix/name``; all of the job's when left out.
-            job: name of the job; none materializes assets ad hoc.
+            assets: keys of the assets, as ``prefix/name``; by default all assets of the job.
+            job: name of the job; by default assets are materialized ad hoc.
             partition: partition key.
-            run_config: run config, as the launchpad takes it.
+            run_config: run config, as in the launchpad.
             tags: tags of the run.
-            checks: asset and name of the checks to run, all of the assets' own when left out.
+            checks: asset and name of the checks to run; by default all checks of the assets.
         """
         repository = self.daemons.repository
         selector: dict[str, Any] = {
@@ -97,14 +97,14 @@ class Deployment:
         return str(answer["run"]["runId"])
 
     def backfill(self, asset: str, partitions: Sequence[str]) -> str:
-        """Launch a backfill of an asset as the UI does, and return its id; a daemon has to be there for it."""
+        """Launch a backfill of an asset as the UI does and return its id; requires a running daemon."""
         params = {"assetSelection": [{"path": asset.split("/")}], "partitionNames": list(partitions)}
         answer = self.daemons.ask(BACKFILL, {"params": params})
         assert answer["__typename"] == "LaunchBackfillSuccess", answer
         return str(answer["backfillId"])
 
     def dequeue(self) -> None:
-        """Launch queued runs as far as limits allow, unless a daemon of its own does."""
+        """Launch queued runs as far as limits allow, unless a separate daemon does it."""
         if self._has_daemon:
             return
         with QueuedRunCoordinatorDaemon(interval_seconds=1) as coordinator:
@@ -112,14 +112,14 @@ class Deployment:
                 assert result is None, result
 
     def wait(self, run_id: str, *, status: str | None = "SUCCESS") -> dg.DagsterRun:
-        """The run once it has ended, with the status asked for (None: any); else the test fails with its story."""
+        """Wait until a run has ended with the expected status (None: any) and return it; else fail with its story."""
         self.wait_until(lambda: self._has_ended(run_id), run_id)
         run = self._run(run_id)
         assert status is None or run.status.value == status, f"{run.status.value}\n{self.story(run_id)}"
         return run
 
     def wait_until(self, holds: Callable[[], object], run_id: str, *, seconds: float = _DEADLINE_SECONDS) -> None:
-        """Wait until something holds; the test fails with the run's story where it does not come to hold."""
+        """Wait until a condition holds; fail with the run's story if it does not."""
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, f"not after {seconds:g} s:\n{self.story(run_id)}"
@@ -127,7 +127,7 @@ class Deployment:
             time.sleep(_POLL_SECONDS)
 
     def run(self, *assets: str, status: str | None = "SUCCESS", **options: Any) -> dg.DagsterRun:
-        """`launch` and `wait`."""
+        """Call `launch` and `wait`."""
         return self.wait(self.launch(*assets, **options), status=status)
 
     def terminate(self, run_id: str) -> None:
@@ -136,11 +136,11 @@ class Deployment:
         assert answer["__typename"] == "TerminateRunSuccess", answer
 
     def events(self, run_id: str, kind: dg.DagsterEventType | None = None) -> Sequence[dg.EventLogEntry]:
-        """What the event log has of a run."""
+        """Return a run's events in the event log."""
         return self.instance.all_logs(run_id, of_type=kind)
 
     def story(self, run_id: str) -> str:
-        """A run for a person to read: its events, and the errors in them."""
+        """Return a readable report of a run: its events and their errors."""
         lines = [f"run {run_id}: {self._run(run_id).status.value}"]
         for entry in self.events(run_id):
             event = entry.dagster_event
@@ -151,7 +151,7 @@ class Deployment:
         return "\n".join(lines)
 
     def log_keys(self, run_id: str) -> dict[str, list[str]]:
-        """Key of the captured log by step."""
+        """Return the key of the captured log by step."""
         found = {}
         for entry in self.events(run_id, dg.DagsterEventType.LOGS_CAPTURED):
             assert entry.dagster_event
@@ -161,19 +161,19 @@ class Deployment:
         return {step: list(key) for step, key in found.items()}
 
     def logs(self, run_id: str, step: str) -> tuple[str, str]:
-        """What a step has printed so far to stdout and stderr, as the UI shows it."""
+        """Return what a step has printed to stdout and stderr so far, as the UI shows it."""
         data = self.instance.compute_log_manager.get_log_data(self.log_keys(run_id)[step])
         return (data.stdout or b"").decode(), (data.stderr or b"").decode()
 
     def objects(self, prefix: str = "") -> list[str]:
-        """Keys of the objects in the bucket."""
+        """Return the keys of the objects in the bucket."""
         import boto3
 
         pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
     def release(self, run_id: str) -> None:
-        """Let the steps of a run that count the seconds end now; see ``tests.containers.steps``."""
+        """End the counting steps of a run now; see ``tests.containers.steps``."""
         import boto3
 
         from tests.containers.steps import released_key
@@ -182,7 +182,7 @@ class Deployment:
 
     @contextmanager
     def daemon(self) -> Iterator[None]:
-        """Dagster's own daemon, as a process: queue, run monitoring, backfills, schedules, sensors."""
+        """Run Dagster's own daemon as a process: queue, run monitoring, backfills, schedules and sensors."""
         workspace = self.home / "workspace.yaml"
         server = {"host": _LOOPBACK, "port": self.code_server_port, "location_name": LOCATION}
         workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
@@ -203,7 +203,7 @@ class Deployment:
     def _has_ended(self, run_id: str) -> bool:
         run = self._run(run_id)
         if run.status is dg.DagsterRunStatus.STARTING and not self._has_daemon:
-            # A worker that cannot even open the instance says nothing to it.
+            # A worker that cannot open the instance reports nothing to it.
             health = self.instance.run_launcher.check_run_worker_health(run)
             lost = health.status in (WorkerStatus.FAILED, WorkerStatus.NOT_FOUND)
             still = self._run(run_id).status is dg.DagsterRunStatus.STARTING
@@ -229,17 +229,17 @@ def deployed(
     launcher: Mapping[str, Any] | None = None,
     **facts: Any,
 ) -> Iterator[Any]:
-    """A deployment of a target, until the block ends.
+    """Run a deployment of a target until the block ends.
 
     Args:
         kind: class of the deployment.
-        target: folder in ``deployments``, whose ``dagster.yaml`` is its instance's.
-        module: module of the code location, which the image has too.
+        target: folder in ``deployments`` whose ``dagster.yaml`` configures the instance.
+        module: module of the code location, which the image also contains.
         image: image of run workers.
         folder: empty directory.
-        servers: what it stands on.
+        servers: servers that the deployment uses.
         variables: environment of this process, the code server and the daemon.
-        launcher: config of the run launcher over that of ``dagster.yaml``: what differs for a process outside.
+        launcher: run launcher config that overrides ``dagster.yaml``, for a process outside of the target.
         facts: further fields of the deployment.
     """
     home = folder / "dagster"
@@ -269,7 +269,7 @@ def deployed(
 
 
 def shared_variables(target: str, ground: Ground, servers: Servers) -> dict[str, str]:
-    """What every process of a deployment is told; pools are cut down to what a small machine has."""
+    """Return the variables of every process of a deployment; pools are reduced to a small machine."""
     return {
         **servers.s3_variables,
         "ML_ASSETS_TARGET": target,
@@ -293,17 +293,17 @@ class DockerDeployment(Deployment):
     """A deployment on the Docker engine."""
 
     def containers(self, label: str) -> list[dict[str, Any]]:
-        """What the engine says of containers with a label (``name`` or ``name=value``), those that ended included."""
+        """Return the engine's data about containers with a label (``name`` or ``name=value``), including ended ones."""
         from docker.errors import NotFound
 
         found = []
         for listed in self._engine.containers(all=True, filters={"label": label}):
-            with suppress(NotFound):  # one that goes away in between leaves the others
+            with suppress(NotFound):  # one that disappears meanwhile does not affect the others
                 found.append(self._engine.inspect_container(listed["Id"]))
         return found
 
     def close(self) -> None:
-        """Leave the engine."""
+        """Close the connection to the engine."""
         self._engine.close()
 
     @cached_property
@@ -313,13 +313,13 @@ class DockerDeployment(Deployment):
         return docker.APIClient(**docker.utils.kwargs_from_env())
 
     def step_containers(self, run_id: str) -> list[dict[str, Any]]:
-        """The containers of a run's steps."""
+        """Return the containers of a run's steps."""
         from ml_assets.executors.engine import RUN_LABEL
 
         return self.containers(f"{RUN_LABEL}={run_id}")
 
     def run_workers(self, run_id: str) -> list[dict[str, Any]]:
-        """The containers of a run's workers."""
+        """Return the containers of a run's workers."""
         return self.containers(f"dagster/run_id={run_id}")
 
 
@@ -332,11 +332,11 @@ def docker_deployment(
     folder: Path,
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[DockerDeployment]:
-    """The docker target on this machine's engine, until the block ends."""
+    """Run the docker target on this machine's engine until the block ends."""
     own = {
         "ML_ASSETS__CONTAINERS__NETWORK": "bridge",
         **shared_variables("docker", ground, servers),
-        # No GPU is behind an engine of the tests.
+        # The tests' engine has no GPU.
         **{f"ML_ASSETS__POOLS__{pool}__ACCELERATORS": "0" for pool in ("GPU", "GPU-SPOT")},
         **(variables or {}),
     }
@@ -382,7 +382,7 @@ def _code_server(module: str, image: str, folder: Path) -> Iterator[int]:
         "--port",
         str(port),
     ]
-    # A working directory would be one of this machine, and images have none like it.
+    # A working directory would be one of this machine, which does not exist in images.
     command += ["--container-image", image, "--location-name", LOCATION, "--empty-working-directory"]
     environment = {"PYTHONPATH": str(PROJECT)}
     log = folder / "code-server.log"

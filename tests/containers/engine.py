@@ -1,4 +1,4 @@
-"""A second Docker engine on this machine, whose containerd image store has what BuildKit needs for attestations."""
+"""A second Docker engine on this machine, with the containerd image store that BuildKit's attestations need."""
 
 import json
 import os
@@ -21,10 +21,10 @@ _LINKS = Path("/sys/class/net")
 
 @contextmanager
 def containerd_engine(registry: str) -> Iterator[Path]:
-    """Its socket, until the block ends.
+    """Run the engine until the block ends; yield its socket.
 
     Args:
-        registry: registry that it talks to without TLS.
+        registry: registry that the engine accesses without TLS.
     """
     program, ip = require_program("dockerd", "docker" + ".io"), require_program("ip", "iproute2")
     if os.geteuid():
@@ -51,8 +51,8 @@ def containerd_engine(registry: str) -> Iterator[Path]:
 
 @contextmanager
 def _bridge(ip: str) -> Iterator[str]:
-    """A bridge named after this process: an engine without one removes the other's."""
-    for link in _LINKS.glob(f"{_BRIDGE_PREFIX}-*"):  # whatever tests that were killed left behind
+    """Create a bridge named after this process; otherwise the engines would remove each other's."""
+    for link in _LINKS.glob(f"{_BRIDGE_PREFIX}-*"):  # leftovers of killed tests
         if not Path("/proc", link.name.rpartition("-")[2]).exists():
             subprocess.run([ip, "link", "delete", link.name], capture_output=True, check=False)
     name = f"{_BRIDGE_PREFIX}-{os.getpid()}"

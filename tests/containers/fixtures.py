@@ -1,6 +1,6 @@
-"""Fixtures of the tests that need an engine or a cluster; everything heavy is made once for a session.
+"""Fixtures of tests that need an engine or a cluster; expensive objects are created once per session.
 
-A test module opens a deployment of its own code location with `open_docker` or `open_kubernetes`, as a rule in a
+A test module opens a deployment of its own code location with `open_docker` or `open_kubernetes`, usually in a
 fixture of module scope::
 
     @pytest.fixture(scope="module")
@@ -39,13 +39,13 @@ class Opener(Protocol[_Opened]):
         variables: Mapping[str, str] | None = None,
         image: str | None = None,
     ) -> AbstractContextManager[_Opened]:
-        """A deployment, until the block ends.
+        """Run a deployment until the block ends.
 
         Args:
             module: module of the code location.
-            sources: files or folders, from the project's folder, that the module imports from the tests besides itself.
-            variables: over those of the kit, for every process; pods and containers get them too.
-            image: image of the code location by digest; the train image with the module on top when left out.
+            sources: additional files or folders of the tests that the module imports, relative to the project's folder.
+            variables: override the fixtures' variables in every process, including pods and containers.
+            image: image of the code location by digest; by default the train image with the module on top.
         """
 
 
@@ -55,7 +55,7 @@ OpenKubernetes = Opener["KubernetesDeployment"]
 
 @pytest.fixture(scope="session")
 def ground() -> Ground:
-    """Engine and registry; tests are skipped without them."""
+    """Engine and registry; without them, tests are skipped."""
     given = Ground.given()
     given.require_engine()
     return given
@@ -63,14 +63,14 @@ def ground() -> Ground:
 
 @pytest.fixture(scope="session")
 def cluster(ground: Ground) -> Ground:
-    """Engine, registry and cluster; tests are skipped without them."""
+    """Engine, registry and cluster; without them, tests are skipped."""
     ground.require_cluster()
     return ground
 
 
 @pytest.fixture(scope="session")
 def containerd_engine(ground: Ground) -> Iterator[str]:
-    """Another Docker engine, one that keeps attestations: its address, as ``DOCKER_HOST`` takes it."""
+    """Address, as for ``DOCKER_HOST``, of a second Docker engine that stores attestations."""
     from tests.containers.engine import containerd_engine
 
     with containerd_engine(ground.registry) as socket:
@@ -79,7 +79,7 @@ def containerd_engine(ground: Ground) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def buildkitd(ground: Ground, containerd_engine: str) -> Iterator[str]:
-    """Where BuildKit listens for this machine and for pods, as ``tcp://host:port``; a relay stands for the daemon."""
+    """Address of BuildKit for this machine and for pods, as ``tcp://host:port``; a relay stands in for the daemon."""
     from tests.containers.buildkit_relay import buildkit_relay
 
     with buildkit_relay(ground.host, Path(containerd_engine.removeprefix("unix://"))) as address:
@@ -105,7 +105,7 @@ def train_image(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> str
 
 @pytest.fixture(scope="session")
 def image_with(ground: Ground, train_image: str) -> Callable[..., str]:
-    """Makes the image of a code location, by digest: the train image with a module of the tests, and what it needs."""
+    """A function that builds a code location's image by digest: the train image plus a test module and its files."""
     from tests.containers.train_image import code_image
 
     def make(module: str, sources: Sequence[str] = ()) -> str:
@@ -122,7 +122,7 @@ def open_docker(
     image_with: Callable[..., str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> "OpenDocker":
-    """Opens a deployment on the Docker engine."""
+    """A function that opens a deployment on the Docker engine."""
     from tests.containers.deployment import docker_deployment
 
     def open_one(
@@ -146,7 +146,7 @@ def open_kubernetes(
     image_with: Callable[..., str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> "OpenKubernetes":
-    """Opens a deployment on the cluster."""
+    """A function that opens a deployment on the cluster."""
     from tests.cluster.deployment import kubernetes_deployment
 
     def open_one(

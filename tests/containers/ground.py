@@ -1,12 +1,12 @@
-"""Where containers run: the engine, the registry and the cluster that tests are given, read in one place.
+"""The ground on which containers run: the tests' engine, registry and cluster, configured by variables.
 
-- ``DOCKER_HOST``: the Docker engine, as Docker's own client takes it.
-- ``KUBECONFIG``: the cluster. Its three kinds of node are told apart by the label ``pool``; see ``kube``.
-- ``ML_ASSETS_TESTS_REGISTRY``: registry that the engine, the nodes and this process reach under the same name.
-- ``ML_ASSETS_TESTS_HOST``: address of this machine that containers and pods reach.
-- ``ML_ASSETS_TESTS_BASE_IMAGE``: Python's image, which project images are built on.
-- ``ML_ASSETS_TESTS_TRAIN_IMAGE``: reference of a train image that was built already; built from ``Dockerfile.train``
-  when left out.
+- ``DOCKER_HOST``: the Docker engine, as for Docker's own client.
+- ``KUBECONFIG``: the cluster. The label ``pool`` distinguishes its three kinds of node; see ``kube``.
+- ``ML_ASSETS_TESTS_REGISTRY``: registry with the same name for the engine, the nodes and this process.
+- ``ML_ASSETS_TESTS_HOST``: address of this machine for containers and pods.
+- ``ML_ASSETS_TESTS_BASE_IMAGE``: Python image on which project images are built.
+- ``ML_ASSETS_TESTS_TRAIN_IMAGE``: reference of an existing train image; by default it is built from
+  ``Dockerfile.train``.
 
 The defaults are those of ``tests/cluster/kube``.
 """
@@ -25,7 +25,7 @@ BRING_UP = "make test-containers brings it up on Debian"
 
 @dataclass(frozen=True)
 class Ground:
-    """What containers run on."""
+    """The engine, registry and cluster on which containers run."""
 
     host: str
     registry: str
@@ -34,7 +34,7 @@ class Ground:
 
     @classmethod
     def given(cls) -> Self:
-        """What variables say."""
+        """Return the ground that variables describe."""
         registry = os.environ.get("ML_ASSETS_TESTS_REGISTRY", "10.250.0.1:5000")
         return cls(
             host=os.environ.get("ML_ASSETS_TESTS_HOST", "10.250.0.1"),
@@ -44,7 +44,7 @@ class Ground:
         )
 
     def without_engine(self) -> str | None:
-        """What is missing of an engine and a registry; None if nothing is."""
+        """Return what is missing: an engine or a registry; None if both are available."""
         if not shutil.which("docker") or not _succeeds("docker", "info"):
             return f"no Docker engine answers; {BRING_UP}"
         if not answers(f"http://{self.registry}/v2/"):
@@ -52,12 +52,12 @@ class Ground:
         return None
 
     def require_engine(self) -> None:
-        """Skip, or fail where all tests have to run, unless there are an engine and a registry."""
+        """Require an engine and a registry: otherwise skip the test, or fail it if all tests must run."""
         if missing := self.without_engine():
             unavailable(missing)
 
     def require_cluster(self) -> None:
-        """Skip, or fail where all tests have to run, unless there is a cluster."""
+        """Require a cluster: otherwise skip the test, or fail it if all tests must run."""
         if not shutil.which("kubectl"):
             unavailable(f"kubectl is not installed; {BRING_UP}")
         if not os.environ.get("KUBECONFIG"):

@@ -1,7 +1,7 @@
-"""The order of the files that need an engine or a cluster: the longest first, so that workers end together.
+"""Order of the files that need an engine or a cluster: the slowest first, so that workers finish at the same time.
 
-`make test-containers` gives each file to the next worker that is free. Who measures anew takes the sums of
-``--durations=0``; a file that is not listed is taken for a short one.
+`make test-containers` gives each file to the next free worker. To update the order, add up the output of
+``--durations=0`` by file; an unlisted file is assumed to be fast.
 """
 
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ _PLACES = {name: place for place, name in enumerate(_LONGEST)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the files of a run that has nothing else in it."""
+    """Sort the files of a run that contains no other tests."""
     names = [item.nodeid.partition("::")[0] for item in items]
     if all(name.startswith(_FOLDERS) for name in names):
         items[:] = _sorted(items)
 
 
 def _sorted(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    # Stable: within a file the order stays, and so does that of files which are not listed.
+    # The sort is stable: the order within a file and among unlisted files does not change.
     return sorted(items, key=lambda item: _PLACES.get(item.nodeid.partition("::")[0], len(_PLACES)))

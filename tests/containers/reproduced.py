@@ -1,4 +1,4 @@
-"""A code location as it was when a model was made; where `reproduced_now` is at hand, as it became since then."""
+"""A code location at the time when a model was made; if `reproduced_now` is importable, its current definitions."""
 
 import importlib.util
 
@@ -14,13 +14,13 @@ letters = dg.StaticPartitionsDefinition(["a", "b"])
 
 @dataset(pool="cpu", partitions_def=letters)
 def numbers() -> pd.DataFrame:
-    """What the model learned from."""
+    """Return the model's training data."""
     return pd.DataFrame({"x": [1.0, 2.0, 3.0]})
 
 
 @model(pool="cpu", registered_name="line", partitions_def=letters)
 def line(numbers: pd.DataFrame) -> TrainedModel:
-    """Twice the number."""
+    """Return a model that doubles the number."""
     from sklearn.linear_model import LinearRegression
 
     estimator = LinearRegression().fit(numbers[["x"]], numbers["x"] * 2)
@@ -28,7 +28,7 @@ def line(numbers: pd.DataFrame) -> TrainedModel:
 
 
 def then() -> dg.Definitions:
-    """The definitions that the model was made with."""
+    """Return the definitions with which the model was made."""
     return on_target(dg.Definitions(assets=[numbers, line]))
 
 

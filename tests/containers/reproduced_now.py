@@ -1,4 +1,4 @@
-"""What became of `reproduced`: its input has another name, the model other partitions and another function."""
+"""The changed definitions of `reproduced`: a renamed input, and a model with other partitions and another function."""
 
 import dagster as dg
 import pandas as pd
@@ -11,13 +11,13 @@ days = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-01-0
 
 @dataset(pool="cpu", partitions_def=days)
 def figures() -> pd.DataFrame:
-    """What the model learns from."""
+    """Return the model's training data."""
     return pd.DataFrame({"x": [1.0, 2.0, 5.0]})
 
 
 @model(pool="cpu", registered_name="line", partitions_def=days)
 def line(figures: pd.DataFrame) -> TrainedModel:
-    """Three times the number."""
+    """Return a model that triples the number."""
     from sklearn.linear_model import LinearRegression
 
     estimator = LinearRegression().fit(figures[["x"]], figures["x"] * 3)

@@ -1,4 +1,4 @@
-"""The servers that a deployment stands on, as child processes of the tests: PostgreSQL, object storage, MLflow."""
+"""The servers that a deployment uses, as child processes of the tests: PostgreSQL, object storage, MLflow."""
 
 import itertools
 import os
@@ -25,13 +25,13 @@ _FAST = ("max_connections=400", "synchronous_commit=off", "full_page_writes=off"
 
 @dataclass(frozen=True)
 class Servers:
-    """Where they are; containers and pods reach them at the same addresses as the tests do."""
+    """Addresses of the servers, the same for containers, pods and tests."""
 
     postgres: Postgres
     s3: str
-    """Address of the object storage, which takes any credentials and has one bucket, `BUCKET`."""
+    """Address of the object storage, which accepts any credentials and has one bucket, `BUCKET`."""
     mlflow: str
-    """Address of the tracking server; artifacts go through it into the bucket."""
+    """Address of the tracking server, which stores artifacts in the bucket."""
     credentials: Mapping[str, str] = field(
         default_factory=lambda: {
             "AWS_ACCESS_KEY_ID": "tests",
@@ -41,18 +41,18 @@ class Servers:
     )
 
     def new_database(self) -> str:
-        """URL of an empty database."""
+        """Create an empty database and return its URL."""
         return self.postgres.new_database(f"tests_{next(_NAMES)}")
 
     @property
     def s3_variables(self) -> dict[str, str]:
-        """What every client of the object storage is told."""
+        """Environment variables of every client of the object storage."""
         return {**self.credentials, "AWS_ENDPOINT_URL": self.s3}
 
 
 @contextmanager
 def servers(host: str) -> Iterator[Servers]:
-    """The servers, on free ports of an address of this machine, until the block ends."""
+    """Run the servers on free ports of an address of this machine until the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="ml-assets-servers-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -72,7 +72,7 @@ def running(
     *,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program and its children, from the moment that it is ready until the block ends."""
+    """Run a program and its children; the block runs from readiness until the program is ended."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             [str(part) for part in command],
@@ -94,7 +94,7 @@ def running(
 
 
 def answers(url: str) -> bool:
-    """Whether a server answers a GET with success."""
+    """Return True if a server answers a GET with success."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return bool(response.status == 200)
@@ -108,7 +108,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(subprocess.TimeoutExpired):
         process.wait(20)
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # whatever it left behind; the group is its own
+        os.killpg(process.pid, signal.SIGKILL)  # ends leftover children: the process has its own group
     process.wait(20)
 
 

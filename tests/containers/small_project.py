@@ -1,4 +1,4 @@
-"""A small project, whose images take a moment to build."""
+"""A small project whose images build quickly."""
 
 import subprocess
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ RUN echo "${ENVIRONMENT_DIGEST}" > /app/environment_digest
 
 @dataclass
 class Project:
-    """A small project with a base image of its own, and the builder that makes its images."""
+    """A small project with its own base image and the builder of its images."""
 
     root: Path
     spec: ImageSpec

@@ -1,4 +1,4 @@
-"""Stands for the images of others that ``deployments`` names: PostgreSQL, a registry, an object storage."""
+"""Stand-ins for the third-party images in ``deployments``: PostgreSQL, a registry, an object storage."""
 
 import hashlib
 import os
@@ -13,10 +13,10 @@ _DOCKERFILE = Path(__file__).with_name("Dockerfile.stand_ins")
 
 
 def stand_in(ground: Ground, target: str) -> str:
-    """A stand-in by digest, in the ground's registry; built once for the same content.
+    """Return a stand-in by digest, in the ground's registry; the same content is built once.
 
     Args:
-        ground: its base image is what the stand-in is built on.
+        ground: its base image is the base of the stand-in.
         target: ``postgres``, ``registry`` or ``storage``.
     """
     arguments = {"BASE_IMAGE": ground.base_image, "MOTO": version("moto")}
@@ -39,11 +39,11 @@ def stand_in(ground: Ground, target: str) -> str:
 
 
 def services_image(ground: Ground, commit: str) -> str:
-    """The image of a deployment's services from this checkout, by digest, in the ground's registry.
+    """Return the image of a deployment's services from this checkout, by digest, in the ground's registry.
 
     Args:
-        ground: its base image is what the image is built on.
-        commit: what the image says that its code is at.
+        ground: its base image is the base of the image.
+        commit: commit of the code that the image records.
     """
     name = f"{ground.registry}/ml-assets-tests/services:{os.getpid()}"
     command = ["docker", "buildx", "build", "--builder", "default", "--provenance=false", "--network=host", "--push"]

@@ -1,4 +1,4 @@
-"""A code location whose steps do what steps in containers do: end well, fail, and come to every kind of harm."""
+"""A code location whose steps cover the outcomes of containers: success, and every kind of failure."""
 
 import ctypes
 import os
@@ -21,13 +21,13 @@ MEBIBYTES = 2**20
 
 
 def released_key(run_id: str) -> str:
-    """Key of the object that lets the counting steps of a run end."""
+    """Return the key of the object that ends the counting steps of a run."""
     return f"released/{run_id}"
 
 
 @dataset(pool="cpu", partitions_def=days)
 def numbers(context: dg.AssetExecutionContext) -> pd.DataFrame:
-    """The day's number."""
+    """Return the day's number."""
     print(f"numbers of {context.partition_key} are made")
     print("and something goes wrong a little", file=sys.stderr)
     return pd.DataFrame({"number": [int(context.partition_key[-2:])]})
@@ -35,25 +35,25 @@ def numbers(context: dg.AssetExecutionContext) -> pd.DataFrame:
 
 @feature_set(pool="gpu", partitions_def=days)
 def doubled(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Twice the day's number."""
+    """Return twice the day's number."""
     return numbers * 2
 
 
 @dg.asset_check(asset=numbers)
 def is_positive() -> dg.AssetCheckResult:
-    """A check of its own step."""
+    """Pass: a check that runs in its own step."""
     return dg.AssetCheckResult(passed=True)
 
 
 @runs_in(pool="cpu")
 @dg.asset(partitions_def=days)
 def daily(context: dg.AssetExecutionContext) -> None:
-    """As little as a step can be."""
+    """Do nothing but print: a minimal step."""
     print(f"{context.partition_key} is done")
 
 
 class SleepConfig(dg.Config):
-    """How long to sleep, unless the run is released before."""
+    """The sleeping time, which ends early if the run is released."""
 
     seconds: float = 30
 
@@ -61,35 +61,35 @@ class SleepConfig(dg.Config):
 @runs_in(pool="cpu")
 @dg.asset
 def sleeper(config: SleepConfig) -> None:
-    """Counts the seconds; lets itself be ended."""
+    """Count the seconds; the step can be ended."""
     _count(config.seconds)
 
 
 @runs_in(pool="gpu-spot")
 @dg.asset(retry_policy=dg.RetryPolicy(max_retries=0))
 def on_spot(config: SleepConfig) -> None:
-    """Counts the seconds on nodes that may be taken away."""
+    """Count the seconds on nodes that may be preempted."""
     _count(config.seconds)
 
 
 @runs_in(pool="small")
 @dg.asset
 def hungry() -> None:
-    """Needs more memory than its pool gives, and less than the pool's cap."""
+    """Use more memory than the pool's limit, but less than its cap."""
     _eat(350)
 
 
 @runs_in(pool="small")
 @dg.asset(retry_policy=dg.RetryPolicy(max_retries=0))
 def insatiable() -> None:
-    """Needs more memory than the pool's cap."""
+    """Use more memory than the pool's cap."""
     _eat(5000)
 
 
 @runs_in(pool="cpu")
 @dg.asset(retry_policy=dg.RetryPolicy(max_retries=1, delay=1))
 def raises_once(context: dg.AssetExecutionContext) -> None:
-    """Fails, and is retried by its own policy."""
+    """Fail once; the asset's own policy retries it."""
     if context.retry_number == 0:
         raise ValueError("the first attempt fails")
 
@@ -97,13 +97,13 @@ def raises_once(context: dg.AssetExecutionContext) -> None:
 @runs_in(pool="cpu")
 @dg.asset(retry_policy=dg.RetryPolicy(max_retries=1, delay=1))
 def in_no_image() -> None:
-    """Is retried by its own policy, if it ever runs."""
+    """Do nothing; the asset's own policy would retry it if it ever ran."""
 
 
 @runs_in(pool="cpu")
 @dg.asset(retry_policy=dg.RetryPolicy(max_retries=1, delay=5))
 def slow_after_retry(context: dg.AssetExecutionContext) -> None:
-    """Fails, and counts the seconds when it is retried."""
+    """Fail, and count the seconds in the retry."""
     if context.retry_number == 0:
         raise ValueError("the first attempt fails")
     _count(900)
@@ -112,7 +112,7 @@ def slow_after_retry(context: dg.AssetExecutionContext) -> None:
 @runs_in(pool="cpu")
 @dg.asset
 def segfaults() -> None:
-    """Reads address zero."""
+    """Read address zero."""
     print("about to read address zero", flush=True)
     ctypes.string_at(0)
 
@@ -120,7 +120,7 @@ def segfaults() -> None:
 @runs_in(pool="cpu")
 @dg.asset
 def exits_silently() -> None:
-    """Ends its process as if all were well."""
+    """End the process with status 0, without Dagster's final events."""
     print("nobody will hear of me", flush=True)
     os._exit(0)
 
@@ -128,21 +128,21 @@ def exits_silently() -> None:
 @runs_in(pool="cpu")
 @dg.asset
 def exits_with_three() -> None:
-    """Ends its process with a status of its own."""
+    """End the process with status 3."""
     os._exit(3)
 
 
 @runs_in(pool="brief")
 @dg.asset
 def too_slow() -> None:
-    """Runs for longer than its pool allows."""
+    """Run longer than the pool allows."""
     _count(120)
 
 
 @runs_in(pool="cpu")
 @dg.asset
 def deaf() -> None:
-    """Cannot be asked to end."""
+    """Ignore requests to end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _count(600)
 
@@ -150,7 +150,7 @@ def deaf() -> None:
 @runs_in(pool="cpu")
 @dg.asset
 def talkative(config: SleepConfig) -> None:
-    """Writes more events than a page of the event log holds, and goes on."""
+    """Write more events than a page of the event log holds, then count the seconds."""
     log = dg.get_dagster_logger()
     for number in range(1200):
         log.info(f"line {number}")
@@ -160,7 +160,7 @@ def talkative(config: SleepConfig) -> None:
 @runs_in(pool="cpu")
 @dg.asset(deps=[sleeper])
 def after_sleeper() -> None:
-    """Runs when the sleeper is done."""
+    """Run after the sleeper."""
 
 
 def _count(seconds: float) -> None:
@@ -172,7 +172,7 @@ def _count(seconds: float) -> None:
 
 
 def _is_released() -> bool:
-    """Whether the test has put `released_key` of this step's run into the bucket, which it does instead of waiting."""
+    """Return True if the test has stored `released_key` of this step's run in the bucket to end the step early."""
     key = released_key(dg.AssetExecutionContext.get().run_id)
     address = f"{os.environ['AWS_ENDPOINT_URL']}/{os.environ['DAGSTER_LOGS_BUCKET']}/{key}"
     try:

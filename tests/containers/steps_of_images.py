@@ -1,4 +1,4 @@
-"""A code location of two image assets, and of steps that run in one or the other."""
+"""A code location with two image assets, and steps that run in one or the other."""
 
 import dagster as dg
 import pandas as pd
@@ -16,24 +16,24 @@ right_image = container_image("right", dockerfile="Dockerfile.right", sources=SO
 
 @dataset(image=left_image, pool="cpu")
 def numbers() -> pd.DataFrame:
-    """Some numbers."""
+    """Return some numbers."""
     print("these are numbers")
     return pd.DataFrame({"number": [1, 2, 3]})
 
 
 @feature_set(image=left_image, pool="cpu")
 def doubled(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Twice the numbers."""
+    """Return twice the numbers."""
     return numbers * 2
 
 
 @dataset(image=right_image, pool="cpu")
 def letters(numbers: pd.DataFrame) -> pd.DataFrame:
-    """As many letters, made in the other image."""
+    """Return as many letters as there are numbers, in the other image."""
     return pd.DataFrame({"letter": list("abc")[: len(numbers)]})
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Everything above, on the target that the environment names."""
+    """Return the definitions above on the target that the environment selects."""
     return on_target(dg.Definitions(assets=[left_image, right_image, numbers, doubled, letters]))

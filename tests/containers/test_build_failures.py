@@ -1,4 +1,4 @@
-"""What people are told when an image cannot be built, and what an interrupted build leaves: nothing."""
+"""Errors of failed image builds, and interrupted builds, which leave nothing behind."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_docker_that_is_not_installed_is_told(project: Project, monkeypatch: pyt
 def test_buildx_that_is_not_installed_is_told(
     project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # Stands for a client without the plug-in, whose folders cannot be changed: it says what Docker's client says then.
+    # Stands in for a Docker client without the plug-in, whose folders cannot be changed, and prints the same message.
     program = tmp_path / "docker"
     program.write_text("#!/bin/sh\necho \"docker: 'buildx' is not a docker command.\" >&2\nexit 1\n")
     program.chmod(0o755)
@@ -118,7 +118,7 @@ def test_refused_push_is_told(project: Project, protected: tuple[str, Path], tmp
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_build_ends_the_program_that_it_started(project: Project, number: int) -> None:
     path = project.root / "Dockerfile"
-    slow = f"RUN echo it began; sleep 600; echo {uuid4().hex}"  # never in the cache
+    slow = f"RUN echo it began; sleep 600; echo {uuid4().hex}"  # unique, so never cached
     path.write_text(path.read_text().replace("COPY app /app", f"{slow}\nCOPY app /app"))
     program = (
         "import pickle, signal, sys\n"

@@ -1,4 +1,4 @@
-"""BuildKit on the real engine, pushing to a real registry."""
+"""BuildKit on a real engine that pushes to a real registry."""
 
 import shutil
 import subprocess
@@ -24,7 +24,7 @@ from tests.contracts.image_builder import ImageBuilderContract
 
 
 class TestBuildKit(ImageBuilderContract):
-    """The suite of every builder. Its base image is a digest that no registry holds: nothing may be pulled."""
+    """The suite of all builders. The base image's digest exists in no registry, so nothing may be pulled."""
 
     @pytest.fixture(autouse=True)
     def _ground(self, ground: Ground) -> None:
@@ -230,7 +230,7 @@ def test_two_builds_of_the_same_key_at_once_are_harmless(project: Project) -> No
 
 
 def test_provenance_is_attached_where_the_engine_can(project: Project) -> None:
-    """An engine keeps attestations in its containerd image store alone; without it the build says what is missing."""
+    """Only an engine's containerd image store keeps attestations; otherwise the build reports that they are missing."""
     built, log = project.build()
     assert built.image is not None
     can = Buildx().builder().attestations
@@ -252,7 +252,7 @@ def test_provenance_and_sbom_are_attached_and_are_no_platform(
     project: Project, containerd_engine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", containerd_engine)
-    # Stands for a scanner, which would come from another registry: it speaks BuildKit's protocol and finds nothing.
+    # Stands in for a scanner from another registry: it implements BuildKit's protocol and reports nothing.
     scanner = replace(project, root=tmp_path / "scanner", spec=replace(project.spec, name="scanner", sources=()))
     shutil.copytree(project.root, scanner.root)
     (scanner.root / "Dockerfile").write_text(SCANNER)
@@ -299,7 +299,7 @@ def test_image_for_two_platforms_is_known_by_the_first_and_its_index(
 
 
 def _attached(built: BuiltImage) -> list[str]:
-    """Kind of each attestation that is attached to an image."""
+    """Return the kind of each attestation of an image."""
     assert built.image is not None
     index = _manifest(built.image, str(built.index_digest))
     (attached,) = [entry for entry in index["manifests"] if entry["platform"]["os"] == "unknown"]

@@ -1,4 +1,4 @@
-"""The docker target brought up from nothing by Docker Compose, as people do it; tests build on those before them."""
+"""The docker target started from nothing by Docker Compose, as users do it; each test builds on the previous ones."""
 
 import json
 import stat
@@ -60,7 +60,7 @@ def test_assets_are_made_in_containers_of_their_own_while_each_service_is_restar
         for service in SERVICES:
             compose("restart", "--timeout=5", service)
         if compose.ui.wait(run, "SUCCESS", "FAILURE") == "FAILURE":
-            # A step that could not reach the storage says so; what others stored is there, and the same again succeeds.
+            # A step that cannot reach the storage reports it. Other steps' artifacts remain, and a rerun succeeds.
             failures = compose.ui.failures(run)
             assert failures
             assert all("Next: " in failure for failure in failures), failures
@@ -76,7 +76,7 @@ def test_assets_are_made_in_containers_of_their_own_while_each_service_is_restar
         assert record.reproducible, record.not_reproducible_because
     assert {each["ml-assets/asset"] for each in containers} == set(records)
     assert all(each["image"].startswith(image) for each in containers)
-    # What was stored before the storage was restarted is there.
+    # Content from before the storage's restart is still available.
     read = {read.asset: read.data_version for read in records["departures"].inputs}
     assert {name: read[name] for name in ("flights", "weather")} == {
         name: records[name].data_version for name in ("flights", "weather")
@@ -99,7 +99,7 @@ def test_what_was_saved_while_everything_worked_comes_back_where_nothing_was(com
     compose("down", "--volumes", "--timeout=5")
     compose.make("restore", f"BACKUP={tmp_path / 'backup'}")
     assert compose.trace(f"departures@{MONTH}") == before
-    # Content, image and code are there, too: what is made of them again is the same.
+    # Content, image and code were restored too: materializing again gives the same result.
     run = compose.ui.launch("departures", partition=MONTH)
     compose.ui.wait(run, "SUCCESS")
     (again,) = compose.records(run).values()

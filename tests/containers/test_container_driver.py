@@ -1,4 +1,4 @@
-"""BuildKit in a container that buildx makes itself: its driver ``docker-container``."""
+"""BuildKit in a container that buildx creates: the driver ``docker-container``."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from tests.containers.small_project import Project, run_in
 
 @pytest.fixture
 def made(ground: Ground, buildkitd: str) -> Iterator[Buildx]:
-    """A builder that buildx does not know yet, and has forgotten again afterwards, with its container and volume."""
+    """A builder that buildx does not know yet; it is removed afterwards with its container and volume."""
     buildx = Buildx(
         name=f"tests-{uuid4().hex}",
         driver="docker-container",

@@ -1,4 +1,4 @@
-"""The docker target at work, before any executor of ours: run workers, storage, logs."""
+"""The docker target without the project's own executor: run workers, storage and logs."""
 
 from collections.abc import Iterator
 

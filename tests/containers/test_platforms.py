@@ -1,4 +1,4 @@
-"""Images for several platforms, as settings ask for them."""
+"""Images for several platforms, as configured in the settings."""
 
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 def test_image_is_built_for_every_platform_of_the_settings(project: Project, ground: Ground, buildkitd: str) -> None:
-    """Of files alone: instructions for another architecture run only where an emulator is installed."""
+    """The image only copies files: instructions for another architecture need an emulator."""
     (project.root / "Dockerfile").write_text("FROM scratch AS environment\nFROM environment AS code\nCOPY app /app\n")
     shutil.copytree(PROJECT / "deployments", project.root / "deployments")
     variables = {

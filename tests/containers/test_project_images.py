@@ -34,7 +34,7 @@ PROJECT_FILES = (".dockerignore", "LICENSE", "README.md", "pyproject.toml", "uv.
 
 @pytest.fixture(scope="module")
 def checkout(ground: Ground, base: str, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """This project as it is, with a lock of base images that the registry at hand answered."""
+    """A copy of this project, with a lock of base images that the tests' registry resolved."""
     root = tmp_path_factory.mktemp("checkout")
     for name in ("deployments", "ml_assets", "resources"):
         shutil.copytree(ROOT / name, root / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))

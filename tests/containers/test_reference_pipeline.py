@@ -17,7 +17,7 @@ MEBIBYTE = 2**20
 def deployment(open_docker: OpenDocker, train_image: str) -> Iterator[DockerDeployment]:
     variables = {
         "ML_ASSETS__IMAGES__PREFIX": f"tests/{uuid4().hex}",
-        # No GPU is behind the engine: what the pool gives besides tells where a step ran.
+        # The engine has no GPU; the pool's other resources identify where a step ran.
         "ML_ASSETS__POOLS__GPU__MEMORY": "1100Mi",
         "ML_ASSETS__POOLS__GPU__SHARED_MEMORY": "96Mi",
     }

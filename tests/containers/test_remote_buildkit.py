@@ -29,7 +29,7 @@ _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 @pytest.fixture
 def remote(buildkitd: str) -> Iterator[Buildx]:
-    """A builder that buildx does not know yet, and has forgotten again afterwards."""
+    """A builder that buildx does not know yet; it is removed afterwards."""
     buildx = Buildx(name=f"tests-{uuid4().hex}", driver="remote", endpoint=buildkitd)
     yield buildx
     subprocess.run(["docker", "buildx", "rm", str(buildx.name)], capture_output=True, check=False)

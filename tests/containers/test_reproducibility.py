@@ -1,4 +1,4 @@
-"""The same inputs give the same image: on another day, in another checkout, by a builder that remembers nothing."""
+"""The same inputs give the same image: on another day, in another checkout, with an empty build cache."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from ml_assets.resources.image_builders.interface import BuiltImage
 from tests.containers.small_project import Project
 
 A_DAY, ANOTHER_DAY = 1_000_000_000, 1_600_000_000
-"""Seconds since 1970, after the time that images are given."""
+"""Seconds since 1970, later than the timestamp that images get."""
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def remote(buildkitd: str) -> Iterator[Buildx]:
 
 @pytest.fixture
 def build_on(project: Project, tmp_path: Path) -> Callable[[Buildx, int], BuiltImage]:
-    """Builds the project from a checkout of a day, into a repository of its own."""
+    """A function that builds the project from a checkout of a certain day, into its own repository."""
     path = project.root / "Dockerfile"
     path.write_text(path.read_text().replace("COPY app /app", "COPY app /app\nRUN mkdir /app/as-old-as-the-build"))
 
@@ -57,14 +57,14 @@ def test_image_is_the_same_on_another_day_where_the_builder_fixes_times(
     assert second.image.repository != first.image.repository
     assert second.image.digest == first.image.digest
     assert second.environment_digest == first.environment_digest
-    # When it was built is in its attestation alone, and so in the index.
+    # Only the attestation, and so the index, contains the build time.
     assert second.index_digest != first.index_digest
 
 
 def test_environment_is_the_same_on_another_day_where_the_builder_cannot(
     build_on: Callable[[Buildx, int], BuiltImage], containerd_engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What fixes times is no accident of these files: an engine's own driver makes other layers of them."""
+    """Counter-check: an engine's own driver does not fix times and makes other layers of the same files."""
     monkeypatch.setenv("DOCKER_HOST", containerd_engine)
     engine = Buildx(name="default")
     first = build_on(engine, A_DAY)
@@ -78,6 +78,6 @@ def test_environment_is_the_same_on_another_day_where_the_builder_cannot(
 
 
 def forget(buildx: Buildx) -> None:
-    """Empty the builder's cache; it is that of an engine of these tests, with which nobody else builds."""
+    """Empty the builder's cache. Only these tests use its engine."""
     command = ["docker", "buildx", "prune", "--builder", str(buildx.name), "--all", "--force"]
     subprocess.run(command, check=True, capture_output=True)

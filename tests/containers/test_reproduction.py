@@ -1,4 +1,4 @@
-"""`ml-assets reproduce` on a real Docker engine, where the definitions have changed since the image was made."""
+"""`ml-assets reproduce` on a real Docker engine, with definitions that have changed since the image was built."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def test_past_image_gives_the_same_model_and_nothing_is_published(
 ) -> None:
     past, today = image_with(MODULE), image_with(MODULE, [NOW])
     with open_docker(MODULE, image=today, variables={"ML_ASSETS__CONTAINERS__IMAGE": past}) as deployment:
-        # The newest run is then one of today's definitions in today's image, and so is the next run worker.
+        # The newest run, and therefore the next run worker, then uses today's definitions and today's image.
         newer = {OVERRIDES_TAG: json.dumps({"*": {"image": today}})}
         meanwhile = partial(deployment.run, "figures", partition="2026-01-01", tags=newer)
         require_reproduction(deployment, past, ["numbers", "line"], meanwhile)

@@ -1,4 +1,4 @@
-"""The serve image on a real engine, as strict as a cluster runs it: no privilege, nothing to write to, no shell."""
+"""The serve image on a real engine, with a cluster's restrictions: no privileges, a read-only file system, no shell."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ SPLIT = {"dataframe_split": {"columns": list(COLUMNS), "data": ROWS}}
 
 @dataclass(frozen=True)
 class Container:
-    """A running server."""
+    """A running server container."""
 
     name: str
     port: int

@@ -1,4 +1,4 @@
-"""Images that steps of tests run in: the project's own train image, with the tests' code location on top."""
+"""Images for the tests' steps: the project's own train image, with the tests' code location on top."""
 
 import hashlib
 import json
@@ -29,11 +29,11 @@ _MANIFESTS = ", ".join(
 
 
 def train_image(ground: Ground, folder: Path) -> str:
-    """The train image of this checkout, by digest, built by the project itself unless the registry has it.
+    """Return the train image of this checkout, by digest; the project builds it unless the registry has it.
 
     Args:
-        ground: where to build and push; its base image becomes that of the lock.
-        folder: empty directory, for a copy of what the image is built from.
+        ground: place of the build and the push; its base image is used in the lock.
+        folder: empty directory, for a copy of the image's sources.
     """
     if ground.train_image:
         return ground.train_image
@@ -41,11 +41,11 @@ def train_image(ground: Ground, folder: Path) -> str:
 
 
 def train_build(ground: Ground, folder: Path) -> Callable[[], BuiltImage]:
-    """What builds the train image of a copy of this checkout, as it is whenever called.
+    """Return a function that builds the train image from a copy of this checkout, in its state at the time of the call.
 
     Args:
-        ground: where to build and push; its base image becomes that of the lock.
-        folder: empty directory that the copy goes into.
+        ground: place of the build and the push; its base image is used in the lock.
+        folder: empty directory, for the copy.
     """
     from ml_assets.flight_delays.assets import train_image as asset
 
@@ -53,7 +53,7 @@ def train_build(ground: Ground, folder: Path) -> Callable[[], BuiltImage]:
 
 
 def project_build(ground: Ground, folder: Path, spec: ImageSpec) -> Callable[[], BuiltImage]:
-    """What builds an image of a copy of this checkout; see `train_build`."""
+    """Return a function that builds an image from a copy of this checkout; see `train_build`."""
     from ml_assets.resources.image_builders.base_images import LOCK_FILE, update_base_images
     from ml_assets.resources.settings import load_settings
     from ml_assets.target import Target
@@ -72,21 +72,21 @@ def project_build(ground: Ground, folder: Path, spec: ImageSpec) -> Callable[[],
 
 
 def image_variables(ground: Ground) -> dict[str, str]:
-    """Settings of builds on this ground: its registry, and how package indexes are reached from here."""
+    """Return the settings of builds on this ground: its registry and the access to package indexes."""
     found = {"REGISTRY": ground.registry, "PLAIN_HTTP": json.dumps([ground.registry]), "NETWORK": "host"}
-    found["BUILDX"] = "default"  # the engine at hand, whatever the target builds with
+    found["BUILDX"] = "default"  # the local engine, independent of the target's builder
     if os.environ.get("SSL_CERT_FILE"):
         found["SECRETS__CA_BUNDLE"] = os.environ["SSL_CERT_FILE"]
     return {f"ML_ASSETS__IMAGES__{key}": value for key, value in found.items()}
 
 
 def code_image(ground: Ground, train: str, sources: Sequence[str]) -> str:
-    """A train image with some of the tests' files in it, by digest; built once for the same content.
+    """Return a train image plus some of the tests' files, by digest; the same content is built once.
 
     Args:
-        ground: its registry gets the image.
+        ground: the image is pushed to its registry.
         train: the train image, by digest.
-        sources: files, and folders with their Python files, from the project's folder.
+        sources: files, and folders with Python files, relative to the project's folder.
     """
     files = sorted({file for source in sources for file in _files(PROJECT / source)})
     content = hashlib.sha256(train.encode())
@@ -108,10 +108,10 @@ def code_image(ground: Ground, train: str, sources: Sequence[str]) -> str:
 
 
 def pinned(name: str) -> str:
-    """The reference by digest of a tagged image.
+    """Return the reference by digest of a tagged image.
 
     Raises:
-        FileNotFoundError: its registry has no such image.
+        FileNotFoundError: the registry does not have the image.
     """
     repository, tag = name.rsplit(":", 1)
     host, path = repository.split("/", 1)

@@ -1,4 +1,4 @@
-"""A code location of two assets, whose steps run inside the run worker: what shows that a deployment works."""
+"""A code location with two assets whose steps run inside the run worker, for tests of deployments."""
 
 import sys
 
@@ -11,7 +11,7 @@ from ml_assets.target import Target
 
 @dataset()
 def numbers() -> pd.DataFrame:
-    """Three numbers."""
+    """Return three numbers."""
     print("numbers are made")
     print("and something goes wrong a little", file=sys.stderr)
     return pd.DataFrame({"number": [1, 2, 3]})
@@ -19,7 +19,7 @@ def numbers() -> pd.DataFrame:
 
 @dg.asset
 def failing() -> None:
-    """Fails."""
+    """Fail."""
     raise RuntimeError("as it was meant to")
 
 

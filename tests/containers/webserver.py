@@ -1,4 +1,4 @@
-"""A deployment's webserver, asked as its UI asks: over the network, in GraphQL."""
+"""A client of a deployment's webserver that sends the UI's GraphQL queries over the network."""
 
 import json
 import time
@@ -35,7 +35,7 @@ query Failures($run: ID!) {
 
 
 def read_page(address: str) -> str:
-    """The text at an address."""
+    """Return the text at an address."""
     with urllib.request.urlopen(address, timeout=120) as answer:
         text: str = answer.read().decode()
     return text
@@ -43,12 +43,12 @@ def read_page(address: str) -> str:
 
 @dataclass(frozen=True)
 class Webserver:
-    """Where it answers."""
+    """The address of a webserver."""
 
     url: str
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """What the webserver answers to the first field of a query; it may be starting."""
+        """Return the answer to the first field of a query; wait while the webserver is starting."""
         request = urllib.request.Request(
             f"{self.url}/graphql",
             json.dumps({"query": query, "variables": variables}).encode(),
@@ -66,7 +66,7 @@ class Webserver:
                 time.sleep(_POLL_SECONDS)
 
     def launch(self, *assets: str, partition: str, tags: Mapping[str, str] | None = None) -> str:
-        """Materialize assets as the UI does; the id of the run."""
+        """Materialize assets as the UI does and return the id of the run."""
         selector = {
             "repositoryLocationName": "ml_assets",
             "repositoryName": "__repository__",
@@ -82,13 +82,13 @@ class Webserver:
             answer = self.ask(LAUNCH, params=params)
             if answer["__typename"] == "LaunchRunSuccess":
                 return str(answer["run"]["runId"])
-            # A webserver looks every few seconds for a code location that is being restarted.
+            # A webserver detects a restarted code location after a few seconds.
             assert _RESTARTING in json.dumps(answer), answer
             assert time.monotonic() < deadline, answer
             time.sleep(_POLL_SECONDS)
 
     def terminate(self, run: str) -> None:
-        """Cancel a run as the UI does, once it can be: Dagster refuses while a run is about to start."""
+        """Cancel a run as the UI does; retry while the run is about to start, because Dagster refuses then."""
         self.wait(run, "QUEUED", "STARTED")
         deadline = time.monotonic() + 600
         while (answer := self.ask(TERMINATE, run=run))["__typename"] != "TerminateRunSuccess":
@@ -97,7 +97,7 @@ class Webserver:
             time.sleep(_POLL_SECONDS)
 
     def wait(self, run: str, *statuses: str, seconds: float = 900) -> str:
-        """The status of a run, once it is one of those."""
+        """Wait until a run has one of these statuses and return it."""
         deadline = time.monotonic() + seconds
         while (status := self.ask(_STATUS, run=run)["status"]) not in statuses:
             ended = status in ("SUCCESS", "FAILURE", "CANCELED")
@@ -109,5 +109,5 @@ class Webserver:
         return str(status)
 
     def failures(self, run: str) -> list[str]:
-        """What went wrong in each failed step of a run, with its causes."""
+        """Return the error of each failed step of a run, with its causes."""
         return [json.dumps(event) for event in self.ask(_FAILURES, run=run).get("events", []) if event]

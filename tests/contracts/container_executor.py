@@ -1,6 +1,6 @@
-"""What the executor keeps on every engine; each engine's tests subclass `ContainerExecutorContract`.
+"""The contract of the executor on every engine; each engine's tests subclass `ContainerExecutorContract`.
 
-Steps are those of `tests.containers.steps`.
+The steps are those of `tests.containers.steps`.
 """
 
 import json
@@ -28,15 +28,15 @@ HARMED = (
     "in_no_image",
 )
 ANOTHER_DIGEST = f"sha256:{'f' * 64}"
-"""One that no image has. containerd reports the first of an image's digests, and this one sorts last."""
+"""A digest that no image has. containerd reports the first of an image's digests; this one sorts last."""
 FOR_EVER = 900
-"""Seconds of a step that goes on until the test lets it end."""
+"""Seconds of a step that runs until the test ends it."""
 GONE_SECONDS = 600
-"""How long what has ended may still be listed: a kubelet that misses a container's end tidies up once a minute."""
+"""Maximum time for which an ended container is still listed: a kubelet that misses its end cleans up once a minute."""
 
 
 def variables(image: str) -> dict[str, str]:
-    """Settings over those of the kit: the image that steps run in, and pools that come to their limits soon."""
+    """Return settings that override the fixtures': the steps' image, and pools whose limits are reached quickly."""
     return {
         "ML_ASSETS__CONTAINERS__IMAGE": image,
         "ML_ASSETS__POOLS__SMALL": '{cpus=0.1, memory="300Mi", memory_cap="600Mi", node_selector={pool="cpu"}}',
@@ -47,11 +47,11 @@ def variables(image: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Launched:
-    """Runs that are at work side by side, since each takes seconds to come up."""
+    """Runs that are active at the same time, because each takes seconds to start."""
 
     numbers: str
     harmed: str
-    """One whose steps come to every kind of harm: `HARMED`."""
+    """Run of the steps in `HARMED`, which cover every kind of failure."""
     by_launchpad: str
     by_tag: str
     on_no_pool: str
@@ -59,53 +59,53 @@ class Launched:
 
 @dataclass(frozen=True)
 class Canceled:
-    """Runs that were canceled once their logs were there."""
+    """Runs that were canceled after their logs appeared."""
 
     sleeper: str
     container: Mapping[str, Any]
-    """That of the sleeper's step, while it ran."""
+    """Container of the sleeper's step while it ran."""
     deaf: str
 
 
 @dataclass(frozen=True)
 class TakenOver:
-    """A run whose worker was removed while its step ran, and which has ended since then."""
+    """An ended run whose worker was removed while its step ran."""
 
     story: "Story"
     before: str
-    """Container of the step, by id, that ran under the first worker."""
+    """Container id of the step under the first worker."""
     after: str
-    """The one that ran when its successor had taken over."""
+    """Container id of the step after the successor took over."""
 
 
 class ContainerExecutorContract(ABC):
-    """The suite; the engine's class says how to look at it from outside."""
+    """The suite; the subclass of each engine reads its containers."""
 
     @pytest.fixture(scope="class")
     @classmethod
     @abstractmethod
     def deployment(cls) -> Iterator[Deployment]:
-        """The target at work with `STEPS`."""
+        """A deployment with `STEPS`."""
 
     @classmethod
     @abstractmethod
     def containers(cls, deployment: Deployment, run_id: str) -> list[Mapping[str, Any]]:
-        """What is there of a run's steps: name, labels, image, memory limit (bytes), running."""
+        """Return the existing containers of a run's steps: name, labels, image, memory limit (bytes), running."""
 
     @classmethod
     @abstractmethod
     def delete_container(cls, deployment: Deployment, run_id: str) -> None:
-        """Have the run's only step container removed from outside."""
+        """Remove the run's only step container from outside."""
 
     @classmethod
     @abstractmethod
     def delete_run_worker(cls, deployment: Deployment, run_id: str) -> None:
-        """Have the run's worker removed from outside."""
+        """Remove the run's worker from outside."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def launched(cls, deployment: Deployment) -> Launched:
-        """What needs no hand while it runs."""
+        """Runs that need no interaction."""
         absent = f"{deployment.image.partition('@')[0]}@{ANOTHER_DIGEST}"
         overrides = {"sleeper": {"pool": "small", "memory": "400Mi"}}
         return Launched(
@@ -119,14 +119,14 @@ class ContainerExecutorContract(ABC):
     @pytest.fixture(scope="class")
     @classmethod
     def harmed(cls, deployment: Deployment, launched: Launched) -> "Story":
-        """The run of `HARMED`, which has ended."""
+        """The ended run of `HARMED`."""
         deployment.wait(launched.harmed, status="FAILURE")
         return Story(deployment, launched.harmed)
 
     @pytest.fixture(scope="class")
     @classmethod
     def canceled(cls, deployment: Deployment) -> Canceled:
-        """A step that lets itself be ended, and one that does not."""
+        """A step that ends on request and one that does not."""
         sleeper = deployment.launch("sleeper", run_config=sleeping(FOR_EVER), tags={"team": "tests"})
         deaf = deployment.launch("deaf")
         cls._wait_for_second(3, deployment, sleeper, "sleeper")
@@ -139,7 +139,7 @@ class ContainerExecutorContract(ABC):
     @pytest.fixture(scope="class")
     @classmethod
     def taken_over(cls, deployment: Deployment) -> Mapping[str, TakenOver]:
-        """Runs of steps that went on under their workers' successors, by asset."""
+        """Runs whose steps continued under a successor of their worker, by asset."""
         with deployment.daemon():
             runs = {
                 "sleeper": deployment.launch("sleeper", "after_sleeper", run_config=sleeping(FOR_EVER)),
@@ -291,38 +291,38 @@ class ContainerExecutorContract(ABC):
 
     @classmethod
     def _wait_for_second(cls, number: int, deployment: Deployment, run_id: str, asset: str) -> None:
-        """Wait until a counting step has printed that it is in a second."""
+        """Wait until a counting step has printed a certain second."""
         deployment.wait_until(lambda: f"second {number}" in Story(deployment, run_id).log(asset), run_id)
 
     @classmethod
     def _wait_until_gone(cls, deployment: Deployment, run_id: str) -> None:
-        """Wait until nothing is left of a run's steps."""
+        """Wait until all containers of a run's steps are gone."""
         deployment.wait_until(lambda: not cls.containers(deployment, run_id), run_id, seconds=GONE_SECONDS)
 
 
 @dataclass(frozen=True)
 class Story:
-    """What the event log tells of a run."""
+    """The event log of a run."""
 
     deployment: Deployment
     run_id: str
 
     def events(self, kind: dg.DagsterEventType) -> list[dg.DagsterEvent]:
-        """Its events of a kind, in order."""
+        """Return the run's events of a kind, in order."""
         return [entry.dagster_event for entry in self.deployment.events(self.run_id, kind) if entry.dagster_event]
 
     def placements(self, step: str | None = None) -> list[Mapping[str, Any]]:
-        """Where each launch of its steps was placed, or of one of them."""
+        """Return the placement of each launch of all steps, or of one step."""
         events = self.events(dg.DagsterEventType.STEP_WORKER_STARTING)
         found: list[Any] = [event.engine_event_data.metadata[PLACEMENT_METADATA].value for event in events]
         return [placement for placement in found if step in (None, placement["step"])]
 
     def succeeded(self) -> list[str]:
-        """Steps that have succeeded."""
+        """Return the steps that have succeeded."""
         return [str(event.step_key) for event in self.events(dg.DagsterEventType.STEP_SUCCESS)]
 
     def records(self) -> dict[str, ProvenanceRecord]:
-        """The provenance records that it wrote, by asset."""
+        """Return the provenance records of the run, by asset."""
         found = {}
         for event in self.events(dg.DagsterEventType.ASSET_MATERIALIZATION):
             record = record_of(event.step_materialization_data.materialization.metadata)
@@ -330,7 +330,7 @@ class Story:
         return found
 
     def failure(self, step: str | None = None) -> dict[str, str]:
-        """Name and text of the only failure of a step, or of the one named."""
+        """Return the name and message of the only failure of a step; without a step, of the run."""
         events = self.events(dg.DagsterEventType.STEP_FAILURE)
         (event,) = [event for event in events if step in (None, event.step_key)]
         error = event.step_failure_data.error
@@ -338,26 +338,26 @@ class Story:
         return {"cls_name": str(error.cls_name), "message": error.message}
 
     def said(self, step: str | None = None) -> str:
-        """Everything that the executor has said, or what it has said of one step."""
+        """Return the messages of the executor, all or those about one step."""
         events = self.events(dg.DagsterEventType.ENGINE_EVENT)
         return "\n".join(event.message or "" for event in events if step in (None, event.step_key))
 
     def log(self, step: str) -> str:
-        """What a step has printed, as the UI would show it now."""
+        """Return what a step has printed, as the UI would show it now."""
         keys = self.deployment.log_keys(self.run_id)
         return self.deployment.logs(self.run_id, step)[0] if step in keys else ""
 
     def time_of(self, kind: dg.DagsterEventType, words: str = "") -> float:
-        """When the first event of a kind that has these words in it was written, in seconds of the epoch."""
+        """Return the time of the first event of a kind that contains these words, in seconds of the epoch."""
         entries = self.deployment.events(self.run_id, kind)
         return min(entry.timestamp for entry in entries if words in entry.message)
 
 
 def sleeping(seconds: float, asset: str = "sleeper") -> dict[str, Any]:
-    """Run config for the assets that take a number of seconds."""
+    """Return the run config for an asset that runs for a number of seconds."""
     return {"ops": {asset: {"config": {"seconds": seconds}}}}
 
 
 def overriding(asset: str, **said: Any) -> dict[str, Any]:
-    """Run config that places an asset elsewhere."""
+    """Return the run config that overrides an asset's placement."""
     return {"execution": {"config": {"overrides": {asset: said}}}}

@@ -1,4 +1,4 @@
-"""What every image builder keeps; a builder's test subclasses `ImageBuilderContract`."""
+"""The contract of every image builder; a builder's test subclasses `ImageBuilderContract`."""
 
 import json
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from ml_assets.resources.image_builders.interface import ImageBuilder, ImageSpec
 
 
 def write_project(root: Path, *, base: bytes | None = b"base") -> ImageSpec:
-    """A small project with everything that an image is made from; ``base`` is what its base image's digest is of."""
+    """Write a small project with everything that an image needs; its base image has the digest of ``base``."""
     (root / "app").mkdir(parents=True)
     (root / "app" / "main.py").write_text("print('hello')\n")
     (root / "settings.toml").write_text("answer = 42\n")
@@ -35,7 +35,7 @@ def write_project(root: Path, *, base: bytes | None = b"base") -> ImageSpec:
 
 
 def lock_base(root: Path, base: bytes | None) -> None:
-    """Let the lock say that the base image's digest is that of some bytes, or unknown."""
+    """Write a lock in which the base image has the digest of some bytes, or no digest."""
     answer = base and {
         "digest": str(Digest.of_bytes(base)),
         "platforms": {},
@@ -47,11 +47,11 @@ def lock_base(root: Path, base: bytes | None) -> None:
 
 
 class ImageBuilderContract(ABC):
-    """The suite; `make_builder` says which builder it runs on."""
+    """The suite; `make_builder` selects the builder."""
 
     @abstractmethod
     def make_builder(self, root: Path) -> ImageBuilder:
-        """A builder for the project in a folder."""
+        """Return a builder for the project in a folder."""
 
     @pytest.fixture
     def root(self, tmp_path: Path) -> Path:

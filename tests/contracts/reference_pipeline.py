@@ -1,6 +1,6 @@
-"""What the reference pipeline keeps wherever steps are containers: a month of data, and one of a model.
+"""The contract of the reference pipeline on every container engine: one month of data, and one month with a model.
 
-Each engine's tests subclass `ReferencePipelineContract`, and have a fixture ``pipeline`` of module scope.
+Each engine's tests subclass `ReferencePipelineContract` and have a fixture ``pipeline`` of module scope.
 """
 
 import json
@@ -31,24 +31,24 @@ CHECKS = ("flights_schema", "weather_schema", "departures_schema", "departures_d
 JANUARY, FEBRUARY = "2013-01-01", "2013-02-01"
 
 Container = Mapping[str, Any]
-"""A step's container (or pod) in its engine's words."""
+"""A step's container (or pod) in the engine's own format."""
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What two months of the pipeline came to."""
+    """The results of two months of the pipeline."""
 
     deployment: Deployment
     commit: str
     image: Mapping[str, str]
-    """What ``ml-assets images bootstrap`` said of the image that was made."""
+    """Output of ``ml-assets images bootstrap`` for the image."""
     january: Story
     february: Story
     containers: Mapping[str, Container]
-    """Every container that February's steps had, as it was last seen, by the step's asset or check."""
+    """Last observed state of every container of February's steps, by the step's asset or check."""
 
     def records(self) -> dict[str, ProvenanceRecord]:
-        """February's records by asset."""
+        """Return February's records by asset."""
         return self.february.records()
 
 
@@ -58,13 +58,13 @@ def run_pipeline(
     folder: Path,
     containers: Callable[[str], Iterable[tuple[str, Container]]],
 ) -> Pipeline:
-    """Make the train image, January's data, and all of February.
+    """Build the train image, materialize January's data, and run all of February.
 
     Args:
-        deployment: where, with the project's own code location.
-        ground: its registry answers for the base image.
+        deployment: deployment with the project's own code location.
+        ground: its registry resolves the base image.
         folder: empty directory, for a checkout of this project.
-        containers: what is there of a run's steps, by asset or check.
+        containers: returns the existing containers of a run's steps, by asset or check.
     """
     commit = _checkout(ground, folder)
     image = _bootstrapped(folder)
@@ -73,7 +73,7 @@ def run_pipeline(
     seen: dict[str, Container] = {}
 
     def has_ended() -> bool:
-        seen.update(containers(february))  # again and again: containers go with their steps
+        seen.update(containers(february))  # polled, because containers are removed with their steps
         run = deployment.instance.get_run_by_id(february)
         return run is not None and run.is_finished
 
@@ -85,19 +85,19 @@ def run_pipeline(
 
 
 class ReferencePipelineContract(ABC):
-    """The suite; the engine's class says how to read its containers."""
+    """The suite; the subclass of each engine reads its containers."""
 
     @abstractmethod
     def image_of(self, container: Container) -> str:
-        """The image that the engine was asked for."""
+        """Return the image that the engine was asked to run."""
 
     @abstractmethod
     def facts_of(self, container: Container) -> Mapping[str, str]:
-        """What is written on it in full."""
+        """Return the unabbreviated values on a container."""
 
     @abstractmethod
     def left_over(self, deployment: Deployment, run_id: str) -> list[Container]:
-        """What is still there of a run's steps."""
+        """Return the remaining containers of a run's steps."""
 
     def test_each_step_runs_in_the_image_that_the_image_asset_made(self, pipeline: Pipeline) -> None:
         assert pipeline.image["asset"] == "images/train"
@@ -197,7 +197,7 @@ class ReferencePipelineContract(ABC):
 
 
 def _checkout(ground: Ground, folder: Path) -> str:
-    """Commit this project in a folder, with a lock of base images that the registry at hand answered."""
+    """Commit this project in a folder, with a lock of base images that the tests' registry resolved."""
     train_image(replace(ground, train_image=None), folder)
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "As it is"]):
         git(folder, *command)
@@ -205,7 +205,7 @@ def _checkout(ground: Ground, folder: Path) -> str:
 
 
 def _bootstrapped(checkout: Path) -> Mapping[str, str]:
-    """Make the train image of a checkout, recorded in the instance that the environment names."""
+    """Build the train image of a checkout, and record it in the instance that the environment selects."""
     program = Path(sys.executable).with_name("ml-assets")
     done = subprocess.run(
         [program, "images", "bootstrap", "train", "--json"],
@@ -222,10 +222,10 @@ def _bootstrapped(checkout: Path) -> Mapping[str, str]:
 
 
 def _asset_of(check: str) -> str:
-    """The asset that one of the pipeline's checks is of."""
+    """Return the asset of one of the pipeline's checks."""
     return "delay_model" if check == "model_quality" else check.partition("_")[0]
 
 
 def _read_by(record: ProvenanceRecord) -> dict[tuple[str, str | None], str]:
-    """Data versions of what a record's step read, by asset and partition."""
+    """Return the data versions that a record's step read, by asset and partition."""
     return {(read.asset, read.partition): read.data_version for read in record.inputs}

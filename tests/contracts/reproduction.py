@@ -1,4 +1,4 @@
-"""What reproducing keeps wherever steps are containers: the past image's definitions run, and nothing is published."""
+"""The contract of reproduction in containers: the past image's definitions run, and nothing is published."""
 
 import json
 import subprocess
@@ -26,10 +26,10 @@ def require_reproduction(
     """Materialize assets in a past image with its definitions, and reproduce the last one.
 
     Args:
-        deployment: with `MODULE` and `NOW`.
-        past: image of `MODULE` alone, by digest; the one that the deployment's steps run in.
-        assets: keys of past assets, the last one made of the others.
-        meanwhile: what happens between the two.
+        deployment: deployment with `MODULE` and `NOW`.
+        past: image of `MODULE` alone, by digest, in which the deployment's steps run.
+        assets: keys of past assets, the last one derived from the others.
+        meanwhile: called between materialization and reproduction.
     """
     asset = assets[-1]
     made = deployment.wait(launch_past(deployment, past, assets))
@@ -60,7 +60,7 @@ def require_reproduction(
 
 
 def launch_past(deployment: Deployment, image: str, assets: Sequence[str]) -> str:
-    """What the code location launched when its image and its definitions were the past ones; gives the run's id."""
+    """Launch a run as the code location did with its past image and definitions, and return the run's id."""
     job = reproduced.then().resolve_implicit_global_asset_job_def()
     selected = frozenset(map(dg.AssetKey, assets))
     today = deployment.daemons.repository.get_full_job("__ASSET_JOB")
@@ -78,7 +78,7 @@ def launch_past(deployment: Deployment, image: str, assets: Sequence[str]) -> st
 
 
 def _everything(deployment: Deployment) -> dict[str, Any]:
-    """What a reproduction must leave as it is, but for its own run."""
+    """Return the state that a reproduction must not change, apart from its own run."""
     instance, client = deployment.instance, MlflowClient(deployment.servers.mlflow)
     return {
         "runs": instance.get_runs_count(),

@@ -1,4 +1,4 @@
-"""Addresses that people's browsers open."""
+"""Addresses that browsers open."""
 
 from ml_assets.addresses import Addresses
 from ml_assets.resources.identity import AssetPartition

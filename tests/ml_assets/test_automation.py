@@ -29,7 +29,7 @@ def copying(condition: dg.AutomationCondition[Any] | None) -> dg.AssetsDefinitio
 
 
 class Automation:
-    """Evaluates the conditions, one tick after another."""
+    """Evaluates the conditions tick by tick."""
 
     def __init__(self, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance, resources: Any) -> None:
         self._definitions = dg.Definitions(assets=assets, resources=resources)

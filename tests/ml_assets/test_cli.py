@@ -1,4 +1,4 @@
-"""The command line on a real home: what was materialized there is traced, fetched and exported."""
+"""The command line on a real home: its materializations are traced, fetched and exported."""
 
 import json
 import os
@@ -69,14 +69,14 @@ def delay_model(distances: pd.DataFrame) -> TrainedModel:
 
 definitions = dg.Definitions(
     assets=[train_image, flights, notes, distances, delay_model],
-    # Nothing is made by these, which have to be whole all the same.
+    # Nothing is materialized with these definitions, but they must be complete.
     resources={STORAGE_KEY: dg.mem_io_manager},
 )
 
 
 @dataclass(frozen=True)
 class Home:
-    """A target's home, and the Dagster run and data version of every asset in it."""
+    """A target's home, with the Dagster run and the data version of every asset in it."""
 
     folder: Path
     run_id: str
@@ -132,7 +132,7 @@ def _version(result: dg.ExecuteInProcessResult, step: str) -> str:
 
 @pytest.fixture
 def run(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the program's entry point in this process."""
+    """A function that runs the program's entry point in this process."""
 
     def run_main(*arguments: str | Path) -> Done:
         monkeypatch.setattr(sys, "argv", ["ml-assets", *map(str, arguments)])
@@ -488,7 +488,7 @@ def test_what_cannot_be_found_is_told_in_one_line(run: Run, arguments: list[str]
 
 @pytest.fixture
 def other_home(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    """A home with two versions whose digests begin alike, and a record of a later version of this project."""
+    """A home with two versions whose digests begin alike, and a record from a later version of this project."""
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     with Target.from_environment() as target:
         for asset, digits in {"first": "abcdef1", "second": "abcdef2"}.items():
@@ -631,7 +631,7 @@ def test_export_goes_where_it_is_told(run: Run, tmp_path: Path, monkeypatch: pyt
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project's folder of its own, with a lock that names one base image."""
+    """A separate project folder, with a lock that names one base image."""
     folder = tmp_path / "project"
     (folder / "deployments" / "local").mkdir(parents=True)
     committed = Path(__file__).parents[2] / "deployments" / "local" / "settings.toml"

@@ -1,7 +1,7 @@
-"""Contract with Dagster: each private name that `ml_assets.dagster_internals` passes on, and public classes' methods.
+"""Contract with Dagster: each private name that `ml_assets.dagster_internals` provides, and methods of public classes.
 
-When one of these tests fails with a new version of Dagster, read what has changed there before anything else. What
-lineage relies on in Dagster's tables is in `lineage/index/test_dagster_contract`.
+If one of these tests fails with a new version of Dagster, first read what has changed there. The tests of Dagster's
+tables, on which lineage relies, are in `lineage/index/test_dagster_contract`.
 """
 
 import ast
@@ -26,7 +26,7 @@ from dagster._core.storage.event_log.base import EventLogStorage
 from ml_assets import dagster_internals as door
 
 OWN = ("asset_with", "database_of", "forget_outputs", "op_with", "record_with")
-"""Functions of the door itself, each with a test below."""
+"""Functions of the door itself; each is tested below."""
 
 CALLS: list[tuple[Callable[..., Any], tuple[str, ...]]] = [
     (door.ActiveExecution, ("execution_plan", "retry_mode")),
@@ -168,7 +168,7 @@ TAGS = {
     "TICK_ID_TAG": "dagster/tick",
     "USER_TAG": "user",
 }
-"""Runs that are stored already have these tags, so that another name is another contract."""
+"""Stored runs have these tags, so another name would be another contract."""
 
 TESTED_BELOW = {
     "ASSET_CHECK_EVENTS",
@@ -211,7 +211,7 @@ def test_tag_has_the_name_that_stored_runs_have(name: str) -> None:
 
 @pytest.mark.parametrize("name", door.__all__)
 def test_name_is_not_public_yet_and_has_a_contract(name: str) -> None:
-    """What Dagster publishes is imported from ``dagster``, and leaves the door."""
+    """Public names are imported from ``dagster`` and removed from the door."""
     assert not hasattr(dg, name)
     called = {call.__qualname__.partition(".")[0] for call, _ in CALLS} | {
         own for own in door.__all__ if any(call is getattr(door, own) for call, _ in CALLS)
@@ -409,4 +409,4 @@ def _forget_one_of_two_outputs(plan: door.ExecutionPlan) -> None:
         active._step_outputs |= {forgotten, kept}
         door.forget_outputs(active, step)
         assert active._step_outputs == {kept}
-        active.mark_interrupted()  # or it would complain that the step has not ended
+        active.mark_interrupted()  # otherwise it would complain that the step has not ended

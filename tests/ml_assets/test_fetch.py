@@ -1,4 +1,4 @@
-"""Finding content by reference, in events as the factories record them."""
+"""Lookup of content by reference, in events that the factories record."""
 
 from typing import Any
 

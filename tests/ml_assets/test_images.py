@@ -1,4 +1,4 @@
-"""What is done with all image assets of a code location at once."""
+"""Operations on all image assets of a code location at once."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +20,7 @@ INDEX = Digest.of_bytes(b"index")
 
 
 class Registering(InterpreterEnvironment):
-    """Stands for a builder with an engine: says that it pushed an image of the build key's digest, below an index."""
+    """Stand-in for a builder with an engine: it reports an image with the build key's digest, below an index."""
 
     def build(self, spec: ImageSpec, log: Callable[[str], None]) -> BuiltImage:
         if spec.name == "broken":
@@ -64,7 +64,7 @@ def definitions(storage: ArtifactStorage, builder: ImageBuilder) -> dg.Definitio
 
 @dg.asset(code_version="1")
 def plain() -> None:
-    """An asset that is no image."""
+    """Do nothing: an asset that is not an image."""
 
 
 def test_image_is_the_stage_code_unless_another_is_named() -> None:
@@ -92,7 +92,7 @@ def test_code_version_of_an_image_is_its_build_key(
 def test_image_whose_files_are_elsewhere_has_no_code_version(
     definitions: dg.Definitions, builder: ImageBuilder, root: Path
 ) -> None:
-    """As in a train image: a code version of its own would be refused by the builder image, which has the files."""
+    """The case of a train image: the builder image, which has the files, would refuse a different code version."""
     (root / "Dockerfile").unlink()
     versions = _code_versions(with_build_keys(definitions, builder))
     assert {name for name, version in versions.items() if version} == {"images/serve", "plain"}

@@ -1,4 +1,4 @@
-"""What becomes of MLflow runs and of the store when real steps are killed, cancelled, repeated or doubled."""
+"""MLflow runs and the store after real steps are killed, cancelled, repeated or duplicated."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemons]:
 
 
 def launch(started: Daemons, asset: dg.AssetsDefinition, directory: Path | None = None) -> str:
-    """Launch a materialization as the UI does; the id of its run."""
+    """Launch a materialization as the UI does and return the id of its run."""
     repository = started.repository
     selector = {
         "repositoryLocationName": repository.handle.location_name,
@@ -62,7 +62,7 @@ def status(started: Daemons, run: str) -> dg.DagsterRunStatus:
 
 
 def mlflow_runs(run: str) -> list[Any]:
-    """MLflow's runs of a Dagster run, by attempt."""
+    """Return MLflow's runs of a Dagster run, by attempt."""
     from mlflow import MlflowClient
 
     settings = Target.from_environment().settings
@@ -77,7 +77,7 @@ def mlflow_statuses(run: str) -> list[str]:
 
 
 def stored() -> set[Path]:
-    """Every file of the remote."""
+    """Return every file of the remote."""
     settings = Target.from_environment().settings
     return {file for file in Path(settings.location(settings.dvc.remote)).rglob("*") if file.is_file()}
 
@@ -90,7 +90,7 @@ def recorded(started: Daemons, run: str) -> ProvenanceRecord:
 
 
 def assert_intact(record: ProvenanceRecord) -> None:
-    """The model that a run recorded can be fetched and verified."""
+    """Fetch and verify the model that a run recorded."""
     assert record.content is not None
     storage = defs().resources[STORAGE_KEY]  # type: ignore[index]
     assert (storage.store.fetch(Digest.parse(record.content.version)) / "model.json").is_file()

@@ -69,7 +69,7 @@ def predictions(delay_model: TrainedModel, departures: pd.DataFrame) -> pd.DataF
 
 @dataclass(frozen=True)
 class Made:
-    """Two runs of the same pipeline, with other parameters in a third."""
+    """Two equal runs of a pipeline, and a third with other parameters."""
 
     storage: ArtifactStorage
     client: MlflowClient

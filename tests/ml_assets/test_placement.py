@@ -1,4 +1,4 @@
-"""The placement of one launch: what follows it, and what the step's code knows of it."""
+"""The placement of one launch: its effects, and its use in the step's code."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The code location that a command finds in the project it stands in."""
+"""The code location that a command finds in the project of the current folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The names that a project imports from ``ml_assets``. How they are typed is in ``tests/typing``."""
+"""The names that a project imports from ``ml_assets``. Their types are checked in ``tests/typing``."""
 
 import ast
 import json

@@ -21,7 +21,7 @@ NIGHT = datetime(2026, 6, 2, 7, 15, tzinfo=UTC)
 
 
 class Told(Alerts):
-    """Keeps what it is told; `broken` alerts cannot be delivered."""
+    """Stores the alerts that it receives; `broken` alerts cannot be delivered."""
 
     broken: bool = False
 
@@ -46,13 +46,13 @@ def tags_of(run_id: str, step: str) -> dict[str, str]:
 
 @dg.op
 def begins(context: dg.OpExecutionContext) -> None:
-    """Asks about itself, while it runs."""
+    """Query this op's own state while it runs."""
     assert not step_has_ended(context.instance, tags_of(context.run.run_id, "begins"))
 
 
 @dg.op(ins={"after": dg.In(dg.Nothing)})
 def asks(context: dg.OpExecutionContext) -> None:
-    """Asks about the step before it, in a run that goes on."""
+    """Query the state of the previous step, in a run that continues."""
     assert step_has_ended(context.instance, tags_of(context.run.run_id, "begins"))
     assert not step_has_ended(context.instance, tags_of(context.run.run_id, "fails"))
 

@@ -1,4 +1,4 @@
-"""Links from assets to the code that makes them, in real repositories."""
+"""Links from assets to their code, in real repositories."""
 
 import importlib.util
 import json
@@ -33,7 +33,7 @@ def plain() -> None: ...
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project in a folder of a repository, all of it committed."""
+    """A project in a folder of a repository, with everything committed."""
     folder = tmp_path / "repository" / "project"
     (folder / "pipeline").mkdir(parents=True)
     (folder / "pipeline" / "made.py").write_text(MODULE)
@@ -119,7 +119,7 @@ def test_a_dirty_checkout_links_to_its_own_files(project: Path, definitions: dg.
 def test_an_image_links_to_the_commit_that_it_was_built_from(
     project: Path, definitions: dg.Definitions, tmp_path: Path
 ) -> None:
-    """Inside an image there is no repository; a file says what was built."""
+    """An image contains no repository; a file records what was built."""
     (project.parent / ".git").rename(tmp_path / "away")
     source = {"commit": "c" * 40, "dirty": False, "repository": "https://github.com/owner/repository"}
     (project / "source.json").write_text(json.dumps(source))

@@ -1,4 +1,4 @@
-"""The library's root: what settings choose, what is made once, and what definitions get."""
+"""The library's root: the effect of settings, objects created once, and resources for definitions."""
 
 import os
 import subprocess

@@ -24,7 +24,7 @@ from tests.ml_assets.lineage.index.indexed import load_graph
 
 @dataclass
 class Repository:
-    """A git and DVC repository, and the commits of two versions of ``labels.csv``; ``main`` may be moved."""
+    """A git and DVC repository with commits of two versions of ``labels.csv``; tests move ``main``."""
 
     folder: Path
     first: str = ""
@@ -113,7 +113,7 @@ def test_asset_downstream_loads_the_version_that_was_observed(
     labels = labels_at(repository)
     repository.move_main_to(repository.first)
     observed = observe(labels, instance, resources)
-    repository.move_main_to(repository.second)  # observed by nobody yet
+    repository.move_main_to(repository.second)  # not observed yet
     result = dg.materialize([labels, late], selection=[late], instance=instance, resources=resources)
     (event,) = result.asset_materializations_for_node("late")
     assert event.metadata["dagster/row_count"].value == 0

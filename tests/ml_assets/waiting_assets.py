@@ -1,4 +1,4 @@
-"""A code location whose model trains until a test lets it go on."""
+"""A code location whose model trains until a test ends the training."""
 
 import time
 from pathlib import Path
@@ -16,7 +16,7 @@ _DEADLINE_SECONDS = 480
 
 class Waiting(dg.Config):
     directory: str
-    """Each run makes a file of its id here when training has begun, and ends it once there is a file ``go``."""
+    """Folder in which a run creates a file named after its id when training begins; a file ``go`` ends the training."""
 
 
 @model(registered_name="waiting")

@@ -52,7 +52,7 @@ def webhook() -> Iterator[Webhook]:
 
 @pytest.fixture
 def nobody() -> str:
-    """Address of a webhook that nobody listens on."""
+    """Address of a webhook on which nobody listens."""
     with Webhook() as server:
         return server.url
 

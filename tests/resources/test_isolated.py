@@ -1,4 +1,4 @@
-"""A store that only reads what it stands over."""
+"""A store that only reads from the underlying store."""
 
 from pathlib import Path
 

@@ -29,7 +29,7 @@ def uri(tmp_path: Path) -> str:
 
 @pytest.fixture
 def other_uri(tmp_path: Path) -> Iterator[str]:
-    """Somebody else's store, which MLflow's own functions point at."""
+    """Another store, at which MLflow's own functions point."""
     uri = f"sqlite:///{tmp_path}/other.db"
     create_tables(uri, tmp_path / "artifacts")
     before = service._tracking_uri, fluent._active_experiment_id

@@ -255,7 +255,7 @@ def test_a_project_has_sections_of_its_own(tmp_path: Path) -> None:
 def test_a_wrong_key_of_such_a_section_is_told_as_any_other(
     tmp_path: Path, addition: str, variables: dict[str, str], expected: str
 ) -> None:
-    # A key without a section stands before the first section.
+    # A key without a section must precede the first section.
     text = f"{addition}\n{GOOD}" if addition.startswith("sales =") else f"{GOOD}\n{addition}\n"
     root = project(tmp_path, text)
     told = message(lambda: load_settings(variables, root, [SalesSettings]))
@@ -296,7 +296,7 @@ def test_a_section_whose_table_cannot_be_told_from_ours_or_overridden_is_refused
 
 
 def test_root_is_found_from_a_folder_inside_the_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    inside = root / "a" / "deployments"  # one that is not ours
+    inside = root / "a" / "deployments"  # a folder with the same name, but not the project's
     inside.mkdir(parents=True)
     monkeypatch.chdir(inside)
     assert load_settings({}).root == root

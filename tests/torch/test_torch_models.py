@@ -1,4 +1,4 @@
-"""PyTorch's modules, kept and served without PyTorch; `make test-torch` runs this where PyTorch is installed."""
+"""PyTorch's modules, stored and served without PyTorch; `make test-torch` runs this file with PyTorch installed."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ FRAME = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 3)), columns=list
 
 
 def network(seed: int = 0, outputs: int = 1) -> Any:
-    """One whose predictions are others while it is in training."""
+    """Return a network whose predictions differ in training mode."""
     torch.manual_seed(seed)
     layers = (torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Dropout(0.5))
     return torch.nn.Sequential(*layers, torch.nn.Linear(8, outputs))
@@ -87,14 +87,14 @@ def test_training_goes_on_from_the_weights(tmp_path: Path) -> None:
 
 
 class Sorting(torch.nn.Module):  # type: ignore[misc, name-defined]
-    """Decides by its values, which no graph can follow."""
+    """A module that branches on its values, which no graph can express."""
 
     def forward(self, rows: Any) -> Any:
         return rows[:, 0] if float(rows.sum()) > 0 else rows[:, 1]
 
 
 class Pair(torch.nn.Module):  # type: ignore[misc, name-defined]
-    """Gives two tensors."""
+    """A module that returns two tensors."""
 
     def forward(self, rows: Any) -> Any:
         return rows[:, 0], rows[:, 1]

@@ -1,4 +1,4 @@
-"""What a type checker sees of the public surface. `make check` checks this file with mypy; nothing runs it."""
+"""The public surface as a type checker sees it. `make check` checks this file with mypy; nothing runs it."""
 
 from pathlib import Path
 from typing import assert_type
@@ -50,6 +50,6 @@ assert_type(ml.on_target(dg.Definitions(assets=[numbers])), dg.Definitions)
 assert_type(target.lineage, ml.Lineage)
 assert_type(target.instance, dg.DagsterInstance)
 
-# An ignored error that is none is an error itself: names that are not there are seen as such.
+# An unneeded ignore is itself an error, so these lines prove that mypy detects names that do not exist.
 ml.datset  # type: ignore[attr-defined]  # noqa: B018
 ml.container_image("train")  # type: ignore[call-arg]

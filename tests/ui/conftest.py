@@ -1,4 +1,4 @@
-"""A deployment as people use it: Dagster's webserver and daemon, MLflow's server, and a browser in front of them."""
+"""A deployment as users run it: Dagster's webserver and daemon, MLflow's server, and a browser as the client."""
 
 import os
 import re
@@ -35,7 +35,7 @@ _BROWSER_OPTIONS = (
     "--disable-quic",
     "--disable-sync",
     "--no-first-run",
-    # Nothing outside of this machine is looked up: pages must do without.
+    # No name outside of this machine is resolved: pages must work without.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 
@@ -50,7 +50,7 @@ class Deployment:
     instance: dg.DagsterInstance
 
     def materialization(self, asset: str, partition: str) -> dg.AssetMaterialization:
-        """The latest one."""
+        """Return the latest materialization."""
         (found,) = self.instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=dg.AssetKey.from_user_string(asset), asset_partitions=[partition]), limit=1
         ).records
@@ -58,11 +58,11 @@ class Deployment:
         return found.asset_materialization
 
     def record(self, asset: str, partition: str) -> ProvenanceRecord:
-        """The provenance record of the latest materialization."""
+        """Return the provenance record of the latest materialization."""
         return record_of(self.materialization(asset, partition).metadata)
 
     def metrics(self, asset: str, partition: str) -> dict[str, float]:
-        """Those of the MLflow run, as the tracking server tells them."""
+        """Return the metrics of the MLflow run, from the tracking server."""
         run = self.record(asset, partition).mlflow
         assert run
         answer = requests.get(f"{self.mlflow}/api/2.0/mlflow/runs/get", params={"run_id": run.run_id}, timeout=480)
@@ -72,7 +72,7 @@ class Deployment:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Ends with these tests: Playwright's event loop would be in the way of others that start one."""
+    """A browser for these tests only: Playwright's event loop would disturb other tests that start one."""
     program = require_program("chromium", "chromium")
     expect.set_options(timeout=_PATIENCE_MILLISECONDS)
     with sync_playwright() as playwright:
@@ -83,14 +83,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def deployment(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """Depends on the browser, so that nothing is materialized where there is none."""
+    """A deployment that depends on the browser, so that nothing is materialized without one."""
     folder = tmp_path_factory.mktemp("deployment")
     ports = dagster, mlflow, lineage = _free_ports(3)
     environment = _environment(folder, *(f"http://127.0.0.1:{port}" for port in ports))
     home = Path(environment["DAGSTER_HOME"])
     home.mkdir()
     template = (PROJECT / "deployments" / "local" / "dagster.yaml").read_text()
-    # Without Dagster's invitation to a newsletter, which lies over the first page.
+    # Disables Dagster's newsletter invitation, which covers the first page.
     (home / "dagster.yaml").write_text(template if "\nnux:" in template else f"{template}\nnux:\n  enabled: false\n")
     _run([sys.executable, "-m", "ml_assets.flight_delays.demo", "--months", "2"], environment)
     with ExitStack() as stack:
@@ -110,7 +110,7 @@ def deployment(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """An empty page. What it shows at the end, or at the failure, is kept as a screenshot."""
+    """An empty page, whose final content is saved as a screenshot."""
     context = browser.new_context(viewport={"width": 1440, "height": 2000})
     context.set_default_timeout(_PATIENCE_MILLISECONDS)
     shown = context.new_page()
@@ -142,7 +142,7 @@ def _environment(folder: Path, dagster: str, mlflow: str, lineage: str) -> dict[
 def _servers(
     environment: Mapping[str, str], dagster: int, mlflow: int, lineage: int
 ) -> Iterator[tuple[str, list[str], Callable[[], bool]]]:
-    """Name, command and sign of readiness of each server."""
+    """Yield the name, the command and the readiness check of each server."""
     address, workspace = ("--host", "127.0.0.1", "--port"), ("--workspace", str(PROJECT / "workspace.yaml"))
     yield (
         "mlflow",
@@ -159,7 +159,7 @@ def _servers(
         [sys.executable, "-m", "ml_assets.cli", "lineage", "serve", "--port", str(lineage)],
         lambda: _answers(f"http://127.0.0.1:{lineage}/health"),
     )
-    # Queued runs are started by the daemon; nothing has to wait for it.
+    # The daemon starts queued runs; no test has to wait for it.
     yield "daemon", [f"{_BIN}/dagster-daemon", "run", *workspace], lambda: True
 
 
@@ -172,7 +172,7 @@ def _store(environment: Mapping[str, str]) -> list[str]:
 def _server(
     command: list[str], environment: Mapping[str, str], log: Path, ready: Callable[[], bool]
 ) -> Iterator[Callable[[], None]]:
-    """Run a server in a process group of its own, and stop all of it in the end. Gives what waits until it is ready."""
+    """Run a server in its own process group until the block ends; yield a function that waits until it is ready."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

@@ -1,4 +1,4 @@
-"""What people see and do in the Dagster UI, in a real browser."""
+"""The Dagster UI in a real browser: what users see and do."""
 
 import re
 from pathlib import Path
@@ -26,7 +26,7 @@ def open_partition(page: Page, deployment: Deployment, asset: str, partition: st
 
 
 def row(page: Page, key: str) -> Locator:
-    """The row of a metadata entry."""
+    """Return the row of a metadata entry."""
     return page.locator("tr").filter(has=page.locator("td:first-child").get_by_text(key, exact=True))
 
 

@@ -1,4 +1,4 @@
-"""A trace page in a real browser: from a file, with nothing but itself."""
+"""A trace page in a real browser, opened from a file without a server."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ MODEL = "delay_model@2000-03#12"
 
 @pytest.fixture
 def complaints(page: Page) -> list[str]:
-    """What the page asked the network for, and what it, or its security policy, complained of."""
+    """Addresses that the page requested, and its errors, including those of its security policy."""
     heard: list[str] = []
     page.on("request", lambda request: heard.append(request.url))
     page.on("console", lambda message: heard.append(message.text))
@@ -31,7 +31,7 @@ def complaints(page: Page) -> list[str]:
 
 @pytest.fixture
 def shown(page: Page, complaints: list[str], tmp_path: Path) -> Shown:
-    """Opens the page of a trace, as a file."""
+    """A function that opens the page of a trace from a file."""
 
     def show(trace: Trace) -> None:
         records = {trace.starts[0]: record(parameters={"depth": 6})}
@@ -56,7 +56,7 @@ def view(page: Page) -> dict[str, float]:
 
 
 def middle_of(page: Page, node_id: str) -> tuple[float, float]:
-    """Where a node is on the screen."""
+    """Return the position of a node's center on the screen."""
     (node,) = (each for each in data(page)["nodes"] if each["id"] == node_id)
     (width, height), seen = data(page)["size"], view(page)
     box = page.locator("canvas#graph").bounding_box()
@@ -68,7 +68,7 @@ def middle_of(page: Page, node_id: str) -> tuple[float, float]:
 
 
 def heading(page: Page) -> Locator:
-    """The id of the node whose record is shown."""
+    """Return the element with the id of the node whose record is shown."""
     return page.locator("#record h2")
 
 

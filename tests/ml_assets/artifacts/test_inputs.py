@@ -52,7 +52,7 @@ def record(instance: dg.DagsterInstance, event: type[dg.AssetMaterialization | d
 
 
 def latest(instance: dg.DagsterInstance, name: str) -> ResolvedInput:
-    """Dagster's own answer for one partition."""
+    """Return Dagster's own answer for one partition."""
     return ResolvedInput(MANY, name, instance.get_latest_data_version_record(MANY, partition_key=name), loaded=True)
 
 
@@ -66,7 +66,7 @@ def status(instance: dg.DagsterInstance, assets: list[Any], key: str, partition:
 def test_an_input_is_loaded_by_the_version_that_was_recorded(
     resources: dict[str, Any], instance: dg.DagsterInstance
 ) -> None:
-    """The upstream changes while the step runs; the step keeps what it resolved, and shows as out of date."""
+    """The upstream changes while the step runs; the step uses the version that it resolved and becomes out of date."""
 
     @feature_set()
     def copied(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -170,7 +170,7 @@ def test_a_changed_partition_in_the_window_makes_its_reader_stale(
 
 
 def test_many_partitions_resolve_as_each_does(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Materialized, observed, both and neither, in an order that is not that of the names."""
+    """The partitions are materialized, observed, both or neither, in an order that differs from the names' order."""
     monkeypatch.setattr("ml_assets.artifacts.inputs._PAGE", 40)
     names = [f"p{number:03}" for number in reversed(range(150))]
     for place, name in enumerate(names):
@@ -207,7 +207,7 @@ def test_many_partitions_are_not_looked_up_one_by_one(
 
 
 def test_partitions_are_read_as_of_one_moment(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All change after the first look; what there was at the first look is what is read."""
+    """All partitions change after the first look; the versions at the first look are read."""
     names = ["a", "b", "c"]
     for name in names:
         record(instance, dg.AssetMaterialization, name)

@@ -88,7 +88,7 @@ BEFORE = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
 
 
 def test_an_optional_input_without_partitions_is_none(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
-    """A running total reads its own month before; the first month has none."""
+    """A running total reads its own previous month; the first month has none."""
 
     @dataset(partitions_def=MONTHS, ins={"total": dg.AssetIn(partition_mapping=BEFORE)})
     def total(total: pd.DataFrame | None) -> pd.DataFrame:
@@ -128,7 +128,7 @@ def test_content_can_be_loaded_outside_a_run(resources: dict[str, Any], instance
 def test_a_changed_environment_makes_what_ran_in_it_stale(
     storage: ArtifactStorage, instance: dg.DagsterInstance
 ) -> None:
-    """The image's version among the inputs is the environment that the step ran in, not the image asset's latest."""
+    """The image's version among the inputs is the environment in which the step ran, not the image asset's latest."""
     from ml_assets.images import container_image
     from ml_assets.resources.identity import Digest
 

@@ -1,4 +1,4 @@
-"""What an analyst sees of a materialization: which entries, in which order and form."""
+"""Metadata of a materialization for analysts: entries, order and format."""
 
 import math
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What a step takes, measured in real steps. Their containers are in tests/containers."""
+"""Resource usage of steps, measured in real steps. Container steps are tested in tests/containers."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""Statements of provenance have the published form, and name all that made their subject."""
+"""Statements of provenance have the published form and name everything that contributed to their subject."""
 
 from typing import Annotated, Any, Literal
 
@@ -22,7 +22,7 @@ INSIDE = RunEnvironment(
     target="docker", image=TRAIN, environment_digest=f"sha256:{'1' * 64}", python="CPython 3.11.7", dagster="1.13.27"
 )
 
-# The form that in-toto.io/Statement/v1 and slsa.dev/provenance/v1 publish, as strict as their words.
+# The published form of in-toto.io/Statement/v1 and slsa.dev/provenance/v1, as strict as their text.
 Uri = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$")]
 Encoded = Annotated[str, StringConstraints(min_length=1)]
 

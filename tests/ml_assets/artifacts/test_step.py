@@ -1,4 +1,4 @@
-"""What belongs to a running step is one object, found by Dagster's context and forgotten with it."""
+"""The state of a running step is one object, found by Dagster's context and freed with it."""
 
 import gc
 from typing import Any
@@ -39,7 +39,7 @@ def test_inputs_are_resolved_once_a_step(
 
 def test_state_is_forgotten_with_its_step() -> None:
     class Context:
-        """Stands in for Dagster's, which holds its inputs' values."""
+        """Stands in for Dagster's context, which holds its inputs' values."""
 
     context: Any = Context()
     forgotten = ref(running_step(context))

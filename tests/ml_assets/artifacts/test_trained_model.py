@@ -1,4 +1,4 @@
-"""What a trained model takes as metrics and figures."""
+"""Accepted metrics and figures of a trained model."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``ml-assets backup`` on a target whose databases are files."""
+"""``ml-assets backup`` on a target with databases in files."""
 
 import subprocess
 import sys

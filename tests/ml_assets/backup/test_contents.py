@@ -1,4 +1,4 @@
-"""What a backup consists of, saved from one deployment's servers and restored to another's."""
+"""The contents of a backup, saved from one deployment's servers and restored to another's."""
 
 import json
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from tests.oci_registry import OciRegistry
 
 @dataclass(frozen=True)
 class Deployment:
-    """Where something is kept: directories in the place of object storage, and a real registry."""
+    """A deployment's storage: directories instead of object storage, and a real registry."""
 
     folder: Path
     registry: OciRegistry
 
     def backup(self, folder: Path, reached_at: str | None = None) -> Backup:
-        """A backup of it, or for it, where its registry stands in for another."""
+        """Return a backup of this deployment; its registry stands in for the registry ``reached_at``."""
         trees = {name: Tree(str(self.folder / name), {}) for name in ("content", "mlflow")}
         known = {reached_at: self.registry.host} if reached_at else {}
         client = RegistryClient(docker_config=self.folder / "no-config.json", reached_at=known)
@@ -38,7 +38,7 @@ class Deployment:
 
 @pytest.fixture
 def deployments(tmp_path: Path) -> Iterator[tuple[Deployment, Deployment]]:
-    """One with something in it, and an empty one."""
+    """A deployment with content and an empty one."""
     program = require_program("docker-registry", "docker-registry")
     with (
         OciRegistry.started(program, tmp_path / "registry-1") as first,
@@ -52,7 +52,7 @@ def deployments(tmp_path: Path) -> Iterator[tuple[Deployment, Deployment]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A backup that the databases have been dumped into."""
+    """A backup that already contains the databases' dumps."""
     folder = tmp_path / "backup"
     (folder / "databases").mkdir(parents=True)
     for name in ("dagster", "mlflow"):
@@ -66,7 +66,7 @@ def image(deployment: Deployment, tag: str = "v1") -> ImageReference:
 
 
 def quiet(line: str) -> None:
-    """Nobody looks on."""
+    """Discard the line."""
 
 
 def test_everything_comes_back_in_an_empty_deployment(deployments: tuple[Deployment, Deployment], folder: Path) -> None:

@@ -371,7 +371,7 @@ def test_names_of_inner_scopes_hide_those_of_the_module(package: Package) -> Non
 
 
 def _calls(functions: list[list[int]], constants: list[int]) -> dict[str, str]:
-    """A module per function; each calls some others, imported at the top, inside, or as modules."""
+    """Return a module per function; each calls some others, imported at the top, inside the function, or as modules."""
     files = {"__init__.py": ""}
     for number, called in enumerate(functions):
         top = "".join(f"from pipeline.m{other} import f as f{other}\n" for other in called if other % 3 == 0)
@@ -409,7 +409,7 @@ def test_in_any_module_graph_exactly_what_reaches_an_edit_changes(
 
 
 def _compiled(file: Path) -> Callable[..., Any]:
-    """The function in a file of a cyclic graph, which could not be imported as it stands."""
+    """Return the function in a file of a cyclic graph, which cannot be imported."""
     names: dict[str, Any] = {"__name__": f"pipeline.{file.stem}"}
     body = file.read_text()[file.read_text().index("def f()") :]
     exec(compile(body, str(file), "exec"), names)

@@ -1,4 +1,4 @@
-"""Engines that do not answer, or that there is no way to. Those that do are in tests/containers and tests/cluster."""
+"""Engines that do not answer or are not configured. tests/containers and tests/cluster test working engines."""
 
 from pathlib import Path
 

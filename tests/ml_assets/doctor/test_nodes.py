@@ -16,7 +16,7 @@ GPU = Pool(
 
 
 def node(name: str = "gpu-0", **changes: Any) -> dict[str, Any]:
-    """A node that the pool fits on."""
+    """Return a node on which the pool fits."""
     allocatable = {"cpu": "7910m", "memory": "30Gi", "nvidia.com/gpu": "1", **changes.pop("has", {})}
     spec = {"taints": [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}], **changes.pop("spec", {})}
     labels = {"pool": "gpu", **changes.pop("labels", {})}

@@ -1,4 +1,4 @@
-"""What every target needs, whole and really broken: dead ports, read-only folders, a read-only registry."""
+"""The services of every target, intact and really broken: dead ports, read-only folders, a read-only registry."""
 
 import http.server
 import threading
@@ -17,7 +17,7 @@ from tests.ports import free_port
 
 PROJECT = Path(__file__).parents[3]
 OF_TARGETS = (services.content, services.database, services.registry)
-"""Checks of what the target makes; the others look at settings."""
+"""Checks of objects that the target creates; the other checks read settings."""
 
 
 def target_in(folder: Path, **overrides: str) -> Target:
@@ -106,7 +106,7 @@ def test_an_mlflow_server_that_does_not_answer_is_a_fault(tmp_path: Path) -> Non
 
 @contextmanager
 def answering(version: str) -> Iterator[str]:
-    """A stand-in for an MLflow server of another version, which cannot be installed beside this one."""
+    """Run a stand-in for an MLflow server of another version, which cannot be installed next to this one."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

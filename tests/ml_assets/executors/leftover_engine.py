@@ -1,4 +1,4 @@
-"""A container engine that has nothing but leftovers."""
+"""A container engine that contains only leftovers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ __all__ = ["LeftoverEngine"]
 
 @dataclass
 class LeftoverEngine(ContainerEngine):
-    """A fake: real engines cannot be asked to keep leftovers. It forgets its own when they are stopped or removed."""
+    """A fake: real engines cannot be made to have leftovers. It removes its own when they are stopped or removed."""
 
     containers: dict[str, tuple[str, ContainerState]]
     stops: int = 1
-    """How often each has to be stopped until it is gone."""
+    """Number of requests to stop until a container is gone."""
     keeps_failed: bool = False
-    """Whether those that failed stay, as they do for a while on Kubernetes."""
+    """True if failed containers remain, as they do for a while on Kubernetes."""
     removed: list[tuple[str, bool]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 

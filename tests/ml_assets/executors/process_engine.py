@@ -1,4 +1,4 @@
-"""A container engine without containers, so that the loop can be tested whole in seconds and on any machine."""
+"""A container engine without containers, so that the whole loop can be tested in seconds on any machine."""
 
 import json
 import os
@@ -24,26 +24,26 @@ __all__ = ["SEEN", "UNREACHABLE", "ProcessEngine", "delete_container", "end_cont
 
 PROJECT = Path(__file__).parents[3]
 UNREACHABLE = "unreachable"
-"""A file of this name in the engine's folder: the engine does not answer as long as it is there."""
+"""Name of a file in the engine's folder: while it exists, the engine does not answer."""
 SEEN = "seen"
-"""A file of this name in a container's folder: the engine has told that it runs."""
+"""Name of a file in a container's folder: the engine has reported that the container runs."""
 OTHER_IMAGE = "registry.example/other@sha256:" + "0" * 64
 _OUT_OF_MEMORY = 128 + signal.SIGKILL
 _PATIENCE_SECONDS = 10
 
 
 class ProcessEngine(ContainerEngine):
-    """A fake: a container is a plain process of `process_server`, which runs exactly the command that was requested.
+    """A fake: a container is a plain process of `process_server`, which runs exactly the requested command.
 
-    Real engines (tests/containers, tests/cluster) take seconds for each container, need a machine that has them, and
-    cannot be made to fail at a chosen moment. This one can, and everything but the engine is real: the loop, the
-    processes, their events in Dagster's database.
+    Real engines (tests/containers, tests/cluster) take seconds per container, need a machine that has them, and cannot
+    be made to fail at a chosen moment. This engine can, and everything else is real: the loop, the processes and their
+    events in Dagster's database.
 
-    What it knows is in a folder, so that a run worker's successor finds it there as it would at a real engine:
+    Its state is in a folder, so that a run worker's successor finds it there, as with a real engine:
 
-    - It has one node, without labels: a pool with a node selector finds no room.
-    - A process that SIGKILL ended was out of memory, unless `end_container` said another cause before.
-    - Images of a repository ``moved`` run as another image than asked for; it refuses those of one ``forbidden``.
+    - It has one node, without labels: no node matches a pool with a node selector.
+    - A process that SIGKILL ended was out of memory, unless `end_container` named another cause before.
+    - Images of a repository ``moved`` run as another image; images of a repository ``forbidden`` are refused.
     """
 
     name, noun = "Processes", "process"
@@ -141,13 +141,13 @@ class ProcessEngine(ContainerEngine):
 
 
 def end_container(folder: Path, name: str, cause: FailureCause) -> None:
-    """Play the engine that ends a container for a cause."""
+    """Act as the engine: end a container for a cause."""
     (folder / name / "cause").write_text(cause.value)
     _signal(folder / name, signal.SIGKILL)
 
 
 def delete_container(folder: Path, name: str) -> None:
-    """Play somebody who removes a running container behind everybody's back."""
+    """Act as an outsider: remove a running container."""
     pid = int((folder / name / "pid").read_text())
     _remove(folder / name)
     os.killpg(pid, signal.SIGKILL)
@@ -155,7 +155,7 @@ def delete_container(folder: Path, name: str) -> None:
 
 @contextmanager
 def processes(folder: Path) -> Iterator[ProcessEngine]:
-    """An engine that starts processes, as the executors of this process's jobs use it."""
+    """Run an engine that starts processes, and make the executors of this process's jobs use it."""
     engine = ProcessEngine(folder)
     command = (sys.executable, "-m", "tests.ml_assets.executors.process_server", str(folder))
     with subprocess.Popen(command, cwd=PROJECT, start_new_session=True) as server, used(engine):
@@ -167,7 +167,7 @@ def processes(folder: Path) -> Iterator[ProcessEngine]:
 
 @contextmanager
 def used(engine: ContainerEngine) -> Iterator[None]:
-    """Let the executors of this process's jobs use an engine, and look after it more often."""
+    """Make the executors of this process's jobs use an engine and poll it more often."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(definition, "container_engine", lambda settings, variables: engine)
         patch.setattr(image_check, "image_check", lambda registry: lambda image_id, placed: image_id == placed.image)
@@ -177,7 +177,7 @@ def used(engine: ContainerEngine) -> Iterator[None]:
 
 
 def _remove(place: Path) -> None:
-    """Remove a container's folder at once: while its files go one by one, the server would take it for a new one."""
+    """Remove a container's folder atomically: during a gradual removal, the server would take it for a new one."""
     removed = place.with_name(f".{uuid.uuid4()}")
     with suppress(FileNotFoundError):
         place.rename(removed)
@@ -189,7 +189,7 @@ def _request(place: Path) -> dict[str, Any]:
 
 
 def _signal(place: Path, number: int) -> None:
-    with suppress(ProcessLookupError, FileNotFoundError, ValueError):  # it has ended, or not begun
+    with suppress(ProcessLookupError, FileNotFoundError, ValueError):  # it has ended or not started
         pid = int((place / "pid").read_text())
-        # A container's end is that of all its processes; a request to end goes to the first of them.
+        # SIGKILL ends all processes of a container; other signals go to the first one only.
         os.killpg(pid, number) if number == signal.SIGKILL else os.kill(pid, number)

@@ -1,4 +1,4 @@
-"""A code location whose steps meet with everything that can happen to a step. Nothing of Docker or Kubernetes here."""
+"""A code location whose steps cover every event of a step's life. It does not use Docker or Kubernetes."""
 
 import atexit
 import os
@@ -23,7 +23,7 @@ from tests.ml_assets.executors.process_engine import SEEN, delete_container, end
 IMAGE = "registry.example/train@sha256:" + "a" * 64
 MOVED, FORBIDDEN = IMAGE.replace("train", "moved"), IMAGE.replace("train", "forbidden")
 ENGINE = "engine"
-"""Folder of the engine in that of the Dagster instance."""
+"""Name of the engine's folder in the Dagster instance's folder."""
 TAG = "queue"
 _DEADLINE_SECONDS = 480
 
@@ -65,7 +65,7 @@ def succeeds(context: dg.OpExecutionContext) -> None:
 
 @dg.op(retry_policy=dg.RetryPolicy(max_retries=1), tags={TAG: "one"})
 def fails_once(context: dg.OpExecutionContext) -> None:
-    # An attempt that is over between two looks of the executor leaves no times of its launch.
+    # An attempt that ends between two polls of the executor has no launch times.
     wait_for(engine_folder(context) / own_name(context) / SEEN)
     if context.retry_number == 0:
         raise ValueError("the first attempt always fails")
@@ -314,7 +314,7 @@ def model() -> None: ...
 
 
 def once() -> dg.JobDefinition:
-    """One asset."""
+    """Return a job with one asset."""
     job = dg.define_asset_job("once", executor_def=EXECUTOR)
     return dg.Definitions(assets=[model], jobs=[job]).resolve_job_def("once")
 
@@ -333,7 +333,7 @@ def afterwards() -> None: ...
 
 
 def outage() -> dg.JobDefinition:
-    """Two assets, one after the other, of which the first takes as long as a test wants."""
+    """Return a job with two consecutive assets, of which the first runs until a test ends it."""
     job = dg.define_asset_job("outage", executor_def=EXECUTOR)
     return dg.Definitions(assets=[outliving, afterwards], jobs=[job]).resolve_job_def("outage")
 
@@ -342,7 +342,7 @@ def outage() -> dg.JobDefinition:
 
 
 def here() -> Placement:
-    """Where this step runs."""
+    """Return the placement of this step."""
     placement = current_placement()
     assert placement is not None
     return placement
@@ -358,12 +358,12 @@ def engine_folder(context: dg.OpExecutionContext) -> Path:
 
 
 def home(context: dg.OpExecutionContext) -> Path:
-    """Folder of the Dagster instance."""
+    """Return the folder of the Dagster instance."""
     return Path(context.instance.root_directory)
 
 
 def wait_for(file: Path) -> None:
-    """Go on once a test has made a file."""
+    """Wait until a test has created a file."""
     deadline = time.monotonic() + _DEADLINE_SECONDS
     while not file.exists():
         if time.monotonic() > deadline:

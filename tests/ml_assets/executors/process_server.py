@@ -1,4 +1,4 @@
-"""Starts the processes of `ProcessEngine`, each forked from this one: importing Dagster anew takes seconds."""
+"""The server of `ProcessEngine`, which forks its processes from itself, because importing Dagster takes seconds."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-import dagster._cli.api  # noqa: F401  # imported for the processes to come, as the next one is
+import dagster._cli.api  # noqa: F401  # imported for the forked processes, like the next one
 
 import tests.ml_assets.executors.run_worker  # noqa: F401
 
@@ -15,7 +15,7 @@ _POLL_SECONDS = 0.02
 
 
 def serve(folder: Path) -> Path | None:
-    """Start the requested processes and note how they end; return the folder of its request in each of them."""
+    """Start the requested processes and record how they end; in each process, return the folder of its request."""
     running: dict[int, Path] = {}
     while True:
         for request in folder.glob("[!.]*/request.json"):
@@ -42,7 +42,7 @@ def _note(place: Path, code: int) -> None:
 
 
 def _become(place: Path) -> None:
-    """Be what ``python -m module arguments…`` would be."""
+    """Turn this process into ``python -m module arguments…``."""
     os.setsid()
     log = os.open(place / "log", os.O_WRONLY | os.O_CREAT, 0o600)
     os.dup2(log, 1)

@@ -1,4 +1,4 @@
-"""A run worker in a process of its own, to be killed: ``python -m … HOME RUN {execute,resume}``."""
+"""A run worker in its own process, which tests kill: ``python -m … HOME RUN {execute,resume}``."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.ml_assets.executors.process_engine import ProcessEngine, used
 
 
 class ResumingRunLauncher(dg.DefaultRunLauncher):
-    """One that says that it can resume runs, as those of Kubernetes and Docker do; the tests start the workers."""
+    """A launcher that claims to resume runs, as those of Kubernetes and Docker do; the tests start the workers."""
 
     @property
     def supports_resume_run(self) -> bool:

@@ -1,4 +1,4 @@
-"""Runs of `process_jobs` on a real Dagster instance, and what their events say."""
+"""Runs of `process_jobs` on a real Dagster instance, and their events."""
 
 import subprocess
 import sys
@@ -28,14 +28,14 @@ compute_logs: {module: dagster._core.storage.noop_compute_log_manager, class: No
 
 @dataclass(frozen=True)
 class Scene:
-    """A Dagster instance, and an engine that runs its steps."""
+    """A Dagster instance and an engine that runs its steps."""
 
     instance: dg.DagsterInstance
     engine: ProcessEngine
     home: Path
 
     def create(self, name: str, *, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None) -> "Run":
-        """A run of a job of `process_jobs` that has not begun."""
+        """Create a run of a job of `process_jobs` without starting it."""
         job = dg.reconstructable(getattr(process_jobs, name))
         run = self.instance.create_run_for_job(
             job.get_definition(),
@@ -46,7 +46,7 @@ class Scene:
         return Run(self.instance, run.run_id)
 
     def execute(self, name: str, *, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None) -> "Run":
-        """A run that has ended, in this process."""
+        """Execute a run in this process and return it."""
         run = self.create(name, config=config, tags=tags)
         job = dg.reconstructable(getattr(process_jobs, name))
         for _ in execute_run_iterator(job, run.stored, self.instance):
@@ -55,7 +55,7 @@ class Scene:
 
     @contextmanager
     def worker(self, run: "Run", mode: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A run worker in another process, which is killed in the end."""
+        """Start a run worker in another process, and kill it when the block ends."""
         command = (sys.executable, "-m", "tests.ml_assets.executors.run_worker", str(self.home), run.id, mode)
         with (self.home / "worker.log").open("ab") as log, subprocess.Popen(command, cwd=PROJECT, stderr=log) as worker:
             try:
@@ -66,7 +66,7 @@ class Scene:
 
 @contextmanager
 def scene(home: Path, configuration: str = "") -> Iterator[Scene]:
-    """A scene in a folder; ``configuration`` is added to ``dagster.yaml``."""
+    """Open a scene in a folder; ``configuration`` is added to ``dagster.yaml``."""
     home.mkdir(parents=True, exist_ok=True)
     (home / "dagster.yaml").write_text(_CONFIGURATION + configuration)
     with dg.DagsterInstance.from_config(str(home)) as instance, processes(home / process_jobs.ENGINE) as engine:
@@ -75,7 +75,7 @@ def scene(home: Path, configuration: str = "") -> Iterator[Scene]:
 
 @dataclass(frozen=True)
 class Run:
-    """One run, as Dagster's database has it."""
+    """One run in Dagster's database."""
 
     instance: dg.DagsterInstance
     id: str
@@ -87,7 +87,7 @@ class Run:
         return run
 
     def records(self, *types: dg.DagsterEventType) -> list[dg.EventLogRecord]:
-        """All of its records, from the first on, or those of some types."""
+        """Return all records of the run, or those of some types, oldest first."""
         records: list[dg.EventLogRecord] = []
         cursor, has_more = None, True
         while has_more:
@@ -97,23 +97,23 @@ class Run:
         return records
 
     def events(self, step: str | None, *types: dg.DagsterEventType) -> list[dg.DagsterEvent]:
-        """Events of a step (or of no step), of all types unless some are given."""
+        """Return the events of a step (or of no step), by default of all types."""
         events = [record.event_log_entry.dagster_event for record in self.records(*types)]
         return [event for event in events if event is not None and event.step_key == step]
 
     def placements(self, step: str) -> list[Placement]:
-        """Where each launch of a step ran."""
+        """Return the placement of each launch of a step."""
         found = [placement_of(event) for event in self.events(step, dg.DagsterEventType.STEP_WORKER_STARTING)]
         return [placement for placement in found if placement is not None]
 
     def failure(self, step: str) -> str:
-        """The message of a step's only failure."""
+        """Return the message of a step's only failure."""
         (event,) = self.events(step, dg.DagsterEventType.STEP_FAILURE)
         assert event.step_failure_data.error is not None
         return event.step_failure_data.error.message
 
     def said(self, step: str | None) -> list[str]:
-        """What the executor wrote of a step."""
+        """Return the executor's messages about a step."""
         return [event.message or "" for event in self.events(step, dg.DagsterEventType.ENGINE_EVENT)]
 
     def succeeded(self, step: str) -> bool:
@@ -121,7 +121,7 @@ class Run:
 
 
 def until(holds: Callable[[], object], what: str, seconds: float = _DEADLINE_SECONDS) -> None:
-    """Go on once something holds."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"{what} did not come about"

@@ -1,4 +1,4 @@
-"""A request for a container, for the pure tests of engines."""
+"""A container request for the pure tests of engines."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What becomes of runs and events while a real PostgreSQL, which has Dagster's database, is away."""
+"""Runs and events during an outage of a real PostgreSQL that holds Dagster's database."""
 
 import re
 import signal
@@ -45,7 +45,7 @@ def stage(server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def instance(stage: Scene) -> Iterator[dg.DagsterInstance]:
-    """An instance whose operations are retried; that of the stage is the test's own."""
+    """An instance whose operations are retried; the test itself uses the stage's."""
     with dg.DagsterInstance.from_config(str(stage.home)) as found:
         retry_database_operations(found)
         yield found
@@ -89,7 +89,7 @@ def launches_of(run: Run) -> dict[str, tuple[int, int, int, bool]]:
 
 
 ONCE = {"outliving": (1, 1, 1, True), "afterwards": (1, 1, 1, True)}
-"""What `launches_of` gives for a run that nothing happened to."""
+"""Result of `launches_of` for an undisturbed run."""
 
 
 def test_run_rides_out_an_outage_in_which_its_step_ends(stage: Scene, server: Postgres) -> None:
@@ -141,13 +141,13 @@ def test_run_fails_with_one_clear_error_where_the_outage_is_long(
     finally:
         server.start()
     assert stage.engine.observe(run.id) == {}
-    # What Dagster's daemon does.
+    # Dagster's daemon does this.
     stage.instance.report_run_failed(run.stored)
     stage.instance.event_log_storage.free_concurrency_slots_for_run(run.id)
 
 
 def execute_and_stop(run: Run, server: Postgres) -> None:
-    """Execute a run in this process, and stop the server when its step has begun."""
+    """Execute a run in this process and stop the server once its step has begun."""
     job = dg.reconstructable(process_jobs.outage)
     with dg.DagsterInstance.from_ref(run.instance.get_ref()) as instance:
         for happened in execute_run_iterator(job, run.stored, instance):
@@ -171,7 +171,7 @@ def materialization() -> dg.DagsterEvent:
 def cut_once(
     instance: dg.DagsterInstance, moment: str, statement: str, also: Callable[[], None] = lambda: None
 ) -> None:
-    """Have the server end the connection, once, before or after it is given a statement that begins so."""
+    """Make the server close the connection once, before or after a statement with this beginning."""
     engine = instance.event_log_storage._engine  # type: ignore[attr-defined]
     cuts: list[int] = []
 
@@ -240,7 +240,7 @@ def test_launch_that_was_given_up_in_the_outage_records_nothing_final(
     def leave(status: int) -> None:
         raise SystemExit(status)
 
-    monkeypatch.setattr(step_process.os, "_exit", leave)  # this process is pytest's
+    monkeypatch.setattr(step_process.os, "_exit", leave)  # it would end pytest's process
     opened = step_process.retry_database_operations
 
     def retry(instance: dg.DagsterInstance) -> None:
@@ -256,7 +256,7 @@ def test_launch_that_was_given_up_in_the_outage_records_nothing_final(
 
 
 def cut_at_materialization(instance: dg.DagsterInstance, also: Callable[[], None]) -> None:
-    """Cut the connection when the materialization is about to be written."""
+    """Cut the connection immediately before the materialization is written."""
     store = instance.event_log_storage.store_event
 
     def store_event(entry: Any) -> None:

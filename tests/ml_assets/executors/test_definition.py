@@ -1,4 +1,4 @@
-"""The executor as the launchpad shows it."""
+"""The executor in the launchpad."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ EXECUTOR = container_executor(RULES, target="docker", pass_variables={}, registr
 
 
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any] | None = None) -> ContainerExecutor:
-    """The executor that a run with this config gets."""
+    """Return the executor of a run with this config."""
     monkeypatch.setattr(definition, "container_engine", lambda settings, variables: ProcessEngine(tmp_path / "engine"))
     job = dg.reconstructable(process_jobs.split)
     resolved = ResolvedRunConfig.build(

@@ -1,4 +1,4 @@
-"""Why a container is given up. What is written of it, and everything around it, is in `test_launch`."""
+"""Reasons for giving up a container. `test_launch` tests the messages and everything around them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,11 +18,11 @@ from tests.ml_assets.executors.sample_requests import IMAGE
 
 ORDERED = 1000.0
 NONE: Any = None
-"""Context of a step: nothing is reported here."""
+"""Context of a step: nothing is reported in these tests."""
 
 
 class GoneEngine(ContainerEngine):
-    """A fake: it only remembers why a container is gone."""
+    """A fake that only stores why a container is gone."""
 
     name, noun = "Memory", "container"
     reason: Failure | None = None

@@ -1,4 +1,4 @@
-"""Names that runtimes give an image, held against a real registry."""
+"""Names under which runtimes report an image, compared with a real registry."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ STRANGER = "sha256:" + "0" * 64
 
 @pytest.fixture
 def digests(oci_registry: OciRegistry) -> dict[str, str]:
-    """An index, its manifests of two platforms, and the configuration of the first."""
+    """An index, its manifests for two platforms, and the configuration of the first."""
     found = {
         "linux/amd64": oci_registry.push_image("ml/train", "amd64"),
         "linux/arm64": oci_registry.push_image("ml/train", "arm64", architecture="arm64"),

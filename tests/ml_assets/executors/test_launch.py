@@ -1,4 +1,4 @@
-"""The whole loop, on an engine of plain processes: what becomes of steps that meet with everything that can happen."""
+"""The whole loop on an engine of plain processes: the outcomes of steps in every situation."""
 
 import json
 import signal
@@ -43,7 +43,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 @pytest.fixture(scope="module")
 def run(stage: Scene) -> Run:
-    """A run of `process_jobs.everything` that has ended."""
+    """A completed run of `process_jobs.everything`."""
     return stage.execute(
         "everything",
         config={
@@ -181,7 +181,7 @@ def test_step_that_cannot_run_fails_once_with_its_cause(run: Run, step: str, exp
 
 
 def test_step_in_another_image_is_ended_as_soon_as_the_runtime_tells(run: Run) -> None:
-    """Which is after its container began, and may be after its function did."""
+    """The runtime reports the image after the container has begun, possibly after the function has begun."""
     message = run.failure("wrong_image")
     assert f"wrong image: requested {process_jobs.MOVED}, but the runtime runs registry.example/other@" in message
     assert run.events("wrong_image", dg.DagsterEventType.STEP_OUTPUT, dg.DagsterEventType.STEP_SUCCESS) == []

@@ -1,4 +1,4 @@
-"""The states of a launch: what moves it, what is refused, and which launches of a step there are."""
+"""The states of a launch: transitions, refused transitions, and the list of a step's launches."""
 
 import re
 from collections.abc import Callable

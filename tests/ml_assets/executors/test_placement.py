@@ -1,4 +1,4 @@
-"""Where steps of real jobs run, by what definitions, settings and the run say."""
+"""Placement of the steps of real jobs by definitions, settings and the run."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -67,7 +67,7 @@ def is_fast() -> dg.AssetCheckResult:
 DEFINITIONS = dg.Definitions(
     assets=[train_image, other_image, model, both, plain],
     asset_checks=[is_good, is_fast, of_another_location],
-    resources={STORAGE_KEY: dg.fs_io_manager},  # nothing is materialized here
+    resources={STORAGE_KEY: dg.fs_io_manager},  # nothing is materialized in these tests
 )
 
 
@@ -102,7 +102,7 @@ def of_graphs() -> None:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    """An instance that knows both images: ``train`` stands below an index."""
+    """An instance that knows both images: ``train`` belongs to an index."""
     with dg.DagsterInstance.ephemeral() as found:
         make_image(found, "images/train", TRAIN, made_index_digest=INDEX)
         make_image(found, "images/other", TRAIN.replace("train", "other"))

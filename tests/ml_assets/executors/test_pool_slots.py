@@ -1,4 +1,4 @@
-"""Slots of Dagster's own concurrency pools, counted in a real database."""
+"""Slots of Dagster's own concurrency pools in a real database."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,7 +96,7 @@ def test_step_that_needs_two_pools_waits_for_both(instance: dg.DagsterInstance, 
     slots = slots_of(instance)
     assert slots.claim(["two", "one"], "a", 0) is None
     assert slots.claim(["two", "one"], "b", 0) == "one"
-    slots.free("b")  # gives its place in the queue back too
+    slots.free("b")  # also leaves the queue
     assert instance.event_log_storage.get_concurrency_info("one").pending_step_count == 0
     assert slots.claim(["two"], "c", 0) is None
 

@@ -1,4 +1,4 @@
-"""What a run worker's successor does: it goes on where the events of a real, interrupted run say that it stands."""
+"""A run worker's successor resumes a real, interrupted run at the state that its events record."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -31,9 +31,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 @pytest.fixture(scope="module")
 def run(stage: Scene) -> Run:
-    """A run of `process_jobs.resumed` whose first worker was killed, whose second was asked to end, and the third not.
+    """A run of `process_jobs.resumed` with three workers: one killed, one asked to end, and one that completes it.
 
-    While the third looks after it, the engine does not answer for a while.
+    While the third worker runs, the engine is unreachable for a while.
     """
     run = stage.create("resumed")
 
@@ -125,14 +125,14 @@ def storage_id(run: Run, step: str, of_type: dg.DagsterEventType) -> int:
 def resumed(records: Sequence[dg.EventLogRecord]) -> tuple[ActiveExecution, Launches]:
     plan = create_execution_plan(dg.reconstructable(process_jobs.resumed))
     active = ActiveExecution(plan, retry_mode=RetryMode.ENABLED)
-    active._context_guard = True  # it is not run to its end here
+    active._context_guard = True  # suppresses the complaint that it is not run to its end
     launches = Launches(RUN)
     resume_run(active, records, launches)
     return active, launches
 
 
 def running(records: Sequence[dg.EventLogRecord]) -> dict[str, int]:
-    """Steps whose last launch has not ended, by a simpler rule than that of `resume_run`."""
+    """Return the steps whose last launch has not ended, by a simpler rule than that of `resume_run`."""
     found: dict[str, int] = {}
     for record in records:
         event = record.event_log_entry.dagster_event
@@ -153,7 +153,7 @@ def test_worker_may_be_killed_after_any_event(stage: Scene, run: Run) -> None:
         active, launches = resumed(records[:count])
         open_launches = {launch.step.key: launch.placement.number for launch in launches.under_way()}
         assert open_launches == running(records[:count])
-        # Every step is somewhere: nothing can be waited for in vain.
+        # Every step has a state: the loop never waits for a lost step.
         assert active._in_flight == {launch.step.key for launch in launches if launch.is_open}
         list(active.get_steps_to_execute())
     assert active.is_complete

@@ -1,4 +1,4 @@
-"""Which image a run's steps have: one for the whole run."""
+"""All steps of a run use the image that was the newest when the run began."""
 
 from collections.abc import Iterator
 

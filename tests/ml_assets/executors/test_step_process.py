@@ -1,4 +1,4 @@
-"""What a step's process checks and writes, run in this process against a real database."""
+"""Checks and events of a step's process, run in this process against a real database."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ STEP = "reports__model"
 
 @pytest.fixture
 def run(tmp_path: Path, migrated: Migrated) -> Iterator[Run]:
-    """A run that its worker has started, and whose step has not been."""
+    """A started run whose step has not started."""
     job = dg.reconstructable(once)
     with migrated.instance(tmp_path) as instance:
         created = instance.create_run_for_job(
@@ -42,14 +42,14 @@ def placement(**said: Any) -> Placement:
 
 
 def execute(run: Run, **said: Any) -> None:
-    """What the process of one launch does."""
+    """Run the code of one launch's process."""
     origin = dg.reconstructable(once).get_python_origin()
     arguments = ExecuteStepArgs(origin, run.id, [STEP], run.instance.get_ref())
     step_process.run([packed(arguments), placement(**said).model_dump_json()])
 
 
 def written(run: Run) -> list[dg.DagsterEvent]:
-    """Events of the step; that it was planned was written before."""
+    """Return the step's events, except the event of its planning, which was written earlier."""
     planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
     return [event for event in run.events(STEP) if event.event_type is not planned]
 
@@ -126,7 +126,7 @@ def test_launch_that_was_given_up_records_nothing_final(run: Run, monkeypatch: p
     def leave(status: int) -> None:
         raise SystemExit(status)
 
-    monkeypatch.setattr(step_process.os, "_exit", leave)  # this process is pytest's
+    monkeypatch.setattr(step_process.os, "_exit", leave)  # it would end pytest's process
     with pytest.raises(SystemExit) as ended:
         execute(run, number=0)
     assert ended.value.code == REPLACED_EXIT

@@ -1,4 +1,4 @@
-"""What is left of runs that have ended is removed, on a fake engine, by the sensor's function and by the command."""
+"""The removal of containers of ended runs, on a fake engine, by the sensor's function and by the command."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def instance(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]
 
 @pytest.fixture
 def engine(instance: dg.DagsterInstance) -> LeftoverEngine:
-    """One with everything that there can be."""
+    """An engine with containers in every state."""
     failed, succeeded = a_run(instance, FAILURE), a_run(instance, SUCCESS)
     return LeftoverEngine(
         {
@@ -47,7 +47,7 @@ def engine(instance: dg.DagsterInstance) -> LeftoverEngine:
 def command(
     tmp_path: Path, engine: LeftoverEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """Runs the program's entry point in this process, with that engine: status, output, errors."""
+    """A function that runs the program's entry point in this process with that engine: status, output, errors."""
     monkeypatch.delenv("ML_ASSETS_TARGET", raising=False)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.setattr(Target, "engine", engine)

@@ -1,4 +1,4 @@
-"""What does not fit together is refused as the code location loads."""
+"""Contradictory definitions and settings are refused when the code location loads."""
 
 from pathlib import Path
 from typing import Any

@@ -19,5 +19,5 @@ def february() -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def both(january: pd.DataFrame, february: pd.DataFrame) -> pd.DataFrame:
-    """As a window of two months gives them."""
+    """Both months, in the form of a window of two months."""
     return pd.concat([january, february], ignore_index=True)

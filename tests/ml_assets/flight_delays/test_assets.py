@@ -74,12 +74,12 @@ def test_asset_functions_return_plain_values_when_called(both: pd.DataFrame, feb
 def test_two_months_run_from_source_to_predictions(
     storage: ArtifactStorage, resources: dict[str, Any], instance: dg.DagsterInstance
 ) -> None:
-    """One long story, since each month costs seconds: what is stored, what is checked, and that it repeats itself."""
+    """One long test, because each month costs seconds: stored data, checks and repeatability."""
     first, second = run(resources, instance, JANUARY), run(resources, instance, FEBRUARY)
     assert first.success
     assert second.success
 
-    # The model of February has read both months, and predicts every flight of February.
+    # The model of February has read both months and predicts every flight of February.
     model_record = latest_versions(instance, assets.delay_model.key, [FEBRUARY])[0].metadata[RECORD_METADATA]
     read_by_model = [(one["asset"], one["partition"]) for one in model_record["inputs"] if one["loaded"]]
     assert read_by_model == [("departures", JANUARY), ("departures", FEBRUARY)]
@@ -87,7 +87,7 @@ def test_two_months_run_from_source_to_predictions(
     assert len(predictions) == len(read_flights("2013-02"))
     assert read(storage, instance, assets.departures, FEBRUARY)[TARGET].isna().sum() == 1261
 
-    # Checks are recorded for the month that they looked at.
+    # Checks are recorded for the month that they examined.
     found = {check.check_name: check for check in second.get_asset_check_evaluations()}
     assert {check.partition for check in found.values()} == {FEBRUARY}
     assert {name for name, check in found.items() if check.passed} == set(found) - {"weather_schema"}

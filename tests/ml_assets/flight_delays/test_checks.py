@@ -1,4 +1,4 @@
-"""How checks judge: what passes, what warns and what stops."""
+"""Verdicts of the checks: pass, warn or stop."""
 
 import dagster as dg
 import pytest

@@ -1,4 +1,4 @@
-"""How far one month is from the month before."""
+"""The distance of a month's distribution from the previous month's."""
 
 import math
 

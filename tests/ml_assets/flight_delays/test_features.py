@@ -1,4 +1,4 @@
-"""Features of departures: they know nothing of what came after the moment of prediction."""
+"""Features of departures contain nothing from after the moment of prediction."""
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ def days(frame: pd.DataFrame, first: int, last: int) -> pd.DataFrame:
     return frame[frame["day"].between(first, last)].reset_index(drop=True)
 
 
-# The week in which the clock changes.
+# The week of the clock change.
 FLIGHTS = days(read_flights("2013-03"), 7, 12)
 WEATHER = days(read_weather("2013-03"), 7, 12)
 DEPARTURES = departure_features(FLIGHTS, WEATHER)
@@ -49,20 +49,20 @@ def row(departures: pd.DataFrame, flight: pd.Series) -> pd.Series:
 
 
 def altered(moment: pd.Timestamp, flight: pd.Series, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Flights and weather with another world after the moment: only the flight's own schedule is kept."""
+    """Return flights and weather that differ after the moment; only the flight's own schedule is unchanged."""
     random = np.random.default_rng(seed)
     flights, weather = FLIGHTS.copy(), WEATHER.copy()
     itself = (scheduled(flights) == flight["scheduled_departure"]) & (
         flights[["carrier", "flight", "origin", "dest"]] == flight[["carrier", "flight", "origin", "dest"]]
     ).all(axis=1)
     assert itself.sum() == 1
-    # Outcomes not known yet: other ones, none of which comes true before the moment; some are cancelled.
+    # Unknown outcomes are replaced by others that happen after the moment; some flights are cancelled.
     unknown = ~(left(flights) <= moment)
     waited = np.ceil((moment - scheduled(flights)) / pd.Timedelta(minutes=1)).clip(lower=-60)
     other = waited + random.integers(1, 500, len(flights))
     flights.loc[unknown, OUTCOMES] = random.normal(size=(unknown.sum(), len(OUTCOMES)))
     flights.loc[unknown, "dep_delay"] = other.where(random.random(len(flights)) < 0.8)[unknown]
-    # Flights scheduled later: other ones, and fewer.
+    # Flights scheduled later are replaced by others, and some are removed.
     later = unknown & (scheduled(flights) > moment) & ~itself
     for column in ("carrier", "flight", "origin", "dest", "tailnum", "distance"):
         flights.loc[later, column] = random.permutation(flights.loc[later, column].to_numpy())

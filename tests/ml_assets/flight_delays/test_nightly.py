@@ -33,7 +33,7 @@ ASSETS = ("flights", "weather", "departures", "delay_model", "predictions")
 
 @pytest.fixture
 def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory in which months arrive; empty."""
+    """The landing directory for new months; initially empty."""
     folder = tmp_path / "landing"
     folder.mkdir()
     own_settings(tmp_path, monkeypatch)
@@ -43,7 +43,7 @@ def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def alerts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[dict[str, object]]]:
-    """What a webhook gets; a command writes the same to a file."""
+    """Messages that a webhook receives; a command writes the same messages to a file."""
     received: list[dict[str, object]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -74,7 +74,7 @@ def nights(landing: Path, alerts: list[dict[str, object]], monkeypatch: pytest.M
 
 
 def deliver(landing: Path, *months: str) -> None:
-    """Let a month arrive, with few flights."""
+    """Deliver months with few flights."""
     for month in months:
         flights = read_flights(month).iloc[::EVERY_NTH_FLIGHT]
         for kind, frame in (("flights", flights), ("weather", read_weather(month))):
@@ -91,20 +91,20 @@ def turn_on(started: Daemons, at: datetime, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def ticks(started: Daemons) -> list[InstigatorTick]:
-    """Ticks of the schedule, oldest first."""
+    """Return the ticks of the schedule, oldest first."""
     schedule = started.repository.get_schedule(SCHEDULE)
     found = started.instance.get_ticks(schedule.get_remote_origin_id(), schedule.selector_id)
     return sorted(found, key=lambda tick: tick.timestamp)
 
 
 def nightly_runs(started: Daemons) -> list[dg.DagsterRun]:
-    """Runs of the schedule, in the order of their creation."""
+    """Return the runs of the schedule, oldest first."""
     tags = {"dagster/schedule_name": SCHEDULE}
     return list(started.instance.get_runs(dg.RunsFilter(tags=tags), ascending=True))
 
 
 def night(day: int) -> Callable[[int, int], datetime]:
-    """Times of a night of June 2026 in New York."""
+    """Return a function of hour and minute that gives a time in New York on a day of June 2026."""
     return lambda hour, minute: datetime(2026, 6, day, hour, minute, tzinfo=NEW_YORK)
 
 
@@ -119,11 +119,11 @@ def test_three_nights_of_which_the_last_fails(
     nights.schedule(first(3, 10), first(3, 20))
     deliver(landing, "2013-02")
     nights.schedule(second(3, 10), second(3, 20))
-    # A scheduler that dies between launching a run and noting it repeats the tick.
+    # A scheduler that dies between launching a run and recording the launch repeats the tick.
     nights.instance.update_tick(ticks(nights)[-1].with_status(TickStatus.STARTED))
     nights.schedule(second(3, 30), second(3, 40))
     assert ticks(nights)[-1].status == TickStatus.SUCCESS
-    # The third night's daemon is down at 03:15, and is started afterwards.
+    # The third night's daemon is down at 03:15 and starts later.
     deliver(landing, "2013-03")
     (landing / "flights-2013-03.csv").write_text("not,what,was,promised\n1,2,3,4\n")
     nights.schedule(third(5, 0), third(5, 10))
@@ -159,7 +159,7 @@ def test_three_nights_of_which_the_last_fails(
 def test_a_tick_that_fails_alerts(
     nights: Daemons, landing: Path, alerts: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No run comes of such a tick, so the run failure sensor never hears of it."""
+    """Such a tick creates no run, so the run failure sensor cannot report it."""
     nights.sense()
     landing.rmdir()
     turn_on(nights, night(2)(0, 0), monkeypatch)
@@ -209,7 +209,7 @@ def test_months_of_the_window_that_were_never_made_come_first(landing: Path, tmp
 
 
 def launch_backfill(started: Daemons, parameters: dict[str, object]) -> str:
-    """Launch a backfill by the request that the UI makes."""
+    """Launch a backfill with the UI's request."""
     answer = started.ask(BACKFILL, {"params": parameters})
     assert answer["__typename"] == "LaunchBackfillSuccess", answer
     return str(answer["backfillId"])
@@ -268,7 +268,7 @@ def tick_of(run: dg.DagsterRun) -> datetime:
 
 
 def records_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[ProvenanceRecord]:
-    """What a run recorded."""
+    """Return the records of a run."""
     events = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
     found = [event.asset_materialization for event in events]
     return [record_of(event.metadata) for event in found if event]

@@ -1,4 +1,4 @@
-"""Pictures of the delay model show the numbers that they are drawn from."""
+"""Figures of the delay model show the numbers from which they are drawn."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Schemas accept the real months, and say in words what is wrong with others."""
+"""Schemas accept the real months and describe the errors in others."""
 
 import pandas as pd
 import pytest

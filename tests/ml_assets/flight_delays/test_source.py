@@ -1,4 +1,4 @@
-"""Flights and weather: from the package's year, and from months that arrive."""
+"""Flights and weather from the package's year and from delivered months."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from ml_assets.resources.errors import InputError
 
 @pytest.fixture
 def landing(tmp_path: Path) -> Path:
-    """A directory in which March has arrived and April is half there."""
+    """A landing directory with March complete and April incomplete."""
     deliver(tmp_path, "2013-03")
     deliver(tmp_path, "2013-04")
     (tmp_path / "weather-2013-04.csv").unlink()
@@ -43,7 +43,7 @@ def test_package_is_read_without_being_imported() -> None:
 
 @pytest.mark.parametrize("read", [read_flights, read_weather])
 def test_hours_in_utc_are_the_local_hours_of_the_columns(read: object) -> None:
-    """March and November hold the changes of the clock."""
+    """The clock changes in March and November."""
     for month in ("2013-03", "2013-11"):
         frame = read(month)  # type: ignore[operator]
         local = frame["time_hour"].dt.tz_convert("America/New_York")

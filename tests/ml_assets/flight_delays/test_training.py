@@ -1,4 +1,4 @@
-"""The delay model: what it learns from, what it is judged on, and that training repeats itself exactly."""
+"""The delay model: its training data, its evaluation, and exact repeatability of its training."""
 
 from pathlib import Path
 

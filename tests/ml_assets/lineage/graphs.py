@@ -1,4 +1,4 @@
-"""Lineage graphs of any size, made up, for pictures of them."""
+"""Synthetic lineage graphs of any size, for pictures of them."""
 
 import random
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from ml_assets.resources.provenance import ArtifactKind
 __all__ = ["HOSTILE", "made", "pipeline", "tangle", "trace_of"]
 
 HOSTILE = """</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>&"'`$title\u2028"""
-"""A name that is markup and syntax."""
+"""A name that contains markup and syntax."""
 
 _START = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -34,7 +34,10 @@ def made(storage_id: int, asset: str, kind: ArtifactKind, partition: str | None 
 
 
 def pipeline(months: int) -> LineageGraph:
-    """An image, and for each month a table, features of it, a model of the last six and predictions: 1 + 4 a month."""
+    """Return a graph with an image and, for each month, a table, features, a model and predictions: 1 + 4 a month.
+
+    Each model uses the features of the last six months.
+    """
     image = made(1, "images/train", ArtifactKind.IMAGE)
     nodes, edges, features = [image], list[tuple[str, str]](), list[Node]()
     for month in range(months):
@@ -53,7 +56,7 @@ def pipeline(months: int) -> LineageGraph:
 
 
 def tangle(size: int) -> LineageGraph:
-    """Each node is made of some of the forty before it: as deep as such a history can be."""
+    """Return a graph in which each node derives from some of the previous forty: as deep as a history can be."""
     generator = random.Random(size)
     kinds = (ArtifactKind.DATASET, ArtifactKind.FEATURE_SET, ArtifactKind.MODEL)
     nodes = [

@@ -1,4 +1,4 @@
-"""What differs by itself is told before what follows from it, and likely causes before unlikely ones."""
+"""Independent differences are reported before their consequences, and likely causes before unlikely ones."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the real factories record is what a trace shows."""
+"""A trace shows what the real factories record."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Queries are right on any graph."""
+"""Queries are correct on any graph."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ from tests.ml_assets.lineage.index.reference import Event, ReferenceGraph
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[Event], set[tuple[int, int]]]:
-    """Events of a few assets, each made of some that stood before it in the log, and the edges between them."""
+    """Return events of a few assets, each derived from some earlier ones in the log, and the edges between them."""
     size = draw(st.integers(1, 12))
     events: list[Event] = []
     edges = set()

@@ -1,4 +1,4 @@
-"""A trace as a page. What the page does in a browser is in ``tests/ui``."""
+"""A trace as a page. ``tests/ui`` tests the page in a browser."""
 
 import json
 from html.parser import HTMLParser

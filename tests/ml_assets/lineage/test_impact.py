@@ -1,4 +1,4 @@
-"""What is affected is what somebody may still take, the most urgent first, in the order of making."""
+"""Affected artifacts are those that may still be used, the most urgent first, in the order of their creation."""
 
 import io
 from dataclasses import replace

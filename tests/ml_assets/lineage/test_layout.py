@@ -1,4 +1,4 @@
-"""Where nodes stand in a picture."""
+"""Positions of nodes in a picture."""
 
 from itertools import combinations, pairwise
 
@@ -13,7 +13,7 @@ WIDTH, HEIGHT = NODE_SIZE
 
 
 def form(layout: Layout) -> float:
-    """Width by height."""
+    """Return the ratio of width to height."""
     across = max(x for x, _ in layout.positions.values()) + WIDTH
     return across / (max(y for _, y in layout.positions.values()) + HEIGHT)
 

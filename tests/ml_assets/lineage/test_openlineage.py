@@ -1,4 +1,4 @@
-"""A graph as OpenLineage events: of the published form, into files, and to a server."""
+"""A graph as OpenLineage events in the published form, written to files and sent to a server."""
 
 import json
 import re
@@ -25,13 +25,13 @@ RUN = "0a1b2c3d-0000-4000-8000-000000000008"
 
 @dataclass
 class Server:
-    """Takes events as Marquez does: it stands for one, which is not to be had here."""
+    """Stand-in for Marquez, which is not available here: it receives events."""
 
     url: str
     status: int = 201
     events: list[dict[str, Any]] = field(default_factory=list)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
-    """Path and authorization of each."""
+    """Path and authorization of each request."""
 
 
 @pytest.fixture

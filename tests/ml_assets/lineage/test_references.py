@@ -1,4 +1,4 @@
-"""References are read for every form that their text may have, and refused when they can have none."""
+"""References are parsed in every possible form of their text, and refused if the text fits none."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A trace is readable by people, whatever its size, and by machines."""
+"""A trace of any size is readable for people and machines."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def read(*sources: Node) -> tuple[InputVersion, ...]:
 
 
 def printed(graph: ReferenceGraph, text: str) -> tuple[str, str]:
-    """Both trees of a trace, as text."""
+    """Return both trees of a trace, as text."""
     came_from, _, made = shown(graph.trace(text)).partition("\n\n")
     return came_from, made
 

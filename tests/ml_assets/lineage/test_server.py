@@ -1,4 +1,4 @@
-"""The server of trace pages: what it answers, and to whom."""
+"""The server of trace pages: its answers and its access rules."""
 
 import socket
 import subprocess
@@ -44,7 +44,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @dataclass(frozen=True)
 class Client:
-    """Asks a server that runs in a thread of this process."""
+    """A client of a server that runs in a thread of this process."""
 
     address: str
 

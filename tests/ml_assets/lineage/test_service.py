@@ -1,4 +1,4 @@
-"""All questions can be asked in Python, on an instance alone."""
+"""All questions can be asked in Python, with only an instance."""
 
 import subprocess
 import sys

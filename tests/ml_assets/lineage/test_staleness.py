@@ -1,4 +1,4 @@
-"""What is said of assets is what Dagster's UI says, completed by what was recorded."""
+"""The status of assets is that of Dagster's UI, plus what was recorded."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,14 +27,14 @@ def as_written() -> Iterator[None]:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    """In memory, which is made in a tenth of the time."""
+    """An instance in memory, which is created in a tenth of the time."""
     with dg.DagsterInstance.ephemeral() as found:
         yield found
 
 
 @pytest.fixture
 def on_disk(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
-    """With schedules and other processes, which the one in memory does not have."""
+    """An instance with schedules and other processes, which an instance in memory does not support."""
     with migrated.instance(tmp_path / "dagster") as found:
         yield found
 
@@ -54,7 +54,7 @@ def make(instance: dg.DagsterInstance, resources: dict[str, Any]) -> Any:
 
 
 def staleness(instance: dg.DagsterInstance, *changed: dg.AssetsDefinition) -> Staleness:
-    """What is known when some assets are written differently today."""
+    """Return the staleness of all assets, some of them with changed definitions."""
     names = {asset.key for asset in changed}
     assets = [*changed, *(asset for asset in ASSETS if asset.key not in names)]
     return Staleness(instance, CodeLocation(dg.Definitions(assets=assets, resources=UNUSED)))

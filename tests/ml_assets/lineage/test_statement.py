@@ -1,4 +1,4 @@
-"""Statements of provenance name what their subject came from by way of its inputs."""
+"""Statements of provenance name everything upstream of their subject."""
 
 from ml_assets.lineage.graph import Node, NodeKind
 from ml_assets.lineage.statement import origin_statement

@@ -1,4 +1,4 @@
-"""Facts in, an explanation out: which reason comes first, what is said of code, and what partitions share."""
+"""Explanations derived from facts: the order of reasons, changes of code, and reasons shared by partitions."""
 
 from datetime import UTC, datetime
 from typing import Any

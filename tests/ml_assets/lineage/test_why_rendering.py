@@ -1,4 +1,4 @@
-"""People read what changed from what to what; machines read the same whole."""
+"""People see old and new values; machines read everything in full."""
 
 import io
 from datetime import UTC, datetime

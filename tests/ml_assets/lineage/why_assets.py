@@ -1,4 +1,4 @@
-"""Assets that tests ask why about; a test changes what they give and how they are written."""
+"""Assets for tests of ``why``; a test changes their values and definitions."""
 
 import dagster as dg
 import pandas as pd
@@ -33,11 +33,11 @@ def whole_year(departures: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 @dg.asset
 def foreign() -> None:
-    """No factory made it."""
+    """Do nothing; no factory made this asset."""
 
 
 ASSETS = [train, flights, departures, whole_year, foreign]
 UNUSED = {STORAGE_KEY: dg.mem_io_manager}
-"""Nothing is made by these definitions, which have to be whole all the same."""
+"""Nothing is materialized with these definitions, but they must be complete."""
 
 definitions = dg.Definitions(assets=ASSETS, resources=UNUSED)

@@ -1,4 +1,4 @@
-"""What has become of an asset of `why_assets`: the function was changed, and calls another one."""
+"""A changed asset of `why_assets`: its function was edited and calls another one."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Metrics of real instances, as a scrape gets them."""
+"""Metrics of real instances, as a scrape returns them."""
 
 import socket
 import threading
@@ -49,7 +49,7 @@ def failing() -> None:
 
 
 def scraped(collector: DagsterCollector) -> dict[tuple[str, ...], float]:
-    """Values by name and labels."""
+    """Return the values by name and labels."""
     found = {}
     for family in collector.collect():
         for sample in family.samples:

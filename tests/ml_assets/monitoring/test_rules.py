@@ -1,4 +1,4 @@
-"""Alert rules and the dashboard: valid for Prometheus, about metrics that there are, and heard when they should be."""
+"""Alert rules and the dashboard are valid for Prometheus, use existing metrics, and fire when they should."""
 
 import json
 import re
@@ -43,7 +43,7 @@ LOUD = {
         'ml_assets_pool_slots{pool="g"}': "4x90",
     },
 }
-"""Series for which each alert is heard after an hour."""
+"""Series for which each alert fires after an hour."""
 CALM = {
     "ml_assets_up": "1x90",
     'ml_assets_schedule_last_run_failed{schedule="n"}': "0x90",

@@ -1,4 +1,4 @@
-"""The first thing in which two tables differ."""
+"""The first difference between two tables."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""What is found out before a run is launched: whether the image is there, and can read what is asked."""
+"""Checks before a run is launched: the image exists and can read the request."""
 
 import json
 from collections.abc import Iterator
@@ -121,7 +121,7 @@ def queue(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
 
 
 def _earlier_run(instance: dg.DagsterInstance, image: str, location: str) -> str:
-    """A run as a code server launched it."""
+    """Create a run as a code server does, and return its id."""
 
     @dg.job
     def earlier() -> None:

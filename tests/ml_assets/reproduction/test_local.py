@@ -1,4 +1,4 @@
-"""`ml-assets reproduce` on the local target: a project in a git repository, whose history goes on."""
+"""`ml-assets reproduce` on the local target: a project in a git repository with later commits."""
 
 import json
 import os
@@ -104,7 +104,7 @@ note.unlink(missing_ok=True)
 
 @dataclass(frozen=True)
 class Project:
-    """A project of a user's, with its repository and its home."""
+    """A user's project with its repository and its home."""
 
     folder: Path
     variables: dict[str, str]
@@ -121,7 +121,7 @@ class Project:
         return done.stdout.strip()
 
     def materialize(self, *steps: tuple[str, list[str], bool]) -> None:
-        """Partition, assets, and whether a file differs from the commit, of each run."""
+        """Materialize runs; each has a partition, assets, and whether a file differs from the commit."""
         self._python("-c", MATERIALIZE, json.dumps(steps), check=True)
 
     def reproduce(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -136,7 +136,7 @@ class Project:
         return dg.DagsterInstance.from_config(str(self.folder / "var" / "dagster"))
 
     def everything(self) -> dict[str, Any]:
-        """What a reproduction must leave as it is."""
+        """Return the state that a reproduction must not change."""
         with self.instance() as instance:
             events = {
                 key.to_user_string(): len(instance.fetch_materializations(key, limit=100).records)
@@ -162,7 +162,7 @@ class Project:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Made at one commit, made anew at the next."""
+    """A project materialized at one commit and again at the next."""
     folder = tmp_path_factory.mktemp("users") / "theirs"
     files = {
         "deployments/local/settings.toml": SETTINGS,
@@ -212,7 +212,7 @@ def test_two_at_once_and_an_interrupt_leave_nothing_behind(project: Project) -> 
     gate.mkdir()
     with project.begin("slow@a") as interrupted:
         until((gate / "waiting").exists, "the asset runs again")
-        gate.rename(gate.with_name("open"))  # whoever comes later does not wait
+        gate.rename(gate.with_name("open"))  # later readers do not wait
         with project.begin("slow@a", "--json") as other:
             out, err = other.communicate()
         assert other.returncode == 0, err

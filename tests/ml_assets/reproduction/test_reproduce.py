@@ -1,4 +1,4 @@
-"""Running again in the process at hand, on a real instance, store and MLflow."""
+"""Reproduction in the current process, on a real instance, store and MLflow."""
 
 import json
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from ml_assets.resources.tracking.tags import RunTags
 regions = dg.DynamicPartitionsDefinition(name="regions")
 days = dg.DailyPartitionsDefinition(start_date="2026-01-01")
 FACTOR = {"scale": 1.0, "noise": 0.0}
-"""What functions depend on beside their inputs, as functions should not."""
+"""Hidden dependencies of functions, which real functions should not have."""
 
 
 class Scale(dg.Config):
@@ -81,7 +81,7 @@ ASSETS = [numbers, scaled, checked, line, plain, of_plain]
 
 @dataclass
 class Scene:
-    """Assets on an instance, and what was materialized of them."""
+    """Assets on an instance, and their materializations."""
 
     current: ClassVar[dg.Definitions]
 
@@ -116,7 +116,7 @@ class Scene:
         return reproduce(request, self.definitions.get_repository_def(), self.instance, self.storage, print)
 
     def everything(self) -> tuple[int, dict[str, int], set[str]]:
-        """Runs, materializations and observations by asset, and files of the remote: what must not grow."""
+        """Return what must not grow: the number of runs, the materializations by asset, and the files of the remote."""
         counted = {}
         for key in self.instance.all_asset_keys():
             counted[key.to_user_string()] = len(self.instance.fetch_materializations(key, limit=100).records)
@@ -171,7 +171,7 @@ def test_model_is_judged_by_metrics_and_predictions_and_its_run_is_tagged(
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", scene.storage.tracking.tracking_uri)  # nothing is registered there either
     same = scene.reproduce(request)
     assert same.outcome is Outcome.IDENTICAL
-    # A model of another training on the same inputs, as of a library that adds in another order.
+    # A model of another training on the same inputs, as from a library that adds in another order.
     monkeypatch.setattr(TrainedModel, "__post_init__", _shift(1e-9))
     near = scene.reproduce(request)
     assert (near.outcome, near.warnings) == (Outcome.WITHIN_TOLERANCE, ())
@@ -226,7 +226,7 @@ def test_refusal_fails_the_job_with_what_to_do_next(scene: Scene) -> None:
 
 @dg.definitions
 def current() -> dg.Definitions:
-    """The code location, for Dagster to load anew as it does for a run."""
+    """Return the code location, which Dagster reloads for a run."""
     return Scene.current
 
 

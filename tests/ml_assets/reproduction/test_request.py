@@ -1,4 +1,4 @@
-"""What is asked: read by the code of another time."""
+"""The request for a reproduction, which code of an earlier version reads."""
 
 import json
 
@@ -12,7 +12,7 @@ WRITTEN = (
     '{"version":1,"asset":"a/b","partition":"x","storage_id":7,"data_version":"md5:1","tolerance":0.5,'
     '"allow_unpinned":false}'
 )
-"""Frozen: images that read this form are there for good."""
+"""Frozen: existing images will always read this form."""
 
 
 def test_form_is_the_one_that_past_images_read() -> None:

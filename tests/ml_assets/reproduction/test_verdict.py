@@ -1,4 +1,4 @@
-"""How a verdict is shown, and what it leaves on the MLflow run."""
+"""The display of a verdict and its tags on the MLflow run."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""What is kept can be fetched after a collection, and what is gone is told: on real remotes, MLflow and a registry."""
+"""Kept content can be fetched after a collection, and deleted content is reported: real remotes, MLflow, a registry."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ from tests.oci_registry import OciRegistry
 
 NO_GRACE = timedelta(0)
 CONTENT: dict[str, str] = {}
-"""What the next directory consists of."""
+"""Content of the next directory."""
 FOLDER: list[Path] = []
 train = container_image("train", dockerfile="Dockerfile.train", sources=["resources"])
 
@@ -95,7 +95,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    """In memory, which is made in a tenth of the time."""
+    """An instance in memory, which is created in a tenth of the time."""
     with dg.DagsterInstance.ephemeral() as found:
         yield found
 
@@ -130,7 +130,7 @@ def collect(collector: GarbageCollector, policy: Policy, *scopes: Scope, orphans
 
 
 def require_kept(collector: GarbageCollector, policy: Policy, folder: Path) -> int:
-    """Fetch all that is kept into an empty cache, where it is verified; gives how many versions are gone."""
+    """Fetch all kept content into an empty cache, which verifies it; return the number of deleted versions."""
     fresh = collector.store.model_copy(update={"cache": str(folder / f"fresh-{random.random()}")})
     with open_index(collector.instance) as index:
         graph = index.whole()
@@ -257,7 +257,7 @@ def test_what_plain_dvc_users_keep_in_the_remote_stays_unless_it_is_asked_for(
     theirs = Digest.parse(collector.store.put(written()).version)
     policy = Policy(last=1, grace=NO_GRACE)
     plan = collect(collector, policy)
-    # Of their three objects, one file was also in what is collected.
+    # One of their three files is also in a collected directory.
     assert len(plan.data.orphans) == 2
     fresh = collector.store.model_copy(update={"cache": str(tmp_path / "fresh")})
     fresh.fetch(theirs)
@@ -314,7 +314,7 @@ def test_content_goes_from_a_server_too(
             CONTENT.clear()
             CONTENT.update({text: text, "shared": "shared"})
             dg.materialize(ASSETS, selection=[files], partition_key="a", instance=instance, resources=there)
-        # S3 knows whole seconds.
+        # S3 has timestamps in whole seconds.
         policy = Policy(last=1, grace=timedelta(seconds=-2))
         plan = collect(replace(collector, store=store), policy)
         assert [len(each.objects) for each in plan.data.collect] == [2]
@@ -360,7 +360,7 @@ def test_models_that_people_registered_themselves_are_kept(
     for name, node in {"prod": first, "other": second}.items():
         (logged,) = client.get_run(node.mlflow_run or "").outputs.model_outputs
         client.create_registered_model(name)
-        # As MLflow's UI does.
+        # MLflow's UI does the same.
         source = client.get_logged_model(logged.model_id).artifact_location
         client.create_model_version(name, source, run_id=node.mlflow_run)
         client.set_registered_model_alias(name, "champion", "1")
@@ -428,7 +428,7 @@ def test_all_models_are_kept_where_mlflow_does_not_answer(
 
 
 def make_models(make: Callable[..., None], asset: dg.AssetsDefinition, numbers: str) -> None:
-    """Different models of the same data."""
+    """Make different models from the same data."""
     for partition in ("a", "b"):
         make(files, {"a": "a"}, partition)
     make(copied, {})
@@ -441,14 +441,14 @@ def made_in_order(collector: GarbageCollector, asset: str) -> list[Node]:
 
 
 def gone_runs(collector: GarbageCollector, policy: Policy) -> list[str]:
-    """MLflow runs whose artifacts are deleted, and whose content with them."""
+    """Return the MLflow runs whose artifacts and content are deleted."""
     plan = collect(collector, policy, Scope.MLFLOW, Scope.DATA)
     assert [each.of for each in plan.runs] == [each.of for each in plan.data.collect]
     return [each.run_id for each in plan.runs]
 
 
 class Pushing(InterpreterEnvironment):
-    """Stands for BuildKit: what it says to have built was pushed by the test."""
+    """Stand-in for BuildKit: the test pushes the images that it claims to have built."""
 
     built: list[ImageReference]
     index: list[str]

@@ -1,4 +1,4 @@
-"""What is collected is what was recorded, is not kept, is old enough, and belongs to nothing that stays."""
+"""Content is collected if it was recorded, is not kept, is old enough, and is not part of anything that stays."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ def planned(
     held: Mapping[str, float | None] | None = None,
     claimed: Collection[str] = (),
 ) -> DataPlan:
-    """The plan where a store holds all that is named, unless said otherwise; every object has ten bytes."""
+    """Return the plan for a store that, by default, holds everything named; every object has ten bytes."""
     listed = {value: frozenset(members) for value, members in (directories or {}).items()}
     values = {(each.data_version or "").removeprefix("md5:") for each in nodes} | listed.keys()
     everything = dict.fromkeys(values.union(*listed.values()), 1.0)

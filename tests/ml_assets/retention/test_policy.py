@@ -1,4 +1,4 @@
-"""Kept are the latest, what is young or was the latest until lately, registered models, and all that they came from."""
+"""A policy keeps the latest, young and recently superseded nodes, registered models, and everything upstream."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,7 +62,7 @@ def test_registered_and_deployed_models_are_kept_with_all_that_they_came_from() 
     edges = (("data#1", "model#2"), ("data#3", "model#4"), ("data#5", "model#6"))
     both = ("model#2", "model#4")
     assert kept(nodes, Policy(last=1), *both, edges=edges) == {"1", "2", "3", "4", "5", "6"}
-    # The registry has forgotten the first.
+    # The registry no longer has the first model.
     assert kept(nodes, Policy(last=1), "model#4", edges=edges) == {"3", "4", "5", "6"}
     assert kept(nodes, Policy(last=1, registered=False), *both, edges=edges) == {"3", "4", "5", "6"}
     assert kept(nodes, Policy(last=1, registered=False, deployed=False), *both, edges=edges) == {"5", "6"}

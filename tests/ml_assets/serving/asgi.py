@@ -1,4 +1,4 @@
-"""An application asked without a network."""
+"""Requests to an application without a network."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from ml_assets.serving.settings import ServeSettings
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     headers: dict[str, str]
@@ -27,7 +27,7 @@ class Answer:
 
 
 def application(servable: Servable | None, *, readiness: Readiness | None = None, **settings: Any) -> Application:
-    """An application with settings of its own."""
+    """Return an application with these settings."""
     chosen = ServeSettings(
         **({"model": "file:/models/linear", "image": "registry.example/serve@sha256:" + "1" * 64} | settings)
     )
@@ -36,7 +36,7 @@ def application(servable: Servable | None, *, readiness: Readiness | None = None
 
 
 def ask(app: Application, path: str, body: Any = None, **options: Any) -> Answer:
-    """One request: JSON for whatever is not bytes; options are those of `request`."""
+    """Send one request and return the answer: anything but bytes is sent as JSON; options are those of `request`."""
     return asyncio.run(request(app, path, body, **options))
 
 
@@ -51,7 +51,7 @@ async def request(
     hangs: bool = False,
     scope: Mapping[str, Any] | None = None,
 ) -> Answer:
-    """The same, among other things that happen at the same time; a body that hangs never ends."""
+    """Send one request, possibly concurrently with others, and return the answer; a body that hangs never ends."""
     content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     given = {"content-type": "application/json"} | {name.lower(): value for name, value in (headers or {}).items()}
     parts = list(chunks) if chunks is not None else [content]

@@ -1,4 +1,4 @@
-"""What the tests of the model server share."""
+"""Fixtures shared by the tests of the model server."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.ml_assets.serving.models import write_model
 
 @pytest.fixture(scope="session")
 def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A linear model of three columns."""
+    """Directory of a linear model with three columns."""
     directory = tmp_path_factory.mktemp("models") / "linear"
     write_model(directory)
     return directory
@@ -18,5 +18,5 @@ def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def servable(model_directory: Path) -> Servable:
-    """The same, loaded."""
+    """The same model, loaded."""
     return open_servable(model_directory)

@@ -1,4 +1,4 @@
-"""Models to be served: small ONNX graphs in canonical directories, as training writes them."""
+"""Models to serve: small ONNX graphs in canonical directories, as training writes them."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ def write_model(
     required: bool = True,
     listed: bool = False,
 ) -> str:
-    """Write a linear model of three columns, which also gives a probability; returns its data version."""
+    """Write a linear model of three columns, which also outputs a probability, and return its data version."""
     columns = [{"name": name, "type": kind, "required": required} for name, kind in zip(COLUMNS, types, strict=True)]
     outputs = [{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1]}}]
     example = np.array(ROWS, dtype=np.float32)
@@ -40,7 +40,7 @@ def write_model(
 
 
 def linear_graph(weights: Sequence[float]) -> bytes:
-    """``predictions = features @ weights``; ``probabilities`` are its sigmoid and what is left to 1."""
+    """Return a graph with ``predictions = features @ weights``; ``probabilities`` are 1 - sigmoid, and sigmoid."""
     rows = "rows"
     weight = np.array(weights, dtype=np.float32).reshape(-1, 1)
     nodes = [
@@ -69,7 +69,7 @@ def linear_graph(weights: Sequence[float]) -> bytes:
 
 
 def echo_graph(kind: int) -> bytes:
-    """``predictions`` is the tensor ``values``, of any shape with rows and one more dimension."""
+    """Return a graph whose ``predictions`` are the tensor ``values``, of any shape with rows and one more dimension."""
     graph = helper.make_graph(
         [helper.make_node("Identity", ["values"], ["predictions"])],
         "echo",
@@ -80,7 +80,7 @@ def echo_graph(kind: int) -> bytes:
 
 
 def write_echo(directory: Path, kind: int, example: Any) -> str:
-    """Write a model that gives back the tensor that it is given; returns its data version."""
+    """Write a model that returns its input tensor, and return its data version."""
     spec = {"type": "tensor", "name": "values", "tensor-spec": {"dtype": "any", "shape": [-1, -1]}}
     signature = {"inputs": [spec], "outputs": [{**spec, "name": "predictions"}]}
     return write_files(directory, echo_graph(kind), signature, {"inputs": {"values": example}, "predictions": example})
@@ -90,9 +90,9 @@ TYPED_COLUMNS = ("carrier", "flight", "distance", "late")
 
 
 def write_typed(directory: Path, **required: bool) -> str:
-    """Write a model that takes each column by itself, a string and a whole number too; returns its data version.
+    """Write a model with separate columns, including a string and a whole number, and return its data version.
 
-    ``predictions`` is the distance, and the flight's number comes back as ``flights``.
+    ``predictions`` is the distance, and ``flights`` is the flight's number.
     """
     types = ("string", "long", "double", "boolean")
     kinds = (TensorProto.STRING, TensorProto.INT64, TensorProto.FLOAT, TensorProto.BOOL)
@@ -124,7 +124,7 @@ def write_typed(directory: Path, **required: bool) -> str:
 
 
 def write_files(directory: Path, graph: bytes, signature: Any, example: Any, *, listed: bool = False) -> str:
-    """Write a canonical directory; returns its data version."""
+    """Write a canonical directory and return its data version."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "model.onnx").write_bytes(graph)
     (directory / "signature.json").write_text(json.dumps(signature))
@@ -137,7 +137,7 @@ def write_files(directory: Path, graph: bytes, signature: Any, example: Any, *, 
 
 
 def serialized(graph: onnx.GraphProto) -> bytes:
-    """The graph as a file that ONNX Runtime reads."""
+    """Return the graph as the bytes of a file for ONNX Runtime."""
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())

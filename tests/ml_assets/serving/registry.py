@@ -20,20 +20,20 @@ _PATIENCE = 480
 
 @dataclass(frozen=True)
 class Registry:
-    """The server."""
+    """A running MLflow server."""
 
     address: str
     client: Any
     folder: Path
 
     def register(self, name: str, *, weights: tuple[float, ...], subfolder: str = "servable", **changes: Any) -> str:
-        """Log a linear model as an MLflow logged model and register it; returns the version.
+        """Log a linear model as an MLflow logged model, register it and return the version.
 
         Args:
-            name: of the registered model.
-            weights: of the linear model.
-            subfolder: of the logged model's artifacts, in which the model is.
-            changes: ``tag`` for another data version, ``spoil`` for a file to change after it was listed.
+            name: name of the registered model.
+            weights: weights of the linear model.
+            subfolder: folder of the model in the logged model's artifacts.
+            changes: ``tag`` replaces the data version; ``spoil`` names a file that changes after it was listed.
         """
         from mlflow.exceptions import MlflowException
 
@@ -50,12 +50,12 @@ class Registry:
         return str(made.version)
 
     def alias(self, name: str, alias: str, version: str) -> None:
-        """Let an alias mean a version."""
+        """Point an alias at a version."""
         self.client.set_registered_model_alias(name, alias, version)
 
     @contextlib.contextmanager
     def without_artifacts(self) -> Iterator[None]:
-        """Let no artifact be found for a while."""
+        """Make all artifacts unavailable during the block."""
         away = (self.folder / "artifacts").rename(self.folder / "away")
         try:
             yield
@@ -65,7 +65,7 @@ class Registry:
 
 @contextlib.contextmanager
 def registry(folder: Path) -> Iterator[Registry]:
-    """Start an MLflow server that keeps everything in a folder."""
+    """Start an MLflow server that stores everything in a folder."""
     from mlflow import MlflowClient
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def registry(folder: Path) -> Iterator[Registry]:
         *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--default-artifact-root", str(folder / "artifacts")),
         *("--workers", "1"),
     ]
-    # MLflow's jobs, which nothing here needs, are eight more interpreters.
+    # MLflow's jobs, which these tests do not need, are eight more interpreters.
     environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, cwd=folder, start_new_session=True)

@@ -1,4 +1,4 @@
-"""The whole server in processes of its own, as a container runs it."""
+"""The whole server in its own processes, as in a container."""
 
 import contextlib
 import http.client
@@ -30,7 +30,7 @@ class Server:
     def ask(
         self, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
-        """One request on a connection of its own: status, headers and body."""
+        """Send one request on a new connection and return status, headers and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PATIENCE)
         with contextlib.closing(connection):
             content = body if isinstance(body, bytes | None) else json.dumps(body)
@@ -40,7 +40,7 @@ class Server:
             return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 
     def wait_until(self, holds: Callable[[], bool], what: str) -> None:
-        """Ask again until it is so."""
+        """Poll until a condition holds."""
         until = time.monotonic() + _PATIENCE
         while time.monotonic() < until:
             with contextlib.suppress(OSError, http.client.HTTPException):
@@ -51,26 +51,26 @@ class Server:
         raise AssertionError(f"not within {_PATIENCE} s: {what}\n{self.log.read_text()}")
 
     def wait_until_ready(self) -> None:
-        """Until requests are welcome."""
+        """Wait until the server accepts requests."""
         self.wait_until(lambda: self.ask("/v2/health/ready")[0] == 200, "ready")
 
     def version(self) -> str:
-        """Version that answers."""
+        """Return the version that answers."""
         return self.ask("/ping")[1]["ml-assets-model"].rpartition("/")[2]
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """What was logged."""
+        """Return the parsed log lines."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
 def children(process: int) -> list[int]:
-    """Processes that a process started, by id."""
+    """Return the ids of a process's children."""
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 @contextlib.contextmanager
 def serving(folder: Path, model: str, **variables: Any) -> Iterator[Server]:
-    """Start a server for a model; variables are those of ``ML_ASSETS_SERVE_…`` without their beginning."""
+    """Start a server for a model; variables are named without the prefix ``ML_ASSETS_SERVE_``."""
     port = free_port()
     chosen = {"model": model, "port": port, "workers": 2, "stop_delay_seconds": 0} | variables
     ours = {f"ML_ASSETS_SERVE_{name.upper()}": str(value) for name, value in chosen.items()}

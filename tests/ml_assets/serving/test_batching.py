@@ -12,7 +12,7 @@ from ml_assets.serving.tables import Feeds
 
 
 class _Watched(Servable):
-    """The real model; its runs can be held up, and fail on a row that says so."""
+    """The real model; a test can delay its runs, and a special row makes a run fail."""
 
     def __init__(self, servable: Servable) -> None:
         self.__dict__.update(servable.__dict__)
@@ -135,6 +135,6 @@ def test_full_queue_refuses_and_a_request_that_was_given_up_is_not_run(watched: 
         await kept
         assert batcher.waiting_rows == 0
 
-    # What waits is run in the loop's next turn, so the queue fills up within one.
+    # Waiting rows run in the loop's next turn, so the queue fills up within one turn.
     asyncio.run(main())
     assert sum(report.rows for report in reports) in (1, 3)

@@ -1,4 +1,4 @@
-"""Clients that people have already, unchanged: Triton's, of the Open Inference Protocol, and MLflow's."""
+"""Existing clients, unchanged: Triton's, for the Open Inference Protocol, and MLflow's."""
 
 import json
 import subprocess
@@ -84,7 +84,7 @@ def test_params_of_mlflow_are_ignored_and_the_log_says_so(server: Server) -> Non
 
 
 def _in_an_environment_of_its_own(folder: Path, program: str, *arguments: str) -> Any:
-    """What a program prints: the client asks for older releases than this project's environment has."""
+    """Return a program's output from a separate environment: the client needs older releases than this project's."""
     uv = [Path(sys.prefix) / "bin" / "uv", "--quiet"]
     locked = ["--require-hashes", "--requirements", Path(__file__).with_name("clients.txt")]
     environment = folder / "client"
@@ -93,7 +93,7 @@ def _in_an_environment_of_its_own(folder: Path, program: str, *arguments: str) -
             ["venv", "--python", sys.executable, environment],
             ["pip", "install", "--python", environment, *locked],
         ):
-            # Elsewhere: in this project's folder uv applies this project's constraints.
+            # Run in another folder: in this project's folder, uv would apply this project's constraints.
             subprocess.run([*uv, *command], cwd=folder, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         unavailable(f"the clients cannot be installed: {getattr(error, 'stderr', error)}")

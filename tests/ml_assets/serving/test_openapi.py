@@ -1,4 +1,4 @@
-"""The server's description of itself, and the server fuzzed from it."""
+"""The server's OpenAPI description, and the server fuzzed with it."""
 
 import itertools
 import json
@@ -59,7 +59,7 @@ def test_whatever_is_sent_is_answered_as_described(server: Server) -> None:
 
 
 def test_tensors_whose_shape_and_data_agree_are_predicted_or_refused(server: Server) -> None:
-    """A description cannot say that they agree, so what is made up of it is seldom a whole tensor."""
+    """A description cannot state that both agree, so tensors generated from it are seldom consistent."""
     inputs = json.loads(server.ask("/v2/models/model")[2])["inputs"]
     described = schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")
     infer, invoke = described["/v2/models/model/infer"]["POST"], described["/invocations"]["POST"]

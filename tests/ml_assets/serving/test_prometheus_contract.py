@@ -1,4 +1,4 @@
-"""Contract with prometheus-client: files of several processes, named by place, which `serving.metrics` relies on."""
+"""Contract with prometheus-client: files of several processes, named by place, on which `serving.metrics` relies."""
 
 import inspect
 from pathlib import Path

@@ -34,7 +34,7 @@ def test_requests_are_answered_by_all_workers_and_metrics_count_them_together(se
     before = _requests(server)
     for _ in range(10):
         assert json.loads(server.ask("/invocations", SPLIT)[2])["predictions"] == pytest.approx([8.005, 48.0])
-    # A request is counted after it was answered.
+    # A request is counted after its answer.
     server.wait_until(lambda: _requests(server) == before + 10, "all requests are counted")
     workers = f'ml_assets_serve_workers{{digest="{server.ask("/ping")[1]["ml-assets-model-digest"]}"'
     for line in (workers, 'ml_assets_serve_loads_total{outcome="loaded"} 1.0'):
@@ -139,7 +139,7 @@ def test_termination_loses_no_request(model_directory: Path, tmp_path: Path) -> 
         answered, failures, stop = [], [], threading.Event()
 
         def client() -> None:
-            """Keeps its connection until it is asked to open another, as clients do; ends when none can be had."""
+            """Keep a connection until asked to open another, as clients do, and end when none is accepted."""
             import http.client
 
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=480)

@@ -1,4 +1,4 @@
-"""Spans, as a collector receives them over HTTP."""
+"""Spans as a collector receives them over HTTP."""
 
 import threading
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)

@@ -1,4 +1,4 @@
-"""Against a real MLflow server: which version a reference means, its files, and a server that follows an alias."""
+"""Resolution of references, download of files and following of aliases, against a real MLflow server."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Contract with uvicorn: what `serving.worker` relies on beyond its documentation, to accept connections itself."""
+"""Contract with uvicorn: undocumented behavior with which `serving.worker` accepts connections itself."""
 
 import inspect
 

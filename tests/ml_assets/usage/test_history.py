@@ -1,4 +1,4 @@
-"""What materializations took, read back from real event logs. That executors write it is in `test_launch`."""
+"""Usage of materializations, read back from real event logs. `test_launch` tests that executors record it."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,7 +31,7 @@ def foreign() -> None: ...
 
 
 def write_times(instance: dg.DagsterInstance, run_id: str, step: str, times: LaunchTimes) -> None:
-    """What the executor writes when a container runs."""
+    """Write the event that the executor writes when a container runs."""
     metadata = {LAUNCH_TIMES_METADATA: dg.MetadataValue.json(times.model_dump(mode="json"))}
     event = dg.DagsterEvent(
         dg.DagsterEventType.ENGINE_EVENT.value,
@@ -50,7 +50,10 @@ def only(instance: dg.DagsterInstance) -> MeasuredMaterialization:
 
 
 def in_container(instance: dg.DagsterInstance, resources: dict[str, Any], *before: float) -> MeasuredMaterialization:
-    """A materialization whose container was ordered, scheduled and pulled so many seconds before its process began."""
+    """Materialize in a container and return the measurement.
+
+    The container was ordered and scheduled this many seconds before its process began; the pull took the last number.
+    """
     with placed(PLACEMENT):
         result = dg.materialize([frame], instance=instance, resources=resources)
     began = only(instance).usage.process_started_at

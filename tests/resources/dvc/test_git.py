@@ -1,4 +1,4 @@
-"""Content that people track with real git and real ``dvc``."""
+"""Content that users track with real git and real ``dvc``."""
 
 import os
 import shutil
@@ -56,7 +56,7 @@ class _Repository:
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> _Repository:
-    """A repository that is copied, because each call of ``dvc`` costs a second."""
+    """A repository to copy, because each call of ``dvc`` costs a second."""
     made = _Repository(tmp_path_factory.mktemp("empty") / "repository")
     made.make()
     return made

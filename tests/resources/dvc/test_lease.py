@@ -1,4 +1,4 @@
-"""Whoever stores waits for whoever deletes, and nobody waits for the dead."""
+"""Writers wait for deletions, and nobody waits for dead processes."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The content store, on directories, a real S3 server, a real full disk and real ``dvc``."""
+"""The content store on directories, a real S3 server, a real full disk and real ``dvc``."""
 
 import errno
 import hashlib
@@ -506,7 +506,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 class _Dvc:
-    """The ``dvc`` command in a repository of its own."""
+    """The ``dvc`` command in its own repository."""
 
     def __init__(self, folder: Path, site: Path) -> None:
         self.folder = folder

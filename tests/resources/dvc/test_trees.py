@@ -1,4 +1,4 @@
-"""Trees of files, to and from a real S3 server and a directory."""
+"""Trees of files, copied to and from a real S3 server and a directory."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A commit in a folder of its own, from a real repository."""
+"""A commit in its own folder, from a real repository."""
 
 import subprocess
 from pathlib import Path
@@ -17,7 +17,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Two commits of a file, the first of which no branch leads to any more, and a change that is not committed."""
+    """A repository with two commits of a file, the first of which is on no branch, and an uncommitted change."""
     folder = tmp_path / "repository"
     (folder / "inside").mkdir(parents=True)
     _git(folder, "init", "--quiet")

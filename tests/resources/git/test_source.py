@@ -28,7 +28,7 @@ def commit_all(folder: Path) -> str:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home, so that nobody's own configuration takes part."""
+    """An empty home, so that no user's configuration has an effect."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     return tmp_path / "home"

@@ -1,4 +1,4 @@
-"""Pushes to a registry that fails, with what ``docker buildx`` printed then; `tests/containers` builds real images."""
+"""Pushes to a failing registry, with recorded output of ``docker buildx``; `tests/containers` builds real images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ FAILED = "#9 ERROR: unexpected status from HEAD request to http://127.0.0.1:5000
 
 
 class Recorded(Buildx):
-    """Buildx whose builds print recorded lines: no engine runs where these tests do."""
+    """Buildx whose builds print recorded lines, because these tests run without an engine."""
 
     builds: list[Sequence[str]]
     answers: list[str]
@@ -34,11 +34,11 @@ class Recorded(Buildx):
 
 
 class Pushed(Exception):
-    """The image was pushed, and is looked for in the registry."""
+    """The image was pushed, and the builder looks for it in the registry."""
 
 
 class Registry(RegistryClient):
-    """A registry that holds nothing."""
+    """An empty registry."""
 
     def __init__(self) -> None:
         super().__init__()

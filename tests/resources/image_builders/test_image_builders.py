@@ -1,4 +1,4 @@
-"""Image specs, the builder for targets without a container engine, and the parts of the other that need none."""
+"""Image specs, the builder for targets without a container engine, and the parts of the other that need no engine."""
 
 import importlib.metadata
 import re
@@ -25,7 +25,7 @@ from tests.contracts.image_builder import ImageBuilderContract, lock_base, write
 
 
 class TestInterpreterEnvironment(ImageBuilderContract):
-    """The suite of every builder, and what is true of this one alone."""
+    """The suite of all builders, plus tests of this builder alone."""
 
     def make_builder(self, root: Path) -> ImageBuilder:
         return InterpreterEnvironment(root)

@@ -8,7 +8,7 @@ MIB = 2**20
 
 
 def groups(root: Path, files: dict[str, str]) -> ControlGroups:
-    """Of a folder with the files that a kernel would show: no test can be put into groups of both versions."""
+    """Return the control groups of a folder with a kernel's files: no test can run in groups of both versions."""
     for name, text in files.items():
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ GIB = 1 << 30
 
 
 class Kernel:
-    """A folder with the files that a kernel would show; other limits than this machine's cannot be had in a test."""
+    """A folder with a kernel's files, because a test cannot change this machine's limits."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -40,7 +40,7 @@ def test_children_count() -> None:
 
 
 def kernel(root: Path, peak: int, cached: int) -> Path:
-    """A folder with the files of a container's kernel: this machine's may be of the other version."""
+    """Write a folder with the files of a container's kernel, because this machine's may be of the other version."""
     for name, text in {
         "proc/self/cgroup": "0::/\n",
         "proc/self/status": "VmHWM:\t  102400 kB\n",
@@ -55,7 +55,7 @@ def kernel(root: Path, peak: int, cached: int) -> Path:
 
 
 def test_of_a_container_all_processes_count_and_the_cache_of_files_is_not_needed(tmp_path: Path) -> None:
-    # In a process of its own: the one that runs the tests had children, and the largest of them would count.
+    # Runs in its own process: the tests' process had children, and the largest of them would count.
     program = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -88,7 +88,7 @@ def test_gpu_samples_add_up_to_means_and_peaks() -> None:
 
 
 def test_gpus_are_sampled_while_the_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program is a stand-in, as there is no GPU here; it prints what the real one prints, and never ends."""
+    """The program is a stand-in, because there is no GPU here; it prints the real one's output and never ends."""
     seen = tmp_path / "seen"
     program = tmp_path / "nvidia-smi"
     program.write_text(

@@ -15,7 +15,7 @@ from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import AcceleratorUnavailable, DefinitionError, InputError
 from ml_assets.resources.models.flavors import load_model, save_model
 
-# Run in a process of its own: trains each estimator and saves it in a folder of its name.
+# Runs in its own process: trains each estimator and saves it in a folder of its name.
 TRAIN = """
 import sys
 from pathlib import Path
@@ -67,7 +67,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """What two processes wrote that differ in the order of their sets."""
+    """The output of two processes that differ in the order of their sets."""
     folders = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
     for folder, seed in zip(folders, "12", strict=True):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -203,7 +203,7 @@ def test_model_that_was_trained_on_the_cpu_instead_of_its_accelerator_is_refused
         pytest.skip("this machine has an NVIDIA GPU, and nothing to fall back from")
     estimator = xgboost.XGBRegressor(device="cuda", n_estimators=2)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # XGBoost's own, which it gives once in a process
+        warnings.simplefilter("ignore")  # XGBoost gives its own warning once in a process
         estimator.fit(frame()[["wind"]], frame()["delay"])
     with pytest.raises(AcceleratorUnavailable, match="found no device cuda"):
         save_model(estimator, tmp_path / "model", input_example=frame()[["wind"]].head(2))

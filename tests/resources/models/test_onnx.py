@@ -26,7 +26,7 @@ def with_words() -> pd.DataFrame:
 
 
 def fitted(kind: str) -> tuple[Any, pd.DataFrame]:
-    """An estimator, and the rows that it was fitted on."""
+    """Return an estimator and the rows on which it was fitted."""
     import xgboost
     from sklearn.compose import ColumnTransformer
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, RandomForestRegressor
@@ -109,7 +109,7 @@ def check(content: bytes, rows: pd.DataFrame, expected: np.ndarray, difference: 
         assert list(answer) == list(expected)
         assert [output.name for output in session.get_outputs()] == ["predictions", "probabilities"]
     else:
-        # Not equal to the difference: more threads add in another order.
+        # Not equal to the difference, because more threads add in another order.
         assert answer == pytest.approx(expected, abs=1e-4)
         assert 0 < difference < 1e-4
 

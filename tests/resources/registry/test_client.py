@@ -1,4 +1,4 @@
-"""Reads of a real registry; servers written here answer only what the real one never would."""
+"""Reads from a real registry; the servers in this file only send answers that a real one never would."""
 
 import hashlib
 import json
@@ -269,7 +269,7 @@ def _server(answer: Callable[[str], tuple[int, dict[str, str], bytes]]) -> Itera
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
-            except ConnectionError:  # the client has seen enough
+            except ConnectionError:  # the client has closed the connection early
                 self.close_connection = True
 
         def log_message(self, *_: object) -> None:

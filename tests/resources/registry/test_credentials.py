@@ -18,7 +18,7 @@ def docker_config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def helper(tmp_path: Path, docker_config: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A credential helper of one registry; its file also holds a password."""
+    """A credential helper for one registry; its file also contains a password."""
     program = tmp_path / "docker-credential-test"
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     auths = {"registry.example": {"auth": base64.b64encode(b"anna:in the file").decode()}}

@@ -1,4 +1,4 @@
-"""Images copied from one real registry to another, by way of files."""
+"""Images copied from one real registry to another through files."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ REPOSITORY = "ml/train"
 
 @pytest.fixture
 def other_registry(tmp_path: Path) -> Iterator[OciRegistry]:
-    """One to restore to."""
+    """The registry to restore to."""
     program = require_program("docker-registry", "docker-registry")
     with OciRegistry.started(program, tmp_path / "other") as registry:
         yield registry
@@ -31,7 +31,7 @@ def layout(oci_registry: OciRegistry, tmp_path: Path) -> ImageLayout:
 
 
 def at(registry: OciRegistry, tmp_path: Path) -> ImageLayout:
-    """The same folder, for the same repository of another registry."""
+    """Return the layout in the same folder, for the same repository of another registry."""
     client = RegistryClient(docker_config=tmp_path / "no-config.json")
     return ImageLayout(tmp_path / "layout", client, registry.host, REPOSITORY)
 

@@ -39,7 +39,7 @@ def docker_config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def protected(program: str, tmp_path: Path) -> Iterator[OciRegistry]:
-    """A registry that wants user and password, and holds one image."""
+    """A registry that requires user and password, and holds one image."""
     passwords = tmp_path / "htpasswd"
     passwords.write_text(PASSWORD_FILE)
     settings = {"auth": {"htpasswd": {"realm": "test", "path": str(passwords)}}}
@@ -111,7 +111,7 @@ def test_netrc_does_not_replace_the_bearer_token(
 def test_certificate_of_an_unknown_authority_is_refused_and_trusted_once_the_system_knows_it(
     program: str, tmp_path: Path, docker_config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Loopback names are spoken to without TLS; this address reaches the same server and is none of them.
+    # Registries with loopback names are accessed without TLS; this address reaches the same server but is not loopback.
     certificate, key = _certificate(tmp_path, "0.0.0.0")
     tls = {"certificate": str(certificate), "key": str(key)}
     with OciRegistry.started(program, tmp_path / "registry", settings={"http": {"tls": tls}}) as registry:
@@ -154,7 +154,7 @@ def _basic(password: str) -> str:
 
 
 class _TokenService(ThreadingHTTPServer):
-    """Issues the tokens that a registry trusts, and remembers who asked for what."""
+    """Issues tokens that a registry trusts, and records each request."""
 
     def __init__(self, key: rsa.RSAPrivateKey, certificate: Path) -> None:
         super().__init__(("127.0.0.1", 0), _TokenHandler)
@@ -222,7 +222,7 @@ def _token_registry(program: str, folder: Path) -> Iterator[tuple[OciRegistry, _
 
 
 def _certificate(folder: Path, address: str) -> tuple[Path, Path]:
-    """A self-signed certificate for an address, and its key."""
+    """Create a self-signed certificate for an address, and return it with its key."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ml-assets test")])
     now = datetime.now(UTC)

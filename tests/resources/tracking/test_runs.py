@@ -28,7 +28,7 @@ TAGS = {
     RunTags.DAGSTER_STEP: "delay_model",
     RunTags.ATTEMPT: "0",
 }
-# Run in a process of its own: opens a run, says its id and waits to be killed.
+# Runs in its own process: opens a run, prints its id and waits to be killed.
 HANG = """
 import sys
 from ml_assets.resources.tracking.runs import MlflowTracking
@@ -37,7 +37,7 @@ with MlflowTracking(tracking_uri=sys.argv[1], experiment="flights").run(name="x"
     print(run.identity.run_id, flush=True)
     sys.stdin.read()
 """
-# Opens a run as soon as it is told to.
+# Opens a run on request.
 OPEN = """
 import sys
 import mlflow.store.tracking.sqlalchemy_store
@@ -69,7 +69,7 @@ class Server:
             "--workers": "1",
         }
         command = [sys.executable, "-m", "mlflow", "server", *(part for option in options.items() for part in option)]
-        # MLflow's jobs, which nothing here needs, are eight more interpreters.
+        # MLflow's jobs, which these tests do not need, are eight more interpreters.
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (folder / "server.log").open("wb") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -227,7 +227,7 @@ def test_step_killed_outright_is_closed_as_killed_and_others_are_left(any_tracki
         run_id = step.stdout.readline().strip()
         assert run_id not in any_tracking.close_abandoned(lambda tags: False)
         step.kill()
-        # Not waited for yet: a process that its parent has not reaped is gone all the same.
+        # Even before its parent reaps it, an ended process counts as gone.
         os.waitid(os.P_PID, step.pid, os.WEXITED | os.WNOWAIT)
         assert any_tracking.close_abandoned(lambda tags: False) == [run_id]
         step.communicate()

@@ -1,4 +1,4 @@
-"""Manifests of step Jobs, held against the schemas of Kubernetes and the "restricted" PodSecurity standard."""
+"""Manifests of step Jobs, checked against the schemas of Kubernetes and the "restricted" PodSecurity standard."""
 
 import tomllib
 from pathlib import Path
@@ -13,7 +13,7 @@ from ml_assets.resources.sections import ContainerSettings
 from tests.ml_assets.executors.sample_requests import IMAGE, RUN, a_request
 
 OLDEST_SCHEMA, NEWEST_SCHEMA = "1.25", kubernetes_validate.latest_version()
-"""The newest that the package has; the cluster that tests run on is older than the oldest, and tests itself."""
+"""The newest schema is the package's newest. The test cluster is older than the oldest schema and has its own tests."""
 RESTRICTED_VOLUMES = {
     "configMap",
     "csi",

@@ -1,4 +1,4 @@
-"""What pods say, in the words of Kubernetes 1.20 (as the test cluster answered) and of current clusters."""
+"""Pod statuses as reported by Kubernetes 1.20 (recorded on the test cluster) and by current clusters."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ READY = [{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "statu
 
 
 def pod(status: dict[str, Any], state: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    """A pod as the API server answers it; ``state`` is that of the step's container, beside which others stand."""
+    """Return a pod as the API server reports it; ``state`` is the state of the step's container, next to a sidecar."""
     sidecar = {"name": "sidecar", "state": {"running": {"startedAt": "2026-01-02T03:04:00Z"}}, "imageID": "other"}
     step = {"name": "step", "state": state, "imageID": IMAGE_ID, "lastState": {}, "restartCount": 0}
     return {

@@ -1,4 +1,4 @@
-"""The run launcher where it is opened outside of a cluster; tests/cluster has it launch."""
+"""The run launcher outside of a cluster; tests/cluster tests its launches."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ KUBECONFIG = {
 
 @pytest.fixture
 def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where this process looks for a kubeconfig; nothing is there yet."""
+    """Path where this process looks for a kubeconfig; the file does not exist yet."""
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
     monkeypatch.setenv("ML_ASSETS__CONTAINERS__NAMESPACE", "ml-assets")
@@ -30,7 +30,7 @@ def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def launcher(home: Path) -> object:
-    """That of the committed instance, without its databases."""
+    """Return the run launcher of the committed instance, without its databases."""
     tree = yaml.safe_load((FOLDER / "dagster.yaml").read_text())
     (home / "dagster.yaml").write_text(yaml.safe_dump({key: tree[key] for key in ("run_launcher", "run_monitoring")}))
     with dg.DagsterInstance.from_config(str(home)) as instance:

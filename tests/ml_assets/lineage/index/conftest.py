@@ -1,4 +1,4 @@
-"""An index of a small log, for the tests that ask it or damage it."""
+"""An index of a small log, for tests that query or damage it."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def index(file: Path, said: list[str]) -> LineageIndex:
-    """The index of a small log, in a file, brought up to date."""
+    """The up-to-date index of a small log, in a file."""
     index = LineageIndex(small_log(), SqliteDatabase(file), said.append)
     require_equal(whole_graph(index), small_log().graph())
     assert said == []

@@ -1,4 +1,4 @@
-"""The lineage index as tests look at it: whole, and beside what it must agree with."""
+"""The lineage index as tests examine it: complete, and compared with the reference."""
 
 from collections.abc import Callable, Iterable
 
@@ -20,7 +20,7 @@ __all__ = ["IndexedGraph", "ask", "found", "index_of", "load_graph", "require_eq
 
 
 class IndexedGraph(LineageGraph):
-    """All of an index, and what it answers."""
+    """All nodes and edges of an index, and its answers."""
 
     def __init__(self, whole: LineageGraph, ask: Callable[[Question], Trace]) -> None:
         super().__init__(whole.nodes.values(), whole.edges)
@@ -31,7 +31,7 @@ class IndexedGraph(LineageGraph):
 
 
 def load_graph(instance: dg.DagsterInstance) -> IndexedGraph:
-    """The index of an instance, after it was compared with all that the log says."""
+    """Return the index of an instance, after comparing it with the whole log."""
     expected = reference.load_graph(instance)
     with open_index(instance) as index:
         found = whole_graph(index)
@@ -45,7 +45,7 @@ def ask(instance: dg.DagsterInstance, question: Question) -> Trace:
 
 
 def index_of(events: Iterable[Event]) -> IndexedGraph:
-    """The index of a log that holds these events."""
+    """Return the index of a log with these events."""
     events = list(events)
     log = MadeUpLog()
     log.write(ParsedEvent(event.node, event.inputs, ran_in=event.ran_in) for event in events)
@@ -56,7 +56,7 @@ def index_of(events: Iterable[Event]) -> IndexedGraph:
 
 
 def whole_graph(index: LineageIndex) -> LineageGraph:
-    """All nodes and edges of an index, brought up to date."""
+    """Update an index and return all of its nodes and edges."""
     return index._ask(_whole)
 
 

@@ -1,4 +1,4 @@
-"""Made-up events, and logs of them."""
+"""Synthetic events, and logs of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -40,18 +40,18 @@ def read(source: Node, **changes: object) -> InputVersion:
 
 @dataclass
 class MadeUpLog(EventLog):
-    """A log of which a test says when events become visible, and when they go. It stands for a database's."""
+    """Stand-in for a database's log, in which a test controls when events become visible and when they are deleted."""
 
     events: dict[int, ParsedEvent] = field(default_factory=dict)
     wiped: dict[str, datetime] = field(default_factory=dict)
     were_read: list[int] = field(default_factory=list)
-    """Ids of the events that were read, in turn."""
+    """Ids of the events that were read, in order."""
 
     def write(self, events: Iterable[ParsedEvent]) -> None:
         self.events |= {event.storage_id: event for event in events}
 
     def graph(self) -> ReferenceGraph:
-        """What the log says."""
+        """Return the reference graph of the log."""
         there = {
             key: UnlinkedEvent(Event(event.node, event.inputs, event.ran_in), event.dagster_inputs)
             for key, event in sorted(self.events.items())

@@ -1,7 +1,7 @@
-"""Steps of random projects in several processes, and what they read, as the kernel saw it.
+"""Steps of random projects in several processes, and the content that they read according to the kernel.
 
-Each process has a content cache of its own, whose files inotify watches. Each content carries a nonce that nothing else
-has, so that a file that was opened says which step wrote it. Neither knows of Dagster's event log or of the recorder.
+Each process has its own content cache, whose files inotify watches. Each content has a unique nonce, so an opened file
+identifies the step that wrote it. Neither source uses Dagster's event log or the recorder.
 """
 
 import ctypes
@@ -48,7 +48,7 @@ _NONCE: Final = re.compile(rb"nonce[0-9a-f]{16}")
 
 
 class OpenedFiles:
-    """Files of a content cache that were opened."""
+    """The opened files of a content cache."""
 
     def __init__(self, cache: Path) -> None:
         self._objects = cache / "files" / "md5"
@@ -64,7 +64,7 @@ class OpenedFiles:
             self._folders[watch] = folder.name
 
     def drain(self) -> set[str]:
-        """Names of what was opened since the last call, each the MD5 under which it was kept."""
+        """Return the names of the files opened since the last call; a name is the MD5 under which a file is stored."""
         names = set()
         while True:
             try:
@@ -80,7 +80,7 @@ class OpenedFiles:
                     names.add(self._folders[watch] + name)
 
     def nonces(self, name: str) -> set[str]:
-        """The nonces in what was opened, whose content is hashed here once more."""
+        """Return the nonces in an opened file, after verifying its hash."""
         content = (self._objects / name[:2] / name[2:]).read_bytes()
         self.drain()
         assert md5(content).hexdigest() == name.removesuffix(".dir")
@@ -97,7 +97,7 @@ class _Process:
     opened: OpenedFiles
     failures: dict[str, int] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
-    """What was the latest of each asset's partition when the step began."""
+    """Latest event of each partition of each asset at the start of the step."""
     image: str | None = None
 
     @property
@@ -105,19 +105,19 @@ class _Process:
         return self.folder / f"cache{self.number}"
 
     def pause(self, stage: str, step: str = "") -> None:
-        """Stop until the driver says so."""
+        """Wait until the driver continues this process."""
         self.pipe.send(("paused", stage, step))
         assert self.pipe.recv() == "go"
 
     def latest(self) -> dict[str, int]:
-        """Id of the latest materialization of each partition of each asset, as Dagster's table has it."""
+        """Return the id of the latest materialization of each partition of each asset, from Dagster's table."""
         wanted = "SELECT asset_key, partition, max(id) FROM event_logs"
         wanted += " WHERE dagster_event_type = 'ASSET_MATERIALIZATION' GROUP BY asset_key, partition"
         with closing(sqlite3.connect(self.folder / "dagster" / "history" / "runs" / "index.db", timeout=480)) as log:
             return {f"{'/'.join(json.loads(key))}@{part}": newest for key, part, newest in log.execute(wanted)}
 
     def note(self, **seen: Any) -> None:
-        """Write down what is true."""
+        """Append an observed fact to the file of facts."""
         with (self.folder / "truth.jsonl").open("a") as file:
             file.write(json.dumps(seen) + "\n")
 
@@ -131,7 +131,7 @@ def _here() -> _Process:
 
 
 class StepMarks(logging.Handler):
-    """Hears from Dagster that a step starts; what was opened before is not its own."""
+    """Log handler that discards the files opened before a step starts, because they are not the step's own."""
 
     def emit(self, record: logging.LogRecord) -> None:
         event = getattr(record, "dagster_meta", {}).get("dagster_event")
@@ -141,7 +141,7 @@ class StepMarks(logging.Handler):
 
 
 class PausingStore(DvcStore):
-    """Lets others run before content is fetched, and before it is stored."""
+    """A store that lets other processes run before content is fetched and before it is stored."""
 
     def fetch(self, version: Digest) -> Path:
         _here().pause("fetch")
@@ -153,7 +153,7 @@ class PausingStore(DvcStore):
 
 
 class MadeUpImages(ImageBuilder):
-    """Says that it built what the driver told it to. It stands for a container engine."""
+    """Stand-in for a container engine: it claims to have built the image that the driver chose."""
 
     def build(self, spec: ImageSpec, log: Callable[[str], None]) -> BuiltImage:
         image = ImageReference.parse(_here().image or "")
@@ -174,12 +174,12 @@ class MadeUpImages(ImageBuilder):
 
 
 def environment_of(image: ImageReference) -> Digest:
-    """Several images have one environment, as where only code differs."""
+    """Return the environment of an image; several images share one, as images that differ only in code do."""
     return Digest.of_bytes(b"one" if image.digest.hex < "8" else b"another")
 
 
 def resources() -> dict[str, Any]:
-    """What the project's assets use, in this process."""
+    """Return the resources of the project's assets in this process."""
     here = _here()
     return {
         STORAGE_KEY: ArtifactStorage(
@@ -192,7 +192,7 @@ def resources() -> dict[str, Any]:
 
 
 def work(context: dg.AssetExecutionContext, form: str, **inputs: Any) -> Any:
-    """The function of every asset: reads its inputs to the end, writes down what it was, and returns new content."""
+    """Read all inputs to the end, record them as facts, and return new content: the function of every asset."""
     here, step = _here(), context.op_execution_context.op.name
     seen = {nonce for value in inputs.values() for nonce in _seen(value)}
     here.pause("work", step)
@@ -256,7 +256,7 @@ def _head(repository: Path) -> str:
 
 
 def serve(folder: Path, number: int, pipe: Connection) -> None:
-    """Do what the driver says, until it says nothing more."""
+    """Execute the driver's orders until there are no more."""
     global _process
     cache = folder / f"cache{number}"
     cache.mkdir(exist_ok=True)

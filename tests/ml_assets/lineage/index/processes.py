@@ -8,7 +8,7 @@ __all__ = ["in_processes"]
 
 
 def in_processes(*tasks: Callable[[], object]) -> list[int]:
-    """Do things at once; gives the status with which each process ended."""
+    """Run tasks concurrently, each in a process, and return the exit status of each process."""
     return [os.waitpid(pid, 0)[1] for pid in [_in_process(task) for task in tasks]]
 
 

@@ -1,7 +1,8 @@
-"""Lets several processes run steps of a random project at once: ``python -m … FOLDER SEED…``.
+"""Runs steps of a random project in several processes at once: ``python -m … FOLDER RUNS SEED…``.
 
-Processes stop before they fetch content, when their function has read its inputs, and before they store what it made.
-Chance, which a seed decides, says who goes on, and lets another process materialize just what a stopped one has read.
+Processes pause before they fetch content, when their function has read its inputs, and before they store their result.
+A seeded random generator chooses which process continues. It also lets another process materialize exactly the input
+that a paused one has read.
 """
 
 import functools
@@ -23,7 +24,7 @@ from tests.ml_assets.lineage.index.observed_steps import serve
 from tests.ml_assets.lineage.index.random_project import PARTITIONS, RandomAsset, commit, random_project
 
 CONSTANT: Final = {"constant": "yes"}
-"""Tags of a run in which each asset's partition has the content that it has in every such run."""
+"""Tags of a run in which the content of each asset's partition is the same as in every such run."""
 
 _PROCESSES: Final = 3
 _DAGSTER: Final = """
@@ -46,7 +47,7 @@ class _Worker:
     pid: int = 0
     pipe: Connection | None = None
     paused: tuple[str, str] | None = None
-    """Where it stopped: the stage, and the step if that is known."""
+    """Pause point: the stage, and the step if it is known."""
     is_busy: bool = False
     last: dict[str, Any] = field(default_factory=dict)
 
@@ -68,7 +69,7 @@ class _Worker:
         self.pipe.send("go")
 
     def wait(self) -> tuple[Any, ...] | None:
-        """Until it stops again; gives the answer to its order if that is done."""
+        """Wait until the process pauses again; return the answer to its order if that is done."""
         assert self.pipe
         what, *rest = self.pipe.recv()
         if what == "paused":
@@ -103,7 +104,7 @@ class _History:
         self.is_killed = False
 
     def write(self) -> None:
-        """Write a project, backfill it all, let chance decide what is run again, and make something as it was first."""
+        """Write a project, backfill it, run random orders, and finally materialize an asset with its first content."""
         self.project.write(self.folder / "project")
         (self.folder / "dagster").mkdir()
         (self.folder / "dagster" / "dagster.yaml").write_text(_DAGSTER)
@@ -132,7 +133,7 @@ class _History:
             worker.end()
 
     def step(self, runs: int) -> int:
-        """Let one process go on, or several at once; gives how many runs were started."""
+        """Let one or several processes continue; return the number of started runs."""
         idle = [worker for worker in self.workers if not worker.is_busy]
         busy = [worker for worker in self.workers if worker.is_busy]
         if not busy and self.random.random() < 0.3:
@@ -162,7 +163,7 @@ class _History:
         return started
 
     def overtake(self, worker: _Worker, busy: list[_Worker]) -> bool:
-        """Materialize what a stopped process has read or is about to read, from start to end, while it stands still."""
+        """While a process is paused, materialize completely an asset that it has read or is about to read."""
         reading = [other.last for other in busy if other.paused and other.last["what"] == "run"]
         if not reading or self.random.random() < 0.3:
             return False
@@ -178,7 +179,7 @@ class _History:
         return True
 
     def launch(self, worker: _Worker) -> None:
-        """Order a run: of one that failed, or of any asset."""
+        """Order a run of any asset, or the re-execution of a failed run."""
         if self.random.random() < 0.1:
             self.make_image(worker)
         image = self.random.choice(self.images)
@@ -207,7 +208,7 @@ class _History:
         return next(asset for asset in self.project.assets if key in asset.keys)
 
     def make_image(self, worker: _Worker) -> None:
-        """A new image, or one that was made before."""
+        """Make a new image, or an earlier one again."""
         image = f"registry.example/train@sha256:{sha256(str(self.random.random()).encode()).hexdigest()}"
         if self.images and self.random.random() < 0.2:
             image = self.random.choice(self.images)
@@ -218,7 +219,7 @@ class _History:
 
 
 def _forked(do: Callable[[], None]) -> int:
-    """Process that does something, and has loaded what this one has."""
+    """Run a function in a forked process, which inherits the loaded modules, and return its id."""
     pid = os.fork()
     if pid:
         return pid

@@ -1,4 +1,4 @@
-"""Random projects: source text of assets, made with the factories, and what each of them declares to read."""
+"""Random projects: source text of assets that use the factories, and the inputs that each asset declares."""
 
 import subprocess
 from dataclasses import dataclass, field
@@ -49,11 +49,11 @@ class RandomAsset:
     """One step of a project.
 
     Attributes:
-        keys: the assets that it makes; several of a multi-asset.
-        loads: assets whose content it is given.
-        follows: assets that only have to be there.
-        partitions: name of its partitions, if any.
-        runs_in_image: whether the image is a dependency.
+        keys: assets that the step makes; more than one for a multi-asset.
+        loads: assets whose content the step receives.
+        follows: assets that only have to exist.
+        partitions: name of the step's partitions, if any.
+        runs_in_image: True if the image is a dependency.
     """
 
     keys: tuple[str, ...]
@@ -66,14 +66,14 @@ class RandomAsset:
 
 @dataclass
 class RandomProject:
-    """Assets, each of which reads some that stand before it, and perhaps its own past."""
+    """Assets, each of which reads some earlier assets and possibly its own past."""
 
     random: Random
     assets: list[RandomAsset] = field(default_factory=list)
     forms: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Write it as a package in a new git repository."""
+        """Write the project as a module in a new git repository."""
         names = ", ".join(_function(asset) for asset in self.assets)
         text = _HEAD + "".join(asset.source for asset in self.assets) + _TAIL.format(names=names)
         folder.mkdir(parents=True)
@@ -140,7 +140,7 @@ class RandomProject:
         return (f"@runs_in(train)\n{head}" if in_image else head), keys
 
     def _in(self, upstream: str, partitions: str | None) -> str:
-        """How an asset with these partitions reads another one."""
+        """Return the input declaration of another asset, for an asset with these partitions."""
         theirs = next(asset.partitions for asset in self.assets if upstream in asset.keys)
         choices = [None]
         if theirs == partitions == "months":
@@ -157,7 +157,7 @@ class RandomProject:
 
 
 def random_project(random: Random, size: int) -> RandomProject:
-    """A project with so many assets."""
+    """Return a project with this number of assets."""
     project = RandomProject(random)
     for _ in range(size):
         project.add()
@@ -165,7 +165,7 @@ def random_project(random: Random, size: int) -> RandomProject:
 
 
 def commit(folder: Path) -> str:
-    """Commit what is in the folder, or nothing; gives the commit."""
+    """Commit the folder's content, even if unchanged, and return the commit."""
     git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run([*git, "add", "--all"], check=True)
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "next"], check=True)

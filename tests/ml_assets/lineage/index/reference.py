@@ -1,5 +1,6 @@
-"""Lineage as it follows from the definitions alone, which the index must agree with: all of the log is read, by Dagster
-itself, and all of it is linked at once.
+"""Lineage derived from the definitions alone, with which the index must agree.
+
+Dagster itself reads the whole log, and all of it is linked at once.
 """
 
 import json
@@ -46,7 +47,7 @@ _INPUT_VERSIONS: Final = TypeAdapter(tuple[InputVersion, ...])
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A node of the log and the inputs that were recorded with it."""
+    """A node of the log and its recorded inputs."""
 
     node: Node
     inputs: tuple[InputVersion, ...] = ()
@@ -54,17 +55,17 @@ class Event:
 
 
 class ReferenceGraph(LineageGraph):
-    """The whole graph, and what references name in it."""
+    """The whole graph, and the lookup of references in it."""
 
     @classmethod
     def of_events(cls, events: Iterable[Event]) -> Self:
         """Link events by the inputs that they recorded.
 
-        An input with a storage id is exactly that event, provided that its asset, partition, version and run agree (a
-        log may give the id of a deleted event to a new one). A pinned input, which has none, is the last event before
-        its reader with that asset, partition and version. The image that a step ran in is the last event before it
-        that made just that image, if what it took for its image made another. An input that is not among the events
-        becomes a node of its own, of kind `NodeKind.MISSING`.
+        An input with a storage id is exactly that event if its asset, partition, version and run agree: a log may give
+        the id of a deleted event to a new one. A pinned input, which has no id, is the last event before its reader
+        with that asset, partition and version. If the recorded event of a step's image made another image than the one
+        in which the step ran, the last event before the step that made exactly this image replaces it. An input that is
+        not among the events becomes a separate node of kind `NodeKind.MISSING`.
         """
         ordered = sorted(events, key=lambda event: event.node.storage_id or 0)
         log = _Log(event.node for event in ordered)
@@ -80,11 +81,10 @@ class ReferenceGraph(LineageGraph):
         return cls(sorted(nodes, key=lambda node: node.storage_id or 0), edges)
 
     def find(self, reference: ParsedReference) -> tuple[Node, ...]:
-        """The nodes that a reference names.
+        """Return the nodes that a reference names.
 
-        An asset, or one partition of it, stands for the latest materialization of each of its partitions, which is what
-        one sees of it today; everything else for all nodes that carry it, such as each of the materializations that
-        gave the same data version.
+        An asset, or one partition of it, means the latest materialization of each of its partitions: its current state.
+        Every other reference means all nodes that carry it, such as each materialization with the same data version.
 
         Raises:
             UnknownReference: no recorded artifact matches the reference.
@@ -100,7 +100,7 @@ class ReferenceGraph(LineageGraph):
         return _latest_of_each_partition(found) if name[0] is ReferenceKind.ASSET else tuple(found)
 
     def find_equal(self, reference: ParsedReference) -> tuple[Node, ...]:
-        """The nodes that a reference names; of an asset, also all that gave its partition what it is today."""
+        """Return the nodes that a reference names; for an asset, also all nodes with its current version."""
         named = self.find(reference)
         name = (self._exact(reference) or self._beginning(reference))[0]
         if name[0] is not ReferenceKind.ASSET:
@@ -109,10 +109,10 @@ class ReferenceGraph(LineageGraph):
         return tuple(node for node in nodes if any(node is each or _gave_the_same(node, each) for each in named))
 
     def trace(self, text: str) -> Trace:
-        """What a reference came from and what came from it.
+        """Return everything upstream and downstream of a reference.
 
         Args:
-            text: any reference that `parse_reference` reads.
+            text: any reference that `parse_reference` accepts.
 
         Raises:
             UnknownReference: no recorded artifact matches the reference.
@@ -152,7 +152,7 @@ class ReferenceGraph(LineageGraph):
 
 
 def _names(node: Node) -> frozenset[tuple[ReferenceKind, str]]:
-    """Everything that identifies this node, alone or together with others."""
+    """Return everything that identifies this node, alone or together with others."""
     digest = str(ImageReference.parse(node.image).digest) if node.image else None
     named = {
         (ReferenceKind.EVENT, node.id),
@@ -170,7 +170,7 @@ def _names(node: Node) -> frozenset[tuple[ReferenceKind, str]]:
 
 
 class _Log:
-    """Finds the event that an input version was recorded by."""
+    """Finds the event of an input version."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self.by_storage_id: dict[int, Node] = {}
@@ -206,9 +206,9 @@ def _agrees(node: Node, read: InputVersion) -> bool:
 
 
 def _missing(read: InputVersion, log: _Log, missing: dict[str, Node]) -> Node:
-    """A node made from the input version alone, shared by its readers.
+    """Return a node made from the input version alone, shared by its readers.
 
-    Its storage id is left out where another event has the same one, so that no two events become one node.
+    The storage id is omitted if another event has the same one, so that no two events become one node.
     """
     node = Node(
         asset=read.asset,
@@ -224,7 +224,7 @@ def _missing(read: InputVersion, log: _Log, missing: dict[str, Node]) -> Node:
 
 
 def _latest_of_each_partition(nodes: list[Node]) -> tuple[Node, ...]:
-    """The last one of each partition; one that is missing only where nothing else is left of the partition."""
+    """Return the last node of each partition; a missing node only if the partition has no other."""
     latest: dict[str | None, Node] = {}
     for node in sorted(nodes, key=lambda node: (node.kind is not NodeKind.MISSING, node.storage_id or 0)):
         latest[node.partition] = node
@@ -266,12 +266,12 @@ def _ambiguous(reference: ParsedReference, named: Mapping[tuple[ReferenceKind, s
 
 
 def load_graph(instance: dg.DagsterInstance) -> ReferenceGraph:
-    """Everything that this instance's event log says of what was made of what.
+    """Return the lineage graph of an instance's event log.
 
-    Nodes are all materializations, and the observations that carry a data version. The definitions of today are not
-    looked at. Reads the whole log of asset events: about 8,000 events a second. An event whose provenance record is
-    malformed, or of a later form than this reads, becomes a node of kind `NodeKind.UNREADABLE`, and only a trace that
-    it is part of is refused.
+    Nodes are all materializations, and the observations with a data version. Today's definitions are not used. Reads
+    the whole log of asset events: about 8,000 events a second. An event whose provenance record is malformed, or has a
+    later format than this code reads, becomes a node of kind `NodeKind.UNREADABLE`; only traces that contain it are
+    refused.
     """
     found: dict[int, UnlinkedEvent] = {}
     for key in instance.get_asset_keys():
@@ -283,14 +283,14 @@ def load_graph(instance: dg.DagsterInstance) -> ReferenceGraph:
 
 @dataclass(frozen=True)
 class UnlinkedEvent:
-    """An event, and its inputs as they were written down: as versions, or as Dagster's pointers."""
+    """An event and its recorded inputs: as versions, or as Dagster's pointers."""
 
     event: Event
     dagster_inputs: tuple[DagsterInput, ...] = ()
 
     @property
     def referenced(self) -> Iterator[tuple[str, int]]:
-        """Asset and storage id of each event that it names."""
+        """The asset and storage id of each event that it references."""
         yield from ((read.asset, read.storage_id) for read in self.event.inputs if read.storage_id is not None)
         yield from ((dagster_input.asset, dagster_input.storage_id) for dagster_input in self.dagster_inputs)
 
@@ -305,7 +305,7 @@ def _pages(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[dg.EventL
 
 
 def _add_late(instance: dg.DagsterInstance, found: dict[int, UnlinkedEvent]) -> None:
-    """Fetch inputs that were recorded after their asset had been read, while the log was growing."""
+    """Fetch inputs that were recorded after their asset was read, because the log was growing."""
     asked: set[tuple[str, int]] = set()
     while wanted := _unseen(found) - asked:
         asked |= wanted
@@ -336,12 +336,12 @@ def _by_storage_id(
 
 
 def _is_version(record: dg.EventLogRecord) -> bool:
-    """Whether the event gives its asset a version; an observation may be only a remark about the asset."""
+    """Return True if the event gives its asset a version; an observation may be a mere remark about the asset."""
     return record.asset_materialization is not None or _DATA_VERSION_TAG in _tags(record)
 
 
 def link_dagster_inputs(found: Mapping[int, UnlinkedEvent]) -> Iterator[Event]:
-    """The events with their pointers resolved."""
+    """Yield the events with their pointers resolved."""
     history: dict[str, list[Node]] = defaultdict(list)
     for storage_id in sorted(found):
         node = found[storage_id].event.node
@@ -422,10 +422,10 @@ def _artifact(record: dg.EventLogRecord, provenance: ProvenanceRecord) -> Node:
 
 
 def _inputs_as_run(inputs: Iterable[InputVersion], ran: RunEnvironment) -> tuple[InputVersion, ...]:
-    """The inputs, the image being the one that the step ran in.
+    """Return the inputs, with the image in which the step actually ran.
 
-    A step that was given another image than the latest, or an interpreter that has changed since its environment was
-    recorded, was not made in what its image asset had last materialized.
+    The step may have run in another image than the latest materialization of its image asset: it was given another
+    image, or the interpreter has changed since its environment was recorded.
     """
     return tuple(
         InputVersion(asset=read.asset, data_version=ran.environment_digest, loaded=False)
@@ -436,7 +436,7 @@ def _inputs_as_run(inputs: Iterable[InputVersion], ran: RunEnvironment) -> tuple
 
 
 def _foreign(record: dg.EventLogRecord) -> UnlinkedEvent:
-    """An event of an asset that no factory made, with what Dagster and our IO manager wrote down of it."""
+    """Return an event of an asset without a factory, with the metadata that Dagster and our IO manager recorded."""
     node = replace(
         _plain(record, NodeKind.ASSET if record.asset_materialization else NodeKind.OBSERVATION),
         commit=_tracked_commit(record),
@@ -463,8 +463,8 @@ def _foreign(record: dg.EventLogRecord) -> UnlinkedEvent:
 
 
 def _unreadable(record: dg.EventLogRecord, error: LineageError) -> UnlinkedEvent:
-    """The event with what Dagster alone wrote down of it."""
-    # A new error, for the raised one holds the whole record through its traceback.
+    """Return the event with only the data that Dagster recorded."""
+    # A new error, because the raised one references the whole record through its traceback.
     problem = LineageError(error.what, next_step=error.next_step)
     try:
         dagster_inputs = tuple(_dagster_inputs(record))

@@ -1,8 +1,8 @@
-"""Every edge is recorded and none is invented, whatever runs at once: random projects, beside what the kernel saw.
+"""Every edge is recorded and none is invented, under any concurrency: random projects, compared with the kernel's view.
 
-Of each step it is known which contents were opened, and of each content which step wrote it; see `observed_steps`. What
-only has to be there (an image, a dependency without a value) is not opened: of it is known what there was when the step
-began.
+For each step, the opened content is known, and for each content, the step that wrote it; see `observed_steps`. An
+input that only has to exist (an image, a dependency without a value) is not opened. For such an input, the version
+at the start of the step is known.
 """
 
 import json
@@ -27,7 +27,7 @@ RUNS = 14
 
 
 class Made(NamedTuple):
-    """One materialization, as a step knows of it: no id of Dagster's log is needed."""
+    """One materialization as a step knows it, without an id of Dagster's log."""
 
     run: str
     asset: str
@@ -36,7 +36,7 @@ class Made(NamedTuple):
 
 @dataclass
 class History:
-    """What happened, by those who were there."""
+    """The history, as the steps observed it."""
 
     seed: int
     steps: list[dict[str, Any]]
@@ -56,7 +56,7 @@ class History:
             self.nodes[made] = node
 
     def loaded(self, step: dict[str, Any]) -> set[str]:
-        """Nonces of what the step opened, by the files themselves."""
+        """Return the nonces of the files that the step opened."""
         return {nonce for nonces in step["opened"].values() for nonce in nonces}
 
 
@@ -66,7 +66,7 @@ def outputs(step: dict[str, Any]) -> list[Made]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All histories, each in a folder that has its seed's name."""
+    """All histories, each in a folder named after its seed."""
     folder = tmp_path_factory.mktemp("histories")
     with (folder / "log").open("w") as log:
         done = subprocess.run(
@@ -95,7 +95,7 @@ def history(folder: Path, request: pytest.FixtureRequest) -> Iterator[History]:
 
 
 def test_what_is_hard_has_happened(history: History) -> None:
-    """A history in which nothing of this occurs would prove little: another seed is to be chosen."""
+    """The history contains every difficult situation; otherwise it proves little, and another seed must be chosen."""
     made_again = [
         (parent, node)
         for step, node in made_steps(history)
@@ -117,13 +117,13 @@ def test_what_is_hard_has_happened(history: History) -> None:
 
 
 def newest(history: History) -> list[Node]:
-    """The last node of each partition of each asset."""
+    """Return the last node of each partition of each asset."""
     ordered = sorted(history.nodes.values(), key=lambda node: node.storage_id or 0)
     return list({(node.asset, node.partition): node for node in ordered}.values())
 
 
 def equals(history: History, latest: Node) -> set[Node]:
-    """The nodes of a partition whose content is the same, by the nonce in it, or the same image."""
+    """Return the nodes of a partition with the same content, identified by its nonce, or with the same image."""
     if latest.asset == "images/train":
         return {node for node in history.nodes.values() if (node.asset, node.image) == (latest.asset, latest.image)}
     if latest.kind is NodeKind.ASSET:

@@ -1,7 +1,7 @@
-"""What lineage relies on of Dagster without its promise: when one of these fails, read what has changed there.
+"""Undocumented behavior of Dagster on which lineage relies; if a test fails, check what has changed there.
 
-`event_log` reads Dagster's tables, and `event_parser` the form in which it writes its events. How it hashes versions,
-`test_event_parser` tells with real runs.
+`event_log` reads Dagster's tables, and `event_parser` reads the format of its events. `test_event_parser` checks with
+real runs how Dagster hashes versions.
 """
 
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def test_an_event_is_read_as_json_as_dagster_itself_reads_it(
     monkeypatch: pytest.MonkeyPatch,
     form: type[dg.AssetMaterialization | dg.AssetObservation],
 ) -> None:
-    """Were its form another one, every event would be read by Dagster, and take six times as long."""
+    """In any other format, Dagster would have to read every event, which takes six times as long."""
     metadata = {INPUTS_METADATA: dg.MetadataValue.json([{"asset": "a", "data_version": "v"}]), "rows": 1}
     tags = {DATA_VERSION_TAG: "b"}
     instance.report_runless_asset_event(form(["made", "here"], partition="x", metadata=metadata, tags=tags))

@@ -1,4 +1,4 @@
-"""A writer that is killed, and a disk that is full, leave what was there."""
+"""A killed writer or a full disk leaves the previous content of the index intact."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def test_a_process_that_is_killed_while_it_writes_the_index_leaves_no_half_of_it
 
     def die() -> None:
         database, log = SqliteDatabase(file), Deadly()
-        # So little memory that half of what is written reaches the disk.
+        # The cache is so small that half of the written data reaches the disk early.
         sql.event.listen(database._engine, "connect", lambda opened, _: opened.execute("PRAGMA cache_size = 1"))
         log.write(events)
         index = LineageIndex(log, database, lambda _: None)
@@ -68,7 +68,7 @@ def test_a_full_disk_is_told_and_repaired_by_asking_again(file: Path, index: Lin
     database = SqliteDatabase(file)
 
     def fill(opened: Any, _: Any) -> None:
-        opened.execute("PRAGMA max_page_count = 20")  # SQLite says the same as where no block is left
+        opened.execute("PRAGMA max_page_count = 20")  # SQLite reports the same error as on a full disk
 
     sql.event.listen(database._engine, "connect", fill)
     with pytest.raises(

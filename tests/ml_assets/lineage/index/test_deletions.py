@@ -1,4 +1,4 @@
-"""Answers say what was deleted."""
+"""Answers report deleted content."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Edges are what was recorded when a step ran, read from a real event log."""
+"""Edges are the inputs recorded when a step ran, read from a real event log."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def on_disk(tmp_path: Path, migrated: Migrated) -> Iterator[dg.DagsterInstance]:
-    """An instance as people have it: one database a run, and one of all asset events with ids of its own."""
+    """An instance as in production: one database per run, and one of all asset events with its own ids."""
     with migrated.instance(tmp_path) as instance:
         yield instance
 
@@ -75,7 +75,7 @@ def record(asset: str, content: str, **fields: Any) -> ProvenanceRecord:
 def keep(
     instance: dg.DagsterInstance, asset: str, content: str, partition: str | None = None, **fields: Any
 ) -> InputVersion:
-    """Materialize an asset of this name that carries a provenance record, and return its version as others read it."""
+    """Materialize an asset with this name and a provenance record, and return its version as readers record it."""
 
     @dg.asset(name=asset, partitions_def=partition and dg.StaticPartitionsDefinition([partition]))
     def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
@@ -330,7 +330,7 @@ def test_a_history_longer_than_a_page_is_read_whole(
 
 
 def report(instance: dg.DagsterInstance, name: str, payload: Any, **tags: str) -> str:
-    """Report a materialization of ``flights`` by hand; returns the id of its node."""
+    """Report a materialization of ``flights`` without a run, and return the id of its node."""
     tags = {f"dagster/{tag}": value for tag, value in tags.items()}
     instance.report_runless_asset_event(dg.AssetMaterialization("flights", metadata={name: payload}, tags=tags))
     (event,) = instance.fetch_materializations(dg.AssetKey("flights"), limit=1).records

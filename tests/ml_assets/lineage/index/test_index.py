@@ -1,4 +1,4 @@
-"""The index is made where it is missing, mends itself, and is never the source of truth."""
+"""The index is created if missing, repairs itself, and is never the source of truth."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -135,7 +135,7 @@ def test_what_is_deleted_while_the_index_is_being_filled_is_not_in_it() -> None:
 
 
 def test_processes_that_ask_rebuild_and_materialize_at_once_get_along(tmp_path: Path) -> None:
-    """Each version of a chain is made of the one before it, so any answer that lacks one in between is wrong."""
+    """Each version of a chain derives from the previous one, so an answer with a gap is wrong."""
 
     def follow(instance: dg.DagsterInstance) -> None:
         (last,) = instance.fetch_materializations(dg.AssetKey("chain"), limit=1).records

@@ -1,4 +1,4 @@
-"""Each input version is linked to the event that it was, in the index as by definition."""
+"""Each input version is linked to its event, in the index as in the reference."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""References find what they name, and nothing else, in the index as by definition."""
+"""References find exactly what they name, in the index as in the reference."""
 
 import pytest
 

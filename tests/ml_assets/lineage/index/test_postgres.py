@@ -1,4 +1,4 @@
-"""The index beside an instance in PostgreSQL, whose tables are shared and whose events become visible out of order."""
+"""The index of an instance in PostgreSQL, with shared tables and events that become visible out of order."""
 
 import subprocess
 import sys
@@ -31,13 +31,13 @@ def home(server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def instance(home: Path) -> Iterator[dg.DagsterInstance]:
-    """One instance for all tests, for making its tables takes seconds; each test has assets of its own."""
+    """One instance for all tests, because creating its tables takes seconds; each test uses its own assets."""
     with dg.DagsterInstance.from_config(str(home)) as instance:
         yield instance
 
 
 def report(instance: dg.DagsterInstance, asset: str, version: str, *inputs: str) -> str:
-    """Report a materialization; returns its id."""
+    """Report a materialization and return its id."""
     tags = {"dagster/data_version": version}
     for read in inputs:
         name, _, storage_id = read.partition("#")
@@ -53,7 +53,7 @@ def report(instance: dg.DagsterInstance, asset: str, version: str, *inputs: str)
 
 
 def execute(server: Postgres, statement: str) -> "psycopg2.extensions.connection":
-    """Execute a statement in a transaction that is left open."""
+    """Execute a statement in a transaction that stays open."""
     connection = psycopg2.connect(server.url)
     connection.cursor().execute(statement)
     return connection

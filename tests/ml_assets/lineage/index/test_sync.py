@@ -1,4 +1,4 @@
-"""However a log grows, loses events and shows them late, the index says the same as the log."""
+"""The index agrees with the log, however the log grows, loses events and shows them late."""
 
 import re
 from collections.abc import Callable
@@ -30,7 +30,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass
 class History:
-    """A log and what happens to it, with all that was ever recorded, so that inputs may name what is gone."""
+    """A log and its changes, with everything that was ever recorded, so that inputs may reference deleted events."""
 
     random: Random
     gives_ids_again: bool

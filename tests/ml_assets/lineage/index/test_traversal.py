@@ -1,4 +1,4 @@
-"""What something came from, and what came from it, as far as it is asked."""
+"""Upstream and downstream of a node, to the requested depth."""
 
 from dataclasses import replace
 from datetime import timedelta
