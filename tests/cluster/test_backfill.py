@@ -1,4 +1,4 @@
-"""A backfill of many partitions: the pool's limit is kept, and nothing is left over."""
+"""A backfill of many partitions keeps to the limit of its pool and leaves nothing behind."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from tests.contracts.container_executor import GONE_SECONDS, STEPS, variables
 
 COUNT = 200
 LIMIT, RUNS = 4, 8
-"""Slots of the pool, and runs that are at work at once: more than there are slots, and few enough for two cores."""
+"""Slots of the pool, and concurrent runs: more than the slots, but few enough for two cores."""
 PODS = "app.kubernetes.io/managed-by=ml-assets,ml-assets/asset=daily"
 
 
@@ -57,5 +57,5 @@ def test_many_partitions_keep_to_the_pools_limit_and_leave_nothing(deployment: K
 
 
 def is_alive(pod: dict[str, dict[str, str]]) -> bool:
-    """Whether a pod has not ended."""
+    """Return True if a pod has not ended."""
     return pod["status"]["phase"] in ("Pending", "Running")
