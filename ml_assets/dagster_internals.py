@@ -98,6 +98,7 @@ __all__ = [
     "SCHEDULED_EXECUTION_TIME_TAG",
     "SCHEDULE_NAME_TAG",
     "SENSOR_NAME_TAG",
+    "STEP_PROCESS_MODULES",
     "TICK_ID_TAG",
     "USER_TAG",
     "ActiveExecution",
@@ -332,6 +333,9 @@ _TAGS = dict.fromkeys(
     ),
     "dagster._core.storage.tags",
 )
+
+STEP_PROCESS_MODULES = ("dagster._cli", "dagster._core.storage.sqlite_storage")
+"""Modules that every process of the multiprocess executor imports: its main program, and the local storage."""
 
 _PLACES: dict[str, str] = _EXECUTION | _EVENTS | _STORAGE | _VERSIONS | _CODE | _AUTOMATION | _TAGS
 

@@ -13,6 +13,7 @@ import dagster as dg
 
 from ml_assets.addresses import Addresses
 from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
+from ml_assets.dagster_internals import STEP_PROCESS_MODULES
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.executors.validation import check_placements
 from ml_assets.images import with_build_keys
@@ -314,5 +315,5 @@ def _build_options(settings: Settings) -> "BuildOptions":
 
 def _local_processes() -> dg.ExecutorDefinition:
     """Return the executor that forks steps from a process with the imports already loaded."""
-    modules = ["ml_assets.target", "mlflow.store.tracking.sqlalchemy_store", "pandas"]
+    modules = [*STEP_PROCESS_MODULES, "ml_assets.target", "mlflow.store.tracking.sqlalchemy_store", "pandas"]
     return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": modules}}})

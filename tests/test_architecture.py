@@ -113,7 +113,7 @@ MAY_IMPORT = {
     "retention": "dagster_internals lineage",
     "usage": "dagster_internals lineage",
     # The composition root, and the rooms that use it.
-    "target": "addresses artifacts executors images lineage reproduction sensors source_links",
+    "target": "addresses artifacts dagster_internals executors images lineage reproduction sensors source_links",
     "doctor": "dagster_internals executors target",
     "commands": "addresses backup console doctor lineage monitoring project reproduction retention target usage",
     "cli": "artifacts commands console executors fetch images lineage project target",

@@ -25,8 +25,8 @@ from dagster._core.storage.event_log.base import EventLogStorage
 
 from ml_assets import dagster_internals as door
 
-OWN = ("asset_with", "database_of", "forget_outputs", "op_with", "record_with")
-"""Functions of the door itself; each is tested below."""
+OWN = ("STEP_PROCESS_MODULES", "asset_with", "database_of", "forget_outputs", "op_with", "record_with")
+"""Names of the door itself; each is tested below."""
 
 CALLS: list[tuple[Callable[..., Any], tuple[str, ...]]] = [
     (door.ActiveExecution, ("execution_plan", "retry_mode")),
@@ -236,6 +236,18 @@ def test_type_checkers_see_the_names_that_are_loaded() -> None:
     }
     assert seen == door._PLACES
     assert {*seen, *OWN} == set(door.__all__)
+
+
+def test_step_processes_import_these_modules_at_their_start(tmp_path: Path) -> None:
+    code = (
+        f"import sys, dagster as dg; dg.DagsterInstance.local_temp({str(tmp_path)!r}).run_storage\n"
+        f"print([name for name in {door.STEP_PROCESS_MODULES} if name not in sys.modules])\n"
+        "import dagster.__main__"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "['dagster._cli']"
+    program = Path(str(dg.__file__)).with_name("__main__.py").read_text()
+    assert program.startswith("from dagster._cli import main")
 
 
 def test_nothing_is_loaded_before_it_is_asked_for() -> None:
