@@ -49,7 +49,7 @@ def test_a_cluster_that_is_in_order_has_no_fault(namespace: str) -> None:
     answers = found(settings(namespace))
     assert [each for each in answers if each.severity is Severity.FAULT] == []
     said = {each.what for each in answers}
-    assert f"all rights that the executor needs in namespace {namespace}" in said
+    assert f"all rights that the executor needs in namespace {namespace} are granted" in said
     assert "all objects that pods refer to exist" in said
     assert "pool cpu fits on cpu-0" in said
 
