@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ml_assets.executors.engine import RUN_LABEL
 from ml_assets.resources.provenance import OVERRIDES_TAG, RECORD_METADATA, ProvenanceRecord
 from tests.cluster.kustomized import COMMIT, Kustomized, kustomized
 from tests.containers.ground import Ground
@@ -145,8 +146,10 @@ def test_schedule_launches_its_runs(deployed: Kustomized) -> None:
             ui.terminate(run)
         for run in tick["runIds"]:
             ui.wait(run, "CANCELED")
+    # Only of these runs: the Job of a step that failed is kept for a while.
+    theirs = f"--selector={RUN_LABEL} in ({', '.join(tick['runIds'])})"
     deadline = time.monotonic() + GONE_SECONDS
-    while "/step-" in (jobs := deployed.kubectl("get", "jobs", "--output=name")):
+    while jobs := deployed.kubectl("get", "jobs", theirs, "--output=name"):
         assert time.monotonic() < deadline, jobs
         time.sleep(0.5)
 
