@@ -109,7 +109,9 @@ def test_environment_holds_none_of_the_projects_code(file: str) -> None:
 def test_bytecode_does_not_know_when_it_was_made(file: str) -> None:
     text = " ".join(command.original for command in _commands(file))
     assert "PYC_INVALIDATION_MODE=UNCHECKED_HASH" in text
-    assert all(re.search("--invalidation-mode (un)?checked-hash", each) for each in re.findall(r"compileall[^;]*", text))
+    assert all(
+        re.search("--invalidation-mode (un)?checked-hash", each) for each in re.findall(r"compileall[^;]*", text)
+    )
 
 
 def test_installer_is_the_one_of_the_makefile_and_stays_out_of_the_image(file: str) -> None:
