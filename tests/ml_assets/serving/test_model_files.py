@@ -37,7 +37,12 @@ def test_file_that_is_not_the_one_listed_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("listing", "said"), [(b"[]", "has no model.onnx"), (b"{", "is malformed"), (b'[{"md5": 1}]', "is malformed")]
+    ("listing", "said"),
+    [
+        (b"[]", "has no model.onnx"),
+        (b"{", "listing.json is malformed: Expecting property name"),
+        (b'[{"md5": 1}]', "listing.json is malformed: 'relpath'"),
+    ],
 )
 def test_listing_without_a_model_is_refused(listing: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "listing.json").write_bytes(listing)
