@@ -242,7 +242,7 @@ class Target:
         from ml_assets.executors.definition import container_executor
 
         return container_executor(
-            PlacementRules(settings.containers, settings.pools, settings.placement),
+            PlacementRules(settings.containers, settings.pools, settings.placement, settings.override_registries),
             target=settings.target,
             pass_variables=settings.passed_variables,
             registry=lambda: self.registry_client,

@@ -161,6 +161,10 @@ class InputError(MlAssetsError):
     """An input has no version, or its content cannot be read as the requested type."""
 
 
+class RunConfigRefused(MlAssetsError):
+    """The config of a run contains something that must not be stored, such as a password."""
+
+
 class SchemaError(MlAssetsError):
     """A table does not match its schema, or cannot be stored as Parquet."""
 

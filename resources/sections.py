@@ -117,6 +117,9 @@ class ContainerSettings(_Section):
     """Image asset (or reference by digest) of steps that name none."""
     builder_image: str = "images/builder"
     """Image asset (or reference by digest) that image assets are built in."""
+    override_registries: tuple[str, ...] = ()
+    """Registries, as ``host[:port]``, from which a run's own overrides may take images by reference, in addition to
+    those of ``[images]``. Such an image runs with the credentials of steps."""
     pool: str | None = None
     """Pool of steps that name none, and of separate checks."""
     check_seconds: PositiveInt = 1800

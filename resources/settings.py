@@ -50,6 +50,12 @@ class Settings(FileSettings):
     sections: dict[str, Section] = Field(default={})
     """The project's own sections, by table."""
 
+    @property
+    def override_registries(self) -> frozenset[str]:
+        """Return the registries from which a run's own overrides may take images by reference."""
+        own = (self.images.registry, self.images.push_registry)
+        return frozenset((*self.containers.override_registries, *(each for each in own if each)))
+
     def section(self, kind: type[_Section]) -> _Section:
         """Return one of the project's own sections.
 

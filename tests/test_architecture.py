@@ -88,14 +88,15 @@ MAY_IMPORT = {
     "console": "",
     "dagster_internals": "",
     "placement": "",
+    "run_config": "",
     "project": "dagster_internals",
     "containers": "dagster_internals",
     "automation": "containers dagster_internals",
     # The core: the definition of a step, and its placement. Neither part imports the other.
     "code_version": "",
     "serving": "",  # a step that takes a model as input predicts with the server's code
-    "artifacts": "addresses automation code_version containers dagster_internals placement serving",
-    "executors": "containers dagster_internals placement",
+    "artifacts": "addresses automation code_version containers dagster_internals placement run_config serving",
+    "executors": "containers dagster_internals placement run_config",
     # Modules that authors import.
     "datasets": "artifacts containers",
     "features": "artifacts containers",

@@ -36,6 +36,7 @@ from ml_assets.resources.machine.hardware import threads
 from ml_assets.resources.provenance import ArtifactKind, MlflowRun, ProvenanceRecord, Source
 from ml_assets.resources.tracking.open_run import TrackedRun
 from ml_assets.resources.tracking.tags import RunTags
+from ml_assets.run_config import refuse_secrets
 
 __all__ = ["define_artifact"]
 
@@ -182,6 +183,7 @@ def _materialize(
     step: dg.StepExecutionContext,
     artifact: AssetPartition,
 ) -> dg.MaterializeResult[Any]:
+    refuse_secrets(step.dagster_run.run_config)
     running = running_step(step)
     parameters = parameters_of(inspect.signature(function).bind(*args, **kwargs).arguments, step)
     attempt = _Attempt(recipe, step, running, artifact, parameters, read_source(source_file(function)))

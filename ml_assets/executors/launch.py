@@ -19,6 +19,7 @@ from ml_assets.executors.pool_slots import PoolSlots
 from ml_assets.executors.scheduling import LaunchScheduler
 from ml_assets.placement import Placement
 from ml_assets.resources.pools import Override
+from ml_assets.run_config import refuse_secrets
 
 if TYPE_CHECKING:
     from ml_assets.dagster_internals import ExecutionPlan, PlanOrchestrationContext
@@ -67,7 +68,12 @@ class ContainerExecutor(dg.Executor):
     def execute(
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
     ) -> Iterator[dg.DagsterEvent]:
-        """Run the plan's steps and yield their events."""
+        """Run the plan's steps and yield their events.
+
+        Raises:
+            RunConfigRefused: the run config contains a secret.
+        """
+        refuse_secrets(plan_context.dagster_run.run_config)
         retry_database_operations(plan_context.instance)
         with ActiveExecution(execution_plan, retry_mode=self._retries) as active:
             instance, run = plan_context.instance, plan_context.dagster_run

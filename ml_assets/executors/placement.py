@@ -1,7 +1,7 @@
 """The rules that place a step. Settings override its definition, and the run's overrides override settings."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,8 @@ class PlacementRules:
     containers: ContainerSettings
     pools: Mapping[str, Pool]
     overrides: Mapping[str, Override] = field(default_factory=dict)
+    registries: Collection[str] = ()
+    """Registries from which a run's own overrides may take images by reference."""
 
     def pool(self, name: str, asset: str | None = None) -> Pool:
         """Return the pool with a name.
@@ -84,7 +86,8 @@ class RunPlacements:
         """Return the placement of a step's first launch.
 
         Raises:
-            PlacementError: the step has no image or no pool, the pool does not exist, or the image was never built.
+            PlacementError: the step has no image or no pool, the pool does not exist, the image was never built, or the
+                run takes it from a registry that the settings do not allow.
         """
         subject = _Subject.of(step, self._job)
         over = self._override(subject)
@@ -120,7 +123,23 @@ class RunPlacements:
             for key in (EVERY_STEP, *subject.names):
                 if key in layer:
                     said |= layer[key].model_dump(exclude_none=True)
+                    if layer is not self.rules.overrides:
+                        self._check_registry(layer[key].image, subject.name)
         return Override(**said)
+
+    def _check_registry(self, image: str | None, asset: str) -> None:
+        """Refuse an image of a foreign registry: its code would run with the credentials of the target's steps."""
+        if image is None or "@" not in image:
+            return
+        registry = _reference(image, asset).registry
+        if registry not in self.rules.registries:
+            allowed = ", ".join(sorted(self.rules.registries)) or "none"
+            raise PlacementError(
+                f"the run takes its image from the registry {registry}, which the settings do not allow ({allowed})",
+                next_step="name an image of an allowed registry, or add the registry to override_registries in "
+                "[containers] of settings.toml",
+                asset=asset,
+            )
 
     def _image(self, said: str | None, asset: str) -> dict[str, Any]:
         if said is None:
@@ -130,7 +149,7 @@ class RunPlacements:
                 asset=asset,
             )
         if "@" in said:
-            return {"image": _reference(said, asset)}
+            return {"image": str(_reference(said, asset))}
         record = image_record(self._instance, self._run, said)
         if record is None or record.made_image is None:
             happened = "was materialized without a container engine" if record else "has never been materialized"
@@ -147,9 +166,9 @@ class RunPlacements:
         }
 
 
-def _reference(said: str, asset: str) -> str:
+def _reference(said: str, asset: str) -> ImageReference:
     try:
-        return str(ImageReference.parse(said))
+        return ImageReference.parse(said)
     except ValueError as error:
         raise PlacementError(
             f"the image reference is malformed: {error}",

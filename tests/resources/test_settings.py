@@ -51,6 +51,16 @@ def test_addresses_and_absolute_paths_stay_as_they_are(root: Path) -> None:
     assert settings.path("~/cache") == Path.home().resolve() / "cache"
 
 
+def test_overrides_may_use_the_registries_of_images_and_those_that_are_named(root: Path) -> None:
+    variables = {
+        "ML_ASSETS__IMAGES__REGISTRY": "base.example",
+        "ML_ASSETS__IMAGES__PUSH_REGISTRY": "own.example:5000",
+        "ML_ASSETS__CONTAINERS__OVERRIDE_REGISTRIES": '["past.example"]',
+    }
+    assert load_settings({}, root).override_registries == frozenset()
+    assert load_settings(variables, root).override_registries == {"base.example", "own.example:5000", "past.example"}
+
+
 @pytest.mark.parametrize("target", ["local", "docker", "kubernetes"])
 def test_committed_settings_are_complete(target: str) -> None:
     settings = load_settings({"ML_ASSETS_TARGET": target}, ROOT)

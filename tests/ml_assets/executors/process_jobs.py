@@ -63,6 +63,10 @@ def succeeds(context: dg.OpExecutionContext) -> None:
     context.log.info(f"placed: {here().model_dump_json()}")
 
 
+@dg.op(config_schema={"password": dg.StringSource})
+def connects() -> None: ...
+
+
 @dg.op(retry_policy=dg.RetryPolicy(max_retries=1), tags={TAG: "one"})
 def fails_once(context: dg.OpExecutionContext) -> None:
     # An attempt that ends between two polls of the executor has no launch times.
@@ -280,6 +284,11 @@ def everything() -> None:
     skipped(never)
     skipped_too(never)
     needs_what_is_broken()
+
+
+@dg.job(executor_def=EXECUTOR)
+def with_password() -> None:
+    connects()
 
 
 @dg.job(executor_def=EXECUTOR)

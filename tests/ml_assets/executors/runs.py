@@ -34,20 +34,27 @@ class Scene:
     engine: ProcessEngine
     home: Path
 
-    def create(self, name: str, *, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None) -> "Run":
+    def create(
+        self,
+        name: str,
+        *,
+        config: dict[str, Any] | None = None,
+        tags: dict[str, str] | None = None,
+        ops: dict[str, Any] | None = None,
+    ) -> "Run":
         """Create a run of a job of `process_jobs` without starting it."""
         job = dg.reconstructable(getattr(process_jobs, name))
         run = self.instance.create_run_for_job(
             job.get_definition(),
-            run_config={"execution": {"config": config or {}}},
+            run_config={"execution": {"config": config or {}}, "ops": ops or {}},
             tags=tags,
             job_code_origin=job.get_python_origin(),
         )
         return Run(self.instance, run.run_id)
 
-    def execute(self, name: str, *, config: dict[str, Any] | None = None, tags: dict[str, str] | None = None) -> "Run":
-        """Execute a run in this process and return it."""
-        run = self.create(name, config=config, tags=tags)
+    def execute(self, name: str, **options: Any) -> "Run":
+        """Execute a run, created with the options of `create`, in this process and return it."""
+        run = self.create(name, **options)
         job = dg.reconstructable(getattr(process_jobs, name))
         for _ in execute_run_iterator(job, run.stored, self.instance):
             pass

@@ -247,6 +247,14 @@ def test_dynamic_outputs_of_a_deleted_container_are_forgotten(stage: Scene) -> N
     assert [text for text in said if text.startswith("sum: ")] == ["sum: 6"]
 
 
+def test_run_with_a_secret_in_its_config_launches_nothing(stage: Scene) -> None:
+    run = stage.execute("with_password", ops={"connects": {"config": {"password": "hunter2"}}})
+    assert run.stored.status is dg.DagsterRunStatus.FAILURE
+    assert run.placements("connects") == []
+    written = [record.event_log_entry.to_json() for record in run.records()]
+    assert any("the run config contains a secret in ops.connects.config.password" in text for text in written)
+
+
 def test_canceled_run_leaves_no_container_behind(stage: Scene) -> None:
     run = stage.create("waiting")
     with stage.worker(run, "execute") as worker:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -22,6 +23,7 @@ from tests.resources.test_provenance import RECORD
 TRAIN = "registry.example/ml/train@sha256:" + "a" * 64
 BUILDER = "registry.example/ml/builder@sha256:" + "b" * 64
 PINNED = "registry.example/ml/old@sha256:" + "c" * 64
+FOREIGN = "evil.example:443/ml/train@sha256:" + "c" * 64
 INDEX = "sha256:" + "d" * 64
 POOLS = {
     "cpu": Pool(memory="2Gi", run_seconds=7200),
@@ -135,7 +137,8 @@ def place(
 ) -> Placement:
     job = job or DEFINITIONS.resolve_implicit_global_asset_job_def()
     run = dg.DagsterRun(job.name, tags={OVERRIDES_TAG: tag} if tag else {})
-    placements = RunPlacements(PlacementRules(settings, POOLS, rules or {}), job, instance, run, launch or {})
+    every = PlacementRules(settings, POOLS, rules or {}, {"registry.example"})
+    placements = RunPlacements(every, job, instance, run, launch or {})
     return placements.place(create_execution_plan(job).get_step_by_key(step))  # type: ignore[arg-type]
 
 
@@ -218,6 +221,29 @@ def test_check_is_named_by_its_asset_and_itself(instance: dg.DagsterInstance) ->
 def test_image_that_is_pinned_expects_no_code(instance: dg.DagsterInstance) -> None:
     placement = place(instance, "reports__model", launch={"reports/model": Override(image=PINNED)})
     assert (placement.image, placement.image_asset, placement.code_versions) == (PINNED, None, {})
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"tag": json.dumps({"reports/model": {"image": FOREIGN}})},
+        {"launch": {"reports/model": Override(image=FOREIGN)}},
+        {"launch": {EVERY_STEP: Override(image=FOREIGN), "reports/model": Override(cpus=2)}},
+    ],
+)
+def test_run_takes_no_image_from_a_registry_that_the_settings_do_not_allow(
+    instance: dg.DagsterInstance, overrides: dict[str, Any]
+) -> None:
+    expected = (
+        r"reports/model: the run takes its image from the registry evil\.example:443, which the settings do not allow "
+        r"\(registry\.example\)\. Next: name an image of an allowed registry, or add the registry to override_reg"
+    )
+    with pytest.raises(PlacementError, match=expected):
+        place(instance, "reports__model", **overrides)
+
+
+def test_settings_may_take_an_image_from_any_registry(instance: dg.DagsterInstance) -> None:
+    assert place(instance, "reports__model", rules={"reports/model": Override(image=FOREIGN)}).image == FOREIGN
 
 
 @pytest.mark.parametrize(
