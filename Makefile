@@ -88,7 +88,7 @@ backup: $(DOCKER_TARGET)/.env  ## Save all data of the docker target into BACKUP
 	@mkdir -p "$(BACKUP)/databases"
 	@for database in dagster mlflow; do \
 		file="$(BACKUP)/databases/$$database.dump"; echo "database $$database ..."; \
-		$(IN_POSTGRES) pg_dump --dbname=$$database --format=custom --exclude-table='ml_assets_lineage_*' \
+		$(IN_POSTGRES) pg_dump --dbname=$$database --format=custom --no-privileges --exclude-schema=ml_assets_reader --exclude-table='ml_assets_lineage_*' \
 			>"$$file.unfinished" && mv "$$file.unfinished" "$$file" || exit 1; \
 	done
 	@$(WITH_BACKUP) ml-assets backup /backup
@@ -112,7 +112,7 @@ restore: $(DOCKER_TARGET)/.env  ## Restore a backup from BACKUP=directory into a
 # Passwords are generated once and never committed. DOCKER_GROUP is the group with access to the engine's socket.
 $(DOCKER_TARGET)/.env:
 	@secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }; umask 077; { \
-		echo "POSTGRES_PASSWORD=$$(secret)"; echo "STORAGE_KEY=ml-assets"; echo "STORAGE_SECRET=$$(secret)"; \
+		echo "POSTGRES_PASSWORD=$$(secret)"; echo "READER_PASSWORD=$$(secret)"; echo "STORAGE_KEY=ml-assets"; echo "STORAGE_SECRET=$$(secret)"; \
 		echo "DOCKER_GROUP=$$(stat -Lc %g /var/run/docker.sock 2>/dev/null || echo 0)"; } >$@.new && mv $@.new $@
 	@echo "Wrote $@: passwords, and the group of Docker's socket."
 

@@ -76,7 +76,7 @@ def test_pods_keep_to_the_restricted_standard(overlay: str) -> None:
         assert pod["securityContext"]["runAsNonRoot"], name
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys(), name
-        assert all(volume.keys() & {"emptyDir", "configMap"} for volume in pod["volumes"]), name
+        assert all(volume.keys() & {"emptyDir", "configMap", "projected"} for volume in pod["volumes"]), name
         for container in containers(pod):
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False, name
@@ -99,7 +99,7 @@ def test_passwords_are_taken_from_the_secret(overlay: str) -> None:
     for name, pod in pods(overlay).items():
         given = [variable for container in containers(pod) for variable in container.get("env", [])]
         assert all("secretKeyRef" in each["valueFrom"] for each in given if each["name"] in PASSWORDS), name
-    in_test = {"ml-assets", "ml-assets-mlflow", "postgres"}
+    in_test = {"ml-assets", "ml-assets-mlflow", "ml-assets-reader", "postgres"}
     assert of_kind(overlay, "Secret").keys() == (in_test if overlay == "overlays/test" else set())
 
 
@@ -109,6 +109,15 @@ def test_only_mlflow_gets_the_password_of_its_database() -> None:
     assert found.pop("mlflow") == [True, True]
     assert not any(any(each) for each in found.values())
     assert "MLFLOW_BACKEND_STORE_URI" not in of_kind("overlays/test", "Secret")["ml-assets"]["data"]
+
+
+def test_services_that_only_read_use_a_database_user_that_can_only_read() -> None:
+    expected = {"secretKeyRef": {"name": "ml-assets-reader", "key": "DAGSTER_POSTGRES_URL"}}
+    for name, pod in pods("base").items():
+        (container,) = pod["containers"]
+        own = {each["name"]: each["valueFrom"] for each in container["env"] if each["name"] in PASSWORDS}
+        only_reads = name in ("webserver-read-only", "lineage", "metrics")
+        assert own == ({"DAGSTER_POSTGRES_URL": expected} if only_reads else {}), name
 
 
 def test_run_workers_keep_to_the_restricted_standard_and_start_in_the_code_locations_image() -> None:

@@ -29,6 +29,15 @@ with dagster.DagsterInstance.get() as instance:
         print(json.dumps(event.asset_materialization.metadata[RECORD_METADATA].value))
 """
 
+_CONNECT = """
+import contextlib, socket, sys
+for address in sys.argv[1:]:
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError):
+        socket.create_connection((host, int(port)), timeout=3).close()
+        print(address)
+"""
+
 
 @dataclass(frozen=True)
 class Compose:
@@ -99,6 +108,27 @@ class Compose:
         )
         return answer
 
+    def addresses(self, network: str) -> dict[str, str]:
+        """Return the IP address of each service on one of the project's networks."""
+        template = (
+            '{{index .Config.Labels "com.docker.compose.service"}} {{range $name, $each := .NetworkSettings.Networks}}'
+        )
+        template += "{{$name}}={{$each.IPAddress}} {{end}}"
+        listed = self("ps", "--quiet").split()
+        done = subprocess.run(
+            ["docker", "inspect", "--format", template, *listed], capture_output=True, text=True, check=True
+        )
+        lines = [line.split() for line in done.stdout.splitlines()]
+        found = {service: dict(each.split("=") for each in networks) for service, *networks in lines}
+        own = self.variables[f"ML_ASSETS_{network.upper()}_NETWORK"]
+        return {service: networks[own] for service, networks in found.items() if own in networks}
+
+    def reached_from(self, network: str, addresses: Sequence[str]) -> list[str]:
+        """Return those addresses (``host:port``) that accept a connection of a container on one of the networks."""
+        own, image = self.variables[f"ML_ASSETS_{network.upper()}_NETWORK"], self.variables["ML_ASSETS_IMAGE"]
+        command = ["docker", "run", "--rm", f"--network={own}", image, "python", "-ISc", _CONNECT, *addresses]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
     def _command(self) -> list[str]:
         files = [_DOCKER_TARGET / "compose.yaml", Path(__file__).with_name("compose.tests.yaml")]
         command = ["docker", "compose", "--project-name", self.name, "--env-file", str(self.folder / ".env")]
@@ -144,7 +174,8 @@ def compose_project(ground: Ground, folder: Path) -> Iterator[Compose]:
         **{f"{name.upper()}_IMAGE": stand_in(ground, name) for name in ("postgres", "registry", "storage")},
         "BASE_IMAGE": ground.base_image,
         "ML_ASSETS_IMAGE": f"{name}:services",
-        "ML_ASSETS_NETWORK": name,
+        "ML_ASSETS_SERVICES_NETWORK": f"{name}-services",
+        "ML_ASSETS_STEPS_NETWORK": f"{name}-steps",
         "ML_ASSETS_SOURCE": str(folder),
         "COMMIT": COMMIT,
         "DIRTY": "false",

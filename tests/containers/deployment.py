@@ -334,6 +334,7 @@ def docker_deployment(
 ) -> Iterator[DockerDeployment]:
     """Run the docker target on this machine's engine until the block ends."""
     own = {
+        "ML_ASSETS_RUN_WORKER_NETWORK": "bridge",
         "ML_ASSETS__CONTAINERS__NETWORK": "bridge",
         **shared_variables("docker", ground, servers),
         # The tests' engine has no GPU.

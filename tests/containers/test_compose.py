@@ -38,8 +38,9 @@ def test_passwords_are_made_and_nobody_else_reads_them(compose: Compose) -> None
     file = compose.folder / ".env"
     made = dict(line.split("=") for line in file.read_text().splitlines())
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert all(len(made[name]) == 48 for name in ("POSTGRES_PASSWORD", "STORAGE_SECRET"))
-    assert made["POSTGRES_PASSWORD"] != made["STORAGE_SECRET"]
+    passwords = [made[name] for name in ("POSTGRES_PASSWORD", "READER_PASSWORD", "STORAGE_SECRET")]
+    assert all(len(password) == 48 for password in passwords)
+    assert len(set(passwords)) == 3
 
 
 def test_services_run_and_their_ports_are_this_machines_own(compose: Compose) -> None:
@@ -51,6 +52,28 @@ def test_services_run_and_their_ports_are_this_machines_own(compose: Compose) ->
 def test_services_of_ours_are_not_root(compose: Compose) -> None:
     for service in ("code-location", "daemon", "lineage", "metrics", "mlflow", "webserver"):
         assert compose("exec", "--no-TTY", service, "id", "--user").strip() == "10001", service
+
+
+def test_services_that_only_read_cannot_write_into_dagsters_database(compose: Compose) -> None:
+    delete = (
+        "import os, psycopg2; psycopg2.connect(os.environ['DAGSTER_POSTGRES_URL']).cursor().execute('DELETE FROM runs')"
+    )
+    for service in ("lineage", "metrics"):
+        with pytest.raises(AssertionError, match="permission denied for table runs"):
+            compose("exec", "--no-TTY", service, "python", "-c", delete)
+
+
+def test_steps_reach_the_data_and_no_service_that_could_launch_or_change_anything(compose: Compose) -> None:
+    """By name, and by the addresses that the services have on their own network."""
+    services = {"postgres": 5432, "storage": 8333, "mlflow": 5000}
+    refused = {"webserver": 3000, "code-location": 4000, "registry": 5000, "lineage": 3001, "metrics": 9464}
+    addresses = [f"{host}:{port}" for host, port in {**services, **refused}.items()]
+    addresses += [
+        f"{address}:{refused[name]}" for name, address in compose.addresses("services").items() if name in refused
+    ]
+    reached = compose.reached_from("steps", addresses)
+    assert sorted(reached) == sorted(f"{host}:{port}" for host, port in services.items())
+    assert len(addresses) == len(services) + 2 * len(refused)
 
 
 def test_assets_are_made_in_containers_of_their_own_while_each_service_is_restarted(compose: Compose) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "drop_tables",
     "edges",
     "events",
+    "has_tables",
     "identifiers",
     "insert_rows",
     "key_table",
@@ -131,9 +132,15 @@ def table_names() -> list[str]:
     return [table.name for table in _METADATA.sorted_tables]
 
 
+def has_tables(connection: sql.Connection) -> bool:
+    """Return True if the index exists."""
+    return sql.inspect(connection).has_table(state.name, schema=connection.dialect.default_schema_name)
+
+
 def drop_tables(connection: sql.Connection) -> None:
     """Remove the tables, including those of another form of the index."""
-    for name in sql.inspect(connection).get_table_names():
+    # A database user with a schema of its own, such as a read-only user, has its own index and may see others.
+    for name in sql.inspect(connection).get_table_names(schema=connection.dialect.default_schema_name):
         if name.startswith(PREFIX):
             connection.exec_driver_sql(f'DROP TABLE "{name}"')
 

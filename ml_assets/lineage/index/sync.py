@@ -32,7 +32,7 @@ below those, only count and sum are compared."""
 
 def form_of(connection: sql.Connection) -> str | None:
     """Return the form of the existing index; None if there is none."""
-    if not sql.inspect(connection).has_table(schema.state.name):
+    if not schema.has_tables(connection):
         return None
     return _state(connection).get("form", "unknown")
 

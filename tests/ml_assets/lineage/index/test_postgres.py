@@ -14,6 +14,12 @@ from ml_assets.lineage.questions import Question
 from tests.ml_assets.lineage.index.indexed import load_graph, require_equal
 from tests.postgres import Postgres, postgres
 
+READER = Path(__file__).parents[4] / "deployments" / "kubernetes" / "base" / "reader.sql"
+
+
+@dg.job
+def nothing() -> None: ...
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
@@ -128,3 +134,27 @@ def test_processes_that_ask_at_once_all_get_the_answer(instance: dg.DagsterInsta
     )
     asked = [subprocess.Popen([sys.executable, "-c", code, home], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert [each.communicate()[0].split() for each in asked] == [[asked_for]] * 3
+
+
+def test_user_who_may_only_read_has_an_index_of_its_own(
+    instance: dg.DagsterInstance, server: Postgres, tmp_path: Path
+) -> None:
+    kept = report(instance, "read_only", "a")
+    load_graph(instance)  # the owner's index is in the schema that the reader can read
+    connection = execute(server, f"{READER.read_text()} ALTER ROLE ml_assets_reader PASSWORD 'reader'")
+    connection.commit()
+    connection.close()
+    reader = server.url.replace("ml_assets:tests", "ml_assets_reader:reader")
+    (tmp_path / "dagster.yaml").write_text(
+        f"telemetry: {{enabled: false}}\nstorage: {{postgres: {{postgres_url: '{reader}'}}}}\n"
+    )
+    with dg.DagsterInstance.from_config(str(tmp_path)) as read_only:
+        assert kept in load_graph(read_only).nodes
+        require_equal(load_graph(read_only), load_graph(instance))
+        later = report(instance, "read_only", "b")
+        assert later in load_graph(read_only).nodes
+        assert [run.run_id for run in read_only.get_runs()] == [run.run_id for run in instance.get_runs()]
+        with pytest.raises(Exception, match="permission denied for table"):
+            report(read_only, "read_only", "c")
+        with pytest.raises(Exception, match="permission denied for table"):
+            read_only.create_run_for_job(nothing)
