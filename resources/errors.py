@@ -12,6 +12,7 @@
     │   └── StoreFull             no space left, or no write permission
     ├── TrackingError             the MLflow server did not answer, or refused the request
     ├── InputError                an input has no version, or its content cannot be read as the requested type
+    ├── RunConfigRefused          a run config contains something that must not be stored, such as a password
     ├── SchemaError               a table does not match its schema, or cannot be stored as Parquet
     ├── ImageError                an image cannot be built, or one of its inputs is missing
     │   └── RegistryError         the registry did not answer, or refused the request
@@ -84,6 +85,7 @@ __all__ = [
     "ReproductionRefused",
     "RequestError",
     "RetentionError",
+    "RunConfigRefused",
     "SchemaError",
     "ServingError",
     "SettingsError",

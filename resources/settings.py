@@ -29,6 +29,7 @@ __all__ = ["Settings", "load_settings", "operating_system_user", "thread_variabl
 TARGET_VARIABLE = "ML_ASSETS_TARGET"
 OVERRIDE_PREFIX = "ML_ASSETS__"
 HOME_VARIABLE = "DAGSTER_HOME"
+_FILE_SUFFIX = "_file"
 _FILES = "deployments/*/settings.toml"
 _DEPTH = 3
 """Number of parts of the longest key with a single value, such as ``dvc.options.endpointurl``."""
@@ -106,12 +107,12 @@ def load_settings(
             next_step=f"set {TARGET_VARIABLE} to one of: {', '.join(targets) or '(none found)'}",
         )
     tree = _read(file)
-    variables = _override(tree, environ)
+    form = _Form(file, {section.table: section for section in sections or ()})
+    form.override(tree, environ)
     if environ.get(HOME_VARIABLE):
         tree["home"] = environ[HOME_VARIABLE]
     if sections is None:
         tree = {key: value for key, value in tree.items() if not isinstance(value, dict) or closest_section(key)}
-    form = _Form(file, variables, {section.table: section for section in sections or ()})
     given, own = form.check(tree)
     problems = check_pools(given.pools)
     if problems:
@@ -159,21 +160,14 @@ def _read(file: Path) -> dict[str, Any]:
         raise SettingsError(f"{file} is not TOML: {error}", next_step="correct the file") from error
 
 
-def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[_Place, str]:
-    """Apply overrides from variables to the tree; return the variable's name for each overridden place."""
-    variables = {}
-    for variable in sorted(name for name in environ if name.startswith(OVERRIDE_PREFIX)):
-        *sections, key = place = tuple(variable.removeprefix(OVERRIDE_PREFIX).lower().split("__"))
-        branch: Any = tree
-        for section in sections:
-            branch = branch.setdefault(section, {})
-            if not isinstance(branch, dict):
-                raise SettingsError(
-                    f"{variable}: {section} is not a section", next_step="correct or unset the variable"
-                )
-        branch[key] = _value(variable, environ[variable])
-        variables[place] = variable
-    return variables
+def _content(variable: str, path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"the file that {variable} names cannot be read: {error}",
+            next_step="mount the Secret, or correct the variable",
+        ) from error
 
 
 def _value(variable: str, text: str) -> Any:
@@ -193,12 +187,37 @@ class _Form:
 
     Args:
         file: the settings file.
-        variables: name of the overriding variable, by place.
         own: the project's own sections, by table.
     """
 
-    def __init__(self, file: Path, variables: Mapping[_Place, str], own: Mapping[str, type[Section]]) -> None:
-        self._file, self._variables, self._own = file, variables, own
+    def __init__(self, file: Path, own: Mapping[str, type[Section]]) -> None:
+        self._file, self._own = file, own
+        self._variables: dict[_Place, str] = {}
+        """Name of the overriding variable, by place."""
+
+    def override(self, tree: dict[str, Any], environ: Mapping[str, str]) -> None:
+        """Apply the variables to the tree. ``…_FILE`` names a file with the value, unless a key has that name.
+
+        Raises:
+            SettingsError: a variable overrides something that is not a section, or its file cannot be read.
+        """
+        for variable in sorted(name for name in environ if name.startswith(OVERRIDE_PREFIX)):
+            *sections, key = variable.removeprefix(OVERRIDE_PREFIX).lower().split("__")
+            branch: Any = tree
+            for section in sections:
+                branch = branch.setdefault(section, {})
+                if not isinstance(branch, dict):
+                    raise SettingsError(
+                        f"{variable}: {section} is not a section", next_step="correct or unset the variable"
+                    )
+            known, stem = self._keys(tuple(sections)), key.removesuffix(_FILE_SUFFIX)
+            if stem != key and key not in known and stem in known:
+                if (other := variable[: -len(_FILE_SUFFIX)]) in environ:
+                    raise SettingsError(f"{other} and {variable} are both set", next_step="unset one of them")
+                key, branch[stem] = stem, _content(variable, environ[variable])
+            else:
+                branch[key] = _value(variable, environ[variable])
+            self._variables[*sections, key] = variable
 
     def check(self, tree: Mapping[str, Any]) -> tuple[FileSettings, dict[str, Section]]:
         """Return the settings of every target, and the project's own sections by table.

@@ -88,6 +88,7 @@ MAY_IMPORT = {
     "console": "",
     "dagster_internals": "",
     "placement": "",
+    "postgres_storage": "",
     "run_config": "",
     "project": "dagster_internals",
     "containers": "dagster_internals",

@@ -61,6 +61,45 @@ def test_overrides_may_use_the_registries_of_images_and_those_that_are_named(roo
     assert load_settings(variables, root).override_registries == {"base.example", "own.example:5000", "past.example"}
 
 
+class Shop(Section, table="shop"):
+    """A section in which one key ends as the names of files do."""
+
+    token: str = ""
+    rates_file: str = ""
+
+
+def test_variable_may_name_a_file_with_the_value(root: Path) -> None:
+    (root / "secret").write_text("https://chat.example/hook?key=[1]\n")
+    variables = {
+        "ML_ASSETS__ALERTS__WEBHOOK_FILE": str(root / "secret"),
+        "ML_ASSETS__SHOP__TOKEN_FILE": str(root / "secret"),
+        "ML_ASSETS__SHOP__RATES_FILE": "rates.csv",
+    }
+    settings = load_settings(variables, root, [Shop])
+    assert settings.alerts.webhook == settings.section(Shop).token == "https://chat.example/hook?key=[1]"
+    assert settings.section(Shop).rates_file == "rates.csv"
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        (
+            {},
+            r"the file that ML_ASSETS__ALERTS__WEBHOOK_FILE names cannot be read: .*No such file.*Next: mount the Sec",
+        ),
+        (
+            {"ML_ASSETS__ALERTS__WEBHOOK": "x"},
+            r"ML_ASSETS__ALERTS__WEBHOOK and ML_ASSETS__ALERTS__WEBHOOK_FILE are both",
+        ),
+    ],
+)
+def test_file_with_a_value_must_exist_and_be_the_only_source(
+    root: Path, variables: dict[str, str], expected: str
+) -> None:
+    with pytest.raises(SettingsError, match=expected):
+        load_settings({"ML_ASSETS__ALERTS__WEBHOOK_FILE": str(root / "secret"), **variables}, root)
+
+
 @pytest.mark.parametrize("target", ["local", "docker", "kubernetes"])
 def test_committed_settings_are_complete(target: str) -> None:
     settings = load_settings({"ML_ASSETS_TARGET": target}, ROOT)

@@ -95,7 +95,7 @@ def deployment(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> It
     _run([sys.executable, "-m", "ml_assets.flight_delays.demo", "--months", "2"], environment)
     with ExitStack() as stack:
         waits = [
-            stack.enter_context(_server(command, environment, folder / f"{name}.log", ready))
+            stack.enter_context(running_server(command, environment, folder / f"{name}.log", ready))
             for name, command, ready in _servers(environment, dagster, mlflow, lineage)
         ]
         for wait in waits:
@@ -147,17 +147,17 @@ def _servers(
     yield (
         "mlflow",
         [f"{_BIN}/mlflow", "server", *address, str(mlflow), "--workers", "1", *_store(environment)],
-        lambda: _answers(f"http://127.0.0.1:{mlflow}/health"),
+        lambda: answers(f"http://127.0.0.1:{mlflow}/health"),
     )
     yield (
         "webserver",
         [f"{_BIN}/dagster-webserver", *workspace, *address, str(dagster)],
-        lambda: _answers(f"http://127.0.0.1:{dagster}/server_info"),
+        lambda: answers(f"http://127.0.0.1:{dagster}/server_info"),
     )
     yield (
         "lineage",
         [sys.executable, "-m", "ml_assets.cli", "lineage", "serve", "--port", str(lineage)],
-        lambda: _answers(f"http://127.0.0.1:{lineage}/health"),
+        lambda: answers(f"http://127.0.0.1:{lineage}/health"),
     )
     # The daemon starts queued runs; no test has to wait for it.
     yield "daemon", [f"{_BIN}/dagster-daemon", "run", *workspace], lambda: True
@@ -169,7 +169,7 @@ def _store(environment: Mapping[str, str]) -> list[str]:
 
 
 @contextmanager
-def _server(
+def running_server(
     command: list[str], environment: Mapping[str, str], log: Path, ready: Callable[[], bool]
 ) -> Iterator[Callable[[], None]]:
     """Run a server in its own process group until the block ends; yield a function that waits until it is ready."""
@@ -205,7 +205,8 @@ def _run(command: list[str], environment: Mapping[str, str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """Return True if a server accepts a request for a page, and does not refuse it."""
     try:
         return requests.get(address, timeout=5).ok
     except requests.ConnectionError:

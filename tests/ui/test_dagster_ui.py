@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, HttpCredentials, Locator, Page, expect
 
 from ml_assets.artifacts.metadata import NOT_CONTAINERIZED
 from ml_assets.definitions import defs
@@ -14,6 +14,9 @@ from ml_assets.flight_delays.training import TrainConfig
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import LaunchKind
 from tests.ui.conftest import PROJECT, Deployment
+from tests.ui.login import PASSWORD, USER, Sites, sites
+
+__all__ = ["sites"]  # a fixture
 
 JANUARY, FEBRUARY, MARCH = "2013-01-01", "2013-02-01", "2013-03-01"
 SCHEDULE = nightly_retraining().name
@@ -205,3 +208,45 @@ def test_a_month_is_materialized_from_the_launchpad(page: Page, deployment: Depl
     open_partition(page, deployment, "delay_model", MARCH)
     expect(row(page, "data version")).to_contain_text(record.data_version)
     expect(page.get_by_text("Materialized (3)")).to_be_visible()
+
+
+PAGES = [("dagster", "/server_info"), ("mlflow", "/health"), ("lineage", "/")]
+in_front_of_each_page = pytest.mark.parametrize(("site", "path"), PAGES)
+
+
+@in_front_of_each_page
+def test_login_shows_pages_only_to_users_of_the_password_file(sites: Sites, site: str, path: str) -> None:
+    refused = sites.ask(site, path, password=None)
+    assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, 'Basic realm="ml-assets"')
+    assert sites.ask(site, path, password="wrong").status_code == 401
+    assert sites.ask(site, path).status_code == 200
+
+
+@in_front_of_each_page
+def test_login_refuses_requests_that_another_site_made_a_browser_send(sites: Sites, site: str, path: str) -> None:
+    own = sites.addresses[site]
+    for foreign in ("https://evil.example", "null", f"{own}.evil.example", own.replace("https", "http")):
+        assert sites.ask(site, path, headers={"Origin": foreign}).status_code == 403, foreign
+    assert sites.ask(site, path, headers={"Origin": own}).status_code == 200
+
+
+def test_login_lets_own_pages_change_something(sites: Sites) -> None:
+    own = {name: {"method": "POST", "headers": {"Origin": address}} for name, address in sites.addresses.items()}
+    made = sites.ask("mlflow", "/api/2.0/mlflow/experiments/create", json={"name": "behind a login"}, **own["mlflow"])
+    assert made.status_code == 200, made.text
+    found = sites.ask("dagster", "/graphql", json={"query": "{ version }"}, **own["dagster"])
+    assert found.json()["data"]["version"]
+
+
+def test_login_passes_the_subscriptions_of_the_ui(sites: Sites) -> None:
+    assert sites.subscribe(password=PASSWORD).startswith(b"HTTP/1.1 101 ")
+    assert sites.subscribe(password=None).startswith(b"HTTP/1.1 401 ")
+
+
+def test_browser_shows_the_assets_after_the_login(sites: Sites, browser: Browser) -> None:
+    login: HttpCredentials = {"username": USER, "password": PASSWORD}
+    context = browser.new_context(ignore_https_errors=True, http_credentials=login)
+    page = context.new_page()
+    page.goto(f"{sites.addresses['dagster']}/assets")
+    expect(page.get_by_text("delay_model").first).to_be_visible()
+    context.close()
