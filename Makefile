@@ -69,7 +69,16 @@ TOLD = COMMIT=$$(git rev-parse --quiet --verify HEAD) \
 
 up: $(DOCKER_TARGET)/.env  ## Start the docker target on this machine's engine: Dagster on :3000, MLflow on :5000, steps in containers
 	@$(TOLD) $(COMPOSE) up --build --detach $(UP_OPTIONS)
+	@$(PIN_IMAGES)
 	@$(COMPOSE) ps --format 'table {{.Service}}\t{{.Status}}\t{{.Ports}}'
+
+# Third-party images that .env does not name are pinned to the digests that the engine has pulled.
+PIN_IMAGES = for service in postgres storage registry; do \
+	variable=$$(echo $$service | tr a-z A-Z)_IMAGE; \
+	grep -q "^$$variable=" $(DOCKER_TARGET)/.env && continue; \
+	image=$$($(COMPOSE) config --images $$service 2>/dev/null | head -n 1); \
+	digest=$$(docker image inspect --format '{{join .RepoDigests "\n"}}' "$$image" 2>/dev/null | head -n 1); \
+	test -z "$$digest" || { echo "$$variable=$$digest" >>$(DOCKER_TARGET)/.env; echo "Pinned $$image in .env to $$digest"; }; done
 
 develop: $(DOCKER_TARGET)/.env  ## The same with this checkout's code mounted, so that code changes need no build
 	@ML_ASSETS_SOURCE=$(CURDIR) $(TOLD) $(COMPOSE) $(DEVELOP) up --detach $(UP_OPTIONS)

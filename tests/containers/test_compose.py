@@ -122,6 +122,9 @@ def test_what_was_saved_while_everything_worked_comes_back_where_nothing_was(com
     compose("down", "--volumes", "--timeout=5")
     compose.make("restore", f"BACKUP={tmp_path / 'backup'}")
     assert compose.trace(f"departures@{MONTH}") == before
+    pinned = dict(line.split("=") for line in (compose.folder / ".env").read_text().splitlines() if "_IMAGE=" in line)
+    assert pinned.keys() == {"POSTGRES_IMAGE", "STORAGE_IMAGE", "REGISTRY_IMAGE"}
+    assert all("@sha256:" in image for image in pinned.values())
     # Content, image and code were restored too: materializing again gives the same result.
     run = compose.ui.launch("departures", partition=MONTH)
     compose.ui.wait(run, "SUCCESS")
