@@ -115,6 +115,13 @@ def _confirm(plan: "Plan", yes: bool) -> None:
 def _warn_of(plan: "Plan") -> None:
     for version in plan.data.incomplete[:_SHOWN]:
         warn(f"{version} is kept, but a part of it is missing from the remote")
+    for value, reason in list(plan.data.damaged.items())[:_SHOWN]:
+        warn(f"the listing {value} is skipped, and everything that it names stays: {reason}")
+    if plan.data.unknown:
+        warn(
+            f"nothing is deleted from the DVC remote, because the files of {min(plan.data.unknown)} are unknown: store"
+            " the directory again, or delete this object if nobody needs it"
+        )
     if plan.data.orphans and not plan.orphans_go:
         size = _bytes(sum(plan.data.orphans.values()))
         warn(
@@ -165,6 +172,7 @@ def _payload(plan: "Plan", *, applied: bool) -> dict[str, Any]:
             "collected": plan.orphans_go,
         },
         "incomplete": list(plan.data.incomplete),
+        "damaged": dict(plan.data.damaged),
     }
 
 

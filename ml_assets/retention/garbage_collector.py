@@ -12,6 +12,7 @@ import dagster as dg
 
 from ml_assets.dagster_internals import NOT_FINISHED_STATUSES
 from ml_assets.lineage import DeletionLog, LineageGraph, ModelAliases, Node, NodeKind, open_index
+from ml_assets.resources.dvc.directory import is_object
 from ml_assets.resources.dvc.lease import collection_lease
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import RetentionError, TrackingError
@@ -89,7 +90,9 @@ class GarbageCollector:
         if Scope.DATA in scopes or Scope.CACHE in scopes:
             remote = self.store.opened()
             claimed = self._claims()
-            data = plan_data(graph, kept, remote.held(), self.store.members, claimed, cutoff.timestamp())
+            data = plan_data(graph, kept, remote.held(), self.store.listings, claimed or (), cutoff.timestamp())
+            if claimed is None:
+                data = replace(data, collect=(), orphans={})
             cached = self.store.cached() if Scope.CACHE in scopes else {}
             unused = {
                 value: each.size
@@ -232,15 +235,28 @@ class GarbageCollector:
     def _artifacts(self) -> RunArtifacts:
         return RunArtifacts(self.models.uri, self.models.experiment)
 
-    def _claims(self) -> set[str]:
-        """Return the content that other instances claim in the same remote."""
-        remote, claimed = self.store.opened(), set[str]()
+    def _claims(self) -> set[str] | None:
+        """Return the content that other instances claim in the same remote; None if a claim cannot be read."""
+        remote, claimed, is_known = self.store.opened(), set[str](), True
         others = [name for name in remote.notes(_CLAIMS) if name != self._claim_name()]
-        for name in others:
-            claimed |= set(json.loads(remote.read_note(f"{_CLAIMS}/{name}") or b"[]"))
+        for name in [*others]:
+            if not name.endswith(".json"):
+                others.remove(name)
+                self.note(
+                    f"the file {_CLAIMS}/{name} in the {remote.name} is not the claim of an instance; it is skipped"
+                )
+                continue
+            claim = _claim(remote.read_note(f"{_CLAIMS}/{name}"))
+            claimed |= claim or set()
+            if claim is None:
+                is_known = False
+                self.note(
+                    f"the claim {_CLAIMS}/{name} in the {remote.name} cannot be read, so nothing is deleted there: delete "
+                    "the file if its Dagster instance no longer exists, or run ml-assets gc --apply there"
+                )
         if others:
             self.note(f"{len(others)} other instances keep content in the {remote.name}; their content stays")
-        return claimed
+        return claimed if is_known else None
 
     def _claim(self, values: Iterable[str]) -> None:
         self.store.opened().write_note(f"{_CLAIMS}/{self._claim_name()}", json.dumps(sorted(values)).encode())
@@ -248,6 +264,18 @@ class GarbageCollector:
     def _claim_name(self) -> str:
         storage: Any = self.instance.run_storage
         return f"{storage.get_run_storage_id()}.json"
+
+
+def _claim(content: bytes | None) -> set[str] | None:
+    """Return the objects of a claim; None if it is damaged."""
+    if content is None:  # Deleted meanwhile.
+        return set()
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    is_claim = isinstance(found, list) and all(isinstance(value, str) and is_object(value) for value in found)
+    return set(found) if is_claim else None
 
 
 def _made(graph: LineageGraph) -> set[str]:

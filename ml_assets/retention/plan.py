@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ml_assets.lineage import LineageGraph, Node, NodeKind
 from ml_assets.resources.dvc.directory import HeldObject
+from ml_assets.resources.dvc.store import Listings
 from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = [
@@ -76,12 +77,16 @@ class DataPlan:
         orphans: objects, and their bytes, that nothing in this instance ever referred to: of others who share the
             remote, of failed steps, and of events that were wiped from the log.
         incomplete: kept versions of which the remote has lost objects.
+        damaged: reason for each listing that cannot be read. Everything that it still names is kept.
+        unknown: damaged listings that stay and whose files are not all known. While there is one, nothing is deleted.
         needed: all kept objects, including the files of kept directories.
     """
 
     collect: tuple[UnreferencedContent, ...] = ()
     orphans: Mapping[str, int] = field(default_factory=dict)
     incomplete: tuple[str, ...] = ()
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    unknown: frozenset[str] = frozenset()
     needed: frozenset[str] = frozenset()
 
 
@@ -120,7 +125,7 @@ def plan_data(
     graph: LineageGraph,
     kept: Collection[str],
     held: Mapping[str, HeldObject],
-    members: Callable[[Collection[str]], Mapping[str, frozenset[str]]],
+    listings: Callable[[Collection[str]], Listings],
     claimed: Collection[str],
     cutoff: float,
 ) -> DataPlan:
@@ -133,7 +138,7 @@ def plan_data(
         graph: the whole graph.
         kept: ids of the nodes whose content is kept.
         held: the objects in the store, by DVC hash.
-        members: returns the objects of directories, by the directories' hashes.
+        listings: returns the objects of directories, by the directories' hashes.
         claimed: hashes of content that others keep in the same store.
         cutoff: objects that were written later, or at an unknown time, are kept; seconds since 1970.
     """
@@ -149,21 +154,25 @@ def plan_data(
             had[value].append(node.id)
     recorded = wanted | had.keys()
     strangers = {value for value in held if value.endswith(".dir")} - recorded
-    listed = members({value for value in (recorded | strangers) & held.keys() if value.endswith(".dir")})
+    found = listings({value for value in (recorded | strangers) & held.keys() if value.endswith(".dir")})
+    listed = found.files
+    unknown = (found.unknown & (wanted | strangers)) | (found.damaged.keys() & wanted)
+    may_go = set() if unknown else {value for value, each in held.items() if _is_old(each, cutoff)}
     needed = wanted.union(*(listed.get(value, frozenset()) for value in wanted | strangers), strangers)
     taken = set[str]()
     collect = []
     for value in sorted(had.keys() - needed):
-        objects = [each for each in (*sorted(listed.get(value, ())), value) if _may_go(each, held, cutoff)]
-        objects = [each for each in objects if each not in needed and each not in taken]
+        files = () if value in found.damaged else sorted(listed.get(value, ()))  # It may name files of others.
+        objects = [each for each in (*files, value) if each in may_go and each not in needed and each not in taken]
         if objects:
             taken.update(objects)
             size = sum(held[each].size for each in objects)
             collect.append(UnreferencedContent(_PREFIX + value, tuple(objects), size, tuple(had[value])))
     known = recorded.union(*(listed.get(value, frozenset()) for value in recorded))
-    orphans = {value: held[value].size for value in sorted(held.keys() - known) if _may_go(value, held, cutoff)}
+    orphans = {value: held[value].size for value in sorted(may_go - known)}
     lost = [value for value in sorted(_contents(graph, kept)) if not _is_whole(value, held, listed)]
-    return DataPlan(tuple(collect), orphans, tuple(_PREFIX + value for value in lost), frozenset(needed))
+    incomplete = tuple(_PREFIX + value for value in lost)
+    return DataPlan(tuple(collect), orphans, incomplete, found.damaged, frozenset(unknown), frozenset(needed))
 
 
 def unreferenced_images(graph: LineageGraph, kept: Collection[str]) -> Mapping[str, tuple[Node, ...]]:
@@ -193,9 +202,8 @@ def _content(node: Node) -> str | None:
     return version.removeprefix(_PREFIX)
 
 
-def _may_go(value: str, held: Mapping[str, HeldObject], cutoff: float) -> bool:
-    found = held.get(value)
-    return found is not None and found.written is not None and found.written < cutoff
+def _is_old(found: HeldObject, cutoff: float) -> bool:
+    return found.written is not None and found.written < cutoff
 
 
 def _is_whole(value: str, held: Mapping[str, HeldObject], listed: Mapping[str, frozenset[str]]) -> bool:

@@ -1,9 +1,10 @@
-"""Copy files into an object directory, each under its MD5; runs as a separate program.
+"""Copy files into an object directory, each under its MD5, and sync them; runs as a separate program.
 
 It imports only the standard library, so that a process starts in a few hundredths of a second.
 """
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -12,11 +13,15 @@ from collections.abc import Sequence
 from io import FileIO
 from typing import NamedTuple
 
-__all__ = ["STAMP_NS", "Deposit", "deposit", "is_held", "md5_of", "object_path", "publish"]
+__all__ = ["STAMP_NS", "Deposit", "deposit", "file_md5", "is_held", "md5_of", "object_path", "publish", "sync"]
 
 _SMALL = 1 << 16
 _CHUNK = 1 << 20
 _READ_ONLY = 0o444
+_BATCH_FILES, _BATCH_BYTES = 1 << 14, 1 << 27
+"""Files and bytes that are synced together."""
+_FEW = 32
+"""Up to this number, files are synced one by one; more with one call for the whole file system."""
 
 STAMP_NS = 946_684_800 * 10**9
 """Modification time of every object (the first second of 2000); a different time reveals a modified object without a
@@ -32,13 +37,15 @@ class Deposit(NamedTuple):
     """Directory on the same file system for incomplete files."""
     suffix: str = ""
     """``.dir`` for listings of directories."""
+    durable: bool = False
+    """True if an object must survive a power failure once `deposit` has returned."""
 
 
 def deposit(sources: Sequence[str], to: Deposit, expected: Sequence[str] | None = None) -> list[tuple[str, int]]:
-    """Copy each source to the object named by its MD5, unless that is there already.
+    """Copy each source to the object named by its MD5, unless that exists with the same content.
 
-    A rename publishes each object, complete and read-only. The hash covers the written bytes, even if a source changes
-    meanwhile.
+    A rename publishes each object, complete, read-only and, if wanted, synced. The hash covers the written bytes, even
+    if a source changes meanwhile.
 
     Args:
         sources: paths of files.
@@ -49,7 +56,14 @@ def deposit(sources: Sequence[str], to: Deposit, expected: Sequence[str] | None 
         The actual MD5 and size in bytes of each source.
     """
     wanted = expected or [""] * len(sources)
-    return [_deposit(source, to, md5) for source, md5 in zip(sources, wanted, strict=True)]
+    batch = _Batch(to)
+    try:
+        stored = [batch.add(source, md5) for source, md5 in zip(sources, wanted, strict=True)]
+        batch.publish()
+    except BaseException:
+        batch.abandon()
+        raise
+    return stored
 
 
 def object_path(objects: str, md5: str) -> str:
@@ -75,36 +89,106 @@ def md5_of(stream: FileIO) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _deposit(source: str, to: Deposit, expected: str) -> tuple[str, int]:
-    with open(source, "rb", buffering=0) as stream:
-        content = stream.read(_SMALL)
-        if len(content) < _SMALL:
-            md5, size = hashlib.md5(content, usedforsecurity=False).hexdigest(), len(content)
-        else:
-            stream.seek(0)
-            md5, size = md5_of(stream)
-        if expected and md5 != expected:
-            return md5, size
-        target = object_path(to.objects, md5) + to.suffix
-        if is_held(target, size):
-            return md5, size
-        temporary = f"{to.temporary}/{os.getpid()}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _READ_ONLY)
-        try:
+def file_md5(path: str) -> str:
+    """Return the MD5 of a file."""
+    with open(path, "rb", buffering=0) as stream:
+        return md5_of(stream)[0]
+
+
+class _Batch:
+    """Finished files that are not objects yet: they are synced together, then renamed together."""
+
+    def __init__(self, to: Deposit) -> None:
+        self._to = to
+        self._waiting: list[tuple[str, str]] = []
+        self._size = 0
+        self._number = 0
+
+    def add(self, source: str, expected: str) -> tuple[str, int]:
+        """Copy one source; return its MD5 and size."""
+        with open(source, "rb", buffering=0) as stream:
+            content = stream.read(_SMALL)
             if len(content) < _SMALL:
-                _write(descriptor, content)
+                md5, size = hashlib.md5(content, usedforsecurity=False).hexdigest(), len(content)
             else:
                 stream.seek(0)
-                md5, size = _copy(stream, descriptor)
-                target = object_path(to.objects, md5) + to.suffix
-            publish(descriptor, temporary, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+                md5, size = md5_of(stream)
+            if (expected and md5 != expected) or _is_stored(self._target(md5), size, md5):
+                return md5, size
+            temporary = f"{self._to.temporary}/{os.getpid()}.{self._number}"
+            self._number += 1
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _READ_ONLY)
+            try:
+                if len(content) < _SMALL:
+                    _write(descriptor, content)
+                else:
+                    stream.seek(0)
+                    md5, size = _copy(stream, descriptor)
+                _finish(descriptor)
+            except BaseException:
+                _unlink(temporary)
+                raise
+            finally:
+                os.close(descriptor)
+        self._waiting.append((temporary, self._target(md5)))
+        self._size += size
+        if not self._to.durable or self._size >= _BATCH_BYTES or len(self._waiting) >= _BATCH_FILES:
+            self.publish()
+        return md5, size
+
+    def publish(self) -> None:
+        """Turn the waiting files into objects. Files are synced before their names, so no name lacks its content."""
+        if self._to.durable:
+            sync([temporary for temporary, _ in self._waiting])
+        changed = {os.path.dirname(target) for _, target in self._waiting}
+        for temporary, target in self._waiting:
+            changed.update(_move(temporary, target))
+        if self._to.durable:
+            sync(sorted(changed))
+        self._waiting, self._size = [], 0
+
+    def abandon(self) -> None:
+        """Delete the waiting files."""
+        for temporary, _ in self._waiting:
+            _unlink(temporary)
+
+    def _target(self, md5: str) -> str:
+        return object_path(self._to.objects, md5) + self._to.suffix
+
+
+def sync(paths: Sequence[str]) -> None:
+    """Wait until these files or folders, which are on one file system, are on disk.
+
+    Raises:
+        OSError: the disk reported an error.
+    """
+    system = ctypes.CDLL(None, use_errno=True)
+    if len(paths) > _FEW and hasattr(system, "syncfs"):
+        descriptor = os.open(paths[0], os.O_RDONLY)
+        try:
+            if system.syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), paths[0])
         finally:
             os.close(descriptor)
-    return md5, size
+        return
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def publish(descriptor: int, temporary: str, target: str) -> None:
+    """Publish a finished file as an object, by rename; the descriptor is the file's."""
+    _finish(descriptor)
+    _move(temporary, target)
+
+
+def _is_stored(target: str, size: int, md5: str) -> bool:
+    """Return True if the object exists; its content is compared, because storing again must heal a damaged object."""
+    return is_held(target, size) and file_md5(target) == md5
 
 
 def _copy(stream: FileIO, descriptor: int) -> tuple[str, int]:
@@ -122,15 +206,29 @@ def _write(descriptor: int, content: bytes) -> None:
         written += os.write(descriptor, content[written:])
 
 
-def publish(descriptor: int, temporary: str, target: str) -> None:
-    """Publish a finished file as an object, by rename; the descriptor is the file's."""
+def _finish(descriptor: int) -> None:
     os.fchmod(descriptor, _READ_ONLY)
     os.utime(descriptor, ns=(STAMP_NS, STAMP_NS))
+
+
+def _move(temporary: str, target: str) -> list[str]:
+    """Rename a file to its object; return the folders that have a new entry for a folder."""
     try:
         os.rename(temporary, target)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        folder = os.path.dirname(target)
+        changed = [parent := os.path.dirname(folder)]
+        while not os.path.exists(parent):
+            changed.append(parent := os.path.dirname(parent))
+        os.makedirs(folder, exist_ok=True)
         os.rename(temporary, target)
+        return changed
+    return []
+
+
+def _unlink(file: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(file)
 
 
 def _main() -> None:

@@ -5,24 +5,45 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from ml_assets.resources.dvc import deposit as dvc_deposit
 from ml_assets.resources.dvc.deposit import STAMP_NS, Deposit
-from ml_assets.resources.errors import StoreError, StoreFull
+from ml_assets.resources.errors import ContentCorrupt, ContentMissing, StoreError, StoreFull
 
-__all__ = ["HeldObject", "ObjectDirectory", "disk_errors", "is_intact"]
+__all__ = [
+    "Condition",
+    "HeldObject",
+    "ObjectDirectory",
+    "corrupt_object",
+    "disk_errors",
+    "is_intact",
+    "is_object",
+    "missing_object",
+]
 
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 _SECONDS_PER_FILE, _SECONDS_PER_BYTE = 6e-5, 4e-9
 _WORTH_A_PROCESS = 0.25
 _MOST_PROCESSES = 8
+_OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
+
+
+class Condition(StrEnum):
+    """The condition of an object whose content was read."""
+
+    INTACT = "intact"
+    DAMAGED = "damaged"
+    """Its content does not match its hash, or cannot be read."""
+    MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +63,12 @@ class ObjectDirectory:
 
     Args:
         root: the directory that holds ``files``.
+        durable: True if objects must survive a power failure; a cache can be filled again.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, durable: bool = False) -> None:
         self.root = root
+        self._durable = durable
         self._objects = str(root / "files" / "md5")
 
     def path(self, value: str) -> Path:
@@ -86,7 +109,7 @@ class ObjectDirectory:
         if not sources:
             return []
         with self.workspace() as temporary:
-            to = Deposit(self._objects, str(temporary), suffix)
+            to = Deposit(self._objects, str(temporary), suffix, self._durable)
             return _in_processes(sources, to, expected, _processes(len(sources), size))
 
     def write(self, content: bytes, *, suffix: str = "") -> str:
@@ -125,10 +148,24 @@ class ObjectDirectory:
             for folder in folders:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder.path) as objects:
                     for each in objects:
+                        if not is_object(folder.name + each.name):
+                            continue
                         state = each.stat(follow_symlinks=False)
                         # The modification time is our stamp; the inode's change time is the storage time.
                         found[folder.name + each.name] = HeldObject(state.st_size, state.st_ctime)
         return found
+
+    def condition(self, value: str) -> Condition:
+        """Read an object and return its condition."""
+        try:
+            found = dvc_deposit.file_md5(dvc_deposit.object_path(self._objects, value))
+        except (FileNotFoundError, NotADirectoryError):
+            return Condition.MISSING
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.EISDIR):
+                raise
+            return Condition.DAMAGED
+        return Condition.INTACT if found == value.removesuffix(".dir") else Condition.DAMAGED
 
     def remove(self, values: Iterable[str]) -> None:
         """Delete objects; ignore those that do not exist."""
@@ -151,6 +188,27 @@ class ObjectDirectory:
                 shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(lock)
+
+
+def is_object(value: str) -> bool:
+    """Return True if this is the name of an object; others may store files of any name beside objects."""
+    return _OBJECT.fullmatch(value) is not None
+
+
+def missing_object(value: str, remote: str) -> ContentMissing:
+    """Return the error for an object that a remote does not hold."""
+    return ContentMissing(
+        f"the {remote} does not have the object {value}",
+        next_step="materialize the asset again, or restore the object from a backup of the remote",
+    )
+
+
+def corrupt_object(value: str, place: str, remote: str) -> ContentCorrupt:
+    """Return the error for an object at a place in a remote whose content has another hash."""
+    return ContentCorrupt(
+        f"{place} in the {remote} does not match its hash {value}: it was truncated or altered",
+        next_step=f"remove {place} and store the content again: materialize the asset, or `dvc push` it",
+    )
 
 
 def is_intact(path: str) -> bool:

@@ -1,29 +1,30 @@
 """Remotes: a directory in DVC's layout, or any server that DVC supports."""
 
-import contextlib
-import re
+import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from ml_assets.resources.atomic_file import write_atomically
-from ml_assets.resources.dvc.directory import HeldObject, ObjectDirectory, disk_errors
-from ml_assets.resources.dvc.server import dvc_settings, refused, server_errors, without_password, written_at
-from ml_assets.resources.errors import (
-    ContentCorrupt,
-    ContentMissing,
-    RemoteUnreachable,
+from ml_assets.resources.dvc.directory import (
+    Condition,
+    HeldObject,
+    ObjectDirectory,
+    corrupt_object,
+    disk_errors,
+    missing_object,
 )
-from ml_assets.resources.time_limit import within
+from ml_assets.resources.dvc.server import dvc_settings
+from ml_assets.resources.errors import RemoteUnreachable
 
 __all__ = ["Remote", "open_remote"]
 
-_CONTACT_SECONDS = 20.0
-_MOST_ASKED_FOR_SIZE = 256
 _NOTES = "ml-assets"
 """Folder of a remote for files that are not objects."""
-_OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
+_MARKER = f"{_NOTES}/remote"
+_MARKED = b"This file marks a content store. While it is missing, ml-assets takes the store's disk as not mounted.\n"
 
 
 class Remote(Protocol):
@@ -52,14 +53,27 @@ class Remote(Protocol):
             ContentCorrupt: the hash of one differs from its name.
         """
 
+    def read(self, value: str) -> bytes:
+        """Return the bytes of a small object, unverified.
+
+        Raises:
+            ContentMissing: the remote does not hold it.
+        """
+
+    def condition(self, value: str) -> Condition:
+        """Read an object completely and return its condition."""
+
     def held(self) -> dict[str, HeldObject]:
-        """Return every stored object, by its DVC hash."""
+        """Return every stored object, by its DVC hash; files with other names are left out."""
 
     def remove(self, values: Sequence[str]) -> None:
         """Delete objects; ignore those that do not exist."""
 
     def read_note(self, name: str) -> bytes | None:
         """Return a small file stored beside the objects, which DVC ignores; None if it does not exist."""
+
+    def note_written(self, name: str) -> float | None:
+        """Return a note's write time by the clock of the store, in seconds since 1970; None if it is unknown."""
 
     def write_note(self, name: str, content: bytes | None) -> None:
         """Write a note, or delete it."""
@@ -68,8 +82,14 @@ class Remote(Protocol):
         """Return the names of the notes in a folder."""
 
 
-def open_remote(url: str, options: Mapping[str, Any], cache: ObjectDirectory) -> Remote:
+def open_remote(url: str, options: Mapping[str, Any], cache: ObjectDirectory, retry_seconds: float) -> Remote:
     """Open the remote at a URL; a path or ``file:`` URL is a directory.
+
+    Args:
+        url: its location.
+        options: those of ``dvc remote modify``.
+        cache: the cache that it fills.
+        retry_seconds: time for which a failing request to a server is repeated.
 
     Raises:
         SettingsError: DVC has no such kind of remote, or rejects these options.
@@ -77,7 +97,9 @@ def open_remote(url: str, options: Mapping[str, Any], cache: ObjectDirectory) ->
     """
     parts = urlsplit(url)
     if parts.scheme not in ("", "file"):
-        return _Server(url, options, cache)
+        from ml_assets.resources.dvc.server_remote import ServerRemote
+
+        return ServerRemote(url, options, cache, retry_seconds)
     if options:
         dvc_settings(url, options)
     return _Directory(Path(parts.path), cache)
@@ -87,8 +109,10 @@ class _Directory:
     def __init__(self, path: Path, cache: ObjectDirectory) -> None:
         self.name = f"DVC remote {path}"
         self._path = path
-        self._objects = ObjectDirectory(path)
+        self._objects = ObjectDirectory(path, durable=True)
         self._cache = cache
+        self._known = cache.root / "remotes" / hashlib.sha256(os.fsencode(path)).hexdigest()
+        """A file in the cache that exists once this cache has seen the remote's marker."""
 
     def missing(self, values: Iterable[str]) -> set[str]:
         self._require()
@@ -100,10 +124,12 @@ class _Directory:
             return self._objects.not_held(values, sizes)
 
     def store(self, sources: Sequence[str], size: int, source: Path) -> list[tuple[str, int]]:
+        self._require_marker()
         with disk_errors(self.name, source):
             return self._objects.deposit(sources, size)
 
     def store_listing(self, content: bytes) -> str:
+        self._require_marker()
         with disk_errors(self.name):
             return self._objects.write(content, suffix=".dir")
 
@@ -112,12 +138,26 @@ class _Directory:
         for suffix in ("", ".dir"):
             self._copy([value for value in values if value.endswith(".dir") == bool(suffix)], suffix)
 
+    def read(self, value: str) -> bytes:
+        self._require()
+        with disk_errors(self.name):
+            try:
+                return self._objects.path(value).read_bytes()
+            except FileNotFoundError as error:
+                raise missing_object(value, self.name) from error
+
+    def condition(self, value: str) -> Condition:
+        self._require()
+        with disk_errors(self.name):
+            return self._objects.condition(value)
+
     def held(self) -> dict[str, HeldObject]:
         self._require()
         with disk_errors(self.name):
             return self._objects.held()
 
     def remove(self, values: Sequence[str]) -> None:
+        self._require()
         with disk_errors(self.name):
             self._objects.remove(values)
 
@@ -128,12 +168,21 @@ class _Directory:
             except FileNotFoundError:
                 return None
 
+    def note_written(self, name: str) -> float | None:
+        with disk_errors(self.name):
+            try:
+                return (self._path / _NOTES / name).stat().st_mtime
+            except FileNotFoundError:
+                return None
+
     def write_note(self, name: str, content: bytes | None) -> None:
         place = self._path / _NOTES / name
         with disk_errors(self.name):
             if content is None:
                 place.unlink(missing_ok=True)
                 return
+        self._require_marker()
+        with disk_errors(self.name):
             place.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(place, content)
 
@@ -143,10 +192,32 @@ class _Directory:
             return sorted(file.name for file in place.iterdir() if file.name[0] != ".") if place.is_dir() else []
 
     def _require(self) -> None:
+        """Refuse a directory that does not exist, or has lost its marker: its disk is not mounted."""
         if not self._path.is_dir():
+            raise RemoteUnreachable(f"the {self.name} does not exist", next_step=self._how_to_mount())
+        if self._known.exists() and not (self._path / _MARKER).exists():
             raise RemoteUnreachable(
-                f"the {self.name} does not exist", next_step="mount it, or correct the remote in the settings"
+                f"the {self.name} has no file {_MARKER}, which it had before, so its disk is not mounted",
+                next_step=self._how_to_mount(),
             )
+
+    def _require_marker(self) -> None:
+        """Refuse as `_require` does, but mark a directory that was never used, and create it if it does not exist."""
+        marker = self._path / _MARKER
+        if self._known.exists():
+            self._require()
+            return
+        with disk_errors(self.name):
+            if not marker.exists():
+                marker.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(marker, _MARKED, durable=True)
+        with disk_errors(f"cache {self._cache.root}"):
+            self._known.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._known, f"{self._path}\n")
+
+    def _how_to_mount(self) -> str:
+        begin_anew = f"; if it was deleted on purpose, also delete {self._known}" if self._known.exists() else ""
+        return f"mount it, or correct the remote in the settings{begin_anew}"
 
     def _copy(self, values: Sequence[str], suffix: str) -> None:
         paths = [str(self._objects.path(value)) for value in values]
@@ -157,146 +228,8 @@ class _Directory:
                 try:
                     size += Path(path).stat().st_size
                 except FileNotFoundError:
-                    raise _missing(value, self.name) from None
+                    raise missing_object(value, self.name) from None
             copied = self._cache.deposit(paths, size, expected=expected, suffix=suffix)
         for (md5, _), value, path in zip(copied, values, paths, strict=True):
             if md5 != value.removesuffix(suffix):
-                raise _corrupt(value, path, self.name)
-
-
-class _Server:
-    def __init__(self, url: str, options: Mapping[str, Any], cache: ObjectDirectory) -> None:
-        from dvc_data.hashfile.db import get_odb
-
-        self.name = f"DVC remote {without_password(url)}"
-        self._cache = cache
-        cls, config, path = dvc_settings(url, options)
-        try:
-            filesystem = cls(**config)
-        except Exception as error:
-            raise refused(url, error) from error
-        if filesystem.protocol == "s3":
-            # Two nested libraries retry: without this, an unreachable address takes 25 attempts.
-            filesystem.fs_args.setdefault("config_kwargs", {})["retries"] = {"total_max_attempts": 1}
-        self._root = path
-        self._objects = get_odb(filesystem, filesystem.join(path, "files", "md5"), hash_name="md5", **config)
-        with self._errors():
-            within(_CONTACT_SECONDS, lambda: filesystem.exists(path))
-
-    def missing(self, values: Iterable[str]) -> set[str]:
-        wanted = set(values)
-        with self._errors():
-            return wanted.difference(self._objects.oids_exist(wanted)) if wanted else set()
-
-    def not_held(self, values: Sequence[str], sizes: Sequence[int]) -> set[str]:
-        missing = self.missing(values)
-        held = {value: size for value, size in zip(values, sizes, strict=True) if value not in missing}
-        if len(held) > _MOST_ASKED_FOR_SIZE:
-            return missing
-        with self._errors():
-            places = [self._objects.oid_to_path(value) for value in held]
-            infos = self._objects.fs.info(places) if places else []
-        found = {value: info.get("size") for value, info in zip(held, infos, strict=True)}
-        return missing | {value for value, size in found.items() if size not in (None, held[value])}
-
-    def store(self, sources: Sequence[str], size: int, source: Path) -> list[tuple[str, int]]:
-        # Copy through the cache, so that the uploaded bytes are the hashed bytes even if a source changes meanwhile.
-        with disk_errors(f"cache {self._cache.root}", source):
-            stored = self._cache.deposit(sources, size)
-        self._upload(sorted(self.not_held([md5 for md5, _ in stored], [size for _, size in stored])))
-        return stored
-
-    def store_listing(self, content: bytes) -> str:
-        with disk_errors(f"cache {self._cache.root}"):
-            md5 = self._cache.write(content, suffix=".dir")
-        self._upload([f"{md5}.dir"])
-        return md5
-
-    def _upload(self, values: Sequence[str]) -> None:
-        from dvc_objects.fs import localfs
-
-        if values:
-            paths = [str(self._cache.path(value)) for value in values]
-            with self._errors():
-                self._objects.add(paths, localfs, list(values), check_exists=False)
-
-    def fetch(self, values: Sequence[str]) -> None:
-        from dvc_objects.fs import generic, localfs
-
-        places = [self._objects.oid_to_path(value) for value in values]
-        with self._errors(), self._cache.workspace() as folder:
-            arrivals = [str(folder / value) for value in values]
-            try:
-                generic.copy(self._objects.fs, places, localfs, arrivals)
-            except FileNotFoundError as error:
-                for value in sorted(self.missing(values)):
-                    raise _missing(value, self.name) from error
-                raise
-            for value, place, arrival in zip(values, places, arrivals, strict=True):
-                if not self._cache.adopt(Path(arrival), value):
-                    raise _corrupt(value, place, self.name)
-
-    def held(self) -> dict[str, HeldObject]:
-        filesystem, root = self._objects.fs, self._objects.path
-        with self._errors():
-            filesystem.fs.invalidate_cache()
-            found = filesystem.fs.find(root, detail=True) if filesystem.exists(root) else {}
-            filesystem.fs.invalidate_cache()
-        held = {}
-        for path, info in found.items():
-            value = "".join(path.rstrip("/").rsplit("/", 2)[-2:])
-            if _OBJECT.fullmatch(value):
-                held[value] = HeldObject(int(info.get("size") or 0), written_at(info))
-        return held
-
-    def remove(self, values: Sequence[str]) -> None:
-        there = sorted(set(values) - self.missing(values))
-        with self._errors():
-            if there:
-                self._objects.fs.remove([self._objects.oid_to_path(value) for value in there])
-
-    def read_note(self, name: str) -> bytes | None:
-        with self._errors():
-            try:
-                content: bytes = self._objects.fs.cat_file(self._note(name))
-            except FileNotFoundError:
-                return None
-            return content
-
-    def write_note(self, name: str, content: bytes | None) -> None:
-        filesystem, place = self._objects.fs, self._note(name)
-        with self._errors():
-            if content is not None:
-                filesystem.makedirs(filesystem.parent(place), exist_ok=True)
-                filesystem.pipe_file(place, content)
-            elif filesystem.exists(place):
-                filesystem.remove(place)
-
-    def notes(self, folder: str) -> list[str]:
-        filesystem, place = self._objects.fs, self._note(folder)
-        with self._errors():
-            filesystem.fs.invalidate_cache()
-            return (
-                sorted(path.rsplit("/", 1)[-1] for path in filesystem.find(place)) if filesystem.exists(place) else []
-            )
-
-    def _note(self, name: str) -> str:
-        place: str = self._objects.fs.join(self._root, _NOTES, name)
-        return place
-
-    def _errors(self) -> contextlib.AbstractContextManager[None]:
-        return server_errors(self.name, f"cache {self._cache.root}")
-
-
-def _missing(value: str, remote: str) -> ContentMissing:
-    return ContentMissing(
-        f"the {remote} does not have the object {value}",
-        next_step="materialize the asset again, or restore the object from a backup of the remote",
-    )
-
-
-def _corrupt(value: str, place: str, remote: str) -> ContentCorrupt:
-    return ContentCorrupt(
-        f"{place} in the {remote} does not match its hash {value}: it was truncated or altered",
-        next_step=f"remove {place} and store the content again: materialize the asset, or `dvc push` it",
-    )
+                raise corrupt_object(value, path, self.name)

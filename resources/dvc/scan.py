@@ -4,18 +4,22 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ml_assets.resources.atomic_file import write_atomically
 from ml_assets.resources.errors import StoreError
 
-__all__ = ["RememberedHashes", "Scan", "listing", "read_listing", "scan"]
+__all__ = ["RememberedHashes", "Scan", "is_inside", "listing", "read_listing", "salvaged_hashes", "scan"]
 
 _RACY_NS = 2 * 10**9
 _STATES_KEPT = 256
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_LONGEST_NAME = 255
+"""Limit of Linux for a part of a path, in bytes."""
 
 
 class Scan:
@@ -41,6 +45,11 @@ class Scan:
 
     def add(self, relpath: str, found: os.stat_result) -> None:
         """Add one file."""
+        if self.is_directory and found.st_mode & stat.S_IXUSR and stat.S_ISREG(found.st_mode):
+            raise StoreError(
+                f"{self.path / relpath} is executable, which DVC's listings of directories do not record",
+                next_step=f"run `find {self.path} -type f -exec chmod a-x {{}} +`, or store an archive, which keeps it",
+            )
         if not stat.S_ISREG(found.st_mode):
             raise StoreError(
                 f"{self.path / relpath} is not a regular file",
@@ -57,7 +66,8 @@ def scan(path: Path) -> Scan:
     """Return all files of a directory at any depth, or the one file; symbolic links to files count as the files.
 
     Raises:
-        StoreError: an entry is neither a file nor a directory, or is a link to a directory, which DVC leaves out.
+        StoreError: an entry is neither a file nor a directory, or is something that DVC leaves out: a link to a
+            directory, an empty folder, or the executable bit of a file in a directory.
     """
     files = Scan(path)
     if not files.is_directory:
@@ -66,12 +76,19 @@ def scan(path: Path) -> Scan:
     folders = [""]
     while folders:
         prefix = folders.pop()
+        is_empty = True
         with os.scandir(f"{path}/{prefix}") as entries:
             for entry in entries:
+                is_empty = False
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{prefix}{entry.name}/")
                 else:
                     files.add(prefix + entry.name, entry.stat())
+        if is_empty and prefix:
+            raise StoreError(
+                f"{path / prefix} is an empty folder, which DVC's listings of directories do not record",
+                next_step="remove it, or put a file into it",
+            )
     return files
 
 
@@ -87,19 +104,60 @@ def listing(hashes: dict[str, str]) -> bytes:
 
 
 def read_listing(content: bytes) -> dict[str, str]:
-    """Read a listing; the inverse of `listing`.
+    """Read a listing; the inverse of `listing`. Every field is checked, because other programs may have written it.
 
     Raises:
-        ValueError: it is not a listing, or names a file outside the directory.
+        ValueError: it is not a listing, has an invalid hash, or names a path that cannot be a file in the directory.
     """
     try:
-        hashes = {entry["relpath"]: entry["md5"] for entry in json.loads(content)}
-    except (KeyError, TypeError) as error:
-        raise ValueError("it is not a list of files and their hashes") from error
-    for relpath in hashes:
-        if not relpath or relpath.startswith("/") or not {"", ".", ".."}.isdisjoint(relpath.split("/")):
-            raise ValueError(f"it names {relpath!r}, which is not inside the directory")
+        entries = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("it is not a list of files and their hashes")
+    hashes: dict[str, str] = {}
+    for entry in entries:
+        relpath, md5 = entry.get("relpath"), entry.get("md5")
+        if not isinstance(relpath, str) or not is_inside(relpath):
+            raise ValueError(f"it names {relpath!r:.200}, which is not inside the directory")
+        if not isinstance(md5, str) or not _MD5.fullmatch(md5):
+            raise ValueError(f"the hash of {relpath!r:.200} is {md5!r:.200}, which is not an MD5")
+        if relpath in hashes:
+            raise ValueError(f"it names {relpath!r:.200} twice")
+        hashes[relpath] = md5
+    parents = {parent for folder in {os.path.dirname(each) for each in hashes} for parent in _with_parents(folder)}
+    if both := parents & hashes.keys():
+        raise ValueError(f"it names {min(both)!r:.200} as a file and as a folder")
     return hashes
+
+
+def salvaged_hashes(content: bytes, value: str) -> tuple[frozenset[str], bool]:
+    """Return the hashes that a damaged listing still contains, and True if it cannot have contained others.
+
+    Args:
+        content: its bytes.
+        value: the hash that it should have.
+    """
+    found = frozenset(each.decode() for each in re.findall(rb"[0-9a-f]{32}", content))
+    is_as_stored = hashlib.md5(content, usedforsecurity=False).hexdigest() == value.removesuffix(".dir")
+    # A damaged listing is empty, overwritten with zeros, or still begins like a list; all else never was a listing.
+    return found, is_as_stored or content[:1] not in (b"", b"\0", b"[")
+
+
+def is_inside(relpath: str) -> bool:
+    """Return True if a path with ``/`` between its parts names a file below any folder, and the kernel accepts it."""
+    try:
+        encoded = os.fsencode(relpath)
+    except UnicodeEncodeError:
+        return False
+    parts = encoded.split(b"/")
+    return {b"", b".", b".."}.isdisjoint(parts) and b"\0" not in encoded and max(map(len, parts)) <= _LONGEST_NAME
+
+
+def _with_parents(folder: str) -> Iterator[str]:
+    while folder:
+        yield folder
+        folder = os.path.dirname(folder)
 
 
 class RememberedHashes:

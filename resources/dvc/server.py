@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ml_assets.resources.errors import MlAssetsError, RemoteUnreachable, SettingsError, StoreFull
 
-__all__ = ["dvc_settings", "refused", "server_errors", "without_password", "written_at"]
+__all__ = ["dvc_settings", "limit_attempts", "refused", "server_errors", "without_password", "written_at"]
 
 _PLAIN_BOOLEANS = {"cache_regions"}
 _WRITTEN = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
@@ -74,6 +74,18 @@ def dvc_settings(url: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, A
     except Exception as error:
         raise refused(url, error) from error
     return cls, config, path
+
+
+def limit_attempts(filesystem: Any) -> None:
+    """Limit the attempts of S3's nested libraries: without this, an unreachable address takes 25.
+
+    Args:
+        filesystem: DVC's file system, before its first request.
+    """
+    if filesystem.protocol == "s3":
+        config = filesystem.fs_args.setdefault("config_kwargs", {})
+        config["retries"] = {"total_max_attempts": 3, "mode": "standard"}
+        filesystem.fs.retries = 2
 
 
 def refused(url: str, error: Exception) -> SettingsError:

@@ -6,10 +6,13 @@ and this store fetches content from ``dvc push``.
 ::
 
     store.py        the store: its operations and their order
-    remote.py       remotes: a directory, or a server that DVC supports
-    server.py       access to such a server, and its errors
+    remote.py       remotes: their interface, and directories
+    server_remote.py  a remote on such a server
+    server.py       access to a server, and its errors
+    retry.py        repeats requests while a server fails
     directory.py    an object directory: directory remotes, and every cache
-    deposit.py      copies files into such a directory, in several processes
+    deposit.py      copies files into such a directory, in several processes, and syncs them
+    receipts.py     which objects of a cache are verified and unmodified
     scan.py         the files of a directory, and their remembered hashes
     frames.py       tables as Parquet
     lease.py        keeps writers waiting during deletions
@@ -20,24 +23,39 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from dagster import ConfigurableResource
 from pydantic import Field, PrivateAttr
 
-from ml_assets.resources.dvc.directory import HeldObject, ObjectDirectory, disk_errors, is_intact
+from ml_assets.resources.dvc.directory import Condition, HeldObject, ObjectDirectory, disk_errors, is_intact
 from ml_assets.resources.dvc.frames import read_parquet, write_parquet
 from ml_assets.resources.dvc.lease import wait_for_collection
+from ml_assets.resources.dvc.receipts import Receipts
 from ml_assets.resources.dvc.remote import Remote, open_remote
-from ml_assets.resources.dvc.scan import RememberedHashes, listing, read_listing, scan
-from ml_assets.resources.errors import ContentCorrupt, SettingsError, StoreError
+from ml_assets.resources.dvc.scan import RememberedHashes, listing, read_listing, salvaged_hashes, scan
+from ml_assets.resources.errors import ContentCorrupt, ContentMissing, SettingsError, StoreError
 from ml_assets.resources.identity import Digest
 from ml_assets.resources.provenance import Content
 
-__all__ = ["DvcStore"]
+__all__ = ["DvcStore", "Listings"]
+
+
+class Listings(NamedTuple):
+    """The objects of directories.
+
+    Attributes:
+        files: objects of each directory; for a damaged listing, the hashes that can still be read in it.
+        damaged: reason for each listing that is damaged, or is no listing.
+        unknown: damaged listings that may have named other objects too.
+    """
+
+    files: Mapping[str, frozenset[str]]
+    damaged: Mapping[str, str]
+    unknown: frozenset[str]
 
 
 class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
@@ -53,6 +71,9 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
     remote: str = Field(description="URL of a DVC remote, or the absolute path of a directory")
     options: dict[str, Any] = Field(default={}, description="Options of `dvc remote modify`, such as endpointurl")
     cache: str = Field(description="Absolute path of the directory that holds the content-addressed cache")
+    retry_seconds: float = Field(
+        default=120.0, ge=0, description="Time for which a request is repeated while the remote's server fails"
+    )
 
     _opened: tuple[object, Remote] | None = PrivateAttr(default=None)
 
@@ -129,21 +150,22 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
 
         Raises:
             ContentMissing: the remote does not hold it.
-            ContentCorrupt: the remote's content has a different hash.
+            ContentCorrupt: the remote's content has a different hash, or is not the listing of a directory.
             RemoteUnreachable: the remote does not answer.
             StoreFull: the cache cannot be written.
         """
         value = _dvc_hash(version)
-        objects = self._objects()
-        self._bring([value])
+        objects, receipts = self._objects(), Receipts(Path(self.cache))
         if not version.is_directory:
+            self._bring([value], receipts)
             return objects.path(value)
         members = self._members(value)
         tree = Path(self.cache) / "trees" / version.hex
         with disk_errors(f"cache {self.cache}"):
-            if not _is_intact_tree(tree, members):
-                self._bring(members.values())
-                _link_tree(tree, members, objects)
+            if not _is_intact_tree(tree, members, receipts):
+                self._bring(set(members.values()), receipts)
+                if not _is_intact_tree(tree, members, receipts):
+                    _link_tree(tree, members, objects, receipts)
         return tree
 
     def checkout(self, version: Digest, destination: Path) -> None:
@@ -177,10 +199,7 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         remote = self._open()
         if remote.missing([value]):
             return False
-        if not version.is_directory:
-            return True
-        self._bring([value])
-        return not remote.missing(self._members(value).values())
+        return not version.is_directory or not remote.missing(self._members(value).values())
 
     def opened(self) -> Remote:
         """Return the remote itself, for maintenance of its content.
@@ -190,12 +209,25 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         """
         return self._open()
 
-    def members(self, values: Iterable[str]) -> dict[str, frozenset[str]]:
-        """Return the objects of directories, by the directories' DVC hashes, for those whose listing is stored."""
+    def listings(self, values: Iterable[str]) -> Listings:
+        """Return the objects of directories, by the directories' DVC hashes, for those whose listing is stored.
+
+        Raises:
+            RemoteUnreachable: the remote does not answer.
+        """
         wanted = {value for value in values if value.endswith(".dir")}
-        there = wanted - self._open().missing(wanted)
-        self._bring(there)
-        return {value: frozenset(self._members(value).values()) for value in there}
+        files, damaged, unknown = dict[str, frozenset[str]](), dict[str, str](), set[str]()
+        for value in sorted(wanted - self._open().missing(wanted)):
+            try:
+                files[value] = frozenset(self._members(value).values())
+            except ContentMissing:
+                continue  # Another process deleted it meanwhile.
+            except ContentCorrupt as error:
+                damaged[value] = error.what
+                files[value], is_complete = salvaged_hashes(self._open().read(value), value)
+                if not is_complete:
+                    unknown.add(value)
+        return Listings(files, damaged, frozenset(unknown))
 
     def cached(self) -> dict[str, HeldObject]:
         """Return the objects in the local cache."""
@@ -206,6 +238,7 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         """Delete objects, and the directories that were assembled from them, from the local cache."""
         with disk_errors(f"cache {self.cache}"):
             self._objects().remove(values := list(values))
+            Receipts(Path(self.cache)).remove(values)
             for value in values:
                 if value.endswith(".dir"):
                     shutil.rmtree(Path(self.cache) / "trees" / value.removesuffix(".dir"), ignore_errors=True)
@@ -228,23 +261,40 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         return text
 
     def _open(self) -> Remote:
-        settings = (self.remote, dict(self.options), self.cache)
+        settings = (self.remote, dict(self.options), self.cache, self.retry_seconds)
         if self._opened is None or self._opened[0] != settings:  # pydantic's copies share it
-            self._opened = (settings, open_remote(self.remote, self.options, self._objects()))
+            remote = open_remote(self.remote, self.options, self._objects(), self.retry_seconds)
+            self._opened = (settings, remote)
         return self._opened[1]
 
     def _objects(self) -> ObjectDirectory:
         return ObjectDirectory(Path(self.cache))
 
-    def _bring(self, values: Iterable[str]) -> None:
+    def _bring(self, values: Iterable[str], receipts: Receipts) -> None:
+        """Fetch the objects that the cache does not have; read those that may have been modified."""
+        objects, wanted, doubtful = self._objects(), [], []
         with disk_errors(f"cache {self.cache}"):
-            wanted = self._objects().not_intact(values)
+            places = {value: str(objects.path(value)) for value in values}
+            for value, place in places.items():
+                if not receipts.cover(value, place):
+                    doubtful.append(value)
+                    if not is_intact(place) or objects.condition(value) is not Condition.INTACT:
+                        wanted.append(value)
         if wanted:
             self._open().fetch(sorted(wanted))
+        receipts.add((value, places[value]) for value in doubtful)
 
     def _members(self, value: str) -> dict[str, str]:
+        """Return the files of a directory, and their hashes."""
+        objects = self._objects()
+        with disk_errors(f"cache {self.cache}"):
+            is_here = objects.condition(value) is Condition.INTACT
+        if not is_here:
+            self._open().fetch([value])
+        with disk_errors(f"cache {self.cache}"):
+            content = objects.path(value).read_bytes()
         try:
-            return read_listing(self._objects().path(value).read_bytes())
+            return read_listing(content)
         except ValueError as error:
             raise ContentCorrupt(
                 f"{value} is not the listing of a directory: {error}", next_step="store the directory again"
@@ -257,14 +307,19 @@ def _dvc_hash(version: Digest) -> str:
     return version.value
 
 
-def _is_intact_tree(tree: Path, members: dict[str, str]) -> bool:
-    """Return True if the directory holds exactly the files of the listing, all unmodified."""
+def _is_intact_tree(tree: Path, members: dict[str, str], receipts: Receipts) -> bool:
+    """Return True if the directory holds exactly the files of the listing, all verified and unmodified."""
+    root = f"{tree}{os.sep}"
+    return _holds(tree, members) and all(receipts.cover(md5, root + relpath) for relpath, md5 in members.items())
+
+
+def _holds(tree: Path, members: dict[str, str]) -> bool:
     root = f"{tree}{os.sep}"
     files = {os.path.join(folder, name).removeprefix(root) for folder, _, names in os.walk(tree) for name in names}
-    return tree.is_dir() and files == members.keys() and all(is_intact(root + file) for file in files)
+    return tree.is_dir() and files == members.keys()
 
 
-def _link_tree(tree: Path, members: dict[str, str], objects: ObjectDirectory) -> None:
+def _link_tree(tree: Path, members: dict[str, str], objects: ObjectDirectory, receipts: Receipts) -> None:
     with objects.workspace() as folder:
         new = folder / "new"
         new.mkdir()
@@ -278,6 +333,15 @@ def _link_tree(tree: Path, members: dict[str, str], objects: ObjectDirectory) ->
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
-            if not _is_intact_tree(tree, members):  # Otherwise another process was faster, and its copy is equivalent.
+            if not _is_same_tree(tree, new, members):  # Otherwise another process was faster.
                 tree.rename(folder / "old")
                 new.rename(tree)
+    # The links changed the change times of the objects.
+    receipts.add((md5, f"{tree}/{relpath}") for relpath, md5 in members.items())
+
+
+def _is_same_tree(tree: Path, new: Path, members: dict[str, str]) -> bool:
+    """Return True if both directories are links to the same objects."""
+    return _holds(tree, members) and all(
+        os.path.samestat(os.lstat(f"{tree}/{relpath}"), os.lstat(f"{new}/{relpath}")) for relpath in members
+    )

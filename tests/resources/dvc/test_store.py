@@ -352,7 +352,7 @@ def test_no_right_to_write_is_told(number: int, store: DvcStore, folder: Path, m
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(dvc_directory.dvc_deposit, "publish", refuse)
+    monkeypatch.setattr(dvc_directory.dvc_deposit, "_move", refuse)
     with pytest.raises(StoreFull, match=os.strerror(number)):
         store.put(folder)
 
