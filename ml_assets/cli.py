@@ -24,6 +24,7 @@ from ml_assets.resources.errors import (
 )
 from ml_assets.retention.commands import retention_commands
 from ml_assets.usage.commands import usage_commands
+from ml_assets.verification.commands import verification_commands
 
 if TYPE_CHECKING:
     from ml_assets.executors.sweep import Leftover
@@ -50,10 +51,11 @@ _app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_data = typer.Typer(no_args_is_help=True, help="Fetch the content of artifacts by version.")
+_data = typer.Typer(no_args_is_help=True, help="Fetch and verify the content of artifacts by version.")
 _images = typer.Typer(no_args_is_help=True, help="Build images, and resolve their base images.")
 _app.add_typer(_data, name="data")
 _app.add_typer(_images, name="images")
+_data.add_typer(verification_commands)
 _app.add_typer(lineage_commands)
 _app.add_typer(retention_commands)
 _app.add_typer(reproduction_commands)

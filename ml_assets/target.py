@@ -134,7 +134,10 @@ class Target:
         """The content store."""
         dvc = self.settings.dvc
         return DvcStore(
-            remote=self.settings.location(dvc.remote), options=dvc.options, cache=str(self.settings.path(dvc.cache))
+            remote=self.settings.location(dvc.remote),
+            options=dvc.options,
+            cache=str(self.settings.path(dvc.cache)),
+            retry_seconds=dvc.retry_seconds,
         )
 
     @cached_property

@@ -39,6 +39,8 @@ class DvcSettings(_Section):
     """Options of DVC's ``remote modify`` for this kind of remote, such as ``endpointurl``."""
     cache: str
     """Directory of the content-addressed cache."""
+    retry_seconds: float = Field(default=120.0, ge=0)
+    """Time for which a request to the remote is repeated while its server fails."""
 
 
 class MlflowSettings(_Section):

@@ -114,10 +114,12 @@ MAY_IMPORT = {
     "reproduction": "artifacts dagster_internals executors lineage placement",
     "retention": "dagster_internals lineage",
     "usage": "dagster_internals lineage",
+    "verification": "lineage",
     # The composition root, and the rooms that use it.
     "target": "addresses artifacts dagster_internals executors images lineage reproduction sensors source_links",
     "doctor": "dagster_internals executors target",
-    "commands": "addresses backup console doctor lineage monitoring project reproduction retention target usage",
+    "commands": "addresses backup console doctor fetch lineage monitoring project reproduction retention target "
+    "usage verification",
     "cli": "artifacts commands console executors fetch images lineage project target",
     # The public surface, and the reference pipeline, which is a project like any other.
     "ml_assets": "artifacts automation containers datasets features images lineage models target tracked",
@@ -130,7 +132,7 @@ FACES = {
     "reproduction": {"ml_assets.reproduction.job"},
     "serving": {"ml_assets.serving.servable"},
 }
-ROOMS = ("backup", "doctor", "lineage", "monitoring", "reproduction", "retention", "serving", "usage")
+ROOMS = ("backup", "doctor", "lineage", "monitoring", "reproduction", "retention", "serving", "usage", "verification")
 
 in_each_module = pytest.mark.parametrize("path", MODULES, ids=str)
 

@@ -51,6 +51,8 @@ def _backup(folder: _Folder, as_json: Json = False) -> None:
         saved = backup.save(images, lambda line: status.update(escape(line)))
     for image in saved.gone:
         warn(f"{image} is recorded, but the registry no longer has it")
+    for file in saved.damaged:
+        warn(f"{file} is damaged in the deployment and was not copied; an earlier copy in the backup stays")
     say(as_json, _described(saved, "saved"), _payload(saved))
 
 
@@ -62,8 +64,18 @@ def _backup(folder: _Folder, as_json: Json = False) -> None:
         "ml-assets restore /mnt/backup",
     ),
 )
-def _restore(folder: _Folder, as_json: Json = False) -> None:
+def _restore(
+    folder: _Folder,
+    skip_damaged: Annotated[
+        bool, typer.Option("--skip-damaged", help="Restore the intact files even if others are damaged or missing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Restore content, MLflow's artifacts, logs and images.
+
+    The command first reads the whole backup and compares every file with its
+    checksum. It names each damaged or missing file, and restores nothing if
+    there is one, unless --skip-damaged is given.
 
     Restore the databases afterwards, with pg_restore, so that they never
     reference missing content. The first two commands below, one for each
@@ -74,7 +86,7 @@ def _restore(folder: _Folder, as_json: Json = False) -> None:
 
     backup = _opened(folder, Target.for_command())
     with Console(stderr=True).status("reading the backup") as status:
-        saved = backup.restore(lambda line: status.update(escape(line)))
+        saved = backup.restore(lambda line: status.update(escape(line)), skip_damaged=skip_damaged, report=warn)
     say(as_json, _described(saved, "restored"), _payload(saved))
 
 
@@ -94,7 +106,10 @@ def _opened(folder: Path, target: "Target") -> "Backup":
 
     settings = target.settings
     urls = {CONTENT: settings.dvc.remote, **settings.backup.trees}
-    trees = {name: Tree(settings.location(url), settings.dvc.options) for name, url in urls.items()}
+    trees = {
+        name: Tree(settings.location(url), settings.dvc.options, settings.dvc.retry_seconds)
+        for name, url in urls.items()
+    }
     return Backup(folder.resolve(), trees, target.registry_client)
 
 
@@ -110,4 +125,5 @@ def _payload(saved: "Saved") -> dict[str, Any]:
         "trees": {name: {"files": files, "size": size} for name, (files, size) in saved.trees.items()},
         "images": saved.images,
         "gone": list(saved.gone),
+        "damaged": list(saved.damaged),
     }

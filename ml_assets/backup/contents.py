@@ -10,6 +10,7 @@ does no harm. A restore uses the reverse order.
     databases/dagster.dump         of pg_dump --format=custom
     databases/mlflow.dump
     content/files/md5/…            a DVC remote
+    content.md5                    checksums of all files in content/, for md5sum too; so for each tree
     mlflow/…, logs/…               as `[backup] trees` in the settings name them
     images/REGISTRY/REPOSITORY/    an OCI image layout each
 """
@@ -24,9 +25,11 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from ml_assets.backup.checksums import damaged_files, read_checksums, write_checksums
 from ml_assets.resources.atomic_file import write_atomically
+from ml_assets.resources.dvc.deposit import sync_disk
 from ml_assets.resources.dvc.directory import disk_errors
-from ml_assets.resources.dvc.trees import Tree
+from ml_assets.resources.dvc.trees import Tree, digest_in
 from ml_assets.resources.errors import BackupError
 from ml_assets.resources.identity import Digest, ImageReference
 from ml_assets.resources.registry.client import RegistryClient
@@ -52,6 +55,8 @@ class Saved(BaseModel):
         trees: number of files and their bytes, by tree.
         images: number of manifests in each repository.
         gone: recorded images that the registry no longer had.
+        checksums: SHA-256 of each tree's list of checksums; earlier versions wrote none.
+        damaged: files that were damaged in the deployment. The backup has an intact copy of those that it had before.
     """
 
     form: int
@@ -59,6 +64,8 @@ class Saved(BaseModel):
     trees: dict[str, tuple[int, int]]
     images: dict[str, int]
     gone: tuple[str, ...] = ()
+    checksums: dict[str, str] = {}
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,22 +97,34 @@ class Backup:
         with disk_errors(f"folder {self.folder}"):
             return self._save(images, progress)
 
-    def restore(self, progress: Progress) -> Saved:
-        """Restore everything except the databases. Existing files stay unchanged.
+    def restore(self, progress: Progress, *, skip_damaged: bool = False, report: Progress = lambda _: None) -> Saved:
+        """Restore everything except the databases. Existing files stay unchanged, except damaged content.
+
+        The whole backup is read and verified first.
 
         Args:
             progress: receives the current action.
+            skip_damaged: True to restore the intact files if others are damaged.
+            report: receives each damaged file, with what is wrong.
 
         Raises:
-            BackupError: the backup is incomplete, has another format, or has a tree that the settings do not name.
+            BackupError: the backup is incomplete or damaged, has another format, or has a tree that the settings do not
+                name.
             StoreError: a tree could not be copied.
             RegistryError: a registry did not answer, or refused.
         """
         saved = self._read()
         self._require_dumps()
+        damaged = self._damaged(saved, progress, report)
+        number = sum(map(len, damaged.values()))
+        if number and not skip_damaged:
+            raise BackupError(
+                f"{number} files of the backup {self.folder} are damaged or missing",
+                next_step="use another backup, or restore all other files with --skip-damaged",
+            )
         for name, (files, _) in saved.trees.items():
-            found = self.trees[name].restore(self.folder / name, _counting(progress, name))
-            if found.files < files:
+            found = self.trees[name].restore(self.folder / name, damaged[name], _counting(progress, name))
+            if found.files + len(damaged[name]) < files:
                 raise self._broken(f"{name} has {found.files} of {files} files")
         for name in saved.images:
             progress(f"images of {name}")
@@ -113,13 +132,38 @@ class Backup:
             self._layout(registry, repository).restore()
         return saved
 
+    def _damaged(self, saved: Saved, progress: Progress, report: Progress) -> dict[str, set[str]]:
+        """Return the damaged files of each tree."""
+        damaged: dict[str, set[str]] = {}
+        for name in saved.trees:
+            damaged[name] = set()
+            try:
+                checksums = self._checksums(name, saved.checksums.get(name))
+            except (OSError, ValueError) as error:
+                damaged[name].add(self._list(name).name)
+                report(f"{self._list(name).name}: {error}")
+                checksums = self._checksums(name, None)
+            for file, fault in damaged_files(self.folder / name, checksums, _counting(progress, f"verifying {name}")):
+                damaged[name].add(file)
+                report(f"{name}/{file}: {fault}")
+        return damaged
+
+    def _checksums(self, name: str, expected: str | None) -> dict[str, str]:
+        """Return the checksums of a tree's files: from its list, and from the names of content-addressed files."""
+        folder = self.folder / name
+        files = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+        named = {file: digest for file in files if (digest := digest_in(file))}
+        return named if expected is None else named | read_checksums(self._list(name), expected)
+
     def _save(self, images: Iterable[ImageReference], progress: Progress) -> Saved:
         # The backup is incomplete from here until the end.
         self._index.unlink(missing_ok=True)
-        trees = {}
+        trees, checksums, damaged = {}, {}, list[str]()
         for name, tree in self.trees.items():
-            copied = tree.save(self.folder / name, _counting(progress, name))
+            copied = tree.save(self.folder / name, self._known(name), _counting(progress, name))
             trees[name] = (copied.files, copied.size)
+            checksums[name] = write_checksums(self._list(name), copied.checksums)
+            damaged += [f"{name}/{file}" for file in copied.damaged]
         repositories = defaultdict[tuple[str, str], set[Digest]](set)
         for image in images:
             repositories[image.registry, image.repository].add(image.digest)
@@ -129,13 +173,32 @@ class Backup:
             layout = self._layout(registry, repository)
             gone += [f"{registry}/{repository}@{digest}" for digest in layout.save(sorted(digests, key=str))]
             saved[f"{registry}/{repository}"] = len(layout)
-        done = Saved(form=_FORM, made=datetime.now(UTC), trees=trees, images=saved, gone=tuple(gone))
-        write_atomically(self._index, done.model_dump_json(indent=2))
+        done = Saved(
+            form=_FORM,
+            made=datetime.now(UTC),
+            trees=trees,
+            images=saved,
+            gone=tuple(gone),
+            checksums=checksums,
+            damaged=tuple(damaged),
+        )
+        write_atomically(self._index, done.model_dump_json(indent=2), durable=True)
+        sync_disk(str(self.folder))
         return done
+
+    def _known(self, name: str) -> dict[str, str]:
+        """Return the checksums of an earlier backup in the same folder."""
+        try:
+            return read_checksums(self._list(name))
+        except (OSError, ValueError):
+            return {}
 
     @property
     def _index(self) -> Path:
         return self.folder / "backup.json"
+
+    def _list(self, name: str) -> Path:
+        return self.folder / f"{name}.md5"
 
     def _layout(self, registry: str, repository: str) -> ImageLayout:
         return ImageLayout(self.folder / "images" / registry / repository, self.registry, registry, repository)

@@ -239,27 +239,26 @@ class GarbageCollector:
         """Return the content that other instances claim in the same remote; None if a claim cannot be read."""
         remote, claimed, is_known = self.store.opened(), set[str](), True
         others = [name for name in remote.notes(_CLAIMS) if name != self._claim_name()]
-        for name in [*others]:
+        for name in others:
+            place = f"{_CLAIMS}/{name} in the {remote.name}"
             if not name.endswith(".json"):
-                others.remove(name)
-                self.note(
-                    f"the file {_CLAIMS}/{name} in the {remote.name} is not the claim of an instance; it is skipped"
-                )
+                self.note(f"the file {place} is not the claim of an instance; it is skipped")
                 continue
             claim = _claim(remote.read_note(f"{_CLAIMS}/{name}"))
             claimed |= claim or set()
             if claim is None:
                 is_known = False
                 self.note(
-                    f"the claim {_CLAIMS}/{name} in the {remote.name} cannot be read, so nothing is deleted there: delete "
-                    "the file if its Dagster instance no longer exists, or run ml-assets gc --apply there"
+                    f"the claim {place} cannot be read, so nothing is deleted from the remote. Next: run ml-assets gc "
+                    "--apply in the instance that wrote it, or delete the file if that instance no longer exists"
                 )
         if others:
             self.note(f"{len(others)} other instances keep content in the {remote.name}; their content stays")
         return claimed if is_known else None
 
     def _claim(self, values: Iterable[str]) -> None:
-        self.store.opened().write_note(f"{_CLAIMS}/{self._claim_name()}", json.dumps(sorted(values)).encode())
+        claimed = sorted(value for value in values if is_object(value))
+        self.store.opened().write_note(f"{_CLAIMS}/{self._claim_name()}", json.dumps(claimed).encode())
 
     def _claim_name(self) -> str:
         storage: Any = self.instance.run_storage
@@ -274,8 +273,7 @@ def _claim(content: bytes | None) -> set[str] | None:
         found = json.loads(content)
     except (ValueError, RecursionError):
         return None
-    is_claim = isinstance(found, list) and all(isinstance(value, str) and is_object(value) for value in found)
-    return set(found) if is_claim else None
+    return set(found) if isinstance(found, list) and all(isinstance(value, str) for value in found) else None
 
 
 def _made(graph: LineageGraph) -> set[str]:

@@ -9,11 +9,22 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import FileIO
 from typing import NamedTuple
 
-__all__ = ["STAMP_NS", "Deposit", "deposit", "file_md5", "is_held", "md5_of", "object_path", "publish", "sync"]
+__all__ = [
+    "STAMP_NS",
+    "Deposit",
+    "deposit",
+    "file_md5",
+    "is_held",
+    "md5_of",
+    "object_path",
+    "publish",
+    "sync",
+    "sync_disk",
+]
 
 _SMALL = 1 << 16
 _CHUNK = 1 << 20
@@ -162,22 +173,37 @@ def sync(paths: Sequence[str]) -> None:
     Raises:
         OSError: the disk reported an error.
     """
-    system = ctypes.CDLL(None, use_errno=True)
-    if len(paths) > _FEW and hasattr(system, "syncfs"):
-        descriptor = os.open(paths[0], os.O_RDONLY)
-        try:
-            if system.syncfs(descriptor) != 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), paths[0])
-        finally:
-            os.close(descriptor)
+    if len(paths) > _FEW:
+        sync_disk(paths[0])
         return
     for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
+        with _opened(path) as descriptor:
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+
+
+def sync_disk(path: str) -> None:
+    """Wait until everything that was written to the file system of this path is on disk.
+
+    Raises:
+        OSError: the disk reported an error.
+    """
+    system = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(system, "syncfs"):  # Only Linux has it.
+        os.sync()
+        return
+    with _opened(path) as descriptor:
+        if system.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def publish(descriptor: int, temporary: str, target: str) -> None:
