@@ -36,7 +36,7 @@ class Place(Protocol):
         """Return the bytes of an object; raise `ContentMissing` if the place does not hold it."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class FolderPlace:
     """A folder of objects.
 

@@ -1,8 +1,11 @@
 """Trees of files, copied to and from a real S3 server and a directory."""
 
+import hashlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -28,15 +31,18 @@ def tree(request: pytest.FixtureRequest, server: str, tmp_path: Path) -> Tree:
     if request.param == "directory":
         return Tree(str(tmp_path / "remote"), {})
     bucket = f"bucket-{os.urandom(4).hex()}"
-    client = boto3.client(
+    s3(server).create_bucket(Bucket=bucket)
+    return Tree(f"s3://{bucket}/some/prefix", {"endpointurl": server, **KEYS})
+
+
+def s3(server: str) -> Any:
+    return boto3.client(
         "s3",
         endpoint_url=server,
         aws_access_key_id="tests",
         aws_secret_access_key="tests",
         region_name="us-east-1",
     )
-    client.create_bucket(Bucket=bucket)
-    return Tree(f"s3://{bucket}/some/prefix", {"endpointurl": server, **KEYS})
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -53,14 +59,14 @@ def read(folder: Path) -> dict[str, str]:
 
 def test_files_come_back_as_they_were(tree: Tree, tmp_path: Path) -> None:
     folder = write(tmp_path / "from", one="1", deep__er__two="22")
-    assert tree.restore(folder) == (2, 3, 2)
-    assert tree.save(tmp_path / "to") == (2, 3, 2)
+    assert tree.restore(folder)[:3] == (2, 3, 2)
+    assert tree.save(tmp_path / "to")[:3] == (2, 3, 2)
     assert read(tmp_path / "to") == {"one": "1", "deep/er/two": "22"}
 
 
 def test_nothing_is_nothing(tree: Tree, tmp_path: Path) -> None:
-    assert tree.save(tmp_path / "to") == (0, 0, 0)
-    assert tree.restore(tmp_path / "nowhere") == (0, 0, 0)
+    assert tree.save(tmp_path / "to")[:3] == (0, 0, 0)
+    assert tree.restore(tmp_path / "nowhere")[:3] == (0, 0, 0)
 
 
 def test_only_what_is_new_or_changed_is_copied_again(tree: Tree, tmp_path: Path) -> None:
@@ -68,25 +74,85 @@ def test_only_what_is_new_or_changed_is_copied_again(tree: Tree, tmp_path: Path)
     tree.save(tmp_path / "to")
     assert tree.save(tmp_path / "to").copied == 0
     tree.restore(write(tmp_path / "later", grows="12", new="3"))
-    assert tree.save(tmp_path / "to") == (3, 4, 2)
+    assert tree.save(tmp_path / "to")[:3] == (3, 4, 2)
     assert read(tmp_path / "to") == {"same": "1", "grows": "12", "new": "3"}
 
 
 def test_half_a_file_is_copied_again(tree: Tree, tmp_path: Path) -> None:
     tree.restore(write(tmp_path / "from", file="whole"))
     write(tmp_path / "to", **{"file.unfinished": "who"})
-    assert tree.save(tmp_path / "to") == (1, 5, 1)
+    assert tree.save(tmp_path / "to")[:3] == (1, 5, 1)
     assert read(tmp_path / "to") == {"file": "whole"}
-    assert tree.restore(tmp_path / "to") == (1, 5, 0)
+    assert tree.restore(tmp_path / "to")[:3] == (1, 5, 0)
 
 
 def test_progress_is_told(tree: Tree, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    tree.restore(write(tmp_path / "from", one="1", two="2"), lambda done, of: told.append((done, of)))
+    tree.restore(write(tmp_path / "from", one="1", two="2"), progress=lambda done, of: told.append((done, of)))
     assert told == [(0, 2), (1, 2), (2, 2)]
 
 
 def test_server_that_is_not_there_is_said_so(tmp_path: Path) -> None:
-    tree = Tree("s3://bucket/tree", {"endpointurl": f"http://127.0.0.1:{free_port()}", **KEYS})
+    tree = Tree("s3://bucket/tree", {"endpointurl": f"http://127.0.0.1:{free_port()}", **KEYS}, 0.1)
     with pytest.raises(RemoteUnreachable, match="s3://bucket/tree did not answer"):
         tree.save(tmp_path / "to")
+
+
+def altered_object(size: int) -> tuple[str, str, str]:
+    good, bad = "good".ljust(size, "."), "bad!".ljust(size, ".")
+    md5 = hashlib.md5(good.encode()).hexdigest()
+    return f"files__md5__{md5[:2]}__{md5[2:]}", good, bad
+
+
+def test_damaged_object_replaces_no_intact_copy_in_either_direction(tree: Tree, tmp_path: Path) -> None:
+    name, good, bad = altered_object(10)
+    file = name.replace("__", "/")
+    tree.restore(write(tmp_path / "deployment", **{name: good}))
+    tree.save(tmp_path / "backup")
+    damage(tree, file, bad)
+    saved = tree.save(tmp_path / "backup")
+    assert (saved.damaged, saved.copied, saved.files) == ((file,), 0, 1)
+    assert read(tmp_path / "backup") == {file: good}
+    tree.restore(tmp_path / "backup")
+    assert tree.save(tmp_path / "other")[:3] == (1, 10, 1)
+    assert read(tmp_path / "other") == {file: good}
+
+
+def test_damaged_object_without_an_intact_copy_is_not_saved(tree: Tree, tmp_path: Path) -> None:
+    name, _, bad = altered_object(10)
+    tree.restore(write(tmp_path / "deployment", plain="text", **{name: bad}))
+    saved = tree.save(tmp_path / "backup")
+    assert (saved.damaged, saved.files) == ((name.replace("__", "/"),), 1)
+    assert read(tmp_path / "backup") == {"plain": "text"}
+
+
+def test_each_file_has_a_checksum_that_is_kept_while_the_file_is(tree: Tree, tmp_path: Path) -> None:
+    name, good, _ = altered_object(10)
+    tree.restore(write(tmp_path / "deployment", plain="text", **{name: good}))
+    sums = {
+        "plain": hashlib.md5(b"text").hexdigest(),
+        name.replace("__", "/"): hashlib.md5(good.encode()).hexdigest(),
+    }
+    assert tree.save(tmp_path / "backup").checksums == sums
+    assert tree.save(tmp_path / "backup", {"plain": "as before"}).checksums == sums | {"plain": "as before"}
+
+
+def test_key_that_leads_outside_the_folder_is_not_copied(server: str, tmp_path: Path) -> None:
+    client, bucket = s3(server), f"bucket-{os.urandom(4).hex()}"
+    client.create_bucket(Bucket=bucket)
+    for key in ("tree/good", "tree/../../outside", "tree/a//b"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"content")
+    saved = Tree(f"s3://{bucket}/tree", {"endpointurl": server, **KEYS}).save(tmp_path / "deep" / "to")
+    assert saved.damaged == ("../../outside", "a//b")
+    assert read(tmp_path) == {"deep/to/good": "content"}
+
+
+def damage(tree: Tree, file: str, text: str) -> None:
+    """Alter a file on the other side, at equal size and later."""
+    files, root = tree._opened
+    if files.protocol == "local":
+        (Path(root) / file).write_text(text)
+        os.utime(Path(root) / file, (2e9, 2e9))
+    else:
+        time.sleep(1)  # S3's times have whole seconds.
+        files.pipe_file(f"{root}/{file}", text.encode())
