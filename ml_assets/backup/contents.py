@@ -119,7 +119,7 @@ class Backup:
         number = sum(map(len, damaged.values()))
         if number and not skip_damaged:
             raise BackupError(
-                f"{number} files of the backup {self.folder} are damaged or missing",
+                f"damaged or missing files in the backup {self.folder}: {number}",
                 next_step="use another backup, or restore all other files with --skip-damaged",
             )
         for name, (files, _) in saved.trees.items():

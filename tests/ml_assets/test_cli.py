@@ -417,6 +417,33 @@ def test_gc_deletes_what_was_replaced_and_whoever_asks_is_told(home: Home, run: 
     assert run("data", "get", f"notes@{before}", tmp_path).code == 0
 
 
+def test_damaged_content_is_named_with_the_places_to_repair_it_from(home: Home, run: Run, tmp_path: Path) -> None:
+    whole = run("data", "verify", "--remote", "--cache")
+    assert whole.code == 0, whole.err
+    assert whole.out.count("all intact") == 2
+    digest = Digest.parse(home.versions["flights@b"])
+    objects = [home.folder / place / "files" / "md5" / digest.hex[:2] / digest.hex[2:] for place in ("remote", "cache")]
+    content = objects[0].read_bytes()
+    copy = tmp_path / "backup" / "content" / "files" / "md5" / digest.hex[:2] / digest.hex[2:]
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(content)
+    objects[1].unlink(missing_ok=True)
+    objects[0].chmod(0o644)
+    try:
+        objects[0].write_bytes(content[::-1])
+        done = run("data", "verify", "flights@b", "--remote", "--backup", tmp_path / "backup", "--json")
+        told = run("data", "verify", "flights@b")
+    finally:
+        objects[0].write_bytes(content)
+    assert done.code == told.code == 1
+    in_remote, in_backup = json.loads(done.out)["places"]
+    [problem] = in_remote["problems"]
+    assert (problem["object"], problem["condition"], problem["of"]) == (digest.hex, "damaged", ["flights@b"])
+    assert problem["repairable_from"] == [f"backup {tmp_path / 'backup'}"]
+    assert in_backup["problems"] == []
+    assert f"damaged {digest.hex} of flights@b: no intact copy was found" in told.out
+
+
 @pytest.mark.parametrize(
     ("reference", "file"),
     [("flights@a", "flights.parquet"), ("notes", "notes"), ("tables/distances", "tables-distances.parquet")],

@@ -1,6 +1,8 @@
 """The contents of a backup, saved from one deployment's servers and restored to another's."""
 
+import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +131,58 @@ def test_backup_that_lost_a_file_is_refused(deployments: tuple[Deployment, Deplo
     full, empty = deployments
     full.backup(folder).save([], quiet)
     (folder / "content/files/md5/00/11").unlink()
-    with pytest.raises(BackupError, match="is incomplete: content has 0 of 1 files"):
-        empty.backup(folder).restore(quiet)
+    told: list[str] = []
+    with pytest.raises(BackupError, match=r"damaged or missing files in the backup .*: 1\. Next: use another"):
+        empty.backup(folder).restore(quiet, report=told.append)
+    assert told == ["content/files/md5/00/11: it is missing"]
+
+
+def test_restore_names_every_damaged_file_and_leaves_it_out_if_told_so(
+    deployments: tuple[Deployment, Deployment], folder: Path
+) -> None:
+    full, empty = deployments
+    md5 = hashlib.md5(b"object").hexdigest()
+    names = [f"content/files/md5/{md5[:2]}/{md5[2:]}", "content/files/md5/00/11", "mlflow/1/run/artifacts/model"]
+    full.write(names[0], "object")
+    full.write("mlflow/1/run/artifacts/other", "other")
+    full.backup(folder).save([], quiet)
+    for name in names:
+        (folder / name).write_text("x" * (folder / name).stat().st_size)
+    told: list[str] = []
+    with pytest.raises(BackupError, match=r": 3\. Next: .*--skip-damaged"):
+        empty.backup(folder).restore(quiet, report=told.append)
+    assert sorted(told) == sorted(f"{name}: it was altered" for name in names)
+    assert not empty.folder.joinpath("content").exists()
+    empty.backup(folder).restore(quiet, skip_damaged=True)
+    assert (empty.folder / "mlflow/1/run/artifacts/other").read_text() == "other"
+    assert not any((empty.folder / name).exists() for name in names)
+
+
+def test_object_that_was_altered_in_the_deployment_leaves_the_intact_copy(
+    deployments: tuple[Deployment, Deployment], folder: Path
+) -> None:
+    full, empty = deployments
+    md5 = hashlib.md5(b"object").hexdigest()
+    name = f"content/files/md5/{md5[:2]}/{md5[2:]}"
+    full.write(name, "object")
+    full.backup(folder).save([], quiet)
+    full.write(name, "OBJECT")
+    os.utime(full.folder / name, (2e9, 2e9))
+    assert full.backup(folder).save([], quiet).damaged == (name,)
+    empty.backup(folder).restore(quiet)
+    assert (empty.folder / name).read_text() == "object"
+
+
+def test_list_of_checksums_that_was_altered_is_a_damage(
+    deployments: tuple[Deployment, Deployment], folder: Path
+) -> None:
+    full, empty = deployments
+    full.backup(folder).save([], quiet)
+    (folder / "mlflow.md5").write_text("")
+    told: list[str] = []
+    with pytest.raises(BackupError, match="damaged or missing"):
+        empty.backup(folder).restore(quiet, report=told.append)
+    assert told == ["mlflow.md5: it was altered"]
 
 
 def test_tree_that_the_settings_do_not_name_is_refused(

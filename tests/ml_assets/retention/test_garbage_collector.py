@@ -1,5 +1,6 @@
 """Kept content can be fetched after a collection, and deleted content is reported: real remotes, MLflow, a registry."""
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -278,6 +279,55 @@ def test_what_another_instance_said_to_keep_stays(
         plan = replace(collector, note=notes.append).plan(Policy(last=1, grace=NO_GRACE), [Scope.DATA])
     assert plan.data.collect == ()
     assert any("1 other instances keep content" in line for line in notes)
+
+
+def test_objects_and_notes_of_strangers_stop_nothing_and_stay(
+    collector: GarbageCollector, make: Callable[..., None], tmp_path: Path
+) -> None:
+    make(files, {"old": "old"}, "a")
+    make(files, {"new": "new"}, "a")
+    remote, objects = collector.store.opened(), Path(collector.store.remote) / "files" / "md5"
+    strange = {
+        "ab/" + "0" * 30 + ".dir": "garbage",
+        "ab/" + "1" * 30 + ".dir": json.dumps([{"md5": "../../../victim", "relpath": "a"}] * 3)[1:],
+        "ab/readme.txt": "not an object",
+        "notes/" + "2" * 30: "not an object",
+    }
+    for name, text in strange.items():
+        (objects / name).parent.mkdir(exist_ok=True)
+        (objects / name).write_text(text)
+    remote.write_note("keeps/README", b"not a claim")
+    remote.write_note("collecting.json", b'{"until": "x"}')
+    notes: list[str] = []
+    told = replace(collector, note=notes.append)
+    plan = collect(told, Policy(last=1, grace=NO_GRACE), Scope.DATA, orphans=True)
+    assert len(plan.data.collect) == 1
+    assert set(plan.data.damaged) == {"ab" + "0" * 30 + ".dir", "ab" + "1" * 30 + ".dir"}
+    assert any("keeps/README" in line for line in notes)
+    assert all((objects / name).exists() for name in strange if not name.endswith(".dir"))
+    require_kept(collector, Policy(last=1, grace=NO_GRACE), tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["listing", "claim"])
+def test_nothing_goes_while_it_is_unknown_what_others_need(
+    damage: str, collector: GarbageCollector, make: Callable[..., None]
+) -> None:
+    make(files, {"old": "old"}, "a")
+    make(files, {"new": "new"}, "a")
+    CONTENT.clear()
+    CONTENT.update({"old": "old", "theirs": "theirs"})
+    theirs = collector.store.put(written()).version.removeprefix("md5:")
+    collector.store.forget([theirs])
+    listing = Path(collector.store.remote) / "files" / "md5" / theirs[:2] / theirs[2:]
+    if damage == "listing":
+        listing.chmod(0o644)
+        listing.write_bytes(listing.read_bytes()[:20])
+    else:
+        collector.store.opened().write_note("keeps/0123.json", b'["')
+    notes: list[str] = []
+    plan = collect(replace(collector, note=notes.append), Policy(last=1, grace=NO_GRACE), Scope.DATA, orphans=True)
+    assert (plan.data.collect, dict(plan.data.orphans)) == ((), {})
+    assert plan.data.unknown == {theirs} if damage == "listing" else any("keeps/0123.json" in line for line in notes)
 
 
 def test_the_cache_keeps_what_is_kept(collector: GarbageCollector, make: Callable[..., None]) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
 from ml_assets.resources.dvc.directory import HeldObject
+from ml_assets.resources.dvc.store import Listings
 from ml_assets.resources.provenance import ArtifactKind
 from ml_assets.retention.plan import DataPlan, plan_data, unreferenced_images
 
@@ -24,6 +25,8 @@ def planned(
     *,
     held: Mapping[str, float | None] | None = None,
     claimed: Collection[str] = (),
+    damaged: Collection[str] = (),
+    unknown: Collection[str] = (),
 ) -> DataPlan:
     """Return the plan for a store that, by default, holds everything named; every object has ten bytes."""
     listed = {value: frozenset(members) for value, members in (directories or {}).items()}
@@ -34,7 +37,9 @@ def planned(
         LineageGraph(nodes, ()),
         {each.id for each in nodes if each.storage_id in kept},
         objects,
-        lambda wanted: {value: listed[value] for value in wanted},
+        lambda wanted: Listings(
+            {value: listed[value] for value in wanted}, dict.fromkeys(damaged, "damaged"), frozenset(unknown)
+        ),
         claimed,
         CUTOFF,
     )
@@ -124,3 +129,23 @@ def test_an_image_stays_as_long_as_something_kept_was_made_in_it() -> None:
     ]
     going = unreferenced_images(LineageGraph(nodes, ()), {"images/train#3", "model#4"})
     assert {name: [each.id for each in made] for name, made in going.items()} == {old: ["images/train#1"]}
+
+
+def test_what_a_damaged_listing_of_others_names_stays_and_the_rest_goes() -> None:
+    plan = planned([node(1, A), node(2, B), node(3, C)], {3}, {THEIRS: [B]}, damaged=[THEIRS])
+    assert objects(plan) == [(A,)]
+    assert (plan.damaged, plan.unknown) == ({THEIRS: "damaged"}, frozenset())
+
+
+def test_nothing_goes_while_files_of_a_damaged_listing_are_unknown() -> None:
+    nodes, directories = [node(1, A), node(2, FIRST), node(3, SECOND)], {FIRST: [B], SECOND: [C], THEIRS: []}
+    held = dict.fromkeys([A, B, C, D, FIRST, SECOND, THEIRS], 1.0)
+    plan = planned(nodes, {3}, directories, held=held, damaged=[THEIRS], unknown=[THEIRS])
+    assert (plan.collect, dict(plan.orphans), plan.unknown) == ((), {}, {THEIRS})
+    plan = planned(nodes, {3}, directories, held=held, damaged=[SECOND])
+    assert (plan.collect, dict(plan.orphans), plan.unknown) == ((), {}, {SECOND})
+
+
+def test_damaged_listing_that_goes_takes_no_file_with_it() -> None:
+    plan = planned([node(1, FIRST), node(2, C)], {2}, {FIRST: [A, B]}, damaged=[FIRST], unknown=[FIRST])
+    assert objects(plan) == [(FIRST,)]
