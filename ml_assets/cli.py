@@ -22,6 +22,7 @@ from ml_assets.resources.errors import (
     SettingsError,
     UnknownReference,
 )
+from ml_assets.resources.full_disk import full_disk
 from ml_assets.retention.commands import retention_commands
 from ml_assets.usage.commands import usage_commands
 from ml_assets.verification.commands import verification_commands
@@ -86,6 +87,16 @@ def run_app(application: typer.Typer) -> None:
     except MlAssetsError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, _NO_ANSWER) else 1)
+    except Exception as error:
+        full = full_disk(error)
+        if full is None:
+            raise
+        Console(stderr=True).print(
+            f"[bold red]error:[/] {escape(full)}. Next: free space there, and run again.",
+            highlight=False,
+            soft_wrap=True,
+        )
+        sys.exit(1)
 
 
 @_app.command("sweep", epilog=examples("ml-assets sweep --dry-run", "ML_ASSETS_TARGET=docker ml-assets sweep --json"))

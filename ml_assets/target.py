@@ -20,6 +20,7 @@ from ml_assets.images import with_build_keys
 from ml_assets.reproduction.job import reproduction_job
 from ml_assets.resources.alerts import Alerts
 from ml_assets.resources.atomic_file import write_atomically
+from ml_assets.resources.busy_sqlite import wait_for_busy_sqlite
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import SettingsError
 from ml_assets.resources.image_builders.environment import InterpreterEnvironment
@@ -285,6 +286,7 @@ def on_target(definitions: dg.Definitions) -> dg.Definitions:
 
 
 def _load(sections: Iterable[type[Section]] | None) -> Settings:
+    wait_for_busy_sqlite()
     return load_settings(os.environ, sections=sections)
 
 

@@ -64,7 +64,9 @@ REGISTRY_HOSTS = (
 MAY_IMPORT = {
     # Modules that a step uses.
     "resources.atomic_file": "",
+    "resources.busy_sqlite": "",
     "resources.errors": "",
+    "resources.full_disk": "",
     "resources.identity": "",
     "resources.mlflow_internals": "",
     "resources.pools": "",
@@ -76,7 +78,7 @@ MAY_IMPORT = {
     "resources.registry": "atomic_file errors identity time_limit",
     "resources.sections": "errors pools",
     "resources.settings": "errors pools sections",
-    "resources.dvc": "atomic_file errors identity provenance time_limit",
+    "resources.dvc": "atomic_file errors full_disk identity provenance time_limit",
     "resources.git": "errors identity provenance",
     "resources.machine": "provenance usage",
     "resources.image_builders": "atomic_file errors git identity provenance registry",

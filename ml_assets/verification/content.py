@@ -20,7 +20,7 @@ __all__ = ["FolderPlace", "Place", "Problem", "Verified", "recorded_contents", "
 _PREFIX: Final = "md5:"
 _AT_ONCE: Final = 8
 
-Progress = Callable[[int, int], None]
+_Progress = Callable[[int, int], None]
 """Receives the number of objects read so far, and the total."""
 
 
@@ -122,7 +122,7 @@ def verify(
     others: Sequence[Place],
     *,
     is_partial: bool = False,
-    progress: Progress = lambda *_: None,
+    progress: _Progress = lambda *_: None,
 ) -> Verified:
     """Read every object of the contents in one place.
 

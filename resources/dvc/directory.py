@@ -18,6 +18,7 @@ from pathlib import Path
 from ml_assets.resources.dvc import deposit as dvc_deposit
 from ml_assets.resources.dvc.deposit import STAMP_NS, Deposit
 from ml_assets.resources.errors import ContentCorrupt, ContentMissing, StoreError, StoreFull
+from ml_assets.resources.full_disk import full_disk
 
 __all__ = [
     "Condition",
@@ -30,7 +31,7 @@ __all__ = [
     "missing_object",
 ]
 
-_NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 _SECONDS_PER_FILE, _SECONDS_PER_BYTE = 6e-5, 4e-9
 _WORTH_A_PROCESS = 0.25
 _MOST_PROCESSES = 8
@@ -235,8 +236,9 @@ def disk_errors(place: str, source: Path | None = None) -> Iterator[None]:
                 f"{error.filename} cannot be read: {error.strerror}",
                 next_step="make it readable, or leave it out, and run again",
             ) from error
-        detail = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
-        if error.errno in _NOT_WRITABLE:
+        full = full_disk(error)
+        detail = full or f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        if full or error.errno in _NOT_WRITABLE:
             raise StoreFull(
                 f"the {place} cannot be written: {detail}",
                 next_step="free space there or grant write permission, and run again; no partial file remains",

@@ -8,13 +8,13 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ml_assets.resources.errors import MlAssetsError, RemoteUnreachable, SettingsError, StoreFull
+from ml_assets.resources.full_disk import full_disk
 
 __all__ = ["dvc_settings", "limit_attempts", "refused", "server_errors", "without_password", "written_at"]
 
 _PLAIN_BOOLEANS = {"cache_regions"}
 _WRITTEN = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
 """Names that the server libraries use for an object's write time."""
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def written_at(info: Mapping[str, Any]) -> float | None:
@@ -41,9 +41,12 @@ def server_errors(server: str, directory: str) -> Iterator[None]:
     except MlAssetsError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        reason = full_disk(error)
+        if reason is None and isinstance(error, OSError) and error.errno == errno.EROFS:
+            reason = error.strerror
+        if reason is not None:
             raise StoreFull(
-                f"the {directory} cannot be written: {error.strerror}",
+                f"the {directory} cannot be written: {reason}",
                 next_step="free space there and run again; no partial file remains",
             ) from error
         raise RemoteUnreachable(

@@ -23,7 +23,7 @@ _MD5: Final = re.compile(r'"?([0-9a-f]{32})"?')
 
 _Result = TypeVar("_Result")
 
-Progress = Callable[[int, int], None]
+_Progress = Callable[[int, int], None]
 """Receives the number of files copied so far, and the total."""
 
 
@@ -69,7 +69,7 @@ class Tree:
         self._url, self._options, self._seconds = url, options, retry_seconds
 
     def save(
-        self, folder: Path, checksums: Mapping[str, str] = MappingProxyType({}), progress: Progress = lambda *_: None
+        self, folder: Path, checksums: Mapping[str, str] = MappingProxyType({}), progress: _Progress = lambda *_: None
     ) -> Copied:
         """Copy all files into a folder, and sync it.
 
@@ -123,7 +123,7 @@ class Tree:
             tuple(sorted(unsafe.union(damaged))),
         )
 
-    def restore(self, folder: Path, skip: Collection[str] = (), progress: Progress = lambda *_: None) -> Copied:
+    def restore(self, folder: Path, skip: Collection[str] = (), progress: _Progress = lambda *_: None) -> Copied:
         """Copy all files of a folder back, except those to skip.
 
         A content-addressed file on the other side that is damaged is replaced.
@@ -217,7 +217,7 @@ def _files_in(folder: Path) -> dict[str, _File]:
     return found
 
 
-def _copy(names: Sequence[str], copy: Callable[[str], bool], progress: Progress) -> list[str]:
+def _copy(names: Sequence[str], copy: Callable[[str], bool], progress: _Progress) -> list[str]:
     """Copy files, several at once; return those that were not copied."""
     refused = []
     progress(0, len(names))
