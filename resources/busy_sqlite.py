@@ -14,7 +14,7 @@ _MILLISECONDS: Final = 60_000
 def wait_for_busy_sqlite() -> None:
     """Let every connection of this process to an SQLite database wait up to a minute for other writers.
 
-    MLflow and Dagster create their engines themselves. Their default patience is too short on a slow disk: 5 s of MLflow.
+    MLflow and Dagster create their engines themselves, with a patience of 5 and 30 seconds.
     """
     if not event.contains(Engine, "connect", _set_patience):
         event.listen(Engine, "connect", _set_patience)
