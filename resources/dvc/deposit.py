@@ -214,7 +214,10 @@ def publish(descriptor: int, temporary: str, target: str) -> None:
 
 def _is_stored(target: str, size: int, md5: str) -> bool:
     """Return True if the object exists; its content is compared, because storing again must heal a damaged object."""
-    return is_held(target, size) and file_md5(target) == md5
+    try:
+        return is_held(target, size) and file_md5(target) == md5
+    except OSError:  # It cannot be read, so it is replaced.
+        return False
 
 
 def _copy(stream: FileIO, descriptor: int) -> tuple[str, int]:

@@ -181,7 +181,8 @@ class _Directory:
             if content is None:
                 place.unlink(missing_ok=True)
                 return
-        self._require_marker()
+        if self._known.exists():
+            self._require()
         with disk_errors(self.name):
             place.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(place, content)
