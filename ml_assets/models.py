@@ -43,8 +43,8 @@ def model(
         registered_name: name in the model registry; without it the model is not registered.
         window: number of upstream partitions per parameter, up to and including the asset's own.
         seed: seed of Python's and NumPy's global random generators.
-        served: True if the model server must be able to run it. The model is then also exported to ONNX, and rejected
-            if the export fails.
+        served: True if the model server must be able to run it. The model is then also converted to ONNX, and rejected
+            unless the server's code returns the estimator's outputs.
         options: every keyword of `dagster.asset`.
 
     Raises:
@@ -64,6 +64,7 @@ def model(
 
 
 def _write_model(value: Any, context: WriteContext, registered_name: str | None, served: bool) -> Stored:
+    from ml_assets.artifacts.model_server import ModelServer
     from ml_assets.resources.models.flavors import save_model
 
     if not isinstance(value, TrainedModel):
@@ -80,7 +81,12 @@ def _write_model(value: Any, context: WriteContext, registered_name: str | None,
     if run is None:
         raise RuntimeError("a model always has an MLflow run")
     with tempfile.TemporaryDirectory(prefix="ml-assets-model-") as scratch:
-        saved = save_model(value.estimator, Path(scratch) / "model", input_example=value.input_example, served=served)
+        saved = save_model(
+            value.estimator,
+            Path(scratch) / "model",
+            input_example=value.input_example,
+            server=ModelServer() if served else None,
+        )
         content = context.storage.store.put(saved.directory).model_copy(update={"format": "model"})
         run.set_tags({RunTags.DATA_VERSION: content.version})
         details: dict[str, Any] = {}

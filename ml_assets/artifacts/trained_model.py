@@ -74,9 +74,9 @@ class TrainedModel:
             from ml_assets.resources.models.flavors import predict
 
             return predict(self.estimator, frame)
-        return self._servable.predict_columns({str(name): frame[name].to_numpy() for name in frame})[
-            self._servable.prediction
-        ]
+        from ml_assets.artifacts.model_server import predict_frame
+
+        return predict_frame(self._servable, frame)[self._servable.prediction]
 
     @cached_property
     def _servable(self) -> "Servable | None":

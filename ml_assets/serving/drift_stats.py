@@ -8,7 +8,7 @@ import numpy as np
 
 from ml_assets.serving.batching import BatchReport
 from ml_assets.serving.servable import Servable
-from ml_assets.serving.tables import Feeds
+from ml_assets.serving.tables import MISSING_TEXT, Feeds
 
 __all__ = ["Observation", "Observer"]
 
@@ -68,12 +68,15 @@ class Observer:
         joined = {name: np.concatenate([feeds[name] for feeds in kept]) for name in kept[0]}
         if table.matrix_name is not None:
             return dict(zip(table.names, _sums(joined[table.matrix_name]), strict=True))
-        return {name: _summed(joined[name].reshape(-1, 1)) for name in table.names}
+        return {
+            name: _summed(joined[graph_input].reshape(-1, 1))
+            for name, graph_input in zip(table.names, joined, strict=True)
+        }
 
 
 def _summed(column: np.ndarray[Any, Any]) -> dict[str, float]:
-    if column.dtype.kind == "O":  # strings; a missing string is empty
-        return {"rows": len(column), "missing": int((column == "").sum())}
+    if column.dtype.kind == "O":
+        return {"rows": len(column), "missing": int((column == MISSING_TEXT).sum())}
     return _sums(column)[0]
 
 

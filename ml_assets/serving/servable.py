@@ -12,13 +12,15 @@ from ml_assets.resources.errors import InvalidInput, ModelUnavailable, ServingEr
 from ml_assets.serving.model_files import EXAMPLE, GRAPH, SIGNATURE, ModelFiles, read_directory
 from ml_assets.serving.reference import ModelIdentity
 from ml_assets.serving.signature import Signature, read_signature
-from ml_assets.serving.tables import Feeds, TableReader
+from ml_assets.serving.tables import MISSING_TEXT, Feeds, TableReader
 from ml_assets.serving.tensors import DATATYPES, decode_json, onnx_datatype
 
-__all__ = ["Servable", "TensorSpec", "load_servable", "open_servable"]
+__all__ = ["MISSING_TEXT", "Servable", "TensorSpec", "load_servable", "open_servable"]
 
 PREDICTIONS = "predictions"
+PROBABILITIES = "probabilities"
 _TOLERANCE = 1e-4
+"""Of a recorded number: relative, and absolute as a part of the output's largest number."""
 _COLUMN_DATATYPES = {
     "boolean": "BOOL",
     "integer": "INT32",
@@ -118,12 +120,10 @@ def open_servable(directory: Path) -> Servable:
 
 
 def load_servable(content: ModelFiles, identity: ModelIdentity) -> Servable:
-    """Load a model from its verified files, and check its prediction for the recorded example.
-
-    The prediction must succeed, and must equal the recorded prediction if there is one.
+    """Load a model from its verified files, and compare its outputs for the recorded example with the recorded ones.
 
     Raises:
-        ModelUnavailable: the model cannot be loaded, or its prediction differs.
+        ModelUnavailable: the model cannot be loaded, it fails on the example, or its outputs differ.
     """
     import onnxruntime
 
@@ -147,8 +147,8 @@ def _check_example(servable: Servable, content: bytes) -> None:
     try:
         example = json.loads(content)
         servable.example = example.get("inputs", example)
-        predicted = servable.run(_example_feeds(servable, servable.example))[servable.prediction]
-        recorded = np.array(example.get(PREDICTIONS, predicted))
+        outputs = servable.run(_example_feeds(servable, servable.example))
+        recorded = {name: _array(values, outputs[name]) for name, values in example.get("outputs", {}).items()}
     except ServingError as error:
         raise ModelUnavailable(
             f"the model does not accept its recorded example: {error}", next_step="materialize the model again"
@@ -158,13 +158,26 @@ def _check_example(servable: Servable, content: bytes) -> None:
             f"the model fails on its recorded example: {type(error).__name__}: {error}",
             next_step="materialize the model again",
         ) from error
-    recorded = recorded.reshape(predicted.shape) if recorded.size == predicted.size else recorded
-    if predicted.shape != recorded.shape or not _close(predicted, recorded):
-        raise ModelUnavailable(
-            f"the model predicts {predicted.reshape(-1)[:5].tolist()} for its recorded example, but "
-            f"{recorded.reshape(-1)[:5].tolist()} is recorded",
-            next_step="materialize the model again, with the versions of onnx and onnxruntime of this image",
-        )
+    for name, expected in recorded.items():
+        if expected.shape != outputs[name].shape or not _close(name, outputs, recorded):
+            raise ModelUnavailable(
+                f"the recorded {name} differ: the model returns {_first(outputs[name])} for its recorded example, but "
+                f"{_first(expected)} is recorded",
+                next_step="find out who changed the model's files, or materialize the model again with this version of "
+                "ONNX Runtime",
+            )
+
+
+def _array(values: Any, like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return recorded values as an array; null is a number that is not finite."""
+    if like.dtype.kind == "f":
+        return np.array(values, dtype=np.float64)
+    return np.array(values, dtype=object if like.dtype.kind in "OUS" else None)
+
+
+def _first(values: np.ndarray[Any, Any]) -> list[Any]:
+    first: list[Any] = values.reshape(-1)[:5].tolist()
+    return first
 
 
 def _example_feeds(servable: Servable, inputs: Any) -> Feeds:
@@ -178,10 +191,22 @@ def _example_feeds(servable: Servable, inputs: Any) -> Feeds:
     }
 
 
-def _close(predicted: np.ndarray[Any, Any], recorded: np.ndarray[Any, Any]) -> bool:
-    if predicted.dtype.kind == "f":
-        return bool(np.allclose(predicted, recorded.astype(np.float64), rtol=_TOLERANCE, atol=1e-6, equal_nan=True))
-    return bool((predicted == recorded).all())
+def _close(name: str, outputs: Feeds, recorded: Feeds) -> bool:
+    found, expected = outputs[name], recorded[name]
+    if found.dtype.kind == "f":
+        found = np.where(np.isfinite(found), found, np.nan)
+        largest = float(np.max(np.abs(expected), initial=0.0, where=np.isfinite(expected)))
+        return bool(np.allclose(found, expected, rtol=_TOLERANCE, atol=_TOLERANCE * largest, equal_nan=True))
+    different = (found != expected).reshape(len(found), -1).any(axis=1)
+    return not (different & ~_tied(recorded.get(PROBABILITIES), len(found))).any()
+
+
+def _tied(probabilities: np.ndarray[Any, Any] | None, rows: int) -> np.ndarray[Any, Any]:
+    """Return True for each row whose two best labels have the same probability, so that either may be predicted."""
+    if probabilities is None or probabilities.ndim != 2 or probabilities.shape[1] < 2:
+        return np.zeros(rows, dtype=bool)
+    best = np.sort(probabilities, axis=1)
+    return np.asarray(best[:, -1] - best[:, -2] <= _TOLERANCE)
 
 
 def _spec(value: Any) -> TensorSpec:
@@ -190,15 +215,18 @@ def _spec(value: Any) -> TensorSpec:
 
 
 def _table(signature: Signature, inputs: Sequence[TensorSpec]) -> TableReader | None:
+    """Return the reader of tables, whose columns the graph takes as one matrix, by name, or by position."""
     if signature.columns is None:
         return None
-    names = {column.name for column in signature.columns}
+    names = [column.name for column in signature.columns]
     strings = any(column.type == "string" for column in signature.columns)
-    one_matrix = len(inputs) == 1 and inputs[0].shape[1:] in ((len(names),), (-1,)) and not strings
-    if not one_matrix and {each.name for each in inputs} != names:
+    is_matrix = len(inputs) == 1 and inputs[0].shape[1:] in ((len(names),), (-1,)) and not strings
+    # ONNX allows no input with the name of an output, so an input may have another name than its column.
+    is_by_column = len(inputs) == len(names) and all(each.shape[1:] in ((1,), ()) for each in inputs)
+    if not is_matrix and not is_by_column and {each.name for each in inputs} != set(names):
         raise ModelUnavailable(
             f"the ONNX graph takes {', '.join(f'{each.name} {list(each.shape)}' for each in inputs)}, but the "
             f"signature has the columns {', '.join(sorted(names))}",
-            next_step="export the graph with one input for all columns, or with one input per column of the same name",
+            next_step="export the graph with one input for all columns, or with one input per column",
         )
     return TableReader(signature.columns, {each.name: (DATATYPES[each.datatype], len(each.shape)) for each in inputs})

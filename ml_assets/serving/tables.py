@@ -14,7 +14,10 @@ from ml_assets.resources.errors import InvalidInput
 from ml_assets.serving.signature import NUMBERS, Column
 from ml_assets.serving.values import shown
 
-__all__ = ["Feeds", "Place", "TableReader"]
+__all__ = ["MISSING_TEXT", "Feeds", "Place", "TableReader"]
+
+MISSING_TEXT = "\ufdd0"
+"""Stands for a missing string, because ONNX has none. Unicode reserves this character for use inside a program."""
 
 Feeds = dict[str, np.ndarray[Any, Any]]
 """Arrays by graph input; the first dimension of each is rows."""
@@ -40,7 +43,8 @@ class TableReader:
 
     Args:
         columns: columns of the signature.
-        inputs: the graph's inputs with their types and ranks: one matrix of all columns, or one input per column.
+        inputs: the graph's inputs with their types and ranks: one matrix of all columns, one input per column of the
+            same name, or one input per column in their order.
     """
 
     def __init__(self, columns: Sequence[Column], inputs: Mapping[str, tuple[np.dtype[Any], int]]) -> None:
@@ -48,7 +52,10 @@ class TableReader:
         self.names = [column.name for column in columns]
         self._known = frozenset(self.names)
         self._inputs = dict(inputs)
-        self._matrix = next(iter(inputs)) if set(inputs) != self._known else None
+        is_matrix = len(inputs) == 1 and not self._known & inputs.keys() and columns[0].type in NUMBERS
+        self._matrix = next(iter(inputs)) if is_matrix else None
+        self._order = self.names if self._known == inputs.keys() else list(inputs)
+        """The input of each column, unless all are in one matrix."""
         self._dtype = inputs[self._matrix][0] if self._matrix else np.dtype(np.float64)
         self._numbers = [index for index, column in enumerate(columns) if column.type in NUMBERS]
         self._all_numbers = len(self._numbers) == len(columns)
@@ -128,7 +135,7 @@ class TableReader:
             lists = [[None] * length if column is missing else column.tolist() for column in columns]
             return self.feeds(list(zip(*lists, strict=True)), where)
         given: _Given = lambda column: columns[column]  # noqa: E731
-        numbers = np.stack([column.astype(np.float64) for column in columns], axis=1)
+        numbers = np.stack([_as_numbers(column) for column in columns], axis=1)
         return self._feeds(self._checked(numbers, given, where), given, where)
 
     def feeds_of_matrix(self, matrix: np.ndarray[Any, Any], where: str) -> Feeds:
@@ -156,11 +163,11 @@ class TableReader:
         return self._feeds(numbers, given, place)
 
     def _input(self, column: int) -> tuple[np.dtype[Any], int]:
-        return self._inputs[self._matrix or self.names[column]]
+        return self._inputs[self._matrix or self._order[column]]
 
     def _feeds(self, numbers: np.ndarray[Any, Any], given: _Given, place: Place) -> Feeds:
         if self._matrix is None:
-            return {name: self._column(index, numbers, given, place) for index, name in enumerate(self.names)}
+            return {name: self._column(index, numbers, given, place) for index, name in enumerate(self._order)}
         if self._exact:
             columns = [self._column(index, numbers, given, place) for index in range(len(self.names))]
             return {self._matrix: np.concatenate(columns, axis=1)}
@@ -251,7 +258,7 @@ class TableReader:
         for row, value in enumerate(values):
             if not isinstance(value, str) and (value is not None or column.required):
                 raise self._wrong(row, index, value, place)
-        return np.array(["" if value is None else value for value in values], dtype=object)
+        return np.array([MISSING_TEXT if value is None else value for value in values], dtype=object)
 
     def _whole_numbers(self, index: int, values: _Values, dtype: np.dtype[Any], place: Place) -> np.ndarray[Any, Any]:
         """Return validated values in the graph's type, converted one by one."""
@@ -270,8 +277,9 @@ class TableReader:
     def _accepted(
         self, column: Column, array: np.ndarray[Any, Any], place: Callable[[str], str]
     ) -> np.ndarray[Any, Any]:
-        accepted = {"string": "OUS", "boolean": "b"}.get(column.type, "fiu")
-        if array.dtype.kind not in accepted:
+        accepted = {"string": "OUS", "boolean": "bO"}.get(column.type, "fiu")
+        is_gapped = column.type == "boolean" and array.dtype.kind == "O"
+        if array.dtype.kind not in accepted or (is_gapped and not set(map(type, array.tolist())) <= {bool, type(None)}):
             raise InvalidInput(
                 f"each value of {place(column.name)} must be {_EXPECTED[column.type]}, got the type {array.dtype}",
                 next_step="send the column with the type in the model's metadata",
@@ -296,3 +304,9 @@ class TableReader:
             f"type {spec.type}, got {'null (NaN)' if missing else shown(value)}",
             next_step="correct the value",
         )
+
+
+def _as_numbers(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if column.dtype.kind == "O":  # booleans, of which some are missing
+        column = np.array([math.nan if value is None else value for value in column])
+    return column.astype(np.float64)

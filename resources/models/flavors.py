@@ -4,9 +4,9 @@ A directory holds ``model.json`` (which library and class), ``signature.json`` a
 format: ``model.ubj`` for XGBoost; ``model.skops`` for scikit-learn, because it is MLflow's only format that
 executes no code from the file on load, and because it can be written without memory addresses and times;
 ``model.onnx`` and ``weights.safetensors`` for PyTorch (see `torch`).
-A served model adds ``model.onnx``, and ``example.json`` with a few rows for the warm-up. MLflow's directory holds these
-files under ``servable/``, with the listing whose digest is the data version. A server can verify each of them and needs
-no others.
+A served model adds ``model.onnx``, and ``example.json`` with a few rows and their outputs (see `served`). MLflow's
+directory holds these files under ``servable/``, with the listing whose digest is the data version. A server can verify
+each of them and needs no others.
 """
 
 import hashlib
@@ -25,14 +25,17 @@ import pandas as pd
 from ml_assets.resources.dvc.scan import listing
 from ml_assets.resources.errors import DefinitionError, InputError
 from ml_assets.resources.mlflow_internals import no_map_of_all_packages
-from ml_assets.resources.models.libraries import FLAVORS, Flavor, accepted, class_name, flavor_of
-from ml_assets.resources.models.onnx import ONNX_FILE, export_onnx
+from ml_assets.resources.models.columns import columns_of
+from ml_assets.resources.models.graph import ONNX_FILE
+from ml_assets.resources.models.interface import Flavor, class_name
+from ml_assets.resources.models.libraries import FLAVORS, accepted, flavor_of
+from ml_assets.resources.models.outputs import PREDICTIONS
+from ml_assets.resources.models.served import EXAMPLE_FILE, Server, write_served
 
 __all__ = ["SavedModel", "is_served", "load_model", "log_model", "predict", "predict_with", "save_model"]
 
 _DESCRIPTION = "model.json"
 _SIGNATURE = "signature.json"
-_EXAMPLE = "example.json"
 _EXAMPLE_ROWS = 5
 _COMPARED_ROWS = 1000
 _SERVABLE = "servable"
@@ -60,7 +63,7 @@ class SavedModel:
 
 
 def save_model(
-    estimator: Any, destination: Path, *, input_example: pd.DataFrame, signature: Any = None, served: bool = True
+    estimator: Any, destination: Path, *, input_example: pd.DataFrame, server: Server | None = None
 ) -> SavedModel:
     """Write a fitted estimator as a canonical directory, and verify that it predicts the same when loaded.
 
@@ -68,21 +71,22 @@ def save_model(
         estimator: an XGBoost ``Booster`` or estimator, a scikit-learn estimator that predicts, or a PyTorch module.
         destination: the directory, created if it does not exist.
         input_example: rows as ``predict`` accepts them; the first five are stored, and up to a thousand are compared.
-        signature: an MLflow ``ModelSignature``; inferred from these rows and their prediction if left out, so a
-            column is optional if it has a missing value there.
-        served: True to write it as ONNX too.
+            They and their prediction give the signature, so a column is optional if it has a missing value there.
+        server: the model server's code, which must predict the same; None for a model that is not served.
 
     Raises:
         DefinitionError: the estimator's type is not supported, it cannot predict the example, it predicts differently
-            when loaded, or it must be served and cannot be converted to ONNX.
+            when loaded, or it must be served and cannot be.
     """
     flavor = flavor_of(estimator)
+    _check_names(input_example)
     rows = input_example.head(_COMPARED_ROWS).reset_index(drop=True)
-    example, predicted = rows.head(_EXAMPLE_ROWS), _predict(flavor, estimator, rows)
+    predicted = _predict(flavor, estimator, rows)
     destination.mkdir(parents=True, exist_ok=True)
     flavor.write(estimator, destination / flavor.file, rows)
     _write_json(destination / _DESCRIPTION, {"flavor": flavor.name, "class": class_name(estimator)})
-    _write_json(destination / _SIGNATURE, _signature_tree(signature or _infer_signature(rows, predicted)))
+    signature = _infer_signature(rows, predicted)
+    _write_json(destination / _SIGNATURE, signature)
     loaded = load_model(destination)
     if not _equal(predicted, _predict(flavor, loaded, rows)):
         raise DefinitionError(
@@ -90,9 +94,9 @@ def save_model(
             next_step="use only settings that the library's file format stores",
         )
     difference = None
-    if served:
-        difference = export_onnx(loaded, destination / ONNX_FILE, rows, predicted)
-        _write_json(destination / _EXAMPLE, _rows(example))
+    if server is not None:
+        difference = write_served(estimator, loaded, flavor, destination, rows, columns_of(signature), server)
+    example = rows.head(_EXAMPLE_ROWS).rename(columns=str)
     return SavedModel(destination, flavor.name, example, difference)
 
 
@@ -115,7 +119,7 @@ def load_model(directory: Path) -> Any:
 
 def is_served(directory: Path) -> bool:
     """Return True if the model of a canonical directory was written to be served."""
-    return (directory / _EXAMPLE).exists()
+    return (directory / EXAMPLE_FILE).exists()
 
 
 def predict(estimator: Any, frame: pd.DataFrame) -> Any:
@@ -173,7 +177,7 @@ def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]
 
 def _predict(flavor: Flavor, estimator: Any, example: pd.DataFrame) -> Any:
     try:
-        return flavor.predict(estimator, example)
+        return flavor.methods(estimator)[PREDICTIONS](example)
     except Exception as error:
         raise DefinitionError(
             f"{class_name(estimator)} cannot predict its input example: {type(error).__name__}: {error}",
@@ -191,11 +195,21 @@ def _equal(before: Any, after: Any) -> bool:
     return bool(numpy.array_equal(first, second))
 
 
-def _infer_signature(example: pd.DataFrame, predicted: Any) -> Any:
+def _check_names(example: pd.DataFrame) -> None:
+    names = [str(name) for name in example.columns]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DefinitionError(
+            f"the input example has several columns named {repeated[0]!r}",
+            next_step="give each column a name of its own; as text they must differ too",
+        )
+
+
+def _infer_signature(example: pd.DataFrame, predicted: Any) -> dict[str, Any]:
     from mlflow.models import infer_signature
 
     with _without_integer_hint():
-        return infer_signature(example, predicted)
+        signature = infer_signature(example.rename(columns=str), predicted)
+    return {part: json.loads(columns) for part, columns in signature.to_dict().items() if columns is not None}
 
 
 @contextmanager
@@ -204,10 +218,6 @@ def _without_integer_hint() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*schema contains integer column", category=UserWarning)
         yield
-
-
-def _signature_tree(signature: Any) -> dict[str, Any]:
-    return {part: json.loads(columns) for part, columns in signature.to_dict().items() if columns is not None}
 
 
 def _requirements(flavor: Flavor) -> list[str]:
@@ -222,18 +232,9 @@ def _requirements(flavor: Flavor) -> list[str]:
 
 def _write_servable(saved: SavedModel, folder: Path) -> None:
     folder.mkdir()
-    for name in (ONNX_FILE, _SIGNATURE, _EXAMPLE):
+    for name in (ONNX_FILE, _SIGNATURE, EXAMPLE_FILE):
         (folder / name).write_bytes((saved.directory / name).read_bytes())
     (folder / _LISTING).write_bytes(saved.listing)
-
-
-def _rows(frame: pd.DataFrame) -> dict[str, Any]:
-    """Return columns and rows as JSON values; missing values are null."""
-    columns = [
-        [None if missing else value for value, missing in zip(frame[name].tolist(), frame[name].isna(), strict=True)]
-        for name in frame
-    ]
-    return {"columns": list(map(str, frame.columns)), "data": [list(row) for row in zip(*columns, strict=True)]}
 
 
 def _write_json(file: Path, tree: dict[str, Any]) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ml_assets.resources.errors import DefinitionError
-from ml_assets.resources.models.onnx import FEATURES, OPSETS, PREDICTIONS, OnnxModel, canonical
+from ml_assets.resources.models.graph import FEATURES, OPSETS, canonical
+from ml_assets.resources.models.outputs import PREDICTIONS
 
 __all__ = ["WEIGHTS_FILE", "is_module", "module_predicts", "write_module"]
 
@@ -49,7 +50,8 @@ def module_predicts(module: Any, frame: pd.DataFrame) -> np.ndarray:
             f"{type(module).__qualname__} returns {_described(found)} for {len(frame)} rows",
             next_step="return one tensor from its forward method, with a value or a row of values for each row",
         )
-    return OnnxModel.flat(found.cpu().numpy())
+    values: np.ndarray = found.cpu().numpy()
+    return values.reshape(-1) if values.ndim == 2 and values.shape[1] == 1 else values
 
 
 def write_module(module: Any, directory: Path, example: pd.DataFrame, file: str) -> None:

@@ -190,7 +190,7 @@ def _flight_delay(folder: Path) -> ServedModel:
         environ = {**os.environ, **variables}
         subprocess.run([sys.executable, "-m", *command], check=True, env=environ, cwd=ROOT, stdout=subprocess.DEVNULL)
     [directory] = (folder / "fetched").iterdir()
-    example = json.loads((directory / "example.json").read_text())
+    example = json.loads((directory / "example.json").read_text())["inputs"]
     frame = pd.DataFrame(example["data"], columns=example["columns"]).astype(np.float64).fillna(0.0)
     return _written(folder / "flight-delay", "xgboost", load_model(directory), frame)
 
@@ -200,9 +200,10 @@ def _written(folder: Path, library: str, estimator: Any, frame: pd.DataFrame) ->
     import mlflow.sklearn
     import mlflow.xgboost
 
+    from ml_assets.artifacts.model_server import ModelServer
     from ml_assets.resources.models.flavors import save_model
 
-    saved = save_model(estimator, folder / "canonical", input_example=frame)
+    saved = save_model(estimator, folder / "canonical", input_example=frame, server=ModelServer())
     flavor = {"sklearn": mlflow.sklearn, "xgboost": mlflow.xgboost}[library]
     signature = mlflow.models.infer_signature(frame.head(5), estimator.predict(frame.head(5)))
     options = {"serialization_format": "cloudpickle"} if library == "sklearn" else {}

@@ -255,7 +255,7 @@ def test_loaded_model_is_run_as_the_server_runs_it_unless_it_is_not_to_be_served
     np.testing.assert_allclose(served.predict(ROWS[["distance"]]), estimator.predict(ROWS[["distance"]]), rtol=1e-6)
     with pytest.raises(InvalidInput, match="unknown column 'delay'"):
         served.predict(ROWS[["delay"]])
-    save_model(estimator, tmp_path / "kept", input_example=ROWS[["distance"]], served=False)
+    save_model(estimator, tmp_path / "kept", input_example=ROWS[["distance"]])
     kept = TrainedModel(estimator, directory=tmp_path / "kept")
     np.testing.assert_array_equal(kept.predict(ROWS[["distance"]]), estimator.predict(ROWS[["distance"]]))
 

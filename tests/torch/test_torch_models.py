@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from ml_assets.artifacts.io_manager import STORAGE_KEY
+from ml_assets.artifacts.model_server import ModelServer
 from ml_assets.datasets import dataset
 from ml_assets.models import TrainedModel, model
 from ml_assets.resources.errors import DefinitionError
@@ -36,7 +37,7 @@ def network(seed: int = 0, outputs: int = 1) -> Any:
 
 def test_module_is_served_without_pytorch(tmp_path: Path) -> None:
     trained = network()
-    saved = save_model(trained, tmp_path / "model", input_example=FRAME)
+    saved = save_model(trained, tmp_path / "model", input_example=FRAME, server=ModelServer())
     assert trained.training
     assert saved.largest_difference is not None
     assert saved.largest_difference < 1e-5
@@ -55,22 +56,23 @@ def test_module_is_served_without_pytorch(tmp_path: Path) -> None:
 
 
 def test_equal_modules_have_equal_bytes_in_every_process(tmp_path: Path) -> None:
-    here = save_model(network(), tmp_path / "here", input_example=FRAME).listing
+    here = save_model(network(), tmp_path / "here", input_example=FRAME, server=ModelServer()).listing
     program = (
         "import sys\n"
         "from pathlib import Path\n"
+        "from ml_assets.artifacts.model_server import ModelServer\n"
         "from ml_assets.resources.models.flavors import save_model\n"
         "from tests.torch.test_torch_models import FRAME, network\n"
-        "print(save_model(network(), Path(sys.argv[1]), input_example=FRAME).listing.decode())\n"
+        "print(save_model(network(), Path(sys.argv[1]), input_example=FRAME, server=ModelServer()).listing.decode())\n"
     )
     command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path / "there")]
     there = subprocess.check_output(command, text=True, cwd=Path(__file__).parents[2])
     assert there.strip() == here.decode()
-    assert save_model(network(seed=1), tmp_path / "other", input_example=FRAME).listing != here
+    assert save_model(network(seed=1), tmp_path / "other", input_example=FRAME, server=ModelServer()).listing != here
 
 
 def test_several_outputs_are_a_row_of_values(tmp_path: Path) -> None:
-    save_model(network(outputs=4), tmp_path / "model", input_example=FRAME)
+    save_model(network(outputs=4), tmp_path / "model", input_example=FRAME, server=ModelServer())
     columns = {name: FRAME[name].to_numpy() for name in FRAME}
     assert open_servable(tmp_path / "model").predict_columns(columns)["predictions"].shape == (50, 4)
     assert load_model(tmp_path / "model").predict(FRAME.head(3)).shape == (3, 4)
@@ -80,7 +82,7 @@ def test_training_goes_on_from_the_weights(tmp_path: Path) -> None:
     from safetensors.torch import load_model as load_weights
 
     trained = network()
-    save_model(trained, tmp_path / "model", input_example=FRAME)
+    save_model(trained, tmp_path / "model", input_example=FRAME, server=ModelServer())
     again = network(seed=1)
     load_weights(again, str(tmp_path / "model" / WEIGHTS_FILE))
     np.testing.assert_array_equal(predict(again, FRAME), predict(trained, FRAME))
@@ -114,7 +116,7 @@ def test_what_cannot_be_served_is_refused_when_it_is_trained(
     module: Any, frame: pd.DataFrame, reason: str, tmp_path: Path
 ) -> None:
     with pytest.raises(DefinitionError, match=reason):
-        save_model(module, tmp_path / "model", input_example=frame)
+        save_model(module, tmp_path / "model", input_example=frame, server=ModelServer())
 
 
 @dataset()

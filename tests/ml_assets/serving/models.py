@@ -34,7 +34,7 @@ def write_model(
         directory,
         linear_graph(weights),
         {"inputs": columns, "outputs": outputs},
-        {"inputs": {"columns": list(COLUMNS), "data": ROWS}, "predictions": predictions.tolist()},
+        {"inputs": {"columns": list(COLUMNS), "data": ROWS}, "outputs": {"predictions": predictions.tolist()}},
         listed=listed,
     )
 
@@ -83,7 +83,9 @@ def write_echo(directory: Path, kind: int, example: Any) -> str:
     """Write a model that returns its input tensor, and return its data version."""
     spec = {"type": "tensor", "name": "values", "tensor-spec": {"dtype": "any", "shape": [-1, -1]}}
     signature = {"inputs": [spec], "outputs": [{**spec, "name": "predictions"}]}
-    return write_files(directory, echo_graph(kind), signature, {"inputs": {"values": example}, "predictions": example})
+    return write_files(
+        directory, echo_graph(kind), signature, {"inputs": {"values": example}, "outputs": {"predictions": example}}
+    )
 
 
 TYPED_COLUMNS = ("carrier", "flight", "distance", "late")
@@ -120,7 +122,9 @@ def write_typed(directory: Path, **required: bool) -> str:
     outputs = [{"type": "double", "name": "predictions"}]
     example = {"columns": list(TYPED_COLUMNS), "data": [["UA", 7, 100.5, False]]}
     signature = {"inputs": columns, "outputs": outputs}
-    return write_files(directory, serialized(graph), signature, {"inputs": example, "predictions": [100.5]})
+    return write_files(
+        directory, serialized(graph), signature, {"inputs": example, "outputs": {"predictions": [100.5]}}
+    )
 
 
 def write_files(directory: Path, graph: bytes, signature: Any, example: Any, *, listed: bool = False) -> str:

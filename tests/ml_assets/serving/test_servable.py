@@ -10,7 +10,7 @@ from ml_assets.serving.servable import Servable, open_servable
 from tests.ml_assets.serving.models import COLUMNS, ROWS, linear_graph, write_files, write_model
 
 COLUMN = {"type": "double", "required": True}
-EXAMPLE = {"inputs": {"columns": list(COLUMNS), "data": ROWS}, "predictions": [13.0, 48.0]}
+EXAMPLE = {"inputs": {"columns": list(COLUMNS), "data": ROWS}, "outputs": {"predictions": [13.0, 48.0]}}
 
 
 def _signature(*kinds: str) -> dict[str, Any]:
@@ -39,8 +39,18 @@ def test_batch_gives_the_numbers_that_requests_get(servable: Servable) -> None:
             r"takes features \[-1, 3\].* columns distance, hour, late",
         ),
         (None, {"inputs": [{"name": "a", **COLUMN}]}, EXAMPLE, "the columns a"),
-        (None, _signature("double", "long", "boolean"), EXAMPLE, r"predicts \[8.00.*but \[13.0, 48.0\] is recorded"),
-        (None, _signature("double", "long", "boolean"), EXAMPLE | {"predictions": [8.005]}, "is recorded"),
+        (
+            None,
+            _signature("double", "long", "boolean"),
+            EXAMPLE,
+            r"the recorded predictions differ.* \[8.00.*but \[13.0, 48.0\] is recorded",
+        ),
+        (
+            None,
+            _signature("double", "long", "boolean"),
+            EXAMPLE | {"outputs": {"predictions": [8.005]}},
+            "recorded predictions differ",
+        ),
         (
             None,
             _signature("double", "double", "double"),
@@ -65,7 +75,7 @@ def test_one_column_of_predictions_is_a_list_where_the_signature_says_so(tmp_pat
 
     column = {"name": "a", **COLUMN}
     output = {"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1]}}
-    example = {"inputs": {"columns": ["a"], "data": [[1.0]]}, "predictions": [1.0]}
+    example = {"inputs": {"columns": ["a"], "data": [[1.0]]}, "outputs": {"predictions": [1.0]}}
     write_files(tmp_path / "m", echo_graph(TensorProto.FLOAT), {"inputs": [column], "outputs": [output]}, example)
     servable = open_servable(tmp_path / "m")
     assert servable.predict_columns({"a": [1.0, 2.0]})["predictions"].shape == (2,)

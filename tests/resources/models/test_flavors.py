@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ml_assets.artifacts.model_server import ModelServer
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import AcceleratorUnavailable, DefinitionError, InputError
 from ml_assets.resources.models.flavors import load_model, save_model
@@ -20,9 +21,10 @@ TRAIN = """
 import sys
 from pathlib import Path
 from tests.resources.models.test_flavors import KINDS, fitted, frame
+from ml_assets.artifacts.model_server import ModelServer
 from ml_assets.resources.models.flavors import save_model
 for kind in KINDS:
-    save_model(fitted(kind), Path(sys.argv[1], kind), input_example=frame())
+    save_model(fitted(kind), Path(sys.argv[1], kind), input_example=frame(), server=ModelServer())
 """
 KINDS = ["xgboost", "booster", "forest", "boosting", "pipeline"]
 
@@ -87,7 +89,7 @@ def test_loaded_model_predicts_what_the_saved_one_does(kind: str, tmp_path: Path
     import xgboost
 
     estimator, rows = fitted(kind), frame()
-    save_model(estimator, tmp_path / "model", input_example=rows)
+    save_model(estimator, tmp_path / "model", input_example=rows, server=ModelServer())
     loaded = load_model(tmp_path / "model")
     given = xgboost.DMatrix(rows) if kind == "booster" else rows
     assert type(loaded) is type(estimator)
@@ -104,12 +106,15 @@ def test_model_trained_on_other_data_has_other_bytes(tmp_path: Path) -> None:
 
 
 def test_directory_holds_weights_signature_class_and_what_is_served(tmp_path: Path) -> None:
-    saved = save_model(fitted("xgboost"), tmp_path, input_example=frame())
+    saved = save_model(fitted("xgboost"), tmp_path, input_example=frame(), server=ModelServer())
     assert sorted(contents(tmp_path)) == ["example.json", "model.json", "model.onnx", "model.ubj", "signature.json"]
-    assert json.loads((tmp_path / "example.json").read_text()) == {
+    example = json.loads((tmp_path / "example.json").read_text())
+    assert example["inputs"] == {
         "columns": ["distance", "wind", "delay"],
         "data": frame().head(5).astype(object).to_numpy().tolist(),
     }
+    predicted = fitted("xgboost").predict(frame().head(5))
+    assert example["outputs"] == {"predictions": pytest.approx(predicted, abs=2e-5)}
     assert json.loads((tmp_path / "model.json").read_text()) == {
         "flavor": "xgboost",
         "class": "xgboost.sklearn.XGBRegressor",
@@ -124,15 +129,15 @@ def test_directory_holds_weights_signature_class_and_what_is_served(tmp_path: Pa
 
 
 def test_model_that_is_not_served_is_kept_without_what_is(tmp_path: Path) -> None:
-    saved = save_model(fitted("forest"), tmp_path, input_example=frame(), served=False)
+    saved = save_model(fitted("forest"), tmp_path, input_example=frame())
     assert sorted(contents(tmp_path)) == ["model.json", "model.skops", "signature.json"]
     assert saved.largest_difference is None
 
 
 def test_missing_values_of_the_example_are_null(tmp_path: Path) -> None:
     rows = frame().assign(wind=np.nan)
-    save_model(fitted("xgboost"), tmp_path, input_example=rows)
-    assert {row[1] for row in json.loads((tmp_path / "example.json").read_text())["data"]} == {None}
+    save_model(fitted("xgboost"), tmp_path, input_example=rows, server=ModelServer())
+    assert {row[1] for row in json.loads((tmp_path / "example.json").read_text())["inputs"]["data"]} == {None}
 
 
 def test_column_that_a_later_row_misses_is_optional(tmp_path: Path) -> None:
@@ -144,7 +149,7 @@ def test_column_that_a_later_row_misses_is_optional(tmp_path: Path) -> None:
 
 
 def test_listing_is_what_the_data_version_is_the_digest_of(tmp_path: Path) -> None:
-    saved = save_model(fitted("boosting"), tmp_path / "model", input_example=frame())
+    saved = save_model(fitted("boosting"), tmp_path / "model", input_example=frame(), server=ModelServer())
     store = DvcStore(remote=str(tmp_path / "remote"), cache=str(tmp_path / "cache"))
     digest = hashlib.md5(saved.listing, usedforsecurity=False).hexdigest()
     assert store.put(saved.directory).version == f"md5:{digest}.dir"
