@@ -9,7 +9,7 @@ GROUPS := --all-groups
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui serve home up develop down backup restore test test-torch test-containers ci-times newest-dagster check format bench bench-containers bench-lineage bench-serving lock clean
+.PHONY: help setup demo ui serve home up develop down backup restore test models-table test-torch test-containers ci-times newest-dagster check format bench bench-containers bench-lineage bench-serving lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -134,6 +134,9 @@ test: setup  ## Run the tests, except those that need PyTorch, a container engin
 # (find-links) that has a CPU build, that build is used instead.
 TORCH := build/torch
 TORCH_ANY = $(shell sed -nE 's/.*"(torch>=[^"]+)".*/\1/p' pyproject.toml)
+
+models-table: setup  ## Write the table of docs/models.md: train each supported estimator, and save it to be served
+	@$(BIN)/python -m tests.resources.models.estimators
 
 test-torch: $(TORCH)/.torch  ## Run the tests of PyTorch models in a separate environment (5 GB more without a CPU build of PyTorch)
 	@$(TORCH)/bin/pytest tests/torch $(PYTEST_OPTIONS)

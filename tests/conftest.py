@@ -37,6 +37,8 @@ LONGEST_FIRST = (
     "ml_assets/reproduction/test_reproduce.py",
     "ml_assets/test_cli.py",
     "resources/dvc/test_store.py",
+    "resources/models/test_estimators.py",
+    "resources/models/test_served.py",
     "resources/models/test_flavors.py",
     "ml_assets/retention/test_garbage_collector.py",
 )

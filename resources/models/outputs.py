@@ -88,8 +88,8 @@ def largest_difference(trained: Outputs, served: Outputs) -> float:
     expected, found = trained[PREDICTIONS], served[PREDICTIONS]
     if expected.dtype.kind != "f":
         return 0.0
-    difference = np.abs(found.astype(np.float64) - expected)
-    return float(np.max(difference, initial=0.0, where=np.isfinite(difference)))
+    finite = np.isfinite(expected) & np.isfinite(found)
+    return float(np.max(np.abs(found[finite].astype(np.float64) - expected[finite]), initial=0.0))
 
 
 def _largest(values: Array) -> float:

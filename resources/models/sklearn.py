@@ -74,6 +74,8 @@ class ScikitLearn:
             StringTensorType,
         )
 
+        while hasattr(estimator, "best_estimator_"):  # a search predicts with the best one
+            estimator = estimator.best_estimator_
         prepare(estimator, missing_text)
         if not any(column.is_text for column in columns):
             for tensor in (DoubleTensorType, FloatTensorType):

@@ -33,6 +33,8 @@ def prepare(estimator: Any, missing_text: str) -> None:
     for each in _estimators(estimator, set()):
         if hasattr(each, "transformers_"):
             _select_by_position(each)
+        if hasattr(each, "flatten_transform"):
+            each.flatten_transform = False  # the converter requires this, and predictions do not use it
         if type(each).__name__ == "LinearDiscriminantAnalysis" and len(each.classes_) == 2:
             each.coef_, each.intercept_ = each.coef_ / 2, each.intercept_ / 2
         if hasattr(each, "categories_"):
