@@ -14,6 +14,7 @@ This package exports all names that a project needs. Each is imported on first u
         return ml.on_target(dg.Definitions(assets=[flights]))
 
 - kinds of artifact: `dataset`, `feature_set`, `model` (of a `TrainedModel`), `container_image`, `tracked_dataset`
+- other model libraries: `Flavor`, and `ScikitLearn` for estimators of one's own
 - placement of other assets and ops: `runs_in`
 - automation: `on_new_data`, `ignoring_images`, `tracked_dataset_sensor`
 - deployment: `on_target`, `Target`, `Section`
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from ml_assets.lineage import Lineage
     from ml_assets.models import model
     from ml_assets.resources.errors import InputError, MlAssetsError, SettingsError
+    from ml_assets.resources.models.interface import Flavor
+    from ml_assets.resources.models.sklearn import ScikitLearn
     from ml_assets.resources.provenance import ProvenanceRecord, record_of
     from ml_assets.resources.sections import Section
     from ml_assets.target import Target, on_target
@@ -43,11 +46,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArtifactStorage",
+    "Flavor",
     "InputError",
     "Lineage",
     "MlAssetsError",
     "ProvenanceRecord",
     "ResolvedInput",
+    "ScikitLearn",
     "Section",
     "SettingsError",
     "Target",
@@ -68,11 +73,13 @@ __all__ = [
 
 _MODULES = {
     "ArtifactStorage": "artifacts.io_manager",
+    "Flavor": "resources.models.interface",
     "InputError": "resources.errors",
     "Lineage": "lineage",
     "MlAssetsError": "resources.errors",
     "ProvenanceRecord": "resources.provenance",
     "ResolvedInput": "artifacts.inputs",
+    "ScikitLearn": "resources.models.sklearn",
     "Section": "resources.sections",
     "SettingsError": "resources.errors",
     "Target": "target",

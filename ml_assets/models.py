@@ -4,7 +4,7 @@ import functools
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -13,10 +13,13 @@ from ml_assets.artifacts.metadata import model_metadata
 from ml_assets.artifacts.trained_model import TrainedModel
 from ml_assets.artifacts.writer import Stored, WriteContext
 from ml_assets.containers import ImageAsset
-from ml_assets.resources.errors import SchemaError
+from ml_assets.resources.errors import DefinitionError, SchemaError
 from ml_assets.resources.identity import Digest
 from ml_assets.resources.provenance import ArtifactKind
 from ml_assets.resources.tracking.tags import RunTags
+
+if TYPE_CHECKING:
+    from ml_assets.resources.models.interface import Flavor
 
 __all__ = ["TrainedModel", "model"]
 
@@ -29,6 +32,7 @@ def model(
     window: Mapping[str, int] | None = None,
     seed: int | None = 0,
     served: bool = True,
+    flavor: "Flavor | None" = None,
     **options: Any,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Declare a model: a trained estimator with its metrics and figures.
@@ -45,15 +49,21 @@ def model(
         seed: seed of Python's and NumPy's global random generators.
         served: True if the model server must be able to run it. The model is then also converted to ONNX, and rejected
             unless the server's code returns the estimator's outputs.
+        flavor: operations of the estimator's library; found by the estimator's type if left out.
         options: every keyword of `dagster.asset`.
 
     Raises:
         DefinitionError: the function or an option is not accepted.
     """
+    if not isinstance(served, bool):
+        raise DefinitionError(
+            f"served must be True or False, got {served!r}; only models with an ONNX form can be served",
+            next_step="set served=False to store the model without serving it",
+        )
     return functools.partial(
         define_artifact,
         kind=ArtifactKind.MODEL,
-        write=functools.partial(_write_model, registered_name=registered_name, served=served),
+        write=functools.partial(_write_model, registered_name=registered_name, served=served, flavor=flavor),
         image=image,
         pool=pool,
         window=window,
@@ -63,7 +73,9 @@ def model(
     )
 
 
-def _write_model(value: Any, context: WriteContext, registered_name: str | None, served: bool) -> Stored:
+def _write_model(
+    value: Any, context: WriteContext, registered_name: str | None, served: bool, flavor: "Flavor | None"
+) -> Stored:
     from ml_assets.artifacts.model_server import ModelServer
     from ml_assets.resources.models.flavors import save_model
 
@@ -86,6 +98,7 @@ def _write_model(value: Any, context: WriteContext, registered_name: str | None,
             Path(scratch) / "model",
             input_example=value.input_example,
             server=ModelServer() if served else None,
+            flavor=flavor,
         )
         content = context.storage.store.put(saved.directory).model_copy(update={"format": "model"})
         run.set_tags({RunTags.DATA_VERSION: content.version})

@@ -32,7 +32,8 @@ class TrainedModel:
     """A fitted estimator with the data to evaluate, log and use it.
 
     Args:
-        estimator: a fitted XGBoost or scikit-learn estimator, or a PyTorch module that takes one tensor of rows.
+        estimator: a fitted XGBoost or scikit-learn estimator, a PyTorch module that takes one tensor of rows, or a model
+            of a project's own `Flavor`.
         input_example: input rows; a thousand rows are better than five. Their columns and types become the signature.
             A column with a missing value is optional in the signature. None on a loaded model.
         metrics: finite numbers by name, logged to MLflow and shown in the Dagster UI. A name has letters, digits,
@@ -73,7 +74,7 @@ class TrainedModel:
         if self._servable is None:
             from ml_assets.resources.models.flavors import predict
 
-            return predict(self.estimator, frame)
+            return predict(self.estimator, frame, self.directory)
         from ml_assets.artifacts.model_server import predict_frame
 
         return predict_frame(self._servable, frame)[self._servable.prediction]

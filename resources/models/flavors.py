@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +29,7 @@ from ml_assets.resources.mlflow_internals import no_map_of_all_packages
 from ml_assets.resources.models.columns import columns_of
 from ml_assets.resources.models.graph import ONNX_FILE
 from ml_assets.resources.models.interface import Flavor, class_name
-from ml_assets.resources.models.libraries import FLAVORS, accepted, flavor_of
+from ml_assets.resources.models.libraries import flavor_named, flavor_of
 from ml_assets.resources.models.outputs import PREDICTIONS
 from ml_assets.resources.models.served import EXAMPLE_FILE, Server, write_served
 
@@ -58,12 +59,17 @@ class SavedModel:
     @property
     def listing(self) -> bytes:
         """Return the bytes whose MD5 is the directory's DVC hash: names and MD5 of its files."""
-        files = sorted(self.directory.iterdir())
-        return listing({file.name: hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() for file in files})
+        contents = _contents(self.directory)
+        return listing({name: hashlib.md5(each, usedforsecurity=False).hexdigest() for name, each in contents.items()})
 
 
 def save_model(
-    estimator: Any, destination: Path, *, input_example: pd.DataFrame, server: Server | None = None
+    estimator: Any,
+    destination: Path,
+    *,
+    input_example: pd.DataFrame,
+    server: Server | None = None,
+    flavor: Flavor | None = None,
 ) -> SavedModel:
     """Write a fitted estimator as a canonical directory, and verify that it predicts the same when loaded.
 
@@ -73,17 +79,20 @@ def save_model(
         input_example: rows as ``predict`` accepts them; the first five are stored, and up to a thousand are compared.
             They and their prediction give the signature, so a column is optional if it has a missing value there.
         server: the model server's code, which must predict the same; None for a model that is not served.
+        flavor: operations of its library; found by its type if left out.
 
     Raises:
         DefinitionError: the estimator's type is not supported, it cannot predict the example, it predicts differently
             when loaded, or it must be served and cannot be.
     """
-    flavor = flavor_of(estimator)
+    flavor = flavor or flavor_of(estimator)
     _check_names(input_example)
     rows = input_example.head(_COMPARED_ROWS).reset_index(drop=True)
     predicted = _predict(flavor, estimator, rows)
     destination.mkdir(parents=True, exist_ok=True)
     flavor.write(estimator, destination / flavor.file, rows)
+    if not type(flavor).__module__.startswith("ml_assets."):
+        _check_bytes(flavor, estimator, destination, rows)
     _write_json(destination / _DESCRIPTION, {"flavor": flavor.name, "class": class_name(estimator)})
     signature = _infer_signature(rows, predicted)
     _write_json(destination / _SIGNATURE, signature)
@@ -107,13 +116,14 @@ def load_model(directory: Path) -> Any:
         InputError: the directory is not a canonical model directory, or its content cannot be read.
     """
     try:
-        description = json.loads((directory / _DESCRIPTION).read_text())
-        flavor = FLAVORS[description["flavor"]]
-        return flavor.read(directory / flavor.file, description["class"])
+        flavor, recorded_class = _description(directory)
+        return flavor.read(directory / flavor.file, recorded_class)
+    except DefinitionError as error:
+        raise InputError(f"the model in {directory} cannot be read: {error.what}", next_step=error.next_step) from error
     except Exception as error:
         raise InputError(
             f"the model in {directory} cannot be read: {type(error).__name__}: {error}",
-            next_step=f"materialize the model again, or read it with a version of ml-assets that supports {accepted()}",
+            next_step="materialize the model again",
         ) from error
 
 
@@ -122,13 +132,18 @@ def is_served(directory: Path) -> bool:
     return (directory / EXAMPLE_FILE).exists()
 
 
-def predict(estimator: Any, frame: pd.DataFrame) -> Any:
+def predict(estimator: Any, frame: pd.DataFrame, directory: Path | None = None) -> Any:
     """Return an estimator's predictions, one value or row of values for each row.
+
+    Args:
+        estimator: the estimator.
+        frame: the rows.
+        directory: the canonical directory that it was loaded from, which records its flavor.
 
     Raises:
         DefinitionError: its type is not supported, or it rejects the frame.
     """
-    return _predict(flavor_of(estimator), estimator, frame)
+    return _predict(_description(directory)[0] if directory else flavor_of(estimator), estimator, frame)
 
 
 def predict_with(directory: Path, frame: pd.DataFrame) -> Any:
@@ -138,7 +153,7 @@ def predict_with(directory: Path, frame: pd.DataFrame) -> Any:
         InputError: the directory is not a canonical model directory, or the model rejects the frame.
     """
     try:
-        return predict(load_model(directory), frame)
+        return predict(load_model(directory), frame, directory)
     except DefinitionError as error:
         raise InputError(error.what, next_step="pass the columns that the model was fitted on") from error
 
@@ -150,13 +165,14 @@ def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]
     """
     from mlflow.models import Model, ModelSignature
 
-    flavor = FLAVORS[saved.flavor]
+    flavor = flavor_named(saved.flavor)
     estimator = load_model(saved.directory)
     signature = json.loads((saved.directory / _SIGNATURE).read_text())
 
     def write(path: str, **options: Any) -> None:
-        flavor.write_for_mlflow(estimator, path, **options)
-        (Path(path) / flavor.file).write_bytes((saved.directory / flavor.file).read_bytes())
+        flavor.write_for_mlflow(estimator, saved.directory, path, **options)
+        if (Path(path) / flavor.file).exists():
+            (Path(path) / flavor.file).write_bytes((saved.directory / flavor.file).read_bytes())
         if saved.largest_difference is not None:
             _write_servable(saved, Path(path) / _SERVABLE)
 
@@ -173,6 +189,31 @@ def log_model(saved: SavedModel, *, run_id: str, name: str, tags: dict[str, str]
             pip_requirements=_requirements(flavor),
         )
     return str(information.model_id)
+
+
+def _description(directory: Path) -> tuple[Flavor, str]:
+    """Return the recorded flavor and class of a canonical directory."""
+    tree = json.loads((directory / _DESCRIPTION).read_text())
+    return flavor_named(tree["flavor"]), tree["class"]
+
+
+def _check_bytes(flavor: Flavor, estimator: Any, written: Path, rows: pd.DataFrame) -> None:
+    """Raise an error if a project's flavor writes other bytes the second time: the data version would be random."""
+    with TemporaryDirectory(prefix="ml-assets-model-") as folder:
+        flavor.write(estimator, Path(folder) / flavor.file, rows)
+        different = [
+            name for name, content in _contents(Path(folder)).items() if content != (written / name).read_bytes()
+        ]
+    if different:
+        raise DefinitionError(
+            f"the flavor {flavor.name!r} writes different bytes into {different[0]} for the same model",
+            next_step="write no times, random names, or the order of a set",
+        )
+
+
+def _contents(directory: Path) -> dict[str, bytes]:
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {file.relative_to(directory).as_posix(): file.read_bytes() for file in files}
 
 
 def _predict(flavor: Flavor, estimator: Any, example: pd.DataFrame) -> Any:

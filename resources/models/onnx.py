@@ -9,7 +9,7 @@ import pandas as pd
 
 from ml_assets.resources.models.columns import InputColumn, feeds
 from ml_assets.resources.models.graph import ONNX_FILE, open_session
-from ml_assets.resources.models.interface import Conversion
+from ml_assets.resources.models.interface import Conversion, Flavor
 from ml_assets.resources.models.outputs import PREDICTIONS, Array, Method
 from ml_assets.resources.models.torch import is_module, module_predicts, write_module
 
@@ -34,13 +34,12 @@ class OnnxModel:
         return found.reshape(-1) if found.ndim == 2 and found.shape[1] == 1 else found
 
 
-class PyTorch:
+class PyTorch(Flavor):
     """PyTorch modules. MLflow receives the ONNX form too, because its own PyTorch flavor would store a pickle."""
 
     name = "onnx"
     file = ONNX_FILE
-    accepts = "PyTorch modules (without a predict method)"
-    distributions: tuple[str, ...] = ("onnx", "onnxruntime", "pandas", "numpy")
+    distributions = ("onnx", "onnxruntime", "pandas", "numpy")
 
     def recognises(self, estimator: Any) -> bool:
         """Return True for a module, and for a loaded ONNX model."""
@@ -68,7 +67,7 @@ class PyTorch:
 
         yield lambda: onnx.load_from_string(estimator.content)
 
-    def write_for_mlflow(self, estimator: Any, path: str, **options: Any) -> None:
+    def write_for_mlflow(self, estimator: Any, directory: Path, path: str, **options: Any) -> None:
         """Write MLflow's directory with the ONNX file."""
         import mlflow.onnx
         import onnx

@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ import pandas as pd
 from ml_assets.resources.errors import DefinitionError
 from ml_assets.resources.models.columns import InputColumn
 from ml_assets.resources.models.graph import FEATURES, OPSETS
-from ml_assets.resources.models.interface import Conversion, class_name
+from ml_assets.resources.models.interface import Conversion, Flavor, class_name
 from ml_assets.resources.models.outputs import PREDICTIONS, PROBABILITIES, SCORES, Array, Method
 from ml_assets.resources.models.sklearn_copy import options_of, prepare
 from ml_assets.resources.models.skops import canonical_skops
@@ -21,14 +21,22 @@ from ml_assets.resources.models.skops import canonical_skops
 __all__ = ["ScikitLearn"]
 
 
-class ScikitLearn:
-    """scikit-learn's estimators and pipelines, stored by skops and converted by skl2onnx."""
+class ScikitLearn(Flavor):
+    """scikit-learn's estimators and pipelines, stored by skops and converted by skl2onnx.
+
+    A project that has estimators or transformers of its own names their packages in a subclass, and passes it to the
+    model factory as ``flavor=``::
+
+        class OwnSteps(ml.ScikitLearn):
+            name = "own-steps"
+            trusted = (*ml.ScikitLearn.trusted, "my_project")
+    """
 
     name = "sklearn"
     file = "model.skops"
-    accepts = "scikit-learn estimators and pipelines"
-    distributions: tuple[str, ...] = ("scikit-learn", "skops", "xgboost", "xgboost-cpu", "pandas", "numpy", "scipy")
-    _trusted_libraries = ("sklearn", "numpy", "scipy", "xgboost")
+    distributions = ("scikit-learn", "skops", "xgboost", "xgboost-cpu", "pandas", "numpy", "scipy")
+    trusted: ClassVar[tuple[str, ...]] = ("sklearn", "numpy", "scipy", "xgboost")
+    """Packages whose classes a file may name. Loading imports the classes and sets their attributes."""
 
     def recognises(self, estimator: Any) -> bool:
         """Return True for an estimator with ``predict``."""
@@ -53,7 +61,7 @@ class ScikitLearn:
         except Exception as error:
             raise DefinitionError(
                 f"skops cannot store {class_name(estimator)}: {error}",
-                next_step=f"use {self.accepts}; define their functions at the top level of a module",
+                next_step="use estimators and pipelines of scikit-learn, with functions from the top level of a module",
             ) from error
         file.write_bytes(canonical_skops(content))
         self._trusted(file)
@@ -96,7 +104,7 @@ class ScikitLearn:
                     named = [(f"column_{index}", kind([None, 1])) for index, kind in enumerate(types)]
                     yield functools.partial(_convert, estimator, named)
 
-    def write_for_mlflow(self, estimator: Any, path: str, **options: Any) -> None:
+    def write_for_mlflow(self, estimator: Any, directory: Path, path: str, **options: Any) -> None:
         """Write MLflow's directory with the skops file."""
         import mlflow.sklearn
         import skops.io
@@ -109,11 +117,12 @@ class ScikitLearn:
         import skops.io
 
         types: list[str] = skops.io.get_untrusted_types(file=file)
-        foreign = [name for name in types if name.split(".")[0] not in self._trusted_libraries]
+        foreign = [name for name in types if name.split(".")[0] not in self.trusted]
         if foreign:
             raise DefinitionError(
                 f"the model contains types of unsupported libraries: {', '.join(foreign)}",
-                next_step=f"use {self.accepts}, and move other steps to a feature set",
+                next_step="move these steps to a feature set, or trust your own packages in a subclass of "
+                "ml_assets.ScikitLearn, given to the model factory as flavor=",
             )
         return types
 

@@ -13,19 +13,18 @@ import pandas as pd
 from ml_assets.resources.errors import AcceleratorUnavailable, DefinitionError
 from ml_assets.resources.models.columns import InputColumn
 from ml_assets.resources.models.graph import FEATURES
-from ml_assets.resources.models.interface import Conversion, class_name
+from ml_assets.resources.models.interface import Conversion, Flavor, class_name
 from ml_assets.resources.models.outputs import PREDICTIONS, PROBABILITIES, Array, Method
 
 __all__ = ["XGBoost"]
 
 
-class XGBoost:
+class XGBoost(Flavor):
     """XGBoost's boosters and estimators, stored as UBJSON and converted by onnxmltools."""
 
     name = "xgboost"
     file = "model.ubj"
-    accepts = "XGBoost boosters and estimators (Booster, XGBRegressor, XGBClassifier, …)"
-    distributions: tuple[str, ...] = ("xgboost", "xgboost-cpu", "scikit-learn", "pandas", "numpy", "scipy")
+    distributions = ("xgboost", "xgboost-cpu", "scikit-learn", "pandas", "numpy", "scipy")
 
     def recognises(self, estimator: Any) -> bool:
         """Return True for a booster, and for an estimator with ``predict``."""
@@ -74,7 +73,7 @@ class XGBoost:
             )
         yield functools.partial(_convert, estimator, len(columns))
 
-    def write_for_mlflow(self, estimator: Any, path: str, **options: Any) -> None:
+    def write_for_mlflow(self, estimator: Any, directory: Path, path: str, **options: Any) -> None:
         """Write MLflow's directory with the same file."""
         import mlflow.xgboost
 

@@ -1,0 +1,23 @@
+"""MLflow's entry to models of flavors that MLflow does not know; named in their ``MLmodel`` files."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ml_assets.resources.models.flavors import load_model, predict
+
+__all__: list[str] = []
+
+
+class _Loaded:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._estimator = load_model(directory)
+
+    def predict(self, frame: pd.DataFrame) -> Any:
+        return predict(self._estimator, frame, self._directory)
+
+
+def _load_pyfunc(path: str) -> _Loaded:
+    return _Loaded(Path(path))
