@@ -32,8 +32,8 @@ class TrainedModel:
     """A fitted estimator with the data to evaluate, log and use it.
 
     Args:
-        estimator: a fitted XGBoost or scikit-learn estimator, a PyTorch module that takes one tensor of rows, or a model
-            of a project's own `Flavor`.
+        estimator: a fitted XGBoost or scikit-learn estimator, a PyTorch module that takes one tensor of rows, or a
+            model of a project's own `Flavor`.
         input_example: input rows; a thousand rows are better than five. Their columns and types become the signature.
             A column with a missing value is optional in the signature. None on a loaded model.
         metrics: finite numbers by name, logged to MLflow and shown in the Dagster UI. A name has letters, digits,
