@@ -154,7 +154,7 @@ def _convert(estimator: Any, types: list[tuple[str, Any]]) -> Any:
 
 
 def _let_pipelines_hold_xgboost() -> None:
-    if "xgboost" not in sys.modules:
+    if sys.modules.get("xgboost") is None:  # then the estimator has no part of it
         return
     import xgboost
     from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
