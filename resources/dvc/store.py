@@ -14,7 +14,10 @@ and this store fetches content from ``dvc push``.
     deposit.py      copies files into such a directory, in several processes, and syncs them
     receipts.py     which objects of a cache are verified and unmodified
     scan.py         the files of a directory, and their remembered hashes
-    frames.py       tables as Parquet
+    frames.py       pandas frames as Parquet, read back equal
+    described_frames.py, frame_columns.py, frame_equality.py
+                    what pandas' own metadata does not restore, column by column; the check
+    tables.py       Arrow tables as Parquet
     lease.py        keeps writers waiting during deletions
     git.py          content that people track with DVC and git
 """
@@ -118,13 +121,11 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
         return Content(format="directory", version=f"md5:{value}.dir", size=sum(files.sizes), files=len(known))
 
     def put_frame(self, frame: pd.DataFrame) -> Content:
-        """Store a table as Parquet; equal frames have equal versions.
-
-        Columns of Python objects are read back in Parquet's form: each dict has the keys of all dicts in the column
-        (None where it had no value), integers in a column with missing values are floats, and lists are NumPy arrays.
+        """Store a frame as Parquet; equal frames have equal versions, and `read_frame` returns an equal frame.
 
         Raises:
-            SchemaError: a column cannot be written as Parquet, or holds UUIDs.
+            SchemaError: a column, an index or a label cannot be read back equal; a column holds UUIDs; or two columns
+                have the same label.
             StoreError: as for `put`.
         """
         objects = self._objects()
