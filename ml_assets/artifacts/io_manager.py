@@ -10,7 +10,7 @@ import dagster as dg
 import pandas as pd
 
 from ml_assets.addresses import Addresses
-from ml_assets.artifacts.inputs import ResolvedInput, latest_versions
+from ml_assets.artifacts.inputs import ResolvedInput, latest_versions, ordered_partitions
 from ml_assets.artifacts.record import run_environment, source_file
 from ml_assets.artifacts.step import running_step
 from ml_assets.artifacts.trained_model import TrainedModel
@@ -44,8 +44,8 @@ class ArtifactStorage(dg.IOManager):
     """The storage and the records of artifacts on one target.
 
     As an I/O manager it stores nothing: the factory has already stored the content and computed its digest. It loads
-    each artifact input as the type of its annotation: a ``DataFrame`` (several partitions are concatenated in order), a
-    ``Path``, a `TrainedModel`, or a ``dict`` of one of these by partition.
+    each artifact input as the type of its annotation: a ``DataFrame`` (several partitions are concatenated in order,
+    with the index that each has), a ``Path``, a `TrainedModel`, or a ``dict`` of one of these by partition.
 
     Its fields come from the settings and not from the run config. It is therefore not a configurable resource, and
     neither the launchpad nor the UI's resource page shows its fields, such as a remote's credentials.
@@ -101,7 +101,10 @@ class ArtifactStorage(dg.IOManager):
             raise error.for_asset(str(entry.artifact)) from error.__cause__
 
     def _entries(self, context: dg.InputContext) -> Sequence[ResolvedInput]:
-        partitions: list[str | None] = list(context.asset_partition_keys) if context.has_asset_partitions else [None]
+        partitions: list[str | None] = [None]
+        if context.has_asset_partitions:
+            definition = context.asset_partitions_def
+            partitions = [*ordered_partitions(context.asset_partition_keys, definition, context.instance)]
         if not context.has_input_name:
             return latest_versions(context.instance, context.asset_key, partitions)
         step = context.step_context
@@ -204,10 +207,18 @@ def _without_none(wanted: Any) -> tuple[Any, bool]:
 def _joined(values: list[Any], entries: Sequence[ResolvedInput]) -> Any:
     if len(values) <= 1:
         return values[0] if values else None
-    if values and all(isinstance(value, pd.DataFrame) for value in values):
-        return pd.concat(values, ignore_index=True)
+    if all(isinstance(value, pd.DataFrame) for value in values):
+        return pd.concat(values, ignore_index=all(map(_counts_rows, values)))
     raise InputError(
         f"the input has {len(values)} partitions that are not all DataFrames and cannot be concatenated",
         next_step="annotate the parameter as dict[str, ...] to receive one value per partition",
         asset=entries[0].artifact.asset if entries else None,
+    )
+
+
+def _counts_rows(frame: pd.DataFrame) -> bool:
+    return (
+        isinstance(frame.index, pd.RangeIndex)
+        and frame.index.name is None
+        and frame.index.equals(pd.RangeIndex(len(frame)))
     )

@@ -10,6 +10,7 @@ import pandas as pd
 from ml_assets.artifacts.io_manager import ArtifactStorage
 from ml_assets.reproduction.rerun import Rerun
 from ml_assets.reproduction.verdict import Outcome
+from ml_assets.resources.dvc.frames import read_parquet
 from ml_assets.resources.errors import InputError, StoreError, TrackingError
 from ml_assets.resources.identity import Digest
 from ml_assets.resources.provenance import Content, ProvenanceRecord
@@ -53,7 +54,7 @@ def compare(record: ProvenanceRecord, made: Rerun, storage: ArtifactStorage, tol
         return _compare_models(record, made, storage, (before, after), tolerance)
     if then.format == "parquet":
         return _judged(
-            first_difference(pd.read_parquet(before), pd.read_parquet(after), tolerance), "only the bytes of the file"
+            first_difference(read_parquet(before), read_parquet(after), tolerance), "only the bytes of the file"
         )
     return Comparison(Outcome.DIFFERENT, _first_file(before, after, then))
 

@@ -74,6 +74,27 @@ def test_several_partitions_of_files_come_by_name_only(
         dg.materialize([files, unnamed], selection=[unnamed], instance=instance, resources=resources)
 
 
+@pytest.mark.parametrize("name", ["customer", None])
+def test_partitions_are_joined_with_the_index_that_each_has(
+    name: str | None, resources: dict[str, Any], instance: dg.DagsterInstance
+) -> None:
+    @dataset(partitions_def=dg.StaticPartitionsDefinition(["north", "south"]))
+    def orders(context: dg.AssetExecutionContext) -> pd.DataFrame:
+        index = pd.Index([f"{context.partition_key} 1", f"{context.partition_key} 2"], name=name) if name else None
+        return pd.DataFrame({"pieces": [1, 2]}, index=index)
+
+    @feature_set()
+    def joined(orders: pd.DataFrame) -> pd.DataFrame:
+        return orders
+
+    for partition in ("north", "south"):
+        dg.materialize([orders], instance=instance, resources=resources, partition_key=partition)
+    result = dg.materialize([orders, joined], selection=[joined], instance=instance, resources=resources)
+    customers = pd.Index(["north 1", "north 2", "south 1", "south 2"], name="customer")
+    expected = pd.DataFrame({"pieces": [1, 2, 1, 2]}, index=customers if name else None)
+    pd.testing.assert_frame_equal(result.output_for_node("joined"), expected)
+
+
 def test_a_plain_asset_cannot_be_stored_by_it(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
     @dg.asset(io_manager_key=STORAGE_KEY)
     def plain() -> int:
