@@ -15,6 +15,7 @@ This package exports all names that a project needs. Each is imported on first u
 
 - kinds of artifact: `dataset`, `feature_set`, `model` (of a `TrainedModel`), `container_image`, `tracked_dataset`
 - other model libraries: `Flavor`, and `ScikitLearn` for estimators of one's own
+- storage of a type of one's own: `Format`, tested by `ml_assets.testing.FormatTests`
 - placement of other assets and ops: `runs_in`
 - automation: `on_new_data`, `ignoring_images`, `tracked_dataset_sensor`
 - deployment: `on_target`, `Target`, `Section`
@@ -26,6 +27,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ml_assets.artifacts.formats.interface import Format
     from ml_assets.artifacts.inputs import ResolvedInput, latest_versions
     from ml_assets.artifacts.io_manager import ArtifactStorage
     from ml_assets.artifacts.trained_model import TrainedModel
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArtifactStorage",
     "Flavor",
+    "Format",
     "InputError",
     "Lineage",
     "MlAssetsError",
@@ -74,6 +77,7 @@ __all__ = [
 _MODULES = {
     "ArtifactStorage": "artifacts.io_manager",
     "Flavor": "resources.models.interface",
+    "Format": "artifacts.formats.interface",
     "InputError": "resources.errors",
     "Lineage": "lineage",
     "MlAssetsError": "resources.errors",

@@ -6,8 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.artifacts.factory import define_artifact
-from ml_assets.artifacts.frames import write_frame
+from ml_assets.artifacts.formats.interface import Format
+from ml_assets.artifacts.values import define_data
 from ml_assets.containers import ImageAsset
 from ml_assets.resources.provenance import ArtifactKind
 
@@ -21,11 +21,13 @@ def feature_set(
     window: Mapping[str, int] | None = None,
     seed: int | None = None,
     tracked: bool = False,
+    format: Format | None = None,  # noqa: A002
     **options: Any,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Declare a feature set: a table computed from datasets, with one row per prediction.
 
-    The function returns a ``DataFrame``, stored as Parquet. The data version is the DVC hash of the content.
+    The function returns a table or another value that a dataset may return. The data version is the DVC hash of the
+    content.
 
     Args:
         image: image asset that it runs in.
@@ -33,15 +35,16 @@ def feature_set(
         window: number of upstream partitions per parameter, up to and including the asset's own.
         seed: seed of Python's and NumPy's global random generators.
         tracked: log each attempt to MLflow as a run.
+        format: stores the value; by default the format for the type of the value.
         options: every keyword of `dagster.asset`.
 
     Raises:
         DefinitionError: the function or an option is not accepted.
     """
     return functools.partial(
-        define_artifact,
+        define_data,
         kind=ArtifactKind.FEATURE_SET,
-        write=write_frame,
+        format=format,
         image=image,
         pool=pool,
         window=window,

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from ml_assets.artifacts.formats.interface import format_named
 from ml_assets.dagster_internals import DATA_VERSION_TAG
 from ml_assets.lineage import DIRTY_MARK
 from ml_assets.resources.dvc.git import store_of
@@ -20,7 +21,6 @@ __all__ = ["StoredArtifact", "find_artifact"]
 _PAGE = 500
 _SHOWN = 12
 _SHORTEST = 6
-_SUFFIXES = {"parquet": ".parquet"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class StoredArtifact:
     @property
     def file_name(self) -> str:
         """File name for the content: the asset's key with the suffix of its format."""
-        suffix = _SUFFIXES.get(self.content.format, "") if self.content else ""
+        form = format_named(self.content.format) if self.content else None
+        suffix = form.suffix if form else ""
         return self.artifact.asset.replace("/", "-") + (Path(self.tracked["path"]).suffix if self.tracked else suffix)
 
     def stored(self) -> Content:

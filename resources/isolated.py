@@ -1,11 +1,10 @@
 """A store and a tracking server for isolated runs: they read existing data and write to a temporary folder."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import pandas as pd
 from pydantic import Field
 
 from ml_assets.resources.dvc.store import DvcStore
@@ -31,9 +30,9 @@ class ScratchStore(DvcStore):
         """Store a file or a directory in the folder; see `DvcStore.put`."""
         return self.kept.put(path)
 
-    def put_frame(self, frame: pd.DataFrame) -> Content:
-        """Store a table in the folder; see `DvcStore.put_frame`."""
-        return self.kept.put_frame(frame)
+    def put_written(self, write: Callable[[Path], None]) -> Content:
+        """Store what a function writes in the folder; see `DvcStore.put_written`."""
+        return self.kept.put_written(write)
 
 
 class ScratchTracking(MlflowTracking):

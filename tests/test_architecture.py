@@ -104,6 +104,7 @@ MAY_IMPORT = {
     "datasets": "artifacts containers",
     "features": "artifacts containers",
     "images": "artifacts code_version containers",
+    "testing": "artifacts",
     "models": "artifacts containers",
     "sensors": "artifacts dagster_internals executors",
     "source_links": "artifacts",
@@ -111,7 +112,7 @@ MAY_IMPORT = {
     # The rooms, which share only lineage.
     "lineage": "addresses artifacts code_version dagster_internals project",
     "backup": "lineage",
-    "fetch": "dagster_internals lineage",
+    "fetch": "artifacts dagster_internals lineage",
     "monitoring": "dagster_internals executors",
     "reproduction": "artifacts dagster_internals executors lineage placement",
     "retention": "dagster_internals lineage",

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from ml_assets.artifacts.annotations import with_generic_types
 from ml_assets.artifacts.inputs import input_tags, windowed_ins
 from ml_assets.artifacts.io_manager import KIND_METADATA, STORAGE_KEY, ArtifactStorage
 from ml_assets.artifacts.metadata import metadata_of
@@ -73,6 +74,7 @@ def define_artifact(
         DefinitionError: the function or an option is not accepted.
     """
     _refuse(function, options)
+    options = with_generic_types(function, options)
     spec = ContainerSpec(image_key(image).to_user_string() if image is not None else None, pool)
     given = options.pop("code_version", None)
     code = Code(given, {}) if given else code_of(function)

@@ -10,6 +10,8 @@ import dagster as dg
 import pandas as pd
 
 from ml_assets.addresses import Addresses
+from ml_assets.artifacts.formats.interface import Format, format_named, name_of
+from ml_assets.artifacts.formats.parquet import joined_tables
 from ml_assets.artifacts.inputs import ResolvedInput, latest_versions, ordered_partitions
 from ml_assets.artifacts.record import run_environment, source_file
 from ml_assets.artifacts.step import running_step
@@ -44,8 +46,9 @@ class ArtifactStorage(dg.IOManager):
     """The storage and the records of artifacts on one target.
 
     As an I/O manager it stores nothing: the factory has already stored the content and computed its digest. It loads
-    each artifact input as the type of its annotation: a ``DataFrame`` (several partitions are concatenated in order,
-    with the index that each has), a ``Path``, a `TrainedModel`, or a ``dict`` of one of these by partition.
+    each artifact input as the type of its annotation: a type that the content's format reads (tables of several
+    partitions are concatenated in order, with the index that each has), a ``Path``, a `TrainedModel`, or a ``dict`` of
+    one of these by partition.
 
     Its fields come from the settings and not from the run config. It is therefore not a configurable resource, and
     neither the launchpad nor the UI's resource page shows its fields, such as a remote's credentials.
@@ -81,7 +84,7 @@ class ArtifactStorage(dg.IOManager):
         """
         entries = self._entries(context)
         wanted, optional = _without_none(context.dagster_type.typing_type if context.dagster_type else Any)
-        by_partition = get_origin(wanted) in (dict, Mapping)
+        by_partition = get_origin(wanted) in (dict, Mapping) and not _is_one_dictionary(entries)
         item = get_args(wanted)[1] if by_partition else wanted
         values = {entry.partition or "": self.read(entry, item) for entry in entries}
         if not entries and not by_partition and not optional:
@@ -94,7 +97,7 @@ class ArtifactStorage(dg.IOManager):
         return values if by_partition else _joined(list(values.values()), entries)
 
     def read(self, entry: ResolvedInput, wanted: Any = Any) -> Any:
-        """Return the content of a resolved input as a type: ``DataFrame``, ``Path``, `TrainedModel` or Any."""
+        """Return the content of a resolved input as a type: one of its format, ``Path``, `TrainedModel` or Any."""
         try:
             return self._read(entry, wanted)
         except MlAssetsError as error:
@@ -168,8 +171,6 @@ class ArtifactStorage(dg.IOManager):
                 "the asset has no content to load", next_step="declare it in deps= instead of as a parameter"
             )
         version = Digest.parse(content.version)
-        if content.format == "parquet" and wanted in (Any, pd.DataFrame):
-            return self.store.read_frame(version)
         if content.format == "model" and wanted in (Any, TrainedModel):
             from ml_assets.resources.models.flavors import load_model
 
@@ -177,10 +178,28 @@ class ArtifactStorage(dg.IOManager):
             return TrainedModel(load_model(directory), directory=directory)
         if wanted is Path or (wanted is Any and content.format in ("file", "directory")):
             return self.store.fetch(version)
+        form, kind = format_named(content.format), _class_of(wanted)
+        if form is not None and (kind is object or form.reads(kind)):
+            return form.read(self.store.fetch(version), kind)
         raise InputError(
             f"the content has the format {content.format!r} and cannot be loaded as {wanted!r}",
-            next_step="annotate the parameter with the type of the content: DataFrame, Path or TrainedModel",
+            next_step=_other_annotation(content.format, form),
         )
+
+
+def _other_annotation(name: str, form: Format | None) -> str:
+    if form is not None:
+        kinds = [kind if isinstance(kind, str) else name_of(kind) for kind in form.types]
+        return f"annotate the parameter with one of: {', '.join([*kinds, 'pathlib.Path'])}"
+    if name in ("file", "directory", "model"):
+        return f"annotate the parameter as {'TrainedModel or Path' if name == 'model' else 'Path'}"
+    return f"import the module that defines the format {name!r} in the code location, or annotate the parameter as Path"
+
+
+def _class_of(wanted: Any) -> type:
+    """Return the class of an annotation; `object` accepts any value."""
+    kind = get_origin(wanted) or wanted
+    return kind if isinstance(kind, type) and kind is not Any else object
 
 
 def _read_file(path: Path, suffix: str, wanted: Any) -> Any:
@@ -196,6 +215,15 @@ def _read_file(path: Path, suffix: str, wanted: Any) -> Any:
     return path
 
 
+def _is_one_dictionary(entries: Sequence[ResolvedInput]) -> bool:
+    """Return True if an upstream without partitions has a dictionary as its value."""
+    if len(entries) != 1 or entries[0].partition is not None:
+        return False
+    record = find_record(entries[0].metadata)
+    form = format_named(record.content.format) if record and record.content else None
+    return form is not None and dict in form.types
+
+
 def _without_none(wanted: Any) -> tuple[Any, bool]:
     """Return a type without its ``None`` alternative, and True if it had one or accepts any value."""
     if get_origin(wanted) in (Union, UnionType) and type(None) in get_args(wanted):
@@ -207,18 +235,11 @@ def _without_none(wanted: Any) -> tuple[Any, bool]:
 def _joined(values: list[Any], entries: Sequence[ResolvedInput]) -> Any:
     if len(values) <= 1:
         return values[0] if values else None
-    if all(isinstance(value, pd.DataFrame) for value in values):
-        return pd.concat(values, ignore_index=all(map(_counts_rows, values)))
+    joined = joined_tables(values)
+    if joined is not None:
+        return joined
     raise InputError(
         f"the input has {len(values)} partitions that are not all DataFrames and cannot be concatenated",
         next_step="annotate the parameter as dict[str, ...] to receive one value per partition",
         asset=entries[0].artifact.asset if entries else None,
-    )
-
-
-def _counts_rows(frame: pd.DataFrame) -> bool:
-    return (
-        isinstance(frame.index, pd.RangeIndex)
-        and frame.index.name is None
-        and frame.index.equals(pd.RangeIndex(len(frame)))
     )

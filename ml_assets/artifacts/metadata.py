@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import numbers
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -30,6 +30,7 @@ __all__ = [
     "metadata_of",
     "model_metadata",
     "png",
+    "table_metadata",
 ]
 
 NOT_CONTAINERIZED = "not containerized"
@@ -127,17 +128,35 @@ def describe_commit(commit: str | None, dirty: bool | None) -> str:
 
 def frame_metadata(frame: "pd.DataFrame") -> dict[str, Any]:
     """Return row count, column schema (columns with missing values are nullable) and first rows of a frame."""
+    columns = [
+        (str(name), str(kind), bool(frame.iloc[:, i].isna().any()))
+        for i, (name, kind) in enumerate(frame.dtypes.items())
+    ]
+    head = frame.head(_PREVIEW_ROWS)
+    head = head.set_axis([name for name, _, _ in columns], axis="columns")
+    return table_metadata(len(frame), columns, head.to_dict(orient="records"))
+
+
+def table_metadata(
+    rows: int, columns: Sequence[tuple[str, str, bool]], head: Sequence[Mapping[Hashable, Any]]
+) -> dict[str, Any]:
+    """Return row count, column schema and first rows of a table.
+
+    Args:
+        rows: number of all rows.
+        columns: name and type of each column, and True if it has missing values.
+        head: first rows.
+    """
+    constraints = [dg.TableColumnConstraints(nullable=nullable) for _, _, nullable in columns]
+    described = [
+        dg.TableColumn(name, kind, constraints=each) for (name, kind, _), each in zip(columns, constraints, strict=True)
+    ]
+    records = [dg.TableRecord({str(name): _cell(value) for name, value in row.items()}) for row in head]
+    plain = dg.TableSchema(columns=[dg.TableColumn(name, kind) for name, kind, _ in columns])
     return {
-        "dagster/row_count": len(frame),
-        "dagster/column_schema": dg.TableSchema(
-            columns=[
-                dg.TableColumn(
-                    str(name), str(kind), constraints=dg.TableColumnConstraints(nullable=bool(frame[name].isna().any()))
-                )
-                for name, kind in frame.dtypes.items()
-            ]
-        ),
-        "preview": _preview(frame),
+        "dagster/row_count": rows,
+        "dagster/column_schema": dg.TableSchema(columns=described),
+        "preview": dg.MetadataValue.table(records, plain),
     }
 
 
@@ -187,15 +206,6 @@ def _plain(value: Any) -> str:
 
 def _rounded(value: float) -> float:
     return float(f"{float(value):.{_SIGNIFICANT_DIGITS}g}")
-
-
-def _preview(frame: "pd.DataFrame") -> dg.MetadataValue[Any]:
-    rows = [
-        dg.TableRecord({str(name): _cell(value) for name, value in row.items()})
-        for row in frame.head(_PREVIEW_ROWS).to_dict(orient="records")
-    ]
-    schema = dg.TableSchema(columns=[dg.TableColumn(str(name), str(kind)) for name, kind in frame.dtypes.items()])
-    return dg.MetadataValue.table(rows, schema)
 
 
 def _cell(value: Any) -> str | int | float | bool | None:

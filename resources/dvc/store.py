@@ -26,7 +26,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,12 +128,19 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
                 have the same label.
             StoreError: as for `put`.
         """
-        objects = self._objects()
-        with disk_errors(f"cache {self.cache}"), objects.workspace() as folder:
-            path = folder / "frame.parquet"
-            write_parquet(frame, path)
-            content = self.put(path)
+        content = self.put_written(lambda path: write_parquet(frame, path))
         return content.model_copy(update={"format": "parquet", "rows": len(frame)})
+
+    def put_written(self, write: Callable[[Path], None]) -> Content:
+        """Store the file or directory that a function writes at the path that it receives.
+
+        Raises:
+            StoreError: as for `put`.
+        """
+        with disk_errors(f"cache {self.cache}"), self._objects().workspace() as folder:
+            path = folder / "content"
+            write(path)
+            return self.put(path)
 
     def read_frame(self, version: Digest) -> pd.DataFrame:
         """Fetch a table.

@@ -21,6 +21,22 @@ def squares(numbers: pd.DataFrame) -> pd.DataFrame:
     raise NotImplementedError
 
 
+class Words(ml.Format):
+    name = "words"
+    types = (frozenset,)
+
+    def write(self, value: frozenset[str], path: Path) -> None:
+        raise NotImplementedError
+
+    def read(self, path: Path, wanted: type) -> frozenset[str]:
+        raise NotImplementedError
+
+
+@ml.dataset(format=Words())
+def words() -> frozenset[str]:
+    raise NotImplementedError
+
+
 @ml.model(registered_name="line")
 def line(squares: pd.DataFrame) -> ml.TrainedModel:
     raise NotImplementedError
@@ -41,6 +57,7 @@ target = ml.Target.from_environment(SalesSettings)
 assert_type(image, dg.AssetsDefinition)
 assert_type(numbers, dg.AssetsDefinition)
 assert_type(squares, dg.AssetsDefinition)
+assert_type(words, dg.AssetsDefinition)
 assert_type(line, dg.AssetsDefinition)
 assert_type(plain, dg.AssetsDefinition)
 assert_type(tracked, dg.AssetsDefinition)
