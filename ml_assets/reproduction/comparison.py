@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ml_assets.artifacts.formats.parquet import Parquet
 from ml_assets.artifacts.io_manager import ArtifactStorage
 from ml_assets.reproduction.rerun import Rerun
 from ml_assets.reproduction.verdict import Outcome
-from ml_assets.resources.dvc.frames import read_parquet
 from ml_assets.resources.errors import InputError, StoreError, TrackingError
 from ml_assets.resources.identity import Digest
 from ml_assets.resources.provenance import Content, ProvenanceRecord
@@ -53,17 +53,16 @@ def compare(record: ProvenanceRecord, made: Rerun, storage: ArtifactStorage, tol
     if then.format == "model":
         return _compare_models(record, made, storage, (before, after), tolerance)
     if then.format == "parquet":
-        return _judged(
-            first_difference(read_parquet(before), read_parquet(after), tolerance), "only the bytes of the file"
-        )
+        frames = [Parquet().read(path, pd.DataFrame) for path in (before, after)]
+        return _judged(first_difference(frames[0], frames[1], tolerance), "only the bytes of the file")
     return Comparison(Outcome.DIFFERENT, _first_file(before, after, then))
 
 
 def first_difference(before: pd.DataFrame, after: pd.DataFrame, tolerance: float) -> str | None:
     """Return the first difference between two frames, in words; None if there is none.
 
-    Columns, their types and the number of rows must be equal. Numbers may differ by the tolerance times the magnitude
-    of the first, or by the tolerance itself if that magnitude is below 1. Missing values are equal.
+    Columns, their types, the number of rows and the index must be equal. Numbers may differ by the tolerance times the
+    magnitude of the first, or by the tolerance itself if that magnitude is below 1. Missing values are equal.
     """
     if list(before.columns) != list(after.columns):
         return f"columns: {', '.join(map(str, before.columns))} → {', '.join(map(str, after.columns))}"
@@ -72,6 +71,8 @@ def first_difference(before: pd.DataFrame, after: pd.DataFrame, tolerance: float
             return f"type of column {name}: {before[name].dtype} → {after[name].dtype}"
     if len(before) != len(after):
         return f"rows: {len(before)} → {len(after)}"
+    if not before.index.equals(after.index):
+        return "index"
     for name in before.columns:
         first = _first_apart(before[name], after[name], tolerance)
         if first is not None:
@@ -120,7 +121,7 @@ def _judged(difference: str | None, otherwise: str, warnings: tuple[str, ...] = 
 
 
 def _first_file(before: Path, after: Path, content: Content) -> str:
-    if content.format != "directory":
+    if not before.is_dir() or not after.is_dir():
         return f"bytes of the file (recorded size {content.size}, new size {after.stat().st_size})"
     then, now = _files(before), _files(after)
     for name in sorted({*then, *now}):

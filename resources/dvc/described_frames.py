@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from ml_assets.resources.dvc.frame_columns import decoded, encoded
+from ml_assets.resources.dvc.frame_columns import decoded, encoded, text_field
 from ml_assets.resources.dvc.frame_equality import first_difference, same_index, same_object
 from ml_assets.resources.errors import SchemaError
 
@@ -64,10 +64,11 @@ def frame_of_description(table: Any) -> pd.DataFrame:
         decoded(array, field, _from_json) for array, field in zip(table.columns, description["fields"], strict=True)
     ]
     width = len(columns) - description["levels"]
-    index = _index(columns[width:], description["index"]) if description["levels"] else None
-    if index is None:
-        index = pd.RangeIndex(table.num_rows, name=description["index"]["names"][0])
-    frame = pd.DataFrame({i: column.array for i, column in enumerate(columns[:width])}, index=index)
+    frame = pd.DataFrame(dict(enumerate(columns[:width])), index=pd.RangeIndex(table.num_rows))
+    if description["levels"]:
+        frame.index = _index(columns[width:], description["index"])
+    else:
+        frame.index.name = description["index"]["names"][0]
     labels = description["labels"]
     frame.columns = pd.Index(table.column_names[:width], dtype=object) if labels is None else _from_json(labels)
     return frame
@@ -84,6 +85,8 @@ def _kept(what: str, column: "pd.Series[Any]", *, may_mix: bool) -> tuple[Any, M
 
     column = column.reset_index(drop=True)
     try:
+        if text := text_field(column):
+            return pyarrow.chunked_array([pyarrow.array(column, pyarrow.string(), from_pandas=True)]), text
         array, field = encoded(column, _to_json, may_mix=may_mix)
         chunked = array if isinstance(array, pyarrow.ChunkedArray) else pyarrow.chunked_array([array])
         difference: object = first_difference(column, decoded(chunked, field, _from_json))
@@ -122,7 +125,16 @@ def _form(index: pd.Index) -> dict[str, Any]:
     names = list(index.names)
     if not all(map(same_object, _through_json(names), names)):
         raise SchemaError(f"the names {names!r} of an index cannot be kept", next_step="name its levels by text")
-    return {"freq": getattr(index, "freqstr", None), "multi": isinstance(index, pd.MultiIndex), "names": names}
+    form = {"freq": getattr(index, "freqstr", None), "multi": isinstance(index, pd.MultiIndex), "names": names}
+    try:
+        kept = same_index(index, _index(list(_levels(index)), form))
+    except ValueError:
+        kept = False
+    if not kept:
+        raise SchemaError(
+            f"the frequency {form['freq']!r} of an index cannot be kept", next_step="remove it: frame.index.freq = None"
+        )
+    return form
 
 
 def _through_json(names: list[Any]) -> list[Any]:

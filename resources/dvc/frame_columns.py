@@ -12,7 +12,7 @@ import pandas as pd
 from ml_assets.resources.dvc.frame_equality import first_difference, same_object
 from ml_assets.resources.errors import SchemaError
 
-__all__ = ["Axis", "Field", "decoded", "encoded"]
+__all__ = ["Axis", "Field", "decoded", "encoded", "text_field"]
 
 Field = Mapping[str, Any]
 """Description of a column, in JSON: with it, `decoded` returns the column that `encoded` received."""
@@ -72,6 +72,21 @@ def decoded(array: Any, field: Field, read_index: Axis) -> "pd.Series[Any]":
     if "sparse" in field:
         column = column.astype(pd.SparseDtype(column.dtype, field["sparse"]))
     return column
+
+
+def text_field(column: "pd.Series[Any]") -> Field | None:
+    """Return the description of a column of text with missing values of one kind; None for any other column.
+
+    Arrow is certain to keep it, so that it need not be read back.
+    """
+    if column.dtype != "object":
+        return None
+    missing = column.isna().to_numpy()
+    kinds = set(map(type, column.to_numpy()[missing].tolist()))
+    if len(kinds) > 1 or set(map(type, column.to_numpy()[~missing].tolist())) != {str}:
+        return None
+    names = [name for name, value in _MISSING.items() if {type(value)} == kinds]
+    return {"dtype": "object", "as": "values", **({"missing": names} if names else {})} if names or not kinds else None
 
 
 def _decoded(array: Any, field: Field, read_index: Axis) -> "pd.Series[Any]":

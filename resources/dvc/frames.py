@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ml_assets.resources.dvc.described_frames import counts_rows, described_table, frame_of_description, is_described
+from ml_assets.resources.dvc.frame_columns import text_field
 from ml_assets.resources.dvc.frame_equality import first_difference, same_index
 from ml_assets.resources.dvc.tables import parquet_errors, read_table, write_table
 from ml_assets.resources.errors import SchemaError
@@ -112,11 +113,8 @@ def _keeps_values(column: "pd.Series[Any]", read_as: Any) -> bool:
     dtype: Any = column.dtype
     if isinstance(dtype, pd.DatetimeTZDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iufbM"):
         return bool(dtype == read_as)
-    if dtype != "object":
-        return False
-    missing = column.isna().to_numpy()
-    kinds = {*map(type, column.to_numpy()[missing].tolist())}
-    return kinds <= {float} and {*map(type, column.to_numpy()[~missing].tolist())} == {str}
+    field = text_field(column)
+    return field is not None and field.get("missing", ["nan"]) == ["nan"]
 
 
 def _plain_frame(table: Any) -> pd.DataFrame:
