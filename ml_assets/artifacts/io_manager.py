@@ -11,7 +11,7 @@ import pandas as pd
 
 from ml_assets.addresses import Addresses
 from ml_assets.artifacts.formats.interface import Format, format_named, name_of
-from ml_assets.artifacts.formats.parquet import joined_tables
+from ml_assets.artifacts.formats.parquet import Parquet, joined_tables
 from ml_assets.artifacts.inputs import ResolvedInput, latest_versions, ordered_partitions
 from ml_assets.artifacts.record import run_environment, source_file
 from ml_assets.artifacts.step import running_step
@@ -203,16 +203,18 @@ def _class_of(wanted: Any) -> type:
 
 
 def _read_file(path: Path, suffix: str, wanted: Any) -> Any:
-    if wanted is pd.DataFrame:
-        if suffix == ".parquet":
-            return pd.read_parquet(path)
-        if suffix == ".csv":
-            return pd.read_csv(path)
+    kind = _class_of(wanted)
+    if kind is object or issubclass(kind, Path):
+        return path
+    if kind is pd.DataFrame and suffix in (".parquet", ".csv"):
+        return pd.read_parquet(path) if suffix == ".parquet" else pd.read_csv(path)
+    if kind is pd.DataFrame or suffix != ".parquet" or not Parquet().reads(kind):
+        readable = "only .parquet and .csv can be loaded as a DataFrame, and .parquet as another table"
         raise InputError(
-            f"the tracked file has the suffix {suffix!r}; only .parquet and .csv can be loaded as a DataFrame",
+            f"the tracked file has the suffix {suffix!r} and cannot be loaded as {name_of(kind)}; {readable}",
             next_step="annotate the parameter as Path, and read the file in the function",
         )
-    return path
+    return Parquet().read(path, kind)
 
 
 def _is_one_dictionary(entries: Sequence[ResolvedInput]) -> bool:
