@@ -4,7 +4,7 @@ UV_VERSION := 0.13.8
 VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PROJECT_ENVIRONMENT=$(VENV) VIRTUAL_ENV=$(VENV) $(BIN)/uv
-EXTRAS := --extra cpu --extra deployment --extra flight-delays --extra openlineage --extra s3
+EXTRAS := --extra deployment --extra docker --extra dvc --extra flight-delays --extra kubernetes --extra monitoring --extra openlineage --extra s3 --extra xgboost-cpu
 GROUPS := --all-groups
 INSTALLED := $(VENV)/.installed
 

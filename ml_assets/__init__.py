@@ -23,7 +23,7 @@ This package exports all names that a project needs. Each is imported on first u
 - errors: `MlAssetsError`, the base class of all others; authors raise `InputError` and `SettingsError`
 """
 
-import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -103,6 +103,11 @@ _MODULES = {
 }
 """The module of each public name. The model server imports this package without most dependencies of these modules."""
 
+
+if importlib.util.find_spec("antlr4"):  # not in the image of the model server
+    from ml_assets.antlr import read_newer_tables
+
+    read_newer_tables()
 
 if not TYPE_CHECKING:  # otherwise a type checker would accept any name
 

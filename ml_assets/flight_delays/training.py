@@ -144,7 +144,7 @@ def fit(departures: pd.DataFrame, config: TrainConfig) -> "XGBRegressor":
     if config.device == "cuda" and not xgboost.build_info().get("USE_CUDA"):
         raise ml.SettingsError(
             "device is 'cuda', but the installed XGBoost supports only the CPU",
-            next_step="set device to 'cpu', or install this project with the extra cuda instead of cpu",
+            next_step="set device to 'cpu', or install the extra xgboost instead of xgboost-cpu",
         )
     parameters = config.model_dump(exclude={"seed", "threads"})
     estimator = xgboost.XGBRegressor(

@@ -14,6 +14,7 @@ from uuid import UUID
 from ml_assets.lineage.graph import LineageGraph, Node, NodeKind
 from ml_assets.resources.atomic_file import replacing
 from ml_assets.resources.errors import LineageError
+from ml_assets.resources.extras import require
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import ProvenanceRecord
 
@@ -45,7 +46,7 @@ def openlineage_events(
     Raises:
         LineageError: the client is not installed.
     """
-    _require_client()
+    require("openlineage")
     telling = _Telling(graph, namespace)
     for node_id, node in graph.nodes.items():
         yield from telling.events(node, records.get(node_id))
@@ -103,15 +104,6 @@ def _emit(events: "Iterable[RunEvent | DatasetEvent]", transport: "Transport") -
     finally:
         transport.close()
     return count
-
-
-def _require_client() -> None:
-    try:
-        import openlineage.client  # noqa: F401
-    except ImportError as error:
-        raise LineageError(
-            "the OpenLineage client is not installed", next_step="install ml-assets with the extra openlineage"
-        ) from error
 
 
 class _Telling:

@@ -15,6 +15,7 @@ import dagster as dg
 from ml_assets.dagster_internals import SCHEDULE_NAME_TAG, InstigatorType
 from ml_assets.monitoring.steps import StepCounts
 from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.extras import require
 from ml_assets.resources.provenance import ProvenanceRecord
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def serve(collector: "DagsterCollector", host: str, port: int, say: Callable[[st
 
     Raises:
         SettingsError: the address cannot be bound.
+        MissingPackage: the Prometheus client is not installed.
     """
+    require("prometheus_client")
     from prometheus_client import CollectorRegistry, start_http_server
 
     registry = CollectorRegistry(auto_describe=False)

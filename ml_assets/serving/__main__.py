@@ -3,15 +3,18 @@
 import sys
 
 from ml_assets.resources.errors import MlAssetsError
-from ml_assets.serving.logs import set_up_logging
-from ml_assets.serving.settings import load_serve_settings
-from ml_assets.serving.supervisor import supervise
+from ml_assets.resources.extras import require
 
 
 def main() -> None:
     """Serve until a signal stops the process."""
-    set_up_logging(process="supervisor")
     try:
+        require("httptools", "orjson", "prometheus_client", "uvloop", extra="serve")
+        from ml_assets.serving.logs import set_up_logging
+        from ml_assets.serving.settings import load_serve_settings
+        from ml_assets.serving.supervisor import supervise
+
+        set_up_logging(process="supervisor")
         supervise(load_serve_settings())
     except MlAssetsError as error:
         print(f"error: {error}", file=sys.stderr)

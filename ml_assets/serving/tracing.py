@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+from ml_assets.resources.extras import require
+
 __all__ = ["Tracer"]
 
 
@@ -15,6 +17,7 @@ class Tracer:
     """
 
     def __init__(self, endpoint: str, attributes: dict[str, str]) -> None:
+        require("opentelemetry.exporter.otlp.proto.http")
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider

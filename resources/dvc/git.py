@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.errors import InputError, SettingsError
+from ml_assets.resources.extras import require
 from ml_assets.resources.identity import Digest
 
 __all__ = ["TrackedVersion", "store_of", "tracked_version"]
@@ -73,6 +74,7 @@ def store_of(repository: Path, remote_name: str | None, cache: str) -> DvcStore:
     Raises:
         SettingsError: it is not a DVC repository, has no such remote, or the remote stores content by cloud versions.
     """
+    require("dvc")
     from dvc.config import Config, ConfigError
     from dvc.exceptions import NotDvcRepoError
     from dvc.fs import get_fs_config
@@ -120,6 +122,7 @@ def _git(repository: Path, *arguments: str) -> str | None:
 
 
 def _only_output(text: str, place: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    require("dvc")
     from dvc.schema import COMPILED_SINGLE_STAGE_SCHEMA
     from dvc.utils.serialize import ParseError, parse_yaml
     from voluptuous import Invalid

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ml_assets.resources.errors import MlAssetsError, RemoteUnreachable, SettingsError, StoreFull
+from ml_assets.resources.extras import require
 from ml_assets.resources.full_disk import full_disk
 
 __all__ = ["dvc_settings", "limit_attempts", "refused", "server_errors", "without_password", "written_at"]
@@ -64,7 +65,11 @@ def dvc_settings(url: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, A
 
     Raises:
         SettingsError: DVC has no such kind of remote, or rejects these options.
+        MissingPackage: the remote needs an extra.
     """
+    require("dvc")
+    if url.startswith("s3://"):
+        require("dvc_s3")
     from dvc.fs import get_cloud_fs
 
     # DVC reads its settings from text files and expects booleans in that form.

@@ -259,14 +259,14 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
             name: its file or directory name beside the ``.dvc`` file.
             meta: its origin; DVC keeps this and ignores it.
         """
-        from dvc.utils.serialize import dumps_yaml
+        import yaml
 
         version = Digest.parse(content.version)
         output: dict[str, Any] = {"md5": _dvc_hash(version), "size": content.size}
         if version.is_directory:
             output["nfiles"] = content.files
-        text: str = dumps_yaml({"outs": [output | {"hash": "md5", "path": name}]} | ({"meta": meta} if meta else {}))
-        return text
+        tree = {"outs": [output | {"hash": "md5", "path": name}]} | ({"meta": meta} if meta else {})
+        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
     def _open(self) -> Remote:
         settings = (self.remote, dict(self.options), self.cache, self.retry_seconds)

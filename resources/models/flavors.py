@@ -24,7 +24,7 @@ from typing import Any
 import pandas as pd
 
 from ml_assets.resources.dvc.scan import listing
-from ml_assets.resources.errors import DefinitionError, InputError
+from ml_assets.resources.errors import DefinitionError, InputError, MissingPackage
 from ml_assets.resources.mlflow_internals import no_map_of_all_packages
 from ml_assets.resources.models.columns import columns_of
 from ml_assets.resources.models.graph import ONNX_FILE
@@ -114,10 +114,13 @@ def load_model(directory: Path) -> Any:
 
     Raises:
         InputError: the directory is not a canonical model directory, or its content cannot be read.
+        MissingPackage: the model's library is not installed.
     """
     try:
         flavor, recorded_class = _description(directory)
         return flavor.read(directory / flavor.file, recorded_class)
+    except MissingPackage:
+        raise
     except DefinitionError as error:
         raise InputError(f"the model in {directory} cannot be read: {error.what}", next_step=error.next_step) from error
     except Exception as error:

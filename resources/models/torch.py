@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ml_assets.resources.errors import DefinitionError
+from ml_assets.resources.extras import require
 from ml_assets.resources.models.graph import FEATURES, OPSETS, canonical
 from ml_assets.resources.models.outputs import PREDICTIONS
 
@@ -60,6 +61,7 @@ def write_module(module: Any, directory: Path, example: pd.DataFrame, file: str)
     Raises:
         DefinitionError: the module cannot be converted to ONNX.
     """
+    require("onnxscript", "safetensors")
     import safetensors.torch
     import torch
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ml_assets.resources.errors import AcceleratorUnavailable, DefinitionError
+from ml_assets.resources.extras import require
 from ml_assets.resources.models.columns import InputColumn
 from ml_assets.resources.models.graph import FEATURES
 from ml_assets.resources.models.interface import Conversion, Flavor, class_name
@@ -51,6 +52,7 @@ class XGBoost(Flavor):
 
     def read(self, file: Path, class_name: str) -> Any:
         """Load the estimator."""
+        require("xgboost")
         import xgboost
 
         estimator = getattr(xgboost, class_name.rpartition(".")[2])()
@@ -96,7 +98,7 @@ def _refuse_fallback(estimator: Any) -> None:
     if not asked.startswith("cpu") and used.startswith("cpu"):
         raise AcceleratorUnavailable(
             f"XGBoost found no device {asked} for {class_name(estimator)}, and used the CPU",
-            next_step="run it on a pool with accelerators in an image with the cuda extra, or set device to cpu",
+            next_step="run it on a pool with accelerators in an image with the extra xgboost, or set device to cpu",
         )
 
 

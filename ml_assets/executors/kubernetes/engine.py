@@ -35,6 +35,7 @@ from ml_assets.executors.kubernetes.pods import (
     why_ended,
 )
 from ml_assets.resources.errors import EngineRefused, EngineUnreachable
+from ml_assets.resources.extras import require
 from ml_assets.resources.sections import ContainerSettings
 
 __all__ = ["RIGHTS", "KubernetesEngine", "api_client", "reaching"]
@@ -71,10 +72,10 @@ class KubernetesEngine(ContainerEngine):
     name, noun = "Kubernetes", "Job"
 
     def __init__(self, settings: ContainerSettings) -> None:
-        import kubernetes
-
         self._settings, self._namespace = settings, settings.namespace
         client = api_client(settings.kubeconfig)
+        import kubernetes
+
         self._core, self._batch = kubernetes.client.CoreV1Api(client), kubernetes.client.BatchV1Api(client)
 
     def start(self, request: ContainerRequest) -> None:
@@ -229,7 +230,9 @@ def api_client(kubeconfig: str | None) -> Any:
 
     Raises:
         EngineRefused: no connection to the cluster is configured.
+        MissingPackage: the Kubernetes client is not installed.
     """
+    require("kubernetes")
     import kubernetes
 
     return kubernetes.client.ApiClient(_configuration(kubeconfig))

@@ -6,11 +6,14 @@ Only ``dagster.yaml`` names it. No other module imports it, because importing da
 from typing import Any
 
 from dagster import DagsterRun, DagsterRunStatus
-from dagster_k8s import K8sRunLauncher
-from kubernetes.config import ConfigException
 
 from ml_assets.dagster_internals import CheckRunHealthResult, WorkerStatus
 from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.extras import require
+
+require("dagster_k8s", "kubernetes")
+from dagster_k8s import K8sRunLauncher  # noqa: E402  # Dagster would otherwise hide which package is missing
+from kubernetes.config import ConfigException  # noqa: E402
 
 __all__ = ["KubernetesRunLauncher"]
 
