@@ -123,7 +123,7 @@ class Target:
         home = settings.path(settings.home)
         try:
             _make_home(home, settings.root / "deployments" / settings.target / "dagster.yaml")
-            _require_modules(home / "dagster.yaml")
+            _check_home(home)
             return self._opened.enter_context(dg.DagsterInstance.from_config(str(home)))
         except OSError as error:
             raise SettingsError(
@@ -302,10 +302,18 @@ def _make_home(home: Path, template: Path) -> None:
     write_atomically(file, template.read_text())
 
 
-def _require_modules(file: Path) -> None:
-    """Check the extras of a ``dagster.yaml``, because Dagster's own error does not name the extra."""
+def _check_home(home: Path) -> None:
+    """Refuse a home with which Dagster would write elsewhere, or fail without naming the missing extra."""
+    file = home / "dagster.yaml"
     text = file.read_text() if file.exists() else ""
-    require(*EXTRAS.keys() & re.findall(r"\bmodule:\s*[\"']?(\w+)", text))
+    modules = set(re.findall(r"\bmodule:\s*[\"']?(\w+)", text))
+    in_postgres = bool(re.search(r"\bpostgres:", text))
+    require(*EXTRAS.keys() & (modules | ({"dagster_postgres"} if in_postgres else set())))
+    if "?" in str(home) and not in_postgres:
+        raise SettingsError(
+            f"the Dagster home {home} contains a question mark, where Dagster ends the names of its SQLite files",
+            next_step="set home, or DAGSTER_HOME, to a folder without one",
+        )
 
 
 def _build_options(settings: Settings) -> "BuildOptions":

@@ -10,6 +10,7 @@ from pydantic import Field
 from ml_assets.resources.dvc.store import DvcStore
 from ml_assets.resources.mlflow_internals import registry_at
 from ml_assets.resources.provenance import Content
+from ml_assets.resources.sqlite_url import sqlite_url
 from ml_assets.resources.tracking.open_run import TrackedRun
 from ml_assets.resources.tracking.runs import MlflowTracking
 
@@ -41,7 +42,7 @@ class ScratchTracking(MlflowTracking):
     @classmethod
     def within(cls, folder: Path, experiment: str) -> Self:
         """Return the tracking server of a folder, whose path must be absolute."""
-        return cls(tracking_uri=f"sqlite:///{folder}/mlflow.db", experiment=experiment)
+        return cls(tracking_uri=sqlite_url(folder / "mlflow.db"), experiment=experiment)
 
     @contextmanager
     def run(self, *, name: str, tags: Mapping[str, str], parameters: Mapping[str, Any]) -> Iterator[TrackedRun]:

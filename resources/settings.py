@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 from ml_assets.resources.errors import SettingsError
 from ml_assets.resources.pools import check_pools
 from ml_assets.resources.sections import FileSettings, Section, closest_section
+from ml_assets.resources.sqlite_url import sqlite_file, sqlite_url
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -77,9 +78,9 @@ class Settings(FileSettings):
 
     def location(self, setting: str) -> str:
         """Return an address unchanged, or a path made absolute (including SQLite's)."""
-        database = "sqlite:///"
-        if setting.startswith(database):
-            return f"{database}{self.path(setting.removeprefix(database))}"
+        file = sqlite_file(setting)
+        if file is not None:
+            return sqlite_url(self.path(str(file)), setting.partition("?")[2])
         return setting if "://" in setting else str(self.path(setting))
 
 

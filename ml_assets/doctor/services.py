@@ -16,7 +16,8 @@ from ml_assets.doctor.runner import Finding, clock_finding, fault, ok, warning
 from ml_assets.resources.errors import StoreError
 from ml_assets.resources.machine.hardware import hardware
 from ml_assets.resources.settings import Settings
-from ml_assets.resources.tracking.store import check_server, check_uri, public_uri, sqlite_file
+from ml_assets.resources.sqlite_url import sqlite_file
+from ml_assets.resources.tracking.store import check_server, check_uri, public_uri
 from ml_assets.target import Target
 
 __all__ = ["content", "database", "gpu", "packages", "registry", "tracking"]

@@ -34,11 +34,11 @@ class ModelReference:
         with suppress(ValueError):
             model = ModelUri.parse(text)
             return cls(model.name, model.version, model.alias)
-        path, mark, digest = text.removeprefix("file:").partition("#")
+        path, digest = _split(text.removeprefix("file:"))
         try:
             if text.startswith("file:") and path:
                 path = "/" + path.lstrip("/") if path.startswith("/") else path
-                return cls(directory=path, digest=_directory_digest(digest) if mark else None)
+                return cls(directory=path, digest=_directory_digest(digest) if digest else None)
             return cls(digest=_directory_digest(text))
         except ValueError as error:
             raise SettingsError(
@@ -76,6 +76,13 @@ class ModelIdentity:
     def traced_by(self) -> str:
         """The reference for ``ml-assets trace``: ``models:/name/version``, or the data version if there is none."""
         return str(ModelUri(self.registered_name, self.version) if self.registered_name else self.digest)
+
+
+def _split(directory: str) -> tuple[str, str]:
+    """Split a digest from a directory, whose name may contain ``#``."""
+    path, mark, digest = directory.rpartition("#")
+    is_digest = mark and ":" in digest and "/" not in digest
+    return (path, digest) if is_digest else (directory, "")
 
 
 def _directory_digest(text: str) -> Digest:

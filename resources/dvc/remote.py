@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from ml_assets.resources.atomic_file import write_atomically
 from ml_assets.resources.dvc.directory import (
@@ -95,14 +94,21 @@ def open_remote(url: str, options: Mapping[str, Any], cache: ObjectDirectory, re
         SettingsError: DVC has no such kind of remote, or rejects these options.
         RemoteUnreachable: the server does not answer.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("", "file"):
+    path = _local_path(url)
+    if path is None:
         from ml_assets.resources.dvc.server_remote import ServerRemote
 
         return ServerRemote(url, options, cache, retry_seconds)
     if options:
         dvc_settings(url, options)
-    return _Directory(Path(parts.path), cache)
+    return _Directory(path, cache)
+
+
+def _local_path(url: str) -> Path | None:
+    """Return the path of a directory, read literally as DVC does: ``#``, ``?`` and ``%`` are part of its name."""
+    if url.startswith("file://"):
+        return Path("/" + url.removeprefix("file://").partition("/")[2])
+    return Path(url) if os.path.isabs(url) else None
 
 
 class _Directory:

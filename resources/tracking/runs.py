@@ -16,13 +16,13 @@ from ml_assets.resources.errors import TrackingError
 from ml_assets.resources.machine.process_identity import ProcessIdentity
 from ml_assets.resources.mlflow_internals import active_run_ids, fluent_state_kept
 from ml_assets.resources.provenance import MlflowRun
+from ml_assets.resources.sqlite_url import sqlite_file
 from ml_assets.resources.tracking.open_run import DESCRIPTION_TAG, TrackedRun
 from ml_assets.resources.tracking.store import (
     check_server,
     check_uri,
     open_store,
     public_uri,
-    sqlite_file,
     tracking_errors,
 )
 from ml_assets.resources.tracking.tags import RunTags

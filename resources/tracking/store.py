@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from ml_assets.resources.errors import SettingsError, TrackingError
 from ml_assets.resources.mlflow_internals import create_tables
+from ml_assets.resources.sqlite_url import sqlite_file, sqlite_url
 
-__all__ = ["check_server", "check_uri", "open_store", "public_uri", "sqlite_file", "tracking_errors"]
+__all__ = ["check_server", "check_uri", "open_store", "public_uri", "tracking_errors"]
 
-_SQLITE = "sqlite:///"
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Marks the experiment for MLflow's UI as training, not as evaluation of a language model."""
 _ANSWER_SECONDS = 5
@@ -44,7 +44,7 @@ def open_store(uri: str, experiment: str, artifact_location: str | None) -> tupl
             _make_database(file)
             artifact_location = artifact_location or str(file.parent / "artifacts")
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        return client, _experiment_id(client, experiment, artifact_location)
+        return client, _experiment_id(client, experiment, artifact_location and _as_mlflow_reads_it(artifact_location))
 
 
 def check_uri(uri: str) -> None:
@@ -104,11 +104,6 @@ def public_uri(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
-def sqlite_file(uri: str) -> Path | None:
-    """Return the database's file, or None if the URI names none."""
-    return Path(unquote(uri.removeprefix(_SQLITE))) if uri.startswith(_SQLITE) else None
-
-
 @contextmanager
 def tracking_errors(uri: str) -> Iterator[None]:
     """Convert errors of MLflow, the HTTP client, the database and the disk into a `TrackingError`."""
@@ -125,6 +120,11 @@ def tracking_errors(uri: str) -> Iterator[None]:
         elif getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE":
             advice = "correct the value, and run again"
         raise TrackingError(f"the MLflow operation failed: {_public(error)}", next_step=advice) from error
+
+
+def _as_mlflow_reads_it(location: str) -> str:
+    """Return a path as a URL if MLflow, which decodes paths like URLs, would otherwise read another one."""
+    return Path(location).as_uri() if "://" not in location and quote(location) != location else location
 
 
 def _experiment_id(client: Any, name: str, artifact_location: str | None) -> str:
@@ -160,7 +160,7 @@ def _make_database(file: Path) -> None:
             if file.exists():
                 return
             unfinished.unlink(missing_ok=True)
-            create_tables(f"{_SQLITE}{unfinished}", file.parent / "artifacts")
+            create_tables(sqlite_url(unfinished), file.parent / "artifacts")
             unfinished.rename(file)
     except Timeout as error:
         raise TrackingError(

@@ -10,7 +10,8 @@ import dagster as dg
 import pytest
 
 from ml_assets.artifacts.io_manager import STORAGE_KEY
-from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.errors import MissingPackage, SettingsError
+from ml_assets.resources.extras import EXTRAS
 from ml_assets.resources.settings import load_settings
 from ml_assets.sensors import ALERTS_KEY
 from ml_assets.target import Target, on_target
@@ -100,6 +101,26 @@ def test_home_without_a_right_dagster_yaml_is_told(target: Target, tmp_path: Pat
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "dagster.yaml").write_text("telemetri: 1\n")
     with pytest.raises(SettingsError, match=r"home/dagster\.yaml is invalid: .* Next: correct the file"):
+        _ = target.instance
+
+
+def test_home_that_dagster_would_write_elsewhere_is_refused(target: Target, tmp_path: Path) -> None:
+    home = tmp_path / "a?b" / "home"
+    settings = target.settings.model_copy(update={"home": str(home)})
+    with pytest.raises(SettingsError, match=r"contains a question mark.*Next: set home"):
+        _ = Target(settings).instance
+    assert not (tmp_path / "a").exists()
+
+
+def test_package_that_the_homes_dagster_yaml_needs_is_told_with_its_extra(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXTRAS, "no_launcher", "docker")  # type: ignore[arg-type]
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "dagster.yaml").write_text("run_launcher:\n  module: no_launcher\n  class: Launcher\n")
+    with pytest.raises(
+        MissingPackage, match=r"no_launcher is not installed. Next: run pip install 'ml-assets\[docker\]'"
+    ):
         _ = target.instance
 
 

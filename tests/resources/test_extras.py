@@ -25,7 +25,7 @@ SERVER = {"httptools", "orjson", "prometheus_client", "uvloop"}
 REQUIRED_BY = {
     "ml_assets/doctor/cluster.py": ("ml_assets/executors/kubernetes/engine.py", {"kubernetes"}),
     "ml_assets/serving": ("ml_assets/serving/__main__.py", SERVER),
-    "resources/dvc/remote.py": ("resources/dvc/server.py", {"dvc"}),
+    "resources/dvc/server_remote.py": ("resources/dvc/server.py", {"dvc"}),
     "resources/models/sklearn.py": (None, {"xgboost"}),
     "resources/models/torch.py": (None, {"torch"}),
 }

@@ -11,6 +11,7 @@ from ml_assets.resources import settings as module
 from ml_assets.resources.errors import DefinitionError, SettingsError
 from ml_assets.resources.sections import Section
 from ml_assets.resources.settings import Settings, load_settings, operating_system_user
+from ml_assets.resources.sqlite_url import sqlite_file
 
 ROOT = Path(__file__).parents[2]
 GOOD = """
@@ -44,9 +45,15 @@ def test_relative_paths_start_at_the_projects_folder(root: Path) -> None:
     assert settings.location(settings.mlflow.tracking_uri) == f"sqlite:///{root}/var/mlflow.db"
 
 
+@pytest.mark.parametrize("name", ["a b", "x#1", "x?1", "y%20z"])
+def test_databases_stand_in_the_projects_folder_whatever_its_name_is(name: str, tmp_path: Path) -> None:
+    root = project(tmp_path / name, GOOD)
+    assert sqlite_file(load_settings({}, root).location("sqlite:///var/mlflow.db")) == root / "var/mlflow.db"
+
+
 def test_addresses_and_absolute_paths_stay_as_they_are(root: Path) -> None:
     settings = load_settings({}, root)
-    for setting in ("s3://bucket/path", "https://mlflow.example", "sqlite:////srv/mlflow.db", "/srv/remote"):
+    for setting in ("s3://bucket/path", "https://mlflow.example", "sqlite:////srv/mlflow.db?timeout=5", "/srv/r"):
         assert settings.location(setting) == setting
     assert settings.path("~/cache") == Path.home().resolve() / "cache"
 
@@ -360,7 +367,7 @@ def test_code_without_a_project_is_told(tmp_path: Path) -> None:
     installed = tmp_path / "installed" / "ml_assets" / "resources"
     installed.mkdir(parents=True)
     (installed.parent / "__init__.py").touch()
-    for name in ("__init__", "settings", "sections", "errors", "pools"):
+    for name in ("__init__", "settings", "sections", "sqlite_url", "errors", "pools"):
         (installed / f"{name}.py").write_text((ROOT / "resources" / f"{name}.py").read_text())
     code = (
         "import sys; sys.path.insert(0, 'installed'); "

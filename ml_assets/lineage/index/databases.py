@@ -160,10 +160,10 @@ class MemoryDatabase:
 @lru_cache(maxsize=8)
 def _engine_of(path: Path) -> sql.Engine:
     """Return the shared engine, which holds no connection and caches compiled statements."""
-    return _sqlite(f"sqlite:///{path}", poolclass=NullPool)
+    return _sqlite(sql.URL.create("sqlite", database=str(path)), poolclass=NullPool)
 
 
-def _sqlite(url: str, **options: Any) -> sql.Engine:
+def _sqlite(url: sql.URL | str, **options: Any) -> sql.Engine:
     engine = sql.create_engine(url, connect_args={"timeout": _PATIENCE_SECONDS}, **options)
 
     # Python's own transaction handling leaves DDL out of transactions.

@@ -14,6 +14,8 @@ DIGEST = "md5:" + "0" * 32 + ".dir"
         DIGEST,
         "file:/models/delay",
         f"file:/m#{DIGEST}",
+        "file:/x#1/m%20n?p",
+        f"file:/x#1/m#2#{DIGEST}",
         "file:m",
     ],
 )

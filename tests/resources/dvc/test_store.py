@@ -50,6 +50,17 @@ def folder(tmp_path: Path) -> Path:
     return _write(tmp_path / "data", _MEMBERS)
 
 
+@pytest.mark.parametrize("name", ["a b", "x#1", "x?1", "y%20z", "c:d"])
+@pytest.mark.parametrize("scheme", ["", "file://", "file://localhost"])
+def test_directory_of_a_remote_is_read_literally(scheme: str, name: str, tmp_path: Path) -> None:
+    place = tmp_path / "remotes" / name
+    store = DvcStore(remote=f"{scheme}{place}", cache=str(tmp_path / "cache" / name))
+    (tmp_path / "data").write_text("content")
+    content = store.put(tmp_path / "data")
+    assert (place / "files" / "md5" / content.version[4:6] / content.version[6:]).read_text() == "content"
+    assert list((tmp_path / "remotes").iterdir()) == [place]
+
+
 @pytest.fixture(scope="module")
 def s3_endpoint() -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

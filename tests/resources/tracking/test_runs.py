@@ -17,6 +17,7 @@ from dagster import DagsterExecutionInterruptedError
 from ml_assets.resources.errors import SettingsError, TrackingError
 from ml_assets.resources.models.flavors import save_model
 from ml_assets.resources.provenance import InputVersion
+from ml_assets.resources.sqlite_url import sqlite_url
 from ml_assets.resources.tracking.runs import MlflowTracking
 from ml_assets.resources.tracking.tags import RunTags
 from tests.ports import free_port
@@ -290,6 +291,19 @@ def test_two_processes_that_make_the_database_at_once_both_record(tmp_path: Path
     experiment = client.get_experiment_by_name("flights")
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FINISHED", "FINISHED"]
     assert experiment.artifact_location == f"{tmp_path}/new/artifacts"
+
+
+def test_runs_and_their_artifacts_stay_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a b#1?c%20d"
+    tracking = MlflowTracking(
+        tracking_uri=sqlite_url(folder / "mlflow.db"),
+        experiment="flights",
+        artifact_location=str(folder / "other%20artifacts"),
+    )
+    run_id = one_run(tracking)
+    client_of(tracking).log_text(run_id, "text", "note.txt")
+    assert list(tmp_path.iterdir()) == [folder]
+    assert [file.read_text() for file in (folder / "other%20artifacts").rglob("note.txt")] == ["text"]
 
 
 def test_database_left_unfinished_by_a_killed_process_is_made_again(tmp_path: Path) -> None:
