@@ -9,7 +9,7 @@ GROUPS := --all-groups
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui serve home up develop down backup restore test models-table test-torch test-containers ci-times newest-dagster check format bench bench-containers bench-lineage bench-serving lock clean
+.PHONY: help setup demo ui serve home up develop down backup restore test models-table test-torch test-containers ci-times newest-dagster check format bench bench-containers bench-install bench-lineage bench-serving lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -185,6 +185,9 @@ bench: setup  ## Measure the promised figures and their baselines
 bench-containers: setup  ## Measure steps and image builds on the cluster of make test-containers
 	@if [ -z "$$KUBECONFIG" ]; then exports="$$(tests/cluster/kube up)" || exit $$?; eval "$$exports"; fi; \
 		$(BIN)/python -m tests.bench.containers && $(BIN)/python -m tests.bench.images
+
+bench-install: setup  ## Compare the size of an installation with dagster, mlflow and dvc installed by hand
+	@$(BIN)/python -m tests.bench.install
 
 bench-lineage: setup  ## Measure lineage questions on 100,000 materializations, with SQLite and PostgreSQL
 	@$(BIN)/python -m tests.bench.lineage

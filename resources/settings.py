@@ -77,7 +77,11 @@ class Settings(FileSettings):
         return (self.root / Path(setting).expanduser()).resolve()
 
     def location(self, setting: str) -> str:
-        """Return an address unchanged, or a path made absolute (including SQLite's)."""
+        """Return an address unchanged, or a path made absolute (including SQLite's).
+
+        Raises:
+            SettingsError: the path of a SQLite file contains a question mark.
+        """
         file = sqlite_file(setting)
         if file is not None:
             return sqlite_url(self.path(str(file)), setting.partition("?")[2])

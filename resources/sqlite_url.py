@@ -1,13 +1,13 @@
-"""URLs of SQLite files, as SQLAlchemy reads them: literally, so that ``%20`` is no space and ``?`` begins options."""
+"""URLs of SQLite files, as SQLAlchemy 2.0 reads them: literally, so ``%20`` is no space, and until a question mark."""
 
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, unquote
+
+from ml_assets.resources.errors import SettingsError
 
 __all__ = ["sqlite_file", "sqlite_url"]
 
 _PREFIX: Final = "sqlite:///"
-_FILE, _OPTION = "file:", "uri=true"
 
 
 def sqlite_url(file: Path, options: str = "") -> str:
@@ -16,18 +16,18 @@ def sqlite_url(file: Path, options: str = "") -> str:
     Args:
         file: path of the database.
         options: the part after ``?``, for the driver.
+
+    Raises:
+        SettingsError: the path contains a question mark, which no URL can express that MLflow accepts.
     """
-    place = str(file)
-    if "?" in place:  # only SQLite's own URIs can express it
-        place, options = _FILE + quote(place), "&".join(filter(None, (options, _OPTION)))
-    return _PREFIX + place + (f"?{options}" if options else "")
+    if "?" in str(file):
+        raise SettingsError(
+            f"MLflow's database cannot be {file}, because its URL would end at the question mark",
+            next_step="set mlflow.tracking_uri to a file in another folder, or to a server",
+        )
+    return f"{_PREFIX}{file}" + (f"?{options}" if options else "")
 
 
 def sqlite_file(url: str) -> Path | None:
     """Return the file that a URL names, or None if it is no URL of SQLite."""
-    if not url.startswith(_PREFIX):
-        return None
-    place, _, options = url.removeprefix(_PREFIX).partition("?")
-    if place.startswith(_FILE) and _OPTION in options.split("&"):
-        return Path(unquote(place.removeprefix(_FILE)))
-    return Path(place)
+    return Path(url.removeprefix(_PREFIX).partition("?")[0]) if url.startswith(_PREFIX) else None

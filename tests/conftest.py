@@ -24,6 +24,7 @@ COMPLETE_VARIABLE = "ML_ASSETS_TESTS_COMPLETE"
 
 FOLDER = Path(__file__).parent
 LONGEST_FIRST = (
+    "projects/test_projects.py",
     "ml_assets/flight_delays/test_nightly.py",
     "ui/test_dagster_ui.py",
     "ml_assets/test_kill.py",

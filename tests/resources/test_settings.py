@@ -45,10 +45,17 @@ def test_relative_paths_start_at_the_projects_folder(root: Path) -> None:
     assert settings.location(settings.mlflow.tracking_uri) == f"sqlite:///{root}/var/mlflow.db"
 
 
-@pytest.mark.parametrize("name", ["a b", "x#1", "x?1", "y%20z"])
+@pytest.mark.parametrize("name", ["a b", "x#1", "y%20z"])
 def test_databases_stand_in_the_projects_folder_whatever_its_name_is(name: str, tmp_path: Path) -> None:
     root = project(tmp_path / name, GOOD)
     assert sqlite_file(load_settings({}, root).location("sqlite:///var/mlflow.db")) == root / "var/mlflow.db"
+
+
+def test_database_in_a_folder_with_a_question_mark_is_refused(tmp_path: Path) -> None:
+    settings = load_settings({}, project(tmp_path / "x?1", GOOD))
+    with pytest.raises(SettingsError, match=r"x\?1/var/mlflow.db, because its URL would end at the question mark"):
+        settings.location(settings.mlflow.tracking_uri)
+    assert settings.location(settings.dvc.remote) == str(tmp_path / "x?1" / "var" / "remote")
 
 
 def test_addresses_and_absolute_paths_stay_as_they_are(root: Path) -> None:

@@ -294,16 +294,16 @@ def test_two_processes_that_make_the_database_at_once_both_record(tmp_path: Path
 
 
 def test_runs_and_their_artifacts_stay_in_a_folder_of_any_name(tmp_path: Path) -> None:
-    folder = tmp_path / "a b#1?c%20d"
+    folder = tmp_path / "a b#1 c%20d"
     tracking = MlflowTracking(
         tracking_uri=sqlite_url(folder / "mlflow.db"),
         experiment="flights",
-        artifact_location=str(folder / "other%20artifacts"),
+        artifact_location=str(folder / "other?1%20#artifacts"),
     )
     run_id = one_run(tracking)
     client_of(tracking).log_text(run_id, "text", "note.txt")
     assert list(tmp_path.iterdir()) == [folder]
-    assert [file.read_text() for file in (folder / "other%20artifacts").rglob("note.txt")] == ["text"]
+    assert [file.read_text() for file in (folder / "other?1%20#artifacts").rglob("note.txt")] == ["text"]
 
 
 def test_database_left_unfinished_by_a_killed_process_is_made_again(tmp_path: Path) -> None:
