@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from dagster import Field, StringSource
-from dagster_postgres import DagsterPostgresStorage
-from dagster_postgres.auth import PgTokenProvider
 
 from ml_assets.resources.errors import SettingsError
+from ml_assets.resources.extras import require
+
+require("dagster_postgres")
+from dagster_postgres import DagsterPostgresStorage  # noqa: E402  # Dagster would otherwise hide what is missing
+from dagster_postgres.auth import PgTokenProvider  # noqa: E402
 
 __all__ = ["PasswordFile", "PostgresStorage"]
 

@@ -307,9 +307,10 @@ def _check_home(home: Path) -> None:
     file = home / "dagster.yaml"
     text = file.read_text() if file.exists() else ""
     modules = set(re.findall(r"\bmodule:\s*[\"']?(\w+)", text))
-    in_postgres = bool(re.search(r"\bpostgres:", text))
-    require(*EXTRAS.keys() & (modules | ({"dagster_postgres"} if in_postgres else set())))
-    if "?" in str(home) and not in_postgres:
+    if re.search(r"^\s+postgres:\s*$", text, re.MULTILINE):
+        modules.add("dagster_postgres")
+    require(*EXTRAS.keys() & modules)
+    if "?" in str(home) and "postgres" not in text:
         raise SettingsError(
             f"the Dagster home {home} contains a question mark, where Dagster ends the names of its SQLite files",
             next_step="set home, or DAGSTER_HOME, to a folder without one",

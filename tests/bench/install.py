@@ -44,7 +44,7 @@ def main() -> None:
 def _install(environment: Path, *requirements: str) -> tuple[int, float, float]:
     """Return the number of packages, their size in MB, and the seconds of ``pip install``."""
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
-    pip = [str(environment / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    pip = [str(environment / "bin" / "python"), "-m", "pip", "--quiet", "--quiet", "--disable-pip-version-check"]
     started = time.perf_counter()
     subprocess.run([*pip, "install", *requirements], check=True)
     seconds = time.perf_counter() - started

@@ -12,7 +12,7 @@ from ml_assets.resources.errors import SettingsError
 from ml_assets.resources.extras import require
 
 require("dagster_k8s", "kubernetes")
-from dagster_k8s import K8sRunLauncher  # noqa: E402  # Dagster would otherwise hide which package is missing
+from dagster_k8s import K8sRunLauncher  # noqa: E402  # Dagster would otherwise hide what is missing
 from kubernetes.config import ConfigException  # noqa: E402
 
 __all__ = ["KubernetesRunLauncher"]
