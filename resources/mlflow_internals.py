@@ -6,7 +6,6 @@ a contract test for each function.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 __all__ = ["active_run_ids", "create_tables", "fluent_state_kept", "no_map_of_all_packages", "registry_at"]
 
@@ -54,11 +53,11 @@ def registry_at(uri: str) -> Iterator[None]:
         MLFLOW_REGISTRY_URI.unset() if variable is None else MLFLOW_REGISTRY_URI.set(variable)
 
 
-def create_tables(uri: str, artifacts: Path) -> None:
+def create_tables(uri: str, artifacts: str) -> None:
     """Create or migrate the tables of a tracking database, then close it; a store has no public method to close it."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore(uri, str(artifacts))._dispose_engine()
+    SqlAlchemyStore(uri, artifacts)._dispose_engine()
 
 
 @contextmanager

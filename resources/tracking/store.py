@@ -160,7 +160,7 @@ def _make_database(file: Path) -> None:
             if file.exists():
                 return
             unfinished.unlink(missing_ok=True)
-            create_tables(sqlite_url(unfinished), file.parent / "artifacts")
+            create_tables(sqlite_url(unfinished), _as_mlflow_reads_it(str(file.parent / "artifacts")))
             unfinished.rename(file)
     except Timeout as error:
         raise TrackingError(

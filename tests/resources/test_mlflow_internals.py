@@ -23,7 +23,7 @@ from ml_assets.resources.mlflow_internals import (
 @pytest.fixture
 def uri(tmp_path: Path) -> str:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    create_tables(uri, tmp_path / "artifacts")
+    create_tables(uri, f"{tmp_path}/artifacts")
     return uri
 
 
@@ -31,7 +31,7 @@ def uri(tmp_path: Path) -> str:
 def other_uri(tmp_path: Path) -> Iterator[str]:
     """Another store, at which MLflow's own functions point."""
     uri = f"sqlite:///{tmp_path}/other.db"
-    create_tables(uri, tmp_path / "artifacts")
+    create_tables(uri, f"{tmp_path}/artifacts")
     before = service._tracking_uri, fluent._active_experiment_id
     mlflow.set_tracking_uri(uri)
     yield uri
