@@ -57,6 +57,12 @@ class Statement:
         return [Statement(ast.Expr(decorator)) for decorator in getattr(self.node, "decorator_list", [])]
 
     @property
+    def lines(self) -> tuple[int, int]:
+        """First and last line of the statement in its file, decorators included."""
+        first = min([self.node.lineno, *(part.lineno for part in getattr(self.node, "decorator_list", ()))])
+        return first, self.node.end_lineno or first
+
+    @property
     def subject(self) -> NameReference | None:
         """The head of an expression statement: ``dg.asset`` of ``dg.asset(pool="gpu")``."""
         node = self.node.value if isinstance(self.node, ast.Expr) else None

@@ -34,11 +34,12 @@ from types import FunctionType
 from typing import Any, Final, NamedTuple
 
 from ml_assets.code_version.captured import captured_values
+from ml_assets.code_version.coverage import Coverage, CoveredModule
 from ml_assets.code_version.modules import SyntaxModule, read_module
 from ml_assets.code_version.statements import Import, NameReference, Statement
 from ml_assets.resources.errors import DefinitionError
 
-__all__ = ["STORAGE_FORMAT", "Code", "code_of", "code_version", "reached"]
+__all__ = ["STORAGE_FORMAT", "Code", "code_of", "code_version", "coverage", "reached"]
 
 STORAGE_FORMAT = 2
 """Represents this project's own code in every code version. Raise it manually when the storage format changes; this
@@ -107,6 +108,15 @@ def reached(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(f"{module}:{symbol}" for module, symbol in _search(function).found)
 
 
+def coverage(function: Callable[..., Any]) -> Coverage:
+    """Return the first-party code and files that count in a function's code version.
+
+    Raises:
+        DefinitionError: as for `code_version`.
+    """
+    return _search(function).coverage()
+
+
 def _search(function: Callable[..., Any]) -> "_Search":
     try:
         return _Search(function)
@@ -155,6 +165,24 @@ class _Search:
         parts += [label.encode() + b"=" + content for label, content in labelled]
         # Hash each part first, so that different lists of parts have different digests.
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+    def coverage(self) -> Coverage:
+        """Return the files of the symbols found, with their names and lines."""
+        symbols: dict[str, set[str]] = {}
+        for module, symbol in self.found:
+            symbols.setdefault(module, set()).add(symbol)
+        modules: dict[Path, CoveredModule] = {}
+        for name, found in symbols.items():
+            located = self._located[name]
+            if located is None or located.file is None:
+                continue
+            module = self._module(located)
+            statements = [*(module.effects if _EFFECTS in found else ())]
+            statements += [part for symbol in found for part in module.definitions.get(symbol, ())]
+            lines = tuple(sorted({statement.lines for statement in statements}))
+            own = frozenset(found - {_EFFECTS})
+            modules[located.file.absolute()] = CoveredModule(name, None if _WHOLE in found else own, lines)
+        return Coverage(modules)
 
     def parts(self) -> dict[str, str]:
         """Return the beginning of each symbol's digest by its label, and of all captured values together."""
