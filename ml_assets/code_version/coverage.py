@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["CoveredModule", "Coverage"]
+__all__ = ["Coverage", "CoveredModule"]
 
 
 @dataclass(frozen=True)

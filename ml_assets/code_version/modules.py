@@ -1,4 +1,4 @@
-"""The definitions in a Python file: its statements by the names that they bind, read without running it."""
+"""The top level of a Python file: its statements by the names that they bind, read without running it."""
 
 import ast
 import tokenize
@@ -6,27 +6,36 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ml_assets.code_version.statements import Import, Statement, bound_imports, running
+from ml_assets.code_version.reading import bound_imports, loaded, running
+from ml_assets.code_version.scopes import ActKind, Import
+from ml_assets.code_version.statements import Statement
 from ml_assets.resources.errors import DefinitionError
 
 __all__ = ["SyntaxModule", "read_module"]
 
-_ASSIGNMENTS = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Delete)
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_PASSIVE = (*_DEFINITIONS, ast.Import, ast.ImportFrom, ast.Pass)
 
 
 @dataclass
 class SyntaxModule:
-    """The top level of one file, without docstrings, type-checking blocks and the main block."""
+    """The top level of one file, without docstrings and type-checking blocks."""
 
+    statements: list[Statement] = field(default_factory=list)
+    """All statements, in the order of the file, without the main block."""
+    main: list[Statement] = field(default_factory=list)
+    """The statements of main blocks."""
     definitions: dict[str, list[Statement]] = field(default_factory=dict)
-    """The statements that bind a name, or alter the object bound to it."""
+    """The statements that bind a name, or alter the object bound to it. Imports are among them only if the name has
+    another binding too, or if the import is part of another statement."""
     imports: dict[str, list[Import]] = field(default_factory=dict)
-    stars: list[Import] = field(default_factory=list)
-    effects: list[Statement] = field(default_factory=list)
-    """Statements that act on something other than a name of the file."""
+    stars: list[tuple[Import, Statement]] = field(default_factory=list)
+    loads: dict[int, list[Import]] = field(default_factory=dict)
+    """The modules that each statement imports when it runs, by its position."""
+    acting: list[Statement] = field(default_factory=list)
+    """Statements that may act on something other than a name that they bind."""
+    documentation: str | None = None
 
 
 _read: dict[Path, tuple[tuple[int, int], SyntaxModule]] = {}
@@ -56,66 +65,97 @@ def _parse(path: Path) -> SyntaxModule:
     with tokenize.open(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(file.read())
-    module = SyntaxModule()
-    actions = [Statement(node) for node in running(tree.body) if not _index(module, node)]
-    for action in actions:
-        for name, imports in action.reading.imports.items():
-            module.imports.setdefault(name, []).extend(imports)
-        for name in action.reading.stores:
-            module.definitions.setdefault(name, []).append(action)
-    for action in actions:
-        _index_action(module, action)
+    module = SyntaxModule(documentation=ast.get_docstring(tree))
+    module.statements = [Statement(node, position) for position, node in enumerate(running(tree.body))]
+    blocks = [node for node in running(tree.body, main=True) if isinstance(node, ast.If)]
+    known = {statement.node for statement in module.statements}
+    module.main = [Statement(node, len(known)) for node in blocks if node not in known]
+    for statement in module.statements:
+        _bind(module, statement)
+    for name in module.imports.keys() & (module.definitions.keys() | _several(module.imports)):
+        _order_bindings(module, name)
+    for statement in module.statements:
+        if isinstance(statement.node, _PASSIVE):
+            continue
+        for name in _altered(module, statement):
+            module.definitions[name].append(statement)
     return module
 
 
-def _index(module: SyntaxModule, node: ast.stmt) -> bool:
-    """Index a statement with obvious names and return True; return False for any other, which must be analyzed."""
+def _several(imports: dict[str, list[Import]]) -> set[str]:
+    return {name for name, found in imports.items() if len(found) > 1}
+
+
+def _bind(module: SyntaxModule, statement: Statement) -> None:
+    """Index a statement by the names that it binds, and by what it may do beside that."""
+    node = statement.node
     if isinstance(node, ast.Import | ast.ImportFrom):
+        module.loads[statement.position] = loaded(node)
         for name, imported in bound_imports(node):
             if name == "*":
-                module.stars.append(imported)
+                module.stars.append((imported, statement))
             else:
                 module.imports.setdefault(name, []).append(imported)
-        return True
+        return
     if isinstance(node, _DEFINITIONS):
-        module.definitions.setdefault(node.name, []).append(Statement(node))
+        module.definitions.setdefault(node.name, []).append(statement)
+    else:
+        for name, imports in statement.reading.imports.items():
+            if name == "*":
+                module.stars += [(imported, statement) for imported in imports]
+                continue
+            module.imports.setdefault(name, []).extend(imports)
+            module.definitions.setdefault(name, []).append(statement)
+        for name in sorted(statement.reading.stores):
+            module.definitions.setdefault(name, []).append(statement)
+    if hasattr(node, "body") and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        inside = [loaded(part) for part in _executed(node) if isinstance(part, ast.Import | ast.ImportFrom)]
+        if inside:
+            module.loads[statement.position] = [one for found in inside for one in found]
+    if _may_act(node):
+        module.acting.append(statement)
+
+
+def _order_bindings(module: SyntaxModule, name: str) -> None:
+    """Add the import statements of a name that has several bindings to its definitions, in the order of the file."""
+    found = [
+        statement
+        for statement in module.statements
+        if isinstance(statement.node, ast.Import | ast.ImportFrom)
+        and any(bound == name for bound, _ in bound_imports(statement.node))
+    ]
+    module.definitions[name] = sorted({*module.definitions.get(name, ()), *found}, key=lambda part: part.position)
+
+
+def _altered(module: SyntaxModule, statement: Statement) -> list[str]:
+    """Return the names of the file whose objects a statement alters without binding them."""
+    acts = (act for act in statement.reading.acts if act.eager and act.kind in (ActKind.ALTER, ActKind.METHOD))
+    altered = {act.reference.name for act in acts if act.kind is ActKind.ALTER or act.reference.attributes}
+    return sorted(altered & module.definitions.keys() - statement.reading.stores)
+
+
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Return the parts of a statement that run when it runs: not the bodies of functions."""
+    yield node
+    parts: Iterable[ast.AST] = ast.iter_child_nodes(node)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        parts = [*node.decorator_list, node.args]
+    elif isinstance(node, ast.Lambda):
+        parts = [node.args]
+    for part in parts:
+        yield from _executed(part)
+
+
+def _may_act(node: ast.stmt) -> bool:
+    """Return False for a statement that obviously only binds names."""
+    if isinstance(node, _DEFINITIONS) and node.decorator_list:
         return True
-    return False
-
-
-def _index_action(module: SyntaxModule, action: Statement) -> None:
-    """Index a statement by the names that it alters, and as an effect if it alters anything else."""
-    bound = action.reading.stores
-    altered = set(_altered([action.node]))
-    own = altered & module.definitions.keys()
-    for name in sorted(own - bound):
-        module.definitions[name].append(action)
-    if altered - own - bound or not (bound or own or action.reading.imports):
-        module.effects.append(action)
-
-
-def _altered(body: Iterable[Any]) -> Iterator[str]:
-    """Return the names whose objects a block alters; an empty name if the altered object is unknown."""
-    for node in body:
-        if isinstance(node, _ASSIGNMENTS):
-            targets = node.targets if isinstance(node, ast.Assign | ast.Delete) else [node.target]
-            parts = [part for target in targets for part in ast.walk(target)]
-            for part in parts:
-                if isinstance(part, ast.Attribute | ast.Subscript) and not isinstance(part.ctx, ast.Load):
-                    yield _root(part)
-        elif isinstance(node, ast.Expr):
-            method = isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute)
-            yield _root(node.value) if method else ""
-        elif isinstance(node, ast.Assert | ast.Raise):
-            yield ""
-        elif not isinstance(node, _DEFINITIONS):
-            for block in ("body", "orelse", "finalbody"):
-                yield from _altered(running(getattr(node, block, [])))
-            for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
-                yield from _altered(running(part.body))
-
-
-def _root(node: ast.AST | None) -> str:
-    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
-        node = node.func if isinstance(node, ast.Call) else node.value
-    return node.id if isinstance(node, ast.Name) else ""
+    if isinstance(node, ast.ClassDef) and (node.bases or node.keywords):
+        return True
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if isinstance(node, ast.AugAssign) or not all(isinstance(target, ast.Name) for target in targets):
+            return True
+    elif not isinstance(node, _PASSIVE):
+        return True
+    return any(isinstance(part, ast.Call) for part in _executed(node))

@@ -12,7 +12,7 @@ def test_coverage_names_files_symbols_and_lines() -> None:
     assert covered.covers_code(file, "unseen", training.unseen.__code__.co_firstlineno)
     assert covered.covers_code(file, "<module>", 1)
     assert not covered.covers_code(file, "not_there", 1)
-    assert not covered.covers_code(file.with_name("plots.py"), "<module>", 1)
+    assert not covered.covers_code(file.with_name("checks.py"), "<module>", 1)
 
 
 def test_code_without_a_name_of_its_own_is_found_by_its_line() -> None:

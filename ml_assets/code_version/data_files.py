@@ -1,0 +1,274 @@
+"""Data files that code reads by a path relative to its module.
+
+Paths are followed through assignments, without running anything: ``Path(__file__).parent / "q.sql"``,
+``os.path.join(os.path.dirname(__file__), "q.sql")``, ``importlib.resources.files("package") / "q.sql"``. If a name is
+only known at runtime, the files of the folder count that are not Python.
+"""
+
+import ast
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ml_assets.code_version.located import LocatedModule
+from ml_assets.code_version.references import References, Target
+from ml_assets.code_version.scopes import NameReference, chain
+from ml_assets.code_version.statements import Statement
+
+__all__ = ["DataFiles"]
+
+MOST_FILES: Final = 1000
+_PYTHON = {".py", ".pyc", ".pyo", ".pyi"}
+_SAME = {"Path", "PurePath", "PosixPath", "str", "fspath", "abspath", "realpath", "normpath", "resolve", "absolute"}
+_SAME |= {"as_file", "as_posix", "expanduser", "normalize"}
+_READERS = {"read_text", "read_binary", "open_text", "open_binary", "get_data", "path"}
+_WRITERS = {"write_text", "write_bytes", "mkdir", "touch", "unlink", "rmdir"}
+_ANCHORS = {"__file__", "__path__", "files", "PackageLoader", *_READERS}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Place:
+    path: Path
+    complete: bool = True
+    """False if the path lies somewhere below ``path``."""
+
+    def join(self, part: "str | _Place | None") -> "_Place":
+        if not self.complete:
+            return self
+        if isinstance(part, _Place):
+            return part
+        return _Place(Path(os.path.normpath(self.path / part))) if part is not None else _Place(self.path, False)
+
+
+class DataFiles:
+    """Finds the files that statements read.
+
+    Args:
+        references: finds the meaning of names.
+        top: folder of the function's top-level package or module. It and the folders around it are not searched below.
+    """
+
+    def __init__(self, references: References, top: Path) -> None:
+        self._references = references
+        self._top = top
+        self._places: dict[tuple[str, str], _Place | None] = {}
+
+    def read_by(self, located: LocatedModule, statement: Statement) -> set[Path]:
+        """Return the existing files that a statement reads, or may read."""
+        if located.file is None or not self._has_anchor(located, statement):
+            return set()
+        scope = _Names(self, located, statement.node)
+        return {file for place in scope.places(statement.node) for file in self._files(place) if file != located.file}
+
+    def _has_anchor(self, located: LocatedModule, statement: Statement) -> bool:
+        reading = statement.reading
+        if not _ANCHORS.isdisjoint(reading.names | reading.attributes):
+            return True
+        return any(self.place_of(located, reference) for reference in reading.references)
+
+    def place_of(self, located: LocatedModule, reference: NameReference) -> _Place | None:
+        """Return the path that a variable of a first-party module holds."""
+        for target in self._references.targets(located, reference):
+            if isinstance(target, Target) and not target.attributes:
+                if target.symbol not in self._places:
+                    self._places[target.symbol] = None
+                    self._places[target.symbol] = self._assigned(target)
+                return self._places[target.symbol]
+        return None
+
+    def _assigned(self, target: Target) -> _Place | None:
+        for statement in self._references.statements(target):
+            node = statement.node
+            if (
+                isinstance(node, ast.Assign | ast.AnnAssign)
+                and node.value is not None
+                and target.located.file is not None
+                and self._has_anchor(target.located, statement)
+            ):
+                value = _Names(self, target.located, node).value(node.value)
+                return value if isinstance(value, _Place) else None
+        return None
+
+    def package(self, name: Any) -> _Place | None:
+        """Return the folder of a package."""
+        located = self._references.first_party.find(name) if isinstance(name, str) else None
+        if located is None:
+            return None
+        folder = located.folders[0] if located.folders else str(located.file.parent) if located.file else None
+        return _Place(Path(folder)) if folder else None
+
+    def module_of(self, located: LocatedModule, node: ast.AST) -> str | None:
+        """Return the name of the module that an expression stands for."""
+        found = chain(node)
+        for target in self._references.targets(located, found) if found else ():
+            if isinstance(target, Target):
+                return target.located.name
+        return None
+
+    def _files(self, place: _Place) -> Iterator[Path]:
+        if place.complete and place.path.is_file():
+            yield place.path
+        elif place.path.is_dir():
+            deep = not self._top.is_relative_to(place.path)
+            yield from self._below(place.path, deep=deep)
+
+    def _below(self, folder: Path, *, deep: bool) -> Iterator[Path]:
+        count = 0
+        for around, folders, files in os.walk(folder):
+            folders[:] = sorted(name for name in folders if deep and not name.startswith((".", "__pycache__")))
+            for name in sorted(files):
+                file = Path(around) / name
+                if file.suffix in _PYTHON or name.startswith("."):
+                    continue
+                count += 1
+                if count > MOST_FILES:
+                    _log.warning("Only the first %d files below %s count in code versions.", MOST_FILES, folder)
+                    return
+                yield file
+
+
+class _Names:
+    """Evaluates the paths in one statement."""
+
+    def __init__(self, files: DataFiles, located: LocatedModule, node: ast.stmt) -> None:
+        self._outside = files
+        self._located = located
+        self._local: dict[str, ast.expr] = {}
+        for part in ast.walk(node):
+            if isinstance(part, ast.Assign) and len(part.targets) == 1 and isinstance(part.targets[0], ast.Name):
+                self._local[part.targets[0].id] = part.value
+            elif isinstance(part, ast.withitem) and isinstance(part.optional_vars, ast.Name):
+                self._local[part.optional_vars.id] = part.context_expr
+        self._open: set[str] = set()
+
+    def places(self, node: ast.AST) -> Iterator[_Place]:
+        """Return the paths of the largest expressions that are paths; no path that is only given a name."""
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            named = all(
+                isinstance(part, ast.Name) for part in getattr(node, "targets", [getattr(node, "target", None)])
+            )
+            if named and isinstance(self.value(node.value), _Place):
+                return
+        if isinstance(node, ast.Attribute) and node.attr in _WRITERS:
+            return
+        if (
+            isinstance(node, ast.Call)
+            and (found := chain(node.func))
+            and (found.name, *found.attributes)[:2] == ("sys", "path")
+        ):
+            return
+        if isinstance(node, ast.expr):
+            place = self.value(node)
+            if isinstance(place, _Place):
+                yield place
+                return
+        for part in ast.iter_child_nodes(node):
+            yield from self.places(part)
+
+    def value(self, node: ast.AST | None) -> _Place | str | None:
+        """Return the path or text that an expression stands for; None if unknown."""
+        match node:
+            case ast.Constant(value=str(text)):
+                return text
+            case ast.Name(id="__file__") if self._located.file is not None:
+                return _Place(self._located.file)
+            case ast.Name(id="__name__"):
+                return self._located.name
+            case ast.Name(id="__package__"):
+                return self._located.package
+            case ast.Name(id=name) if name in self._local and name not in self._open:
+                self._open.add(name)
+                found = self.value(self._local[name])
+                self._open.discard(name)
+                return found
+            case ast.Attribute(value=base, attr="parent"):
+                return self._parent(self.value(base))
+            case ast.Subscript(value=ast.Attribute(value=base, attr="parents"), slice=ast.Constant(value=int(number))):
+                found = self.value(base)
+                for _ in range(number + 1):
+                    found = self._parent(found)
+                return found
+            case ast.Subscript(value=ast.Name(id="__path__")) if self._located.folders:
+                return _Place(Path(self._located.folders[0]))
+            case ast.Name() | ast.Attribute():
+                reference = chain(node)
+                return self._outside.place_of(self._located, reference) if reference else None
+            case ast.BinOp(left=left, op=ast.Div(), right=right):
+                found = self.value(left)
+                return found.join(self.value(right)) if isinstance(found, _Place) else None
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return self._text([self.value(left), self.value(right)])
+            case ast.JoinedStr(values=parts):
+                return self._text(
+                    [
+                        self.value(getattr(part, "value", None) if isinstance(part, ast.FormattedValue) else part)
+                        for part in parts
+                    ]
+                )
+            case ast.Call():
+                return self._call(node)
+        return None
+
+    @staticmethod
+    def _parent(found: _Place | str | None) -> _Place | None:
+        if not isinstance(found, _Place):
+            return None
+        return _Place(found.path.parent) if found.complete else found
+
+    @staticmethod
+    def _text(parts: list[_Place | str | None]) -> _Place | str | None:
+        """Return texts and paths put together as text."""
+        if all(isinstance(part, str) for part in parts):
+            return "".join(part for part in parts if isinstance(part, str))
+        first, *others = parts
+        if not isinstance(first, _Place) or not first.complete:
+            return first if isinstance(first, _Place) else None
+        text = str(first.path)
+        for part in others:
+            if not isinstance(part, str):
+                return _Place(Path(text if text.endswith("/") else os.path.dirname(text)), complete=False)
+            text += part
+        return _Place(Path(os.path.normpath(text)))
+
+    def _call(self, node: ast.Call) -> _Place | str | None:
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        owner = self.value(node.func.value) if isinstance(node.func, ast.Attribute) else None
+        values = [self.value(part) for part in node.args]
+        first = values[0] if values else None
+        if called == "files":
+            return self._package(node)
+        if called in _READERS and not isinstance(owner, _Place) and len(node.args) > 1:
+            return self._joined(self._package(node), values[1:])
+        if called == "PackageLoader":
+            return self._joined(self._package(node), values[1:] or ["templates"])
+        if called in _SAME | {"joinpath", "join"}:
+            begin, others = (owner, values) if isinstance(owner, _Place) else (first, values[1:])
+            return self._joined(begin, others)
+        if called == "dirname":
+            return self._parent(first)
+        if called in ("with_name", "with_suffix") and isinstance(owner, _Place):
+            if not isinstance(first, str):
+                return _Place(owner.path.parent, complete=False)
+            return _Place(owner.path.with_name(first) if called == "with_name" else owner.path.with_suffix(first))
+        if called in ("getfile", "getsourcefile") and self._located.file is not None:
+            return _Place(self._located.file)
+        return None
+
+    @staticmethod
+    def _joined(begin: _Place | str | None, parts: list[_Place | str | None]) -> _Place | None:
+        if not isinstance(begin, _Place):
+            return None
+        for part in parts:
+            begin = begin.join(part)
+        return begin
+
+    def _package(self, node: ast.Call) -> _Place | None:
+        if not node.args:
+            return self._outside.package(self._located.package)
+        named = self.value(node.args[0])
+        return self._outside.package(named or self._outside.module_of(self._located, node.args[0]))
