@@ -20,13 +20,28 @@ from ml_assets.code_version.statements import Statement
 
 __all__ = ["DataFiles"]
 
-MOST_FILES: Final = 1000
+_MOST_FILES: Final = 1000
+_MOST_BYTES: Final = 64 * 1024**2
 _PYTHON = {".py", ".pyc", ".pyo", ".pyi"}
 _SAME = {"Path", "PurePath", "PosixPath", "str", "fspath", "abspath", "realpath", "normpath", "resolve", "absolute"}
 _SAME |= {"as_file", "as_posix", "expanduser", "normalize"}
 _READERS = {"read_text", "read_binary", "open_text", "open_binary", "get_data", "path"}
+_READERS |= {"resource_string", "resource_stream", "resource_filename"}
+_WITHOUT_CONTENT = {"name", "stem", "suffix", "suffixes"}
 _WRITERS = {"write_text", "write_bytes", "mkdir", "touch", "unlink", "rmdir"}
-_ANCHORS = {"__file__", "__path__", "files", "PackageLoader", *_READERS}
+_ANCHORS = {
+    "run_path",
+    "Popen",
+    "run",
+    "check_call",
+    "check_output",
+    "call",
+    "__file__",
+    "__path__",
+    "files",
+    "PackageLoader",
+    *_READERS,
+}
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +78,10 @@ class DataFiles:
         if located.file is None or not self._has_anchor(located, statement):
             return set()
         scope = _Names(self, located, statement.node)
-        return {file for place in scope.places(statement.node) for file in self._files(place) if file != located.file}
+        files = {file for place in scope.places(statement.node) for file in self._files(place)}
+        scripts = (text for text in statement.reading.strings if text.endswith(".py"))
+        files |= {file for text in scripts if (file := located.file.parent / text).is_file()}
+        return files - {located.file}
 
     def _has_anchor(self, located: LocatedModule, statement: Statement) -> bool:
         reading = statement.reading
@@ -102,6 +120,11 @@ class DataFiles:
         folder = located.folders[0] if located.folders else str(located.file.parent) if located.file else None
         return _Place(Path(folder)) if folder else None
 
+    def file_of(self, name: str | None) -> _Place | None:
+        """Return the file of a module."""
+        located = self._references.first_party.find(name) if name else None
+        return _Place(located.file) if located is not None and located.file is not None else None
+
     def module_of(self, located: LocatedModule, node: ast.AST) -> str | None:
         """Return the name of the module that an expression stands for."""
         found = chain(node)
@@ -118,7 +141,7 @@ class DataFiles:
             yield from self._below(place.path, deep=deep)
 
     def _below(self, folder: Path, *, deep: bool) -> Iterator[Path]:
-        count = 0
+        count = size = 0
         for around, folders, files in os.walk(folder):
             folders[:] = sorted(name for name in folders if deep and not name.startswith((".", "__pycache__")))
             for name in sorted(files):
@@ -126,8 +149,9 @@ class DataFiles:
                 if file.suffix in _PYTHON or name.startswith("."):
                     continue
                 count += 1
-                if count > MOST_FILES:
-                    _log.warning("Only the first %d files below %s count in code versions.", MOST_FILES, folder)
+                size += file.stat().st_size if file.is_file() else 0
+                if count > _MOST_FILES or size > _MOST_BYTES:
+                    _log.warning("Only the first %d files below %s count in code versions.", count - 1, folder)
                     return
                 yield file
 
@@ -154,7 +178,9 @@ class _Names:
             )
             if named and isinstance(self.value(node.value), _Place):
                 return
-        if isinstance(node, ast.Attribute) and node.attr in _WRITERS:
+        if isinstance(node, ast.Attribute) and (
+            node.attr in _WRITERS or (node.attr in _WITHOUT_CONTENT and isinstance(self.value(node.value), _Place))
+        ):
             return
         if (
             isinstance(node, ast.Call)
@@ -165,7 +191,8 @@ class _Names:
         if isinstance(node, ast.expr):
             place = self.value(node)
             if isinstance(place, _Place):
-                yield place
+                # The file itself is used to make a path in an unknown way.
+                yield place if place.path != self._located.file else _Place(place.path.parent, complete=False)
                 return
         for part in ast.iter_child_nodes(node):
             yield from self.places(part)
@@ -195,12 +222,13 @@ class _Names:
                 return found
             case ast.Subscript(value=ast.Name(id="__path__")) if self._located.folders:
                 return _Place(Path(self._located.folders[0]))
+            case ast.Attribute(value=base, attr="__file__"):
+                return self._outside.file_of(self._outside.module_of(self._located, base))
             case ast.Name() | ast.Attribute():
                 reference = chain(node)
                 return self._outside.place_of(self._located, reference) if reference else None
             case ast.BinOp(left=left, op=ast.Div(), right=right):
-                found = self.value(left)
-                return found.join(self.value(right)) if isinstance(found, _Place) else None
+                return self._joined(self.value(left), [self.value(right)])
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 return self._text([self.value(left), self.value(right)])
             case ast.JoinedStr(values=parts):
@@ -260,7 +288,9 @@ class _Names:
         return None
 
     @staticmethod
-    def _joined(begin: _Place | str | None, parts: list[_Place | str | None]) -> _Place | None:
+    def _joined(begin: _Place | str | None, parts: list[_Place | str | None]) -> _Place | str | None:
+        if isinstance(begin, str) and all(isinstance(part, str) for part in parts):
+            return os.path.join(begin, *(part for part in parts if isinstance(part, str)))
         if not isinstance(begin, _Place):
             return None
         for part in parts:

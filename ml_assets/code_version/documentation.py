@@ -73,8 +73,19 @@ class Documentation:
 
     def _reads(self, located: LocatedModule, subject: NameReference) -> bool:
         """Return True if a name belongs to a library that may read docstrings."""
-        outside = [target for target in self._references.targets(located, subject) if isinstance(target, str)]
-        return any(target.partition(".")[0] not in _NEUTRAL for target in outside)
+        for target in self._references.targets(located, subject):
+            if isinstance(target, str):
+                names = [target]
+            else:
+                # A method of an object that a library made.
+                parts = self._references.statements(target) if target.attributes else []
+                made = [part for part in parts if not (part.is_function or part.is_class)]
+                references = [each for part in made for each in part.reading.references]
+                found = [each for one in references for each in self._references.targets(target.located, one)]
+                names = [each for each in found if isinstance(each, str)]
+            if any(name.partition(".")[0] not in _NEUTRAL for name in names):
+                return True
+        return False
 
     def texts(self, found: Mapping[Symbol, bytes]) -> Iterator[tuple[Symbol, str]]:
         """Return the docstrings that count, by symbol."""

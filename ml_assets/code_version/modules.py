@@ -158,4 +158,4 @@ def _may_act(node: ast.stmt) -> bool:
             return True
     elif not isinstance(node, _PASSIVE):
         return True
-    return any(isinstance(part, ast.Call) for part in _executed(node))
+    return any(isinstance(part, ast.Call) or getattr(part, "decorator_list", None) for part in _executed(node))

@@ -187,7 +187,7 @@ class Reading:
         self._generic(node)
 
     def _assign(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> None:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        targets: list[ast.expr] = node.targets if isinstance(node, ast.Assign) else [node.target]
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             self._act(ActKind.ALTER, NameReference(node.target.id))
         elif node.value is not None:

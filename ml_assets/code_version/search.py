@@ -12,9 +12,11 @@ from ml_assets.code_version.captured import Captured, Source, captured_values
 from ml_assets.code_version.data_files import DataFiles
 from ml_assets.code_version.documentation import Documentation
 from ml_assets.code_version.dynamic import (
-    IMPORTERS,
     MAIN,
     Dynamic,
+    Importer,
+    opens_namespace,
+    queries,
     reads_documentation,
     reads_subclasses,
 )
@@ -71,7 +73,7 @@ class Search:
         self.counted: list[Effect] = []
         self._ahead: list[Target] = []
         self._pending: list[Effect] = []
-        self._importers: list[tuple[LocatedModule, Statement]] = []
+        self._importers: list[Importer] = []
         self._queriers: list[LocatedModule] = []
         self._texts: set[str] = set()
         self._subclasses = False
@@ -116,13 +118,11 @@ class Search:
                 self._enter(target)
         if not self._importers:
             return len(self.found) > before
-        named, unknown = self._dynamic.imported_by_name(self._importers, sorted(self._texts))
+        named, whole = self._dynamic.imported_by_name(self._importers, sorted(self._texts))
         for target in named:
             self._enter(target)
-        for located in unknown:
-            self._say(located.name, "imports modules whose names are only known when it runs", "package around it")
-            for target in self._dynamic.everything_near(located):
-                self._enter(target)
+        for module in whole:
+            self._say(module, "imports modules whose names are only known when it runs", "package around it")
         return len(self.found) > before
 
     def _say(self, module: str, reason: str, what: str) -> None:
@@ -196,7 +196,7 @@ class Search:
         for statement in (*statements, *decorators):
             digest.update(statement.reading.digest)
             for reference in statement.reading.references:
-                digest.update(self._meanings(located, reference, symbol, statement))
+                digest.update(self._meanings(located, reference, symbol))
             self._follow(located, statement, symbol)
         for statement in statements:
             self._documentation.note(located, symbol, statement)
@@ -205,7 +205,7 @@ class Search:
     def _follow(self, located: LocatedModule, statement: Statement, symbol: Symbol) -> None:
         """Add what a statement leads to without naming it."""
         reading = statement.reading
-        if self._dynamic.opens_namespace(statement):
+        if opens_namespace(statement):
             self._say(located.name, "uses names that are only known when it runs", "module")
             self._enter(Target(located, WHOLE))
         for target in self._dynamic.named_by_text(located, statement):
@@ -215,10 +215,11 @@ class Search:
                 self._load(module)
         self._texts.update(text for text in reading.strings if len(text) < 1000)
         self._subclasses |= reads_subclasses(statement)
-        if self._dynamic.queries(statement):
+        if queries(statement):
             self._queriers.append(located)
-        if "__import__" in reading.names:
-            self._importers.append((located, statement))
+        importer = self._dynamic.importer(located, statement)
+        if importer is not None:
+            self._importers.append(importer)
         if reads_documentation(statement):
             self._documentation.counts = True
         for file in self._files.read_by(located, statement):
@@ -237,15 +238,11 @@ class Search:
         label = self.label((located.name, os.path.relpath(file, folder)))
         self.data[file] = label, hashlib.sha256(file.read_bytes()).digest()
 
-    def _meanings(
-        self, located: LocatedModule, reference: NameReference, symbol: Symbol, statement: Statement | None = None
-    ) -> bytes:
+    def _meanings(self, located: LocatedModule, reference: NameReference, symbol: Symbol) -> bytes:
         lines = []
         for target in self._references.targets(located, reference):
             if isinstance(target, str):
                 lines.append(f"{reference.name}={target}\n")
-                if target in IMPORTERS and statement is not None:
-                    self._importers.append((located, statement))
             else:
                 self.edges.setdefault(symbol, set()).add(self._enter(target))
                 lines.append(f"{reference.name}={self.label(target.symbol)}\n")
@@ -269,8 +266,8 @@ class Search:
         for symbol, text in self._documentation.texts(self.found):
             self.found[symbol] = hashlib.sha256(self.found[symbol] + text.encode("utf-8", "surrogatepass")).digest()
         execution = Execution(self._references, self.statements, self.edges, self.counted)
-        for symbol, order in execution.orders(self.own, self.located.values()):
-            place = symbol or (self.own.name, EFFECTS)
+        for shared, order in execution.orders(self.own, self.located.values()):
+            place: Symbol = shared or (self.own.name, EFFECTS)
             self.found[place] = hashlib.sha256(self.found.get(place, b"") + order).digest()
 
     def _follow_links(self, function: Callable[..., Any]) -> None:

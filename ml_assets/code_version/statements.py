@@ -106,16 +106,3 @@ class Statement:
                         yield module
         for text in self.reading.strings:
             yield from _COMMAND.findall(text)
-
-    def prefixes(self) -> Iterator[str]:
-        """Return the constant beginnings of computed texts: ``plug_`` of ``f"plug_{name}"`` or ``"plug_" + name``."""
-        for node in ast.walk(self.node):
-            first: ast.AST | None = None
-            if isinstance(node, ast.JoinedStr) and len(node.values) > 1:
-                first = node.values[0]
-            elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
-                first = node.left
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
-                first = node.func.value
-            if isinstance(first, ast.Constant) and isinstance(first.value, str):
-                yield re.split(r"[%{]", first.value)[0]
