@@ -63,7 +63,22 @@ class Effects:
         self._references = references
         self._origins: dict[Symbol, list[Target]] = {}
 
-    def of(self, located: LocatedModule, statement: Statement) -> Effect | None:
+    def of_module(self, located: LocatedModule) -> list[Effect]:
+        """Return the effects of importing a module, and its classes, which alter what `ancestors` returns."""
+        module = self._references.module(located)
+        view = self._references.first_party.view
+        known: list[Effect] | None = module.derived.get(view)
+        if known is None:
+            found = [(statement, self._of(located, statement)) for statement in module.acting]
+            classes = [
+                Effect(located, part, frozenset(), outside=False)
+                for part, effect in found
+                if part.is_class and not effect
+            ]
+            known = module.derived[view] = [effect for _, effect in found if effect] + classes
+        return known
+
+    def _of(self, located: LocatedModule, statement: Statement) -> Effect | None:
         """Return the effect of a top-level statement; None if it only binds names."""
         altered = _Altered()
         for act in statement.reading.acts:

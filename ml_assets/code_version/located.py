@@ -14,6 +14,8 @@ __all__ = ["PLUGIN", "FirstParty", "LocatedModule", "absolute"]
 
 PLUGIN: Final = "ml_assets"
 _INSTALLED = {"site-packages", "dist-packages"}
+_installed: set[str] = set()
+"""Names of installed packages that were found before."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,12 @@ class FirstParty:
         self._top = own.name.partition(".")[0]
         top, *below = own.name.split(".")
         self._room = f"{PLUGIN}.{below[0]}." if top == PLUGIN and below else None
-        self._located: dict[str, LocatedModule | None] = {own.name: own}
+        self._located: dict[str, LocatedModule | None] = {}
+        regular = self.find(own.name)
+        same = regular is not None and regular.file == own.file
+        self.view = (self._top, self._room, None if same else own)
+        """Equal for functions for which the same modules are first-party."""
+        self._located[own.name] = own
 
     def find(self, name: str) -> LocatedModule | None:
         """Return a module by its dotted name; None if it is not first-party or does not exist."""
@@ -76,7 +83,7 @@ class FirstParty:
 
     def _find(self, name: str) -> LocatedModule | None:
         top = name.partition(".")[0]
-        if not top or top in sys.stdlib_module_names:
+        if not top or top in sys.stdlib_module_names or (top in _installed and top != self._top):
             return None
         if top == PLUGIN and not (self._room and f"{name}.".startswith(self._room)):
             return None
@@ -87,8 +94,11 @@ class FirstParty:
         if located is None:
             return None
         paths = [Path(path) for path in (located.file, located.library, *located.folders) if path is not None]
-        installed = any(part in _INSTALLED for path in paths for part in path.parts)
-        return None if installed and top != self._top else located
+        if not any(part in _INSTALLED for path in paths for part in path.parts):
+            return located
+        if name == top:
+            _installed.add(top)
+        return located if top == self._top else None
 
 
 def absolute(located: LocatedModule, imported: Import) -> str:

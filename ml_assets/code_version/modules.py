@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ml_assets.code_version.reading import bound_imports, loaded, running
 from ml_assets.code_version.scopes import ActKind, Import
@@ -36,6 +37,8 @@ class SyntaxModule:
     acting: list[Statement] = field(default_factory=list)
     """Statements that may act on something other than a name that they bind."""
     documentation: str | None = None
+    derived: dict[Any, Any] = field(default_factory=dict)
+    """What others have derived from this and other files; emptied when any file changes."""
 
 
 _read: dict[Path, tuple[tuple[int, int], SyntaxModule]] = {}
@@ -52,6 +55,9 @@ def read_module(path: Path) -> SyntaxModule:
         mark = (status.st_mtime_ns, status.st_size)
         known = _read.get(path)
         if known is None or known[0] != mark:
+            if known is not None:
+                for _, module in _read.values():
+                    module.derived.clear()
             known = _read[path] = (mark, _parse(path))
     except (OSError, SyntaxError, ValueError, RecursionError) as error:
         raise DefinitionError(

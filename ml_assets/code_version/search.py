@@ -151,12 +151,7 @@ class Search:
             for imported in imports:
                 for other in self._references.loaded(located, imported):
                     self._load(other)
-        for statement in module.acting:
-            effect = self._effects.of(located, statement)
-            if effect is not None:
-                self._pending.append(effect)
-            elif statement.is_class:
-                self._pending.append(Effect(located, statement, frozenset(), outside=False))
+        self._pending += self._effects.of_module(located)
 
     def _describe(self, target: Target) -> None:
         """Add the statements of a symbol, and all that they lead to."""
@@ -170,9 +165,8 @@ class Search:
             lines = [self._meanings(located, reference, symbol) for reference in references]
             for star, _ in module.stars:
                 lines.append(self._meanings(located, NameReference("*", (), star), symbol))
-            for statement in module.acting:
-                effect = self._effects.of(located, statement)
-                if effect is not None and effect in self._pending:
+            for effect in self._effects.of_module(located):
+                if effect in self._pending and (effect.altered or effect.outside):
                     self._pending.remove(effect)
                     self._count(effect)
             self.found[symbol] = hashlib.sha256(b"".join(lines)).digest()
