@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ml_assets.code_version.located import LocatedModule
-from ml_assets.code_version.references import References, Target
+from ml_assets.code_version.references import Meaning, References
 from ml_assets.code_version.scopes import NameReference, chain
 from ml_assets.code_version.statements import Statement
 
@@ -92,14 +92,14 @@ class DataFiles:
     def place_of(self, located: LocatedModule, reference: NameReference) -> _Place | None:
         """Return the path that a variable of a first-party module holds."""
         for target in self._references.targets(located, reference):
-            if isinstance(target, Target) and not target.attributes:
+            if isinstance(target, Meaning) and not target.attributes:
                 if target.symbol not in self._places:
                     self._places[target.symbol] = None
                     self._places[target.symbol] = self._assigned(target)
                 return self._places[target.symbol]
         return None
 
-    def _assigned(self, target: Target) -> _Place | None:
+    def _assigned(self, target: Meaning) -> _Place | None:
         for statement in self._references.statements(target):
             node = statement.node
             if (
@@ -129,7 +129,7 @@ class DataFiles:
         """Return the name of the module that an expression stands for."""
         found = chain(node)
         for target in self._references.targets(located, found) if found else ():
-            if isinstance(target, Target):
+            if isinstance(target, Meaning):
                 return target.located.name
         return None
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from ml_assets.code_version.effects import ORCHESTRATION
 from ml_assets.code_version.located import LocatedModule
-from ml_assets.code_version.references import References, Symbol, Target
+from ml_assets.code_version.references import Meaning, References, Symbol
 from ml_assets.code_version.scopes import NameReference
 from ml_assets.code_version.statements import Statement
 
@@ -67,7 +67,7 @@ class Documentation:
         for called, argument in reading.handed:
             if self._reads(located, called):
                 targets = self._references.targets(located, argument)
-                self._given |= {target.symbol for target in targets if isinstance(target, Target)}
+                self._given |= {target.symbol for target in targets if isinstance(target, Meaning)}
         if "__doc__" in reading.names:
             self._texts[symbol].append(self._references.module(located).documentation or "")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ml_assets.code_version.located import LocatedModule, absolute
-from ml_assets.code_version.references import WHOLE, References, Target
+from ml_assets.code_version.references import WHOLE, Meaning, References
 from ml_assets.code_version.scopes import Import, NameReference
 from ml_assets.code_version.statements import Statement
 
@@ -90,7 +90,7 @@ class Dynamic:
     def __init__(self, references: References) -> None:
         self._references = references
 
-    def named_by_text(self, located: LocatedModule, statement: Statement) -> Iterator[Target]:
+    def named_by_text(self, located: LocatedModule, statement: Statement) -> Iterator[Meaning]:
         """Return what texts name: ``"module:symbol"``, ``"package.symbol"``, ``-m module``, variables in queries."""
         reading = statement.reading
         for text in reading.strings:
@@ -108,26 +108,26 @@ class Dynamic:
             plain = {word for text in reading.strings for word in _WORD.findall(text)}
             for word in sorted(plain & (known.definitions.keys() | known.imports.keys())):
                 named = self._references.targets(located, NameReference(word))
-                yield from (target for target in named if isinstance(target, Target) and self._is_data(target))
+                yield from (target for target in named if isinstance(target, Meaning) and self._is_data(target))
 
-    def _is_data(self, target: Target) -> bool:
+    def _is_data(self, target: Meaning) -> bool:
         parts = self._references.statements(target)
         return bool(parts) and not any(part.is_function or part.is_class for part in parts)
 
-    def named_by_query(self, located: LocatedModule, texts: Iterable[str]) -> Iterator[Target]:
+    def named_by_query(self, located: LocatedModule, texts: Iterable[str]) -> Iterator[Meaning]:
         """Return the variables of a module that texts name as ``@LIMIT``."""
         for word in sorted({word for text in texts for word in _VARIABLE.findall(text)}):
             found = self._references.targets(located, NameReference(word))
-            yield from (target for target in found if isinstance(target, Target))
+            yield from (target for target in found if isinstance(target, Meaning))
 
-    def program(self, name: str) -> Iterator[Target]:
+    def program(self, name: str) -> Iterator[Meaning]:
         """Return a module as ``python -m`` runs it."""
         located = self._references.first_party.find(name)
         if located is not None and located.folders:
-            yield Target(located, WHOLE)
+            yield Meaning(located, WHOLE)
             located = self._references.first_party.find(f"{name}.__main__")
         if located is not None:
-            yield Target(located, MAIN)
+            yield Meaning(located, MAIN)
 
     def importer(self, located: LocatedModule, statement: Statement) -> Importer | None:
         """Return the statement as an importer; None if it does not import modules by names."""
@@ -147,7 +147,7 @@ class Dynamic:
         runs = "runpy.run_module" in called or "-m" in reading.strings
         return Importer(located, statement, strict and not constant, listing, runs)
 
-    def imported_by_name(self, importers: list[Importer], texts: Iterable[str]) -> tuple[list[Target], list[str]]:
+    def imported_by_name(self, importers: list[Importer], texts: Iterable[str]) -> tuple[list[Meaning], list[str]]:
         """Return the modules that importers by name may import.
 
         These are the modules that a text anywhere in the reached code names, and those whose name begins like a text
@@ -158,7 +158,7 @@ class Dynamic:
             The modules; and the names of the importers' modules for which a whole package counts.
         """
         runs = any(importer.runs for importer in importers)
-        named: list[Target] = []
+        named: list[Meaning] = []
         for text in texts:
             target = self._references.named(text) if _MODULE.fullmatch(text) else None
             if target is not None:
@@ -170,7 +170,7 @@ class Dynamic:
             if importer.listing or (importer.strict and not begun and not named):
                 begun += self._references.first_party.below(located, "")
                 whole.append(located.name)
-            named += [Target(module, WHOLE) for module in begun]
+            named += [Meaning(module, WHOLE) for module in begun]
         return named, whole
 
     def _begun(self, importer: Importer, prefix: str) -> list[LocatedModule]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from ml_assets.code_version.located import PLUGIN, LocatedModule
 from ml_assets.code_version.reading import alters_by_name
-from ml_assets.code_version.references import WHOLE, References, Symbol, Target
+from ml_assets.code_version.references import WHOLE, Meaning, References, Symbol
 from ml_assets.code_version.scopes import Act, ActKind, NameReference
 from ml_assets.code_version.statements import Statement
 
@@ -61,7 +61,7 @@ class Effects:
 
     def __init__(self, references: References) -> None:
         self._references = references
-        self._origins: dict[Symbol, list[Target]] = {}
+        self._origins: dict[Symbol, list[Meaning]] = {}
 
     def of_module(self, located: LocatedModule) -> list[Effect]:
         """Return the effects of importing a module, and its classes, which alter what `ancestors` returns."""
@@ -93,9 +93,9 @@ class Effects:
         symbols = frozenset(altered.symbols - described)
         return Effect(located, statement, symbols, altered.outside) if symbols or altered.outside else None
 
-    def ancestors(self, located: LocatedModule, statement: Statement) -> tuple[list[Target], bool]:
+    def ancestors(self, located: LocatedModule, statement: Statement) -> tuple[list[Meaning], bool]:
         """Return the first-party bases and metaclasses of a class; and True if it has others."""
-        found: list[Target] = []
+        found: list[Meaning] = []
         others = False
         ahead = [(located, statement)]
         while ahead:
@@ -115,7 +115,7 @@ class Effects:
         """Add what an act of a statement alters at import."""
         reference = act.reference
         targets = self._references.targets(located, reference) if reference.name else []
-        first_party = [target for target in targets if isinstance(target, Target)]
+        first_party = [target for target in targets if isinstance(target, Meaning)]
         if act.kind is ActKind.CALL or (act.kind is ActKind.METHOD and not self._is_method(first_party)):
             for target in first_party:
                 self._call(located, statement, target, altered)
@@ -131,11 +131,11 @@ class Effects:
             self._act_outside(located, reference, targets, altered)
 
     @staticmethod
-    def _is_method(targets: list[Target]) -> bool:
+    def _is_method(targets: list[Meaning]) -> bool:
         return bool(targets) and any(target.attributes or target.name == WHOLE for target in targets)
 
     def _act_outside(
-        self, located: LocatedModule, reference: NameReference, targets: list[Target | str], altered: _Altered
+        self, located: LocatedModule, reference: NameReference, targets: list[Meaning | str], altered: _Altered
     ) -> None:
         if targets or reference.name not in _OWN_NAMES | _HARMLESS:
             altered.outside = True
@@ -149,7 +149,7 @@ class Effects:
             self._alter_all(located, decorator.reading.references, altered)
             return
         for target in self._references.targets(located, subject):
-            if isinstance(target, Target):
+            if isinstance(target, Meaning):
                 self._call(located, decorator, target, altered)
                 if target.attributes:
                     self._alter(target, altered)
@@ -172,7 +172,7 @@ class Effects:
             altered.symbols |= {each.symbol for each in ancestors}
             self._call(located, statement, target, altered)
 
-    def _call(self, located: LocatedModule, statement: Statement, called: Target, altered: _Altered) -> None:
+    def _call(self, located: LocatedModule, statement: Statement, called: Meaning, altered: _Altered) -> None:
         """Add what a call alters: by the acts of all code that it may run."""
         parts = self._references.statements(called)
         constructs = any(part.is_class for part in parts) and not called.attributes
@@ -195,7 +195,7 @@ class Effects:
         if act.kind not in (ActKind.ALTER, ActKind.METHOD) or not act.reference.name:
             return
         targets = self._references.targets(located, act.reference)
-        first_party = [target for target in targets if isinstance(target, Target)]
+        first_party = [target for target in targets if isinstance(target, Meaning)]
         for target in first_party:
             if act.kind is ActKind.ALTER or target.attributes:
                 self._alter(target, altered)
@@ -216,13 +216,13 @@ class Effects:
     ) -> None:
         """Add objects by their names; ``alone`` if an act without any of them is one on something outside."""
         found = [target for reference in references for target in self._references.targets(located, reference)]
-        first_party = [target for target in found if isinstance(target, Target)]
+        first_party = [target for target in found if isinstance(target, Meaning)]
         for target in first_party:
             if functions or not any(part.is_function for part in self._references.statements(target)):
                 self._alter(target, altered)
         altered.outside |= alone and not first_party
 
-    def _alter(self, target: Target, altered: _Altered) -> None:
+    def _alter(self, target: Meaning, altered: _Altered) -> None:
         """Add an object, and those from which it is made, because they may share parts."""
         if "__dict__" in target.attributes or target.name == WHOLE:
             altered.symbols.add((target.located.name, WHOLE if target.name == WHOLE else target.name))
@@ -236,7 +236,7 @@ class Effects:
             if not all(part.is_function or part.is_constant for part in parts):
                 altered.symbols.add(origin.symbol)
 
-    def _closure(self, start: list[Target]) -> Iterator[Target]:
+    def _closure(self, start: list[Meaning]) -> Iterator[Meaning]:
         """Return symbols and those that their statements name, and so on."""
         seen: set[Symbol] = set()
         ahead = list(start)
@@ -248,7 +248,7 @@ class Effects:
             yield target
             ahead += self._origins_of(target)
 
-    def _origins_of(self, target: Target) -> list[Target]:
+    def _origins_of(self, target: Meaning) -> list[Meaning]:
         known = self._origins.get(target.symbol)
         if known is None:
             known = self._origins[target.symbol] = [
@@ -256,6 +256,6 @@ class Effects:
                 for part in self._references.statements(target)
                 for reference in part.reading.references
                 for found in self._references.targets(target.located, reference)
-                if isinstance(found, Target)
+                if isinstance(found, Meaning)
             ]
         return known

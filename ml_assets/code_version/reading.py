@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ml_assets.code_version.scopes import Act, ActKind, Import, NameReference, Scope, chain, root
+from ml_assets.code_version.scopes import Act, ActKind, Import, NameReference, NameScope, chain, root
 
 __all__ = ["Reading", "alters_by_name", "bound_imports", "loaded", "running"]
 
@@ -90,7 +90,7 @@ class Reading:
 
     def __init__(self, node: ast.stmt) -> None:
         self._form: list[str] = []
-        self._scope = Scope()
+        self._scope = NameScope()
         self._in_annotation = False
         self._deferred = 0
         self.alters_parameters = False
@@ -348,7 +348,7 @@ class Reading:
         self._leave()
 
     def _enter(self, kind: str, node: ast.AST) -> None:
-        self._scope = Scope(self._scope, kind)
+        self._scope = NameScope(self._scope, kind)
         self._deferred += kind == "function"
         arguments = getattr(node, "args", None)
         if isinstance(arguments, ast.arguments):

@@ -9,7 +9,7 @@ from ml_assets.code_version.modules import SyntaxModule, read_module
 from ml_assets.code_version.scopes import Import, NameReference
 from ml_assets.code_version.statements import Statement
 
-__all__ = ["WHOLE", "References", "Symbol", "Target"]
+__all__ = ["WHOLE", "Meaning", "References", "Symbol"]
 
 WHOLE = "*"
 """Stands for all symbols of a module."""
@@ -22,7 +22,7 @@ Symbol = tuple[str, str]
 """A module's name and a symbol in it."""
 
 
-class Target(NamedTuple):
+class Meaning(NamedTuple):
     """A symbol of a first-party module that a reference leads to."""
 
     located: LocatedModule
@@ -42,6 +42,7 @@ class References:
     def __init__(self, first_party: FirstParty) -> None:
         self.first_party = first_party
         self._modules: dict[str, SyntaxModule] = {}
+        self._targets: dict[tuple[str, NameReference], list[Meaning | str]] = {}
 
     def module(self, located: LocatedModule) -> SyntaxModule:
         """Return the statements of a module."""
@@ -50,20 +51,25 @@ class References:
             module = self._modules[located.name] = read_module(located.file) if located.file else SyntaxModule()
         return module
 
-    def statements(self, target: Target) -> list[Statement]:
+    def statements(self, target: Meaning) -> list[Statement]:
         """Return the statements that bind or alter a symbol, in the order of the file."""
         module = self.module(target.located)
         found = module.definitions.get(target.name, [])
         stars = [statement for star, statement in module.stars if found and self._given(target, star)]
         return sorted({*found, *stars}, key=lambda part: part.position)
 
-    def targets(self, located: LocatedModule, reference: NameReference) -> list[Target | str]:
+    def targets(self, located: LocatedModule, reference: NameReference) -> list[Meaning | str]:
         """Return what a name in a module means; nothing for a builtin."""
-        if reference.imported is None:
-            return self._resolve(located, reference.name, reference.attributes, frozenset())
-        return self._follow(located, reference.imported, reference.attributes, frozenset())
+        known = self._targets.get((located.name, reference))
+        if known is None:
+            if reference.imported is None:
+                known = self._resolve(located, reference.name, reference.attributes, frozenset())
+            else:
+                known = self._follow(located, reference.imported, reference.attributes, frozenset())
+            self._targets[located.name, reference] = known
+        return known
 
-    def named(self, text: str) -> Target | None:
+    def named(self, text: str) -> Meaning | None:
         """Return the module or symbol that a text names, as ``module``, ``module.symbol`` or ``module:symbol``."""
         module, _, symbol = text.partition(":")
         names: list[str] = symbol.split(".") if symbol else []
@@ -77,10 +83,10 @@ class References:
         if located is None:
             return None
         if not names:
-            return Target(located, WHOLE)
+            return Meaning(located, WHOLE)
         known = self.module(located)
         bound = names[0] in known.definitions or names[0] in known.imports
-        return Target(located, names[0] if bound else WHOLE, tuple(names[1:])) if bound or symbol else None
+        return Meaning(located, names[0] if bound else WHOLE, tuple(names[1:])) if bound or symbol else None
 
     def loaded(self, located: LocatedModule, imported: Import) -> Iterator[LocatedModule]:
         """Return the first-party modules that an import in a module runs."""
@@ -96,14 +102,14 @@ class References:
 
     def _resolve(
         self, located: LocatedModule, name: str, attributes: tuple[str, ...], trail: frozenset[Symbol]
-    ) -> list[Target | str]:
+    ) -> list[Meaning | str]:
         if (located.name, name) in trail:
             return []
         trail |= {(located.name, name)}
         module = self.module(located)
-        targets: list[Target | str] = []
+        targets: list[Meaning | str] = []
         if name in module.definitions:
-            targets.append(Target(located, name, attributes))
+            targets.append(Meaning(located, name, attributes))
         for imported in module.imports.get(name, ()):
             targets += self._follow(located, imported, attributes, trail)
         for star, _ in module.stars:
@@ -112,22 +118,22 @@ class References:
                 targets += self._resolve(origin, name, attributes, trail)
         return targets
 
-    def _given(self, target: Target, star: Import) -> bool:
+    def _given(self, target: Meaning, star: Import) -> bool:
         origin = self.first_party.find(absolute(target.located, star))
         return origin is not None and bool(self._resolve(origin, target.name, (), frozenset({target.symbol})))
 
     def _follow(
         self, located: LocatedModule, imported: Import, attributes: tuple[str, ...], trail: frozenset[Symbol]
-    ) -> list[Target | str]:
+    ) -> list[Meaning | str]:
         names = attributes if imported.name in (None, "*") else (str(imported.name), *attributes)
         return self._member(absolute(located, imported), names, trail)
 
-    def _member(self, module: str, names: tuple[str, ...], trail: frozenset[Symbol]) -> list[Target | str]:
+    def _member(self, module: str, names: tuple[str, ...], trail: frozenset[Symbol]) -> list[Meaning | str]:
         located = self.first_party.find(module)
         if located is None:
             return [".".join((module, *names[:1]))]
         if not names or located.library:
-            return [Target(located, WHOLE)]
+            return [Meaning(located, WHOLE)]
         name, *rest = names
         targets = self._resolve(located, name, tuple(rest), trail)
         if targets:
@@ -137,12 +143,12 @@ class References:
         if located.file is None or name in _PLAIN_ATTRIBUTES:
             return [f"{module}.{name}"]
         if name.startswith("__") and name.endswith("__"):
-            return [Target(located, WHOLE, names)]
+            return [Meaning(located, WHOLE, names)]
         return self._made_up(located)
 
-    def _made_up(self, located: LocatedModule) -> list[Target | str]:
+    def _made_up(self, located: LocatedModule) -> list[Meaning | str]:
         """Return the symbols of a name that a module may generate: the module, and the modules that it mentions."""
-        targets: list[Target | str] = [Target(located, WHOLE)]
+        targets: list[Meaning | str] = [Meaning(located, WHOLE)]
         definitions = self.module(located).definitions
         mentioned = {text for found in definitions.values() for part in found for text in part.reading.strings}
         for name in sorted(text for text in mentioned if _MODULE_NAME.fullmatch(text)):
@@ -151,5 +157,5 @@ class References:
             for candidate in {nearby, name} if not dots else {nearby}:
                 found = self.first_party.find(candidate) if candidate != located.name else None
                 if found is not None:
-                    targets.append(Target(found, WHOLE))
+                    targets.append(Meaning(found, WHOLE))
         return targets

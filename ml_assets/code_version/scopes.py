@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ["Act", "ActKind", "Import", "NameReference", "Scope", "chain", "root"]
+__all__ = ["Act", "ActKind", "Import", "NameReference", "NameScope", "chain", "root"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,10 @@ def root(node: ast.AST) -> NameReference:
 
 
 @dataclass
-class Scope:
+class NameScope:
     """The names of a function, class or comprehension during the analysis."""
 
-    parent: "Scope | None" = None
+    parent: "NameScope | None" = None
     kind: str = "function"
     loads: set[NameReference] = field(default_factory=set)
     stores: set[str] = field(default_factory=set)

@@ -24,7 +24,7 @@ from ml_assets.code_version.effects import ORCHESTRATION, Effect, Effects
 from ml_assets.code_version.functions import author_of, locate, no_source, place_in
 from ml_assets.code_version.located import FirstParty, LocatedModule
 from ml_assets.code_version.order import Execution
-from ml_assets.code_version.references import WHOLE, References, Symbol, Target
+from ml_assets.code_version.references import WHOLE, Meaning, References, Symbol
 from ml_assets.code_version.scopes import NameReference
 from ml_assets.code_version.statements import Statement
 
@@ -71,7 +71,7 @@ class Search:
         self.data: dict[Path, tuple[str, bytes]] = {}
         self.captured: list[str] = []
         self.counted: list[Effect] = []
-        self._ahead: list[Target] = []
+        self._ahead: list[Meaning] = []
         self._pending: list[Effect] = []
         self._importers: list[Importer] = []
         self._queriers: list[LocatedModule] = []
@@ -130,7 +130,7 @@ class Search:
             _said.add((module, reason))
             _log.warning("Code in %s %s. All of the %s counts in code versions.", module, reason, what)
 
-    def _enter(self, target: Target) -> Symbol:
+    def _enter(self, target: Meaning) -> Symbol:
         symbol = target.symbol
         if symbol not in self.found:
             self.found[symbol] = b""
@@ -153,7 +153,7 @@ class Search:
                     self._load(other)
         self._pending += self._effects.of_module(located)
 
-    def _describe(self, target: Target) -> None:
+    def _describe(self, target: Meaning) -> None:
         """Add the statements of a symbol, and all that they lead to."""
         located, name, _ = target
         module = self._references.module(located)
@@ -201,7 +201,7 @@ class Search:
         reading = statement.reading
         if opens_namespace(statement):
             self._say(located.name, "uses names that are only known when it runs", "module")
-            self._enter(Target(located, WHOLE))
+            self._enter(Meaning(located, WHOLE))
         for target in self._dynamic.named_by_text(located, statement):
             self.edges.setdefault(symbol, set()).add(self._enter(target))
         for imported in reading.loads:
@@ -226,10 +226,10 @@ class Search:
             program = self._first_party.find(name)
             if program is None or program.file != file:
                 program = LocatedModule(name, file)
-            self._enter(Target(program, MAIN))
+            self._enter(Meaning(program, MAIN))
             return
         folder = located.file.parent if located.file is not None else file.parent
-        label = self.label((located.name, os.path.relpath(file, folder)))
+        label = self.label((located.name, f"<file {os.path.relpath(file, folder)}>"))
         self.data[file] = label, hashlib.sha256(file.read_bytes()).digest()
 
     def _meanings(self, located: LocatedModule, reference: NameReference, symbol: Symbol) -> bytes:
@@ -276,7 +276,7 @@ class Search:
             if isinstance(link, ModuleType):
                 located = self._first_party.find(link.__name__)
                 if located is not None:
-                    self._enter(Target(located, WHOLE))
+                    self._enter(Meaning(located, WHOLE))
             elif isinstance(link, FunctionType):
                 ahead += self._start(link)
             else:
@@ -305,11 +305,11 @@ class Search:
                 names = sorted(each for each, parts in known.definitions.items() if statement in parts)
                 if not holders:
                     for each in names:
-                        self._enter(Target(located, each))
+                        self._enter(Meaning(located, each))
                     if not names:
                         self._count(Effect(located, statement, frozenset(), outside=False))
         if holders:
-            self._enter(Target(located, name))
+            self._enter(Meaning(located, name))
         elif place is None:
             raise no_source(link, f"{located.file} does not define {name} at its top level")
         before = len(self._captured.sources)
@@ -324,7 +324,7 @@ class Search:
             return []
         name = link.__qualname__.partition(".")[0]
         if name in self._references.module(located).definitions:
-            self._enter(Target(located, name))
+            self._enter(Meaning(located, name))
         methods = (part for part in vars(link).values() if isinstance(part, FunctionType) and part.__closure__)
         return [part for part in methods if part.__code__.co_filename == str(located.file)]
 

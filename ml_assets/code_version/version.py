@@ -1,25 +1,50 @@
-"""The code version of an asset: a hash of its function and of the first-party code that it reaches.
+"""The code version of an asset: a hash of its function and of the first-party code that may run with it.
+
+::
+
+    search.py        follows names from the function until nothing new is found
+    references.py    the meaning of a name: symbols of first-party modules (located.py)
+    modules.py       the statements of a file (statements.py), by the names that they bind
+    reading.py       the form of a statement, its names by scope (scopes.py), and what it may alter
+    effects.py       what imports do beside binding names: registrations, patches, options of libraries
+    dynamic.py       what texts and namespaces lead to
+    order.py         the order of statements, where it decides what a name means
+    documentation.py docstrings that are used as data
+    data_files.py    files that are read by a path relative to a module
+    functions.py     the author's function, and the place of a captured function in its file
+    captured.py      values that the function has captured
+    coverage.py      the code and files that count, for comparison with what runs
 
 Code is found by reading files, never by importing them, one symbol at a time. A function counts together with the
-functions, classes, constants and imports that it names, and, recursively, those that they name, in any file. A module
-counts as a whole if it is passed around as an object, imported by a string, or asked for a name that it generates.
+functions, classes, constants and imports that it names, and, recursively, those that they name, in any file. What may
+run counts; what cannot be decided from the source counts rather than not.
 
-Rules of what counts:
-
-* First-party code is the function's own top-level package, and every module that is neither installed (below a
+* **First-party** is the function's own top-level package, and every module that is neither installed (below a
   ``site-packages``) nor in the standard library. Of other modules only the imported name counts; the environment
   digest covers their versions. This project's own modules count as other modules, and `STORAGE_FORMAT` covers them. The
   exception is the package below ``ml_assets`` that contains the function, such as the reference pipeline.
-* Layout, comments, docstrings, the order of definitions and the name of the function's own module do not count.
-* A function's decorators count unless they come from Dagster or from this project, because those only configure where
-  and when it runs. In a function that makes assets, everything counts.
-* A statement that alters a name of its file (``LIMITS["x"] = 3``) counts with that name. A statement that acts on
-  anything else (``pd.set_option(…)``) counts with every symbol of its file and of the packages below it.
-* Imports and names under ``if TYPE_CHECKING:`` and statements of the main block do not count: they never run in a step.
-* A nested function counts with the whole outer function and with its captured values: constants, containers,
-  dataclasses and Pydantic models of constants, enumerations, dates, and functions. Of other objects only the class
-  counts.
-* Data files do not count. Declare them as datasets.
+* **Not counted** are layout, comments, docstrings that nothing reads, the order of independent definitions, the name of
+  the function's own module, names under ``if TYPE_CHECKING:``, and main blocks. A function's decorators count unless
+  they come from Dagster or from this project, because those only configure where and when it runs.
+* **Effects of imports.** A first-party module that reached code imports, directly or through others, brings the
+  statements that act on more than a name that they bind. A statement counts if the object that it may alter is reached:
+  a function that a decorator registers counts with the registry. A statement that acts on a library or the environment
+  counts with every function whose imports run it.
+* **Order** counts for a name that several statements bind or alter: theirs, and that of statements that read it when
+  they run.
+* **Dynamic access** counts the whole module: a module that is passed around, ``getattr(module, name)``, ``globals()``,
+  ``eval``, ``exec``. Texts count as what they name: ``"module:function"``, ``"package.function"``, ``-m module``,
+  ``@LIMIT`` in a query, module names anywhere in reached code if that imports by name. If the name of an import is
+  unknown, the package around the import counts. A warning names the module once.
+* **Docstrings** count if reached code reads docstrings, if a library that is not known to ignore them decorates the
+  function or is given it, and for classes that inherit from such a library.
+* **Captured values** of a nested function count with the whole outer function, by content: constants, containers in
+  their order, arrays, frames, functions, objects by what `pickle` would store. Others are refused. What a library's
+  wrapper has captured does not count, because the decorator's source does.
+* **Data files** count if a path relative to a first-party module leads to them, and native libraries if they are
+  imported. If a name is only known at runtime, all files of the folder count that are not Python: up to 1,000 files and
+  64 MiB, beyond which a warning is logged. Folders that contain the function's package are not searched below. Paths
+  relative to the working directory do not count.
 """
 
 import hashlib

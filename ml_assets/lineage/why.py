@@ -304,5 +304,11 @@ def _symbol(part: str) -> str:
     """Return a part of a code version as a Python name; without the module if it is the function's own."""
     module, _, name = part.partition(":")
     where = f" of {module}" if module else ""
-    special = {"*": f"the whole module {module}".rstrip(), "<statements>": f"a statement with side effects{where}"}
+    if name.startswith("<file "):
+        return f"the file {name[6:-1]} beside {module or 'its module'}"
+    special = {
+        "*": f"the whole module {module}".rstrip(),
+        "<main>": f"the program {module}".rstrip(),
+        "<statements>": f"a statement with side effects{where}",
+    }
     return special.get(name, ".".join(filter(None, (module, name))).replace("<captured values>", "a captured value"))
