@@ -87,6 +87,9 @@ class Captured:
                 return [value.__name__, self.describe(owner, f"{place}.__self__")]
             case tuple() | list() if type(value) in (tuple, list):
                 return [self.describe(item, f"{place}[{number}]") for number, item in enumerate(value)]
+        if type(value).__module__.startswith("dagster.") and hasattr(value, "keys_by_output_name"):
+            # An asset's definition fills caches while it is used. Its function is not called, so its key stands for it.
+            return sorted(key.to_user_string() for key in value.keys)
         if isinstance(getattr(value, "__wrapped__", None), FunctionType):
             return [self.describe(value.__wrapped__, place)]
         if is_dataclass(value):

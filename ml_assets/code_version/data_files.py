@@ -100,17 +100,12 @@ class DataFiles:
         return None
 
     def _assigned(self, target: Meaning) -> _Place | None:
-        for statement in self._references.statements(target):
-            node = statement.node
-            if (
-                isinstance(node, ast.Assign | ast.AnnAssign)
-                and node.value is not None
-                and target.located.file is not None
-                and self._has_anchor(target.located, statement)
-            ):
-                value = _Names(self, target.located, node).value(node.value)
-                return value if isinstance(value, _Place) else None
-        return None
+        statements = self._references.statements(target)
+        if target.located.file is None or not any(self._has_anchor(target.located, part) for part in statements):
+            return None
+        body = [part.node for part in statements]
+        value = _Names(self, target.located, ast.Module(body, [])).value(ast.Name(target.name, ast.Load()))
+        return value if isinstance(value, _Place) else None
 
     def package(self, name: Any) -> _Place | None:
         """Return the folder of a package."""
@@ -156,28 +151,43 @@ class DataFiles:
                 yield file
 
 
+def _assignments(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Return the names that a statement assigns to, with the value."""
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            yield from ((target.id, value) for target in targets if isinstance(target, ast.Name))
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            yield name, value
+        case ast.AugAssign(target=ast.Name(id=name), op=operator, value=value):
+            yield name, ast.BinOp(ast.Name(name, ast.Load()), operator, value)
+        case ast.With(items=items) | ast.AsyncWith(items=items):
+            for item in items:
+                if isinstance(item.optional_vars, ast.Name):
+                    yield item.optional_vars.id, item.context_expr
+
+
 class _Names:
     """Evaluates the paths in one statement."""
 
-    def __init__(self, files: DataFiles, located: LocatedModule, node: ast.stmt) -> None:
+    def __init__(self, files: DataFiles, located: LocatedModule, node: ast.stmt | ast.Module) -> None:
         self._outside = files
+        self._node = node
         self._located = located
-        self._local: dict[str, ast.expr] = {}
-        for part in ast.walk(node):
-            if isinstance(part, ast.Assign) and len(part.targets) == 1 and isinstance(part.targets[0], ast.Name):
-                self._local[part.targets[0].id] = part.value
-            elif isinstance(part, ast.withitem) and isinstance(part.optional_vars, ast.Name):
-                self._local[part.optional_vars.id] = part.context_expr
-        self._open: set[str] = set()
+        self._assigned: dict[str, list[ast.expr]] = {}
+        self._before: dict[str, int] = {}
+        self._fields: set[str] = set()
+        # Statements have a body; the variable of a single assignment is one of the module.
+        parts = [part for part in ast.walk(node) if hasattr(part, "lineno")] if hasattr(node, "body") else []
+        for part in sorted(parts, key=lambda part: part.lineno):
+            for name, value in _assignments(part):
+                self._assigned.setdefault(name, []).append(value)
+            if isinstance(part, ast.ClassDef):
+                self._fields |= {name for each in part.body for name, _ in _assignments(each)}
 
     def places(self, node: ast.AST) -> Iterator[_Place]:
         """Return the paths of the largest expressions that are paths; no path that is only given a name."""
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            named = all(
-                isinstance(part, ast.Name) for part in getattr(node, "targets", [getattr(node, "target", None)])
-            )
-            if named and isinstance(self.value(node.value), _Place):
-                return
+        if isinstance(node, ast.Assign) and isinstance(self.value(node.value), _Place) and self._is_named(node):
+            return
         if isinstance(node, ast.Attribute) and (
             node.attr in _WRITERS or (node.attr in _WITHOUT_CONTENT and isinstance(self.value(node.value), _Place))
         ):
@@ -197,6 +207,16 @@ class _Names:
         for part in ast.iter_child_nodes(node):
             yield from self.places(part)
 
+    def _is_named(self, node: ast.Assign) -> bool:
+        """Return True if the uses of what is assigned are found by its name."""
+        if node is self._node:
+            names = [part.id for part in node.targets if isinstance(part, ast.Name)]
+            known = [self._outside.place_of(self._located, NameReference(name)) for name in names]
+            return len(known) == len(node.targets) and None not in known
+        names = [part.id for part in node.targets if isinstance(part, ast.Name)]
+        single = [name for name in names if len(self._assigned.get(name, ())) == 1 and name not in self._fields]
+        return len(single) == len(node.targets)
+
     def value(self, node: ast.AST | None) -> _Place | str | None:
         """Return the path or text that an expression stands for; None if unknown."""
         match node:
@@ -208,11 +228,8 @@ class _Names:
                 return self._located.name
             case ast.Name(id="__package__"):
                 return self._located.package
-            case ast.Name(id=name) if name in self._local and name not in self._open:
-                self._open.add(name)
-                found = self.value(self._local[name])
-                self._open.discard(name)
-                return found
+            case ast.Name(id=name) if name in self._assigned:
+                return self._variable(name)
             case ast.Attribute(value=base, attr="parent"):
                 return self._parent(self.value(base))
             case ast.Subscript(value=ast.Attribute(value=base, attr="parents"), slice=ast.Constant(value=int(number))):
@@ -241,6 +258,16 @@ class _Names:
             case ast.Call():
                 return self._call(node)
         return None
+
+    def _variable(self, name: str) -> _Place | str | None:
+        """Return the last value of a variable; the value before, while the last one is evaluated."""
+        number = self._before.get(name, len(self._assigned[name])) - 1
+        if number < 0:
+            return None
+        self._before[name] = number
+        found = self.value(self._assigned[name][number])
+        self._before[name] = number + 1
+        return found
 
     @staticmethod
     def _parent(found: _Place | str | None) -> _Place | None:

@@ -166,7 +166,8 @@ class Effects:
         acting = [
             target
             for target in ancestors
-            if any(part.acts_on_subclasses for part in self._references.statements(target))
+            # An object that a library made as a base class may keep its subclasses.
+            if any(part.acts_on_subclasses or not part.is_class for part in self._references.statements(target))
         ]
         for target in acting:
             altered.symbols |= {each.symbol for each in ancestors}

@@ -158,10 +158,11 @@ def _may_act(node: ast.stmt) -> bool:
         return True
     if isinstance(node, ast.ClassDef) and (node.bases or node.keywords):
         return True
-    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        if isinstance(node, ast.AugAssign) or not all(isinstance(target, ast.Name) for target in targets):
-            return True
-    elif not isinstance(node, _PASSIVE):
+    if not isinstance(node, (ast.Assign, ast.AnnAssign, *_PASSIVE)):
         return True
-    return any(isinstance(part, ast.Call) or getattr(part, "decorator_list", None) for part in _executed(node))
+    return any(
+        isinstance(part, ast.Call | ast.AugAssign)
+        or getattr(part, "decorator_list", None)
+        or (isinstance(part, ast.Attribute | ast.Subscript) and not isinstance(part.ctx, ast.Load))
+        for part in _executed(node)
+    )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from ml_assets.code_version.captured import Captured, captured_values
@@ -58,6 +59,17 @@ def test_elements_of_a_set_have_one_order() -> None:
     words = [str(number) for number in range(50)]
     reverse = words[::-1]
     assert Captured().describe(set(words), "v") == Captured().describe(set(reverse), "v")
+
+
+def test_an_asset_is_described_by_its_key() -> None:
+    @dg.asset(key_prefix="a")
+    def upstream() -> int:
+        return 1
+
+    before = Captured().describe(upstream, "upstream")
+    dg.materialize([upstream], instance=dg.DagsterInstance.ephemeral())
+    assert Captured().describe(upstream, "upstream") == before
+    assert before.endswith("AssetsDefinition(a/upstream)")
 
 
 def test_classes_and_functions_among_the_values_are_sources() -> None:
