@@ -6,7 +6,7 @@ to a function that alters its arguments; and the objects from which those are ma
 first-party code, such as an option of a library, counts with every module that imports it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,20 +30,20 @@ class Effect:
     """A statement that acts when its module is imported.
 
     Attributes:
-        altered: symbols that it may alter. With `WHOLE`, any symbol of the module.
+        altered: symbols that it may alter.
+        modules: modules of which it may alter any symbol.
         outside: True if it may alter something outside of first-party code.
     """
 
     located: LocatedModule
     statement: Statement
     altered: frozenset[Symbol]
-    outside: bool
+    outside: bool = False
+    modules: frozenset[str] = frozenset()
 
-    def alters(self, found: Iterable[Symbol], modules: set[str]) -> bool:
+    def alters(self, found: Collection[Symbol], modules: set[str]) -> bool:
         """Return True if the effect alters one of the symbols found, which are in certain modules."""
-        if self.outside or not self.altered.isdisjoint(found):
-            return True
-        return any(name == WHOLE and module in modules for module, name in self.altered)
+        return self.outside or not self.altered.isdisjoint(found) or not self.modules.isdisjoint(modules)
 
 
 @dataclass
@@ -66,15 +66,11 @@ class Effects:
     def of_module(self, located: LocatedModule) -> list[Effect]:
         """Return the effects of importing a module, and its classes, which alter what `ancestors` returns."""
         module = self._references.module(located)
-        view = self._references.first_party.view
+        view = ("effects", self._references.first_party.view)
         known: list[Effect] | None = module.derived.get(view)
         if known is None:
             found = [(statement, self._of(located, statement)) for statement in module.acting]
-            classes = [
-                Effect(located, part, frozenset(), outside=False)
-                for part, effect in found
-                if part.is_class and not effect
-            ]
+            classes = [Effect(located, part, frozenset()) for part, effect in found if part.is_class and not effect]
             known = module.derived[view] = [effect for _, effect in found if effect] + classes
         return known
 
@@ -91,7 +87,8 @@ class Effects:
         own = self._references.module(located).definitions
         described = {(located.name, name) for name, found in own.items() if statement in found}
         symbols = frozenset(altered.symbols - described)
-        return Effect(located, statement, symbols, altered.outside) if symbols or altered.outside else None
+        modules = frozenset(module for module, name in symbols if name == WHOLE)
+        return Effect(located, statement, symbols, altered.outside, modules) if symbols or altered.outside else None
 
     def ancestors(self, located: LocatedModule, statement: Statement) -> tuple[list[Meaning], bool]:
         """Return the first-party bases and metaclasses of a class; and True if it has others."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from ml_assets.code_version.effects import Effect
 from ml_assets.code_version.located import LocatedModule
-from ml_assets.code_version.references import WHOLE, References, Symbol
+from ml_assets.code_version.references import References, Symbol
 from ml_assets.code_version.statements import Statement
 
 __all__ = ["Execution"]
@@ -52,7 +52,7 @@ class Execution:
         shared = {symbol: writers for symbol, writers in self._writers().items() if len(writers) > 1}
         if not shared:
             return
-        places = {id(part): place for place, part in enumerate(self._executed(own, modules))}
+        places = self._executed(own, modules)
         for symbol, writers in sorted(shared.items(), key=lambda item: item[0] or ("", "")):
             parts = {id(part): part for part in writers}
             if symbol is not None:
@@ -66,7 +66,7 @@ class Execution:
         }
         for effect in self._effects:
             altered = {symbol for symbol in effect.altered if symbol in writers}
-            altered |= {symbol for symbol in writers if symbol is not None and (symbol[0], WHOLE) in effect.altered}
+            altered |= {symbol for symbol in writers if symbol is not None and symbol[0] in effect.modules}
             for symbol in altered | ({None} if effect.outside else set()):
                 known = writers.setdefault(symbol, [])
                 known += [] if effect.statement in known else [effect.statement]
@@ -86,24 +86,23 @@ class Execution:
                 if part.runs:
                     yield part
 
-    def _executed(self, own: LocatedModule, modules: Iterable[LocatedModule]) -> Iterator[Statement]:
-        """Return the statements in the order in which they run."""
+    def _executed(self, own: LocatedModule, modules: Iterable[LocatedModule]) -> dict[int, int]:
+        """Return the place of each statement, by its identity, in the order in which they run."""
+        places: dict[int, int] = {}
         done: set[str] = set()
-        yield from self._import(own, done)
-        for located in sorted(modules, key=lambda part: part.name):
-            yield from self._import(located, done)
+        for located in (own, *sorted(modules, key=lambda part: part.name)):
+            self._import(located, done, places)
+        return places
 
-    def _import(self, located: LocatedModule, done: set[str]) -> Iterator[Statement]:
+    def _import(self, located: LocatedModule, done: set[str], places: dict[int, int]) -> None:
         if located.name in done:
             return
         done.add(located.name)
         parent = self._references.first_party.find(located.name.rpartition(".")[0])
         if parent is not None:
-            yield from self._import(parent, done)
-        module = self._references.module(located)
-        for statement in module.statements:
-            for imported in module.loads.get(statement.position, ()):
-                for other in self._references.loaded(located, imported):
-                    yield from self._import(other, done)
-            yield statement
-        yield from module.main
+            self._import(parent, done, places)
+        module, loads = self._references.module(located), self._references.loads(located)
+        for statement in (*module.statements, *module.main):
+            for other in loads.get(statement.position, ()):
+                self._import(other, done, places)
+            places[id(statement)] = len(places)

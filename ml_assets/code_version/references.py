@@ -88,6 +88,18 @@ class References:
         bound = names[0] in known.definitions or names[0] in known.imports
         return Meaning(located, names[0] if bound else WHOLE, tuple(names[1:])) if bound or symbol else None
 
+    def loads(self, located: LocatedModule) -> dict[int, list[LocatedModule]]:
+        """Return the first-party modules that the statements of a module import, by the statement's position."""
+        module = self.module(located)
+        view = ("loads", self.first_party.view)
+        known: dict[int, list[LocatedModule]] | None = module.derived.get(view)
+        if known is None:
+            known = module.derived[view] = {
+                position: [other for imported in imports for other in self.loaded(located, imported)]
+                for position, imports in module.loads.items()
+            }
+        return known
+
     def loaded(self, located: LocatedModule, imported: Import) -> Iterator[LocatedModule]:
         """Return the first-party modules that an import in a module runs."""
         name = absolute(located, imported)

@@ -95,8 +95,11 @@ class Search:
                 target = self._ahead.pop()
                 self._describe(target)
             modules = {module for module, _ in self.found}
-            ready = [effect for effect in self._pending if self._counts(effect, modules)]
-            self._pending = [effect for effect in self._pending if effect not in ready]
+            ready: list[Effect] = []
+            rest: list[Effect] = []
+            for effect in self._pending:
+                (ready if self._counts(effect, modules) else rest).append(effect)
+            self._pending = rest
             for effect in ready:
                 self._count(effect)
             if not ready and not self._follow_texts():
@@ -146,11 +149,9 @@ class Search:
         parent = self._first_party.find(located.name.rpartition(".")[0])
         if parent is not None:
             self._load(parent)
-        module = self._references.module(located)
-        for imports in module.loads.values():
-            for imported in imports:
-                for other in self._references.loaded(located, imported):
-                    self._load(other)
+        for others in self._references.loads(located).values():
+            for other in others:
+                self._load(other)
         self._pending += self._effects.of_module(located)
 
     def _describe(self, target: Meaning) -> None:
@@ -307,7 +308,7 @@ class Search:
                     for each in names:
                         self._enter(Meaning(located, each))
                     if not names:
-                        self._count(Effect(located, statement, frozenset(), outside=False))
+                        self._count(Effect(located, statement, frozenset()))
         if holders:
             self._enter(Meaning(located, name))
         elif place is None:
