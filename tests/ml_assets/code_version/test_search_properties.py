@@ -3,10 +3,8 @@
 import ast
 import random
 import types
-from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -167,9 +165,3 @@ def test_layout_and_comments_do_not_count(project: Project, program: dict[str, l
         for name, text in files.items()
     }
     assert _output(project, again) == before
-
-
-@pytest.mark.parametrize("name", ["a.py", "lib.py", "plug.py"])
-def test_every_statement_of_the_programs_can_run(tmp_path: Path, name: str) -> None:
-    for template in _TEMPLATES[name]:
-        ast.parse(template.format(i=0, j=1, k=2, n=3))
