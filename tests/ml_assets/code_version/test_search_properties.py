@@ -58,7 +58,8 @@ RESULTS = [
     "[h() for h in REG]",
     "lib.X{i}",
     "lib.REG",
-    "[s.w for s in C.__subclasses__()]",
+    # A class that has been replaced stays until it is collected.
+    "[s.w for s in C.__subclasses__()[-1:]]",
     "globals()['X{i}']",
     "getattr(lib, 'X{i}')",
 ]
@@ -136,7 +137,7 @@ def _plain(value: Any) -> Any:
     return value.__name__ if isinstance(value, types.FunctionType | type) else value
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 @given(program=_programs, data=st.data())
 def test_a_changed_output_means_a_changed_version(
     project: Project, program: dict[str, list[str]], data: st.DataObject
