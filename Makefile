@@ -9,7 +9,7 @@ GROUPS := --all-groups
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui serve home up develop down backup restore test models-table test-torch test-containers ci-times newest-dagster check format bench bench-containers bench-install bench-lineage bench-serving lock clean
+.PHONY: help setup demo ui serve home up develop down backup restore test models-table test-torch test-containers ci-times newest-dagster check format bench bench-containers bench-install bench-lineage bench-serving bench-truth lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -191,6 +191,9 @@ bench-install: setup  ## Compare the size of an installation with dagster, mlflo
 
 bench-lineage: setup  ## Measure lineage questions on 100,000 materializations, with SQLite and PostgreSQL
 	@$(BIN)/python -m tests.bench.lineage
+
+bench-truth: setup  ## Measure what the observation of a running step costs
+	@$(BIN)/python -m tests.bench.truth
 
 bench-serving: setup  ## Compare the model server with other servers, installed in build/peers
 	@$(BIN)/python -m tests.bench.serving

@@ -38,10 +38,13 @@ __all__ = [
     "Launch",
     "LaunchKind",
     "MlflowRun",
+    "Observed",
     "ProvenanceRecord",
     "RunEnvironment",
     "Source",
     "Threads",
+    "Uncovered",
+    "UncoveredKind",
     "find_record",
     "record_of",
 ]
@@ -200,6 +203,37 @@ class Launch(_RecordPart):
         return " ".join(part for part in (self.kind.value, self.name, self.tick, again) if part)
 
 
+class UncoveredKind(StrEnum):
+    """Kind of a thing that ran or was read beside what the code version covers."""
+
+    CODE = "code"
+    """A function or class, by ``module:symbol``; ``module:*`` is the whole module."""
+    FILE = "file"
+    """A file, by its path relative to the import folder of the asset's code."""
+    FOLDER = "folder"
+    """The files directly in a folder, by its path; named instead of many files."""
+
+
+class Uncovered(_RecordPart):
+    """First-party code that ran, or a first-party file that was read, which the code version does not cover."""
+
+    kind: UncoveredKind
+    name: str
+    digest: str | None
+    """Digest of the code or the content; None if it has none, because it is too large or changed meanwhile."""
+
+
+class Observed(_RecordPart):
+    """Observation of the running function: what it used beyond the code that its code version covers."""
+
+    code_version: str | None
+    """The code version, joined with the digests of `uncovered`. Only this decides whether the code of two
+    materializations is equal. None if something has no digest: then no other materialization has equal code."""
+    uncovered: tuple[Uncovered, ...] = ()
+    unseen: tuple[str, ...] = ()
+    """What could not be observed, such as the code of other processes."""
+
+
 class Hardware(_RecordPart):
     """The hardware of the step's machine."""
 
@@ -268,6 +302,8 @@ class ProvenanceRecord(_RecordPart):
     code: dict[str, str] = {}
     """Parts of the code version: the beginning of each symbol's digest, by ``module:symbol``, or ``:symbol`` in
     the function's own module. Empty where the author gave the code version."""
+    observed: Observed | None = None
+    """None where the author gave the code version, and in records written before this was observed."""
     dagster_run: str
     dagster_step: str
     attempt: int

@@ -118,7 +118,7 @@ MAY_IMPORT = {
     "backup": "lineage",
     "fetch": "artifacts dagster_internals lineage",
     "monitoring": "dagster_internals executors",
-    "reproduction": "artifacts dagster_internals executors lineage placement",
+    "reproduction": "artifacts code_version dagster_internals executors lineage placement",
     "retention": "dagster_internals lineage",
     "usage": "dagster_internals lineage",
     "verification": "lineage",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -27,6 +28,7 @@ from ml_assets.artifacts.statement import provenance_statement
 from ml_assets.artifacts.step import RunningStep, running_step
 from ml_assets.artifacts.writer import Stored, WriteContext, Writer
 from ml_assets.automation import ignoring_images, on_new_data
+from ml_assets.code_version.observed import ObservedCall
 from ml_assets.code_version.version import Code, code_of
 from ml_assets.containers import ContainerSpec, ImageAsset, image_key, placed_image
 from ml_assets.dagster_internals import StepOutputHandle, current_execution_context, get_input_data_version_tag
@@ -34,7 +36,7 @@ from ml_assets.resources.errors import DefinitionError, MlAssetsError
 from ml_assets.resources.git.source import read_source
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.machine.hardware import threads
-from ml_assets.resources.provenance import ArtifactKind, MlflowRun, ProvenanceRecord, Source
+from ml_assets.resources.provenance import ArtifactKind, MlflowRun, Observed, ProvenanceRecord, Source
 from ml_assets.resources.tracking.open_run import TrackedRun
 from ml_assets.resources.tracking.tags import RunTags
 from ml_assets.run_config import refuse_secrets
@@ -194,11 +196,13 @@ def _materialize(
             if pages := attempt.storage.addresses.about(artifact, step.run_id, mlflow_run.identity.run_id):
                 mlflow_run.describe(pages)
             mlflow_run.log_inputs([version for version in attempt.inputs if version.loaded])
-        with running.meter.computing():
+        observation = attempt.observation(function)
+        with observation.running() if observation else nullcontext(), running.meter.computing():
             result = function(*args, **kwargs)
         returned = _returned(result)
         stored = recipe.write(returned.value, WriteContext(artifact, attempt.storage, mlflow_run, step.log.info))
-        record = attempt.record(stored, mlflow_run.identity if mlflow_run is not None else None)
+        observed = observation.observed() if observation else None
+        record = attempt.record(stored, mlflow_run.identity if mlflow_run is not None else None, observed)
         if mlflow_run is not None:
             mlflow_run.set_tags({RunTags.DATA_VERSION: record.data_version})
             mlflow_run.log_provenance(provenance_statement(record))
@@ -270,7 +274,18 @@ class _Attempt:
                 tags[tag] = self.environment.environment_digest
         return tags
 
-    def record(self, stored: Stored, mlflow: MlflowRun | None) -> ProvenanceRecord:
+    def observation(self, function: Callable[..., Any]) -> ObservedCall | None:
+        """Return an observation of the function; None if the author gave its code version, or if it builds an image.
+
+        The build key of an image contains all files that the build reads.
+        """
+        if self.recipe.code.covered is None or self.recipe.kind is ArtifactKind.IMAGE:
+            return None
+        return ObservedCall(
+            function, self.recipe.code, [*self.storage.folders, Path(self.step.instance.root_directory)]
+        )
+
+    def record(self, stored: Stored, mlflow: MlflowRun | None, observed: Observed | None) -> ProvenanceRecord:
         """Return the complete provenance record."""
         if mlflow is not None and stored.registered is not None:
             name, version = stored.registered
@@ -289,6 +304,7 @@ class _Attempt:
             source=self.source,
             code_version=self.recipe.code.version,
             code=self.recipe.code.parts,
+            observed=observed,
             dagster_run=self.step.run_id,
             dagster_step=self.step.step.key,
             attempt=self.step.previous_attempt_count,

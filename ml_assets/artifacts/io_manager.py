@@ -61,6 +61,13 @@ class ArtifactStorage(dg.IOManager):
     addresses: Addresses = field(default_factory=Addresses)
     thread_variables: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The local folders that hold contents, runs and their files."""
+        places = (self.store.cache, self.store.remote, (self.tracking.artifact_location or "").removeprefix("file://"))
+        database = self.tracking.tracking_uri.removeprefix("sqlite:///")
+        return tuple(Path(place) for place in (*places, str(Path(database).parent)) if place.startswith("/"))
+
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Do nothing for an artifact.
 

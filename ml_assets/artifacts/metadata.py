@@ -14,6 +14,7 @@ from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.provenance import (
     RECORD_METADATA,
     InputVersion,
+    Observed,
     ProvenanceRecord,
     Source,
 )
@@ -96,9 +97,22 @@ def _making(record: ProvenanceRecord) -> dict[str, dg.MetadataValue[Any]]:
         "code version": dg.MetadataValue.text(record.code_version),
         "environment": dg.MetadataValue.text(record.environment.environment_digest),
     }
+    if record.observed is not None:
+        entries |= _observed(record.observed)
     if record.content is not None:
         entries["size in bytes"] = dg.MetadataValue.int(record.content.size)
     return entries | (_usage(record.usage) if record.usage else {})
+
+
+def _observed(observed: Observed) -> dict[str, dg.MetadataValue[Any]]:
+    """Return what ran beyond what the code version covers, and what was not observed."""
+    entries: dict[str, dg.MetadataValue[Any]] = {}
+    if observed.uncovered:
+        rows = [(item.name, item.digest or "unknown") for item in observed.uncovered]
+        entries["not covered by the code version"] = _table(("code or file", "digest"), rows)
+    if observed.unseen:
+        entries["not observed"] = dg.MetadataValue.text("; ".join(observed.unseen))
+    return entries
 
 
 def _usage(usage: Usage) -> dict[str, dg.MetadataValue[Any]]:

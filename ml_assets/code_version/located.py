@@ -10,7 +10,7 @@ from typing import Final
 
 from ml_assets.code_version.scopes import Import
 
-__all__ = ["PLUGIN", "FirstParty", "LocatedModule", "absolute"]
+__all__ = ["PLUGIN", "FirstParty", "LocatedModule", "absolute", "module_file"]
 
 PLUGIN: Final = "ml_assets"
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -99,6 +99,12 @@ class FirstParty:
         if name == top:
             _installed.add(top)
         return located if top == self._top else None
+
+
+def module_file(name: str) -> Path | None:
+    """Return the source file of a module, without importing it; None if it has none or does not exist."""
+    located = _search(name)
+    return located.file if located else None
 
 
 def absolute(located: LocatedModule, imported: Import) -> str:

@@ -73,10 +73,12 @@ class Code(NamedTuple):
     Attributes:
         parts: the beginning of the digest of each symbol that counts, by ``module:symbol``. The name of the function's
             own module is left out. ``module:*`` and ``module:<statements>`` are as for `reached`.
+        covered: the code and files that count; None if the author gave the version.
     """
 
     version: str
     parts: dict[str, str]
+    covered: Coverage | None = None
 
 
 def code_of(function: Callable[..., Any]) -> Code:
@@ -86,7 +88,7 @@ def code_of(function: Callable[..., Any]) -> Code:
         DefinitionError: as for `code_version`.
     """
     search = _search(function)
-    return Code(_digest(search), _parts(search))
+    return Code(_digest(search), _parts(search), _coverage(search))
 
 
 def code_version(function: Callable[..., Any]) -> str:

@@ -1,15 +1,17 @@
 """The current definitions, for questions that compare them with the record."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
 from ml_assets.artifacts.io_manager import KIND_METADATA
+from ml_assets.code_version.uncovered import present
 from ml_assets.code_version.version import code_of
 from ml_assets.dagster_internals import BaseAssetGraph
 from ml_assets.project import load_module
 from ml_assets.resources.errors import DefinitionError
-from ml_assets.resources.provenance import ArtifactKind
+from ml_assets.resources.provenance import ArtifactKind, Uncovered
 
 __all__ = ["CodeLocation"]
 
@@ -54,13 +56,23 @@ class CodeLocation:
 
     def code(self, key: dg.AssetKey) -> Mapping[str, str] | None:
         """Return the parts of an asset's code version; None if no factory computed it."""
-        definition = self._repository.assets_defs_by_key.get(key)
-        if definition is None or not definition.is_executable or KIND_METADATA not in definition.metadata_by_key[key]:
-            return None
-        wrapper = getattr(definition.op.compute_fn, "decorated_fn", None)
+        function = self._function(key)
         try:
-            code = code_of(wrapper.__wrapped__) if wrapper else None
+            code = code_of(function) if function else None
         except DefinitionError:
             return None
         # The author may have set another code version.
         return code.parts if code and code.version == self.graph.get(key).code_version else None
+
+    def present(self, key: dg.AssetKey, items: Sequence[Uncovered]) -> tuple[Uncovered, ...]:
+        """Return code and files that an asset used beyond its code version, with their digests in this checkout."""
+        function = self._function(key)
+        return present(function, items) if function and items else ()
+
+    def _function(self, key: dg.AssetKey) -> Callable[..., Any] | None:
+        """Return the author's function; None if no factory made the asset."""
+        definition = self._repository.assets_defs_by_key.get(key)
+        if definition is None or not definition.is_executable or KIND_METADATA not in definition.metadata_by_key[key]:
+            return None
+        wrapper = getattr(definition.op.compute_fn, "decorated_fn", None)
+        return wrapper.__wrapped__ if wrapper else None

@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from ml_assets.lineage.graph import LineageGraph, Node
 from ml_assets.resources.identity import AssetPartition
-from ml_assets.resources.provenance import ArtifactKind, ProvenanceRecord
+from ml_assets.resources.provenance import ArtifactKind, Observed, ProvenanceRecord
 
 __all__ = [
     "Aspect",
@@ -99,6 +99,8 @@ def recorded_differences(first: ProvenanceRecord, second: ProvenanceRecord) -> I
     for aspect, before, after in parts:
         for name in dict.fromkeys([*before, *after]):
             yield from _pair(aspect, name, before.get(name), after.get(name))
+    if first.observed and second.observed:
+        yield from _beyond_code_version(first.observed, second.observed)
 
 
 def render_differences(found: tuple[Difference, ...], first: Origin, second: Origin) -> RenderableType:
@@ -123,6 +125,14 @@ def differences_to_json(found: tuple[Difference, ...], first: Origin, second: Or
         for each in found
     ]
     return {"first": first.node.id, "second": second.node.id, "differences": rows}
+
+
+def _beyond_code_version(first: Observed, second: Observed) -> Iterator[Difference]:
+    """Return differences in code and files that the code versions do not cover, including those of unknown content."""
+    before, after = ({item.name: item.digest or _UNKNOWN for item in each.uncovered} for each in (first, second))
+    for name in dict.fromkeys([*before, *after]):
+        if before.get(name) != after.get(name) or before[name] == _UNKNOWN:
+            yield Difference(Aspect.CODE, name, before.get(name), after.get(name))
 
 
 _Versions = Mapping[AssetPartition, frozenset[str]]
@@ -178,6 +188,7 @@ def _facts(first: Node, second: Node) -> Iterator[Difference]:
     yield from _pair(Aspect.COMMIT, "uncommitted changes", first.dirty, second.dirty)
 
 
+_UNKNOWN = "unknown content"
 _RAN = {"python", "dagster", "pool", "target"}
 
 

@@ -22,7 +22,7 @@ from ml_assets.lineage.index.event_parser import parse_record
 from ml_assets.lineage.why import DagsterReason, Facts, LaterRun, LatestEvent, Status
 from ml_assets.resources.errors import AmbiguousReference, UnknownReference
 from ml_assets.resources.identity import AssetPartition
-from ml_assets.resources.provenance import Launch, LaunchKind
+from ml_assets.resources.provenance import Launch, LaunchKind, Uncovered
 
 __all__ = ["Staleness"]
 
@@ -109,6 +109,7 @@ class Staleness:
             later_run=self._later_run(planned.run_id, key) if planned and is_newer else None,
             code_version=self._location.graph.get(key).code_version,
             code=self._location.code(key),
+            uncovered=self._location.present(key, _uncovered(latest)),
             current=self._current(reasons, latest),
             images=self._location.images,
             launch=latest.record.launch if latest and latest.record else _launch(run),
@@ -233,6 +234,11 @@ class _Loading(LoadingContext):
     @property
     def loaders(self) -> dict[type, Any]:
         return self._loaders
+
+
+def _uncovered(latest: LatestEvent | None) -> tuple[Uncovered, ...]:
+    observed = latest.record.observed if latest and latest.record else None
+    return observed.uncovered if observed else ()
 
 
 def _launch(run: dg.DagsterRun | None) -> Launch | None:

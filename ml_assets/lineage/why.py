@@ -11,8 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from ml_assets.code_version.uncovered import joined_code_version
 from ml_assets.resources.identity import AssetPartition
-from ml_assets.resources.provenance import Launch, ProvenanceRecord
+from ml_assets.resources.provenance import Launch, Observed, ProvenanceRecord, Uncovered, UncoveredKind
 
 __all__ = [
     "DagsterReason",
@@ -115,6 +116,8 @@ class Facts:
         dagster_reasons: Dagster's reasons for the asset being stale.
         code_version: code version of the current definition.
         code: parts of that code version, as `ml_assets.code_version.version.Code.parts`.
+        uncovered: code and files that the latest materialization used and its code version does not cover, with their
+            current digests.
         current: the current version of each present or former input; None if it has none.
         images: those inputs that are images.
         launch: the launch of the latest materialization's run.
@@ -128,6 +131,7 @@ class Facts:
     later_run: LaterRun | None = None
     code_version: str | None = None
     code: Mapping[str, str] | None = None
+    uncovered: tuple[Uncovered, ...] = ()
     current: Mapping[AssetPartition, str | None] | None = None
     images: frozenset[str] = frozenset()
     launch: Launch | None = None
@@ -157,7 +161,11 @@ class StatusReason:
 
 @dataclass(frozen=True)
 class Why:
-    """The answer about one asset or partition."""
+    """The answer about one asset or partition.
+
+    Attributes:
+        notes: limits of the comparison, such as code that the code version does not cover.
+    """
 
     artifact: AssetPartition
     status: Status
@@ -165,6 +173,7 @@ class Why:
     latest: LatestEvent | None
     launch: Launch | None
     conditions: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,7 +203,7 @@ class Summary:
 
 def explain(facts: Facts) -> Why:
     """Return the reasons for the status of an asset or partition, and for its last run."""
-    reasons = [*_later_run(facts), *_missing(facts), *_stale(facts), *_unseen(facts)]
+    reasons = [*_later_run(facts), *_missing(facts), *_stale(facts), *_beyond_code_version(facts), *_unseen(facts)]
     order = list(ReasonKind)
     return Why(
         artifact=facts.artifact,
@@ -203,6 +212,7 @@ def explain(facts: Facts) -> Why:
         latest=facts.latest,
         launch=facts.launch,
         conditions=facts.conditions,
+        notes=tuple(_notes(facts)),
     )
 
 
@@ -256,6 +266,40 @@ def _stale(facts: Facts) -> Iterator[StatusReason]:
             yield _changed_input(facts, given.dependency, recorded, given.text)
         else:
             yield StatusReason(ReasonKind.DEPENDENCIES, given.text, given.dependency)
+
+
+def _beyond_code_version(facts: Facts) -> Iterator[StatusReason]:
+    """Return the change of code and files that ran or were read beyond what the code version covers."""
+    observed = _observed(facts)
+    if observed is None:
+        return
+    now = {item.name: item.digest for item in facts.uncovered}
+    details = tuple(
+        f"{item.name} {'changed' if now[item.name] else 'is gone, or can no longer be read'}"
+        for item in observed.uncovered
+        if item.digest and item.name in now and now[item.name] != item.digest
+    )
+    if details:
+        text = f"code or files that the code version does not cover have changed ({_UNSEEN})"
+        after = joined_code_version(facts.code_version or "", facts.uncovered)
+        yield StatusReason(ReasonKind.CODE, text, None, observed.code_version, after, details, is_shown=False)
+
+
+def _notes(facts: Facts) -> Iterator[str]:
+    """Return what the comparison of code versions leaves open."""
+    observed = _observed(facts)
+    if observed is None:
+        return
+    for item in observed.uncovered:
+        verb = "ran" if item.kind is UncoveredKind.CODE else "was read"
+        unknown = "" if item.digest else ", and its content at that time is unknown"
+        yield f"{item.name} {verb}, but the code version does not cover it{unknown}"
+    for unseen in observed.unseen:
+        yield f"not observed: {unseen}"
+
+
+def _observed(facts: Facts) -> Observed | None:
+    return facts.latest.record.observed if facts.latest and facts.latest.record else None
 
 
 def _unseen(facts: Facts) -> Iterator[StatusReason]:

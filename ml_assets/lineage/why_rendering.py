@@ -27,6 +27,8 @@ def render_why(why: Why) -> RenderableType:
             branch.add(Text(detail))
     if not why.reasons:
         reasons.add(Text("nothing has changed since it was materialized", style="dim"))
+    for note in why.notes:
+        reasons.add(Text(note, style="dim"))
     if why.latest is None:
         return reasons
     ran = Tree(Text("Why it last ran", style="bold"))
@@ -59,6 +61,7 @@ def why_to_json(why: Why) -> dict[str, Any]:
             }
             for reason in why.reasons
         ],
+        "notes": list(why.notes),
         "made": latest
         and {
             "id": latest.id,

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.artifacts.io_manager import KIND_METADATA, STORAGE_KEY, ArtifactStorage
+from ml_assets.code_version.uncovered import present
 from ml_assets.placement import current_placement
 from ml_assets.reproduction.pinning import fetch_inputs, past_inputs, seed
 from ml_assets.resources.errors import MlAssetsError, ReproductionRefused
@@ -74,6 +75,9 @@ def what_is_other(record: ProvenanceRecord, context: RerunContext) -> tuple[str,
         "uncommitted changes": (record.source.diff_digest, source.diff_digest),
         "code version": (record.code_version, code),
     }
+    used = record.observed.uncovered if record.observed else ()
+    for item, now in zip(used, present(function, used), strict=True):
+        pairs[item.name] = (item.digest or "unknown content", now.digest)
     return tuple(
         f"{what}: recorded {then or 'none'}, here {now or 'none'}" for what, (then, now) in pairs.items() if then != now
     )

@@ -14,7 +14,7 @@ from ml_assets.features import feature_set
 from ml_assets.images import container_image
 from ml_assets.resources.errors import DefinitionError, SchemaError
 from ml_assets.resources.identity import Digest
-from ml_assets.resources.provenance import ArtifactKind, LaunchKind, ProvenanceRecord, record_of
+from ml_assets.resources.provenance import ArtifactKind, LaunchKind, Observed, ProvenanceRecord, record_of
 
 FRAME = pd.DataFrame({"carrier": ["UA", "DL"], "delay": [1.5, -3.0]})
 
@@ -56,6 +56,34 @@ def test_an_asset_called_inside_another_returns_its_plain_value(
 
     result = dg.materialize([outer], instance=instance, resources=resources)
     assert recorded(result, "outer").content.rows == 1
+
+
+def hidden() -> int:
+    return 1
+
+
+@dataset()
+def free() -> pd.DataFrame:
+    return pd.DataFrame({"x": [pd.of_test()]})
+
+
+@dataset(code_version="1")
+def given() -> pd.DataFrame:
+    return pd.DataFrame({"x": [pd.of_test()]})
+
+
+def test_what_ran_beyond_the_code_version_is_recorded(
+    resources: dict[str, Any], instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pd, "of_test", hidden, raising=False)
+    result = dg.materialize([flights, free, given], instance=instance, resources=resources)
+    plain, found = recorded(result, "flights"), recorded(result, "free").observed
+    assert plain.observed == Observed(code_version=plain.code_version)
+    assert found is not None
+    (item,) = found.uncovered
+    assert item.name == f"{__name__}:hidden"
+    assert found.code_version not in (None, recorded(result, "free").code_version)
+    assert recorded(result, "given").observed is None
 
 
 def test_the_data_version_is_the_dvc_hash_of_the_content(

@@ -24,9 +24,12 @@ from ml_assets.resources.provenance import (
     Launch,
     LaunchKind,
     MlflowRun,
+    Observed,
     ProvenanceRecord,
     RunEnvironment,
     Source,
+    Uncovered,
+    UncoveredKind,
     record_of,
 )
 from ml_assets.resources.usage import GpuUsage, PhaseSeconds, Usage
@@ -160,6 +163,18 @@ def test_who_launched_it_and_why_it_cannot_be_repeated_are_told() -> None:
     assert entries["launched by"].value == "schedule nightly 2026-06-01T03:15:00-04:00"
     assert entries["not reproducible because"].value == "one; two"
     assert "not reproducible because" not in metadata_of(record())
+
+
+def test_what_the_code_version_does_not_cover_is_shown() -> None:
+    items = (
+        Uncovered(kind=UncoveredKind.CODE, name="a:f", digest="1"),
+        Uncovered(kind=UncoveredKind.FILE, name="q.sql", digest=None),
+    )
+    entries = metadata_of(record(observed=Observed(code_version=None, uncovered=items, unseen=("processes",))))
+    rows = [each.data for each in entries["not covered by the code version"].value.records]
+    assert rows == [{"code or file": "a:f", "digest": "1"}, {"code or file": "q.sql", "digest": "unknown"}]
+    assert entries["not observed"].value == "processes"
+    assert not {"not covered by the code version", "not observed"} & metadata_of(record()).keys()
 
 
 def test_size_is_shown_where_there_is_content() -> None:

@@ -3,7 +3,14 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from ml_assets.lineage.difference import Aspect, Difference, Origin, differences, differences_to_json
+from ml_assets.lineage.difference import (
+    Aspect,
+    Difference,
+    Origin,
+    differences,
+    differences_to_json,
+    recorded_differences,
+)
 from ml_assets.lineage.graph import Node
 from ml_assets.resources.provenance import (
     ArtifactKind,
@@ -11,10 +18,13 @@ from ml_assets.resources.provenance import (
     InputVersion,
     Launch,
     LaunchKind,
+    Observed,
     ProvenanceRecord,
     RunEnvironment,
     Source,
     Threads,
+    Uncovered,
+    UncoveredKind,
 )
 from tests.ml_assets.lineage.index.reference import Event, ReferenceGraph
 
@@ -123,6 +133,20 @@ def test_likely_causes_go_before_unlikely_ones() -> None:
         ("HARDWARE", "OMP", "1", "4"),
         ("COMMIT", "commit", "c", "d"),
     ]
+
+
+def test_equal_code_versions_are_not_equal_code_if_something_else_ran() -> None:
+    def observed(**digests: str | None) -> Observed:
+        items = tuple(Uncovered(kind=UncoveredKind.CODE, name=name, digest=each) for name, each in digests.items())
+        return Observed(code_version="x", uncovered=items)
+
+    first, second = record(observed=observed(a="1", b="1", c=None)), record(observed=observed(a="1", b="2", c=None))
+    assert [(each.aspect, each.what, each.before, each.after) for each in recorded_differences(first, second)] == [
+        (Aspect.CODE, "b", "1", "2"),
+        (Aspect.CODE, "c", "unknown content", "unknown content"),
+    ]
+    assert list(recorded_differences(record(observed=observed(a="1")), record(observed=observed(a="1")))) == []
+    assert list(recorded_differences(record(observed=observed(a="1")), record())) == []
 
 
 def test_machines_read_the_same() -> None:

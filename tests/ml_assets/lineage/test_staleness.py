@@ -1,13 +1,16 @@
 """The status of assets is that of Dagster's UI, plus what was recorded."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 import pytest
 
 from ml_assets.dagster_internals import ASSET_EVALUATION_ID_TAG
+from ml_assets.features import feature_set
 from ml_assets.lineage.code_location import CodeLocation
 from ml_assets.lineage.staleness import Staleness
 from ml_assets.lineage.why import ReasonKind, Status, Why, explain, summarize
@@ -111,6 +114,34 @@ def test_changed_code_names_the_functions(instance: dg.DagsterInstance, make: An
     assert reason.kind is ReasonKind.CODE
     assert reason.before != reason.after
     assert reason.details == ("STATE was removed", "added was added", "departures changed")
+
+
+@feature_set()
+def priced() -> pd.DataFrame:
+    return pd.read_csv(Path(os.environ["PRICES_OF_TEST"]))
+
+
+def test_a_changed_file_that_only_the_running_step_knew_is_told(
+    instance: dg.DagsterInstance, resources: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "project" / "prices.csv"
+    file.parent.mkdir()
+    file.write_text("price\n1\n")
+    monkeypatch.syspath_prepend(str(file.parent))
+    monkeypatch.setenv("PRICES_OF_TEST", str(file))
+    dg.materialize([priced], instance=instance, resources=resources)
+    same = why(instance, "priced", priced)
+    assert (same.status, same.reasons) == (Status.FRESH, ())
+    assert [note.rpartition("/")[2] for note in same.notes] == [
+        "prices.csv was read, but the code version does not cover it"
+    ]
+    file.write_text("price\n2\n")
+    (reason,) = why(instance, "priced", priced).reasons
+    assert (reason.kind, reason.is_shown) == (ReasonKind.CODE, False)
+    assert reason.before != reason.after
+    assert [each.rpartition("/")[2] for each in reason.details] == ["prices.csv changed"]
+    dg.materialize([priced], instance=instance, resources=resources)
+    assert why(instance, "priced", priced).reasons == ()
 
 
 def test_another_environment_is_no_change_of_data(

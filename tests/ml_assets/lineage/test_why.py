@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from ml_assets.code_version.uncovered import joined_code_version
 from ml_assets.lineage.why import DagsterReason, Facts, LaterRun, LatestEvent, ReasonKind, Status, explain, summarize
 from ml_assets.resources.identity import AssetPartition
-from ml_assets.resources.provenance import InputVersion, ProvenanceRecord
+from ml_assets.resources.provenance import InputVersion, Observed, ProvenanceRecord, Uncovered, UncoveredKind
 from tests.ml_assets.lineage.test_difference import record
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,6 +53,40 @@ def test_changed_code_is_named_where_its_parts_are_known(before: Any, after: Any
     if details is None:
         details = ("a statement with side effects changed", "the whole module a.b changed")
     assert reason.details == details
+
+
+RAN = Uncovered(kind=UncoveredKind.CODE, name="a.b:f", digest="1")
+READ = Uncovered(kind=UncoveredKind.FILE, name="q.sql", digest="2")
+UNKNOWN = Uncovered(kind=UncoveredKind.FILE, name="big.csv", digest=None)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "now", "details"),
+    [
+        ((RAN, READ), (RAN, READ), None),
+        ((RAN, READ), (RAN.model_copy(update={"digest": "3"}), READ), ("a.b:f changed",)),
+        ((RAN, READ), (RAN, READ.model_copy(update={"digest": None})), ("q.sql is gone, or can no longer be read",)),
+        ((UNKNOWN,), (UNKNOWN.model_copy(update={"digest": "4"}),), None),
+        ((RAN,), (), None),
+    ],
+)
+def test_what_ran_beyond_the_code_version_is_compared_too(recorded: Any, now: Any, details: Any) -> None:
+    observed = Observed(code_version=joined_code_version("old", recorded), uncovered=recorded)
+    reasons = explain(facts(made=record(observed=observed), uncovered=now, code_version="old")).reasons
+    assert [reason.details for reason in reasons] == ([details] if details else [])
+    assert all(reason.kind is ReasonKind.CODE and not reason.is_shown for reason in reasons)
+    assert all(reason.before != reason.after for reason in reasons)
+
+
+def test_limits_of_the_comparison_are_notes() -> None:
+    observed = Observed(code_version=None, uncovered=(RAN, READ, UNKNOWN), unseen=("other processes",))
+    assert explain(facts(made=record(observed=observed))).notes == (
+        "a.b:f ran, but the code version does not cover it",
+        "q.sql was read, but the code version does not cover it",
+        "big.csv was read, but the code version does not cover it, and its content at that time is unknown",
+        "not observed: other processes",
+    )
+    assert explain(facts(made=record())).notes == ()
 
 
 def test_environment_is_that_of_the_step_and_not_what_the_image_asset_had() -> None:

@@ -23,7 +23,15 @@ MADE = LatestEvent(
     record().model_copy(update={"attempt": 2}),
 )
 NIGHTLY = Launch(kind=LaunchKind.SCHEDULE, name="nightly", tick="2026-01-02T03:00:00+00:00")
-WHY = Why(AssetPartition("model"), Status.STALE, (CODE, DATA), MADE, NIGHTLY, ("data_version_changed (data)",))
+WHY = Why(
+    AssetPartition("model"),
+    Status.STALE,
+    (CODE, DATA),
+    MADE,
+    NIGHTLY,
+    ("data_version_changed (data)",),
+    ("q.sql was read",),
+)
 
 
 def printed(answer: RenderableType) -> str:
@@ -39,6 +47,7 @@ def test_people_read_why_it_is_stale_and_why_it_ran() -> None:
         "has a new code version  aaaaaaaaaaaa → bbbbbbbbbbbb",
         "fit changed",
         "data@1  has a new data version  md5:111111111111 → md5:222222222222",
+        "q.sql was read",
         "Why it last ran",
         "schedule nightly 2026-01-02T03:00:00+00:00",
         "because data_version_changed (data)",

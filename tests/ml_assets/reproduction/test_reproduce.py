@@ -1,6 +1,7 @@
 """Reproduction in the current process, on a real instance, store and MLflow."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -76,7 +77,12 @@ def of_plain(plain: int) -> pd.DataFrame:
     return pd.DataFrame({"plain": [plain]})
 
 
-ASSETS = [numbers, scaled, checked, line, plain, of_plain]
+@dataset()
+def started() -> pd.DataFrame:
+    return pd.read_csv(Path(os.environ["START_OF_TEST"]))
+
+
+ASSETS = [numbers, scaled, checked, line, plain, of_plain, started]
 
 
 @dataclass
@@ -291,6 +297,21 @@ def test_other_code_is_refused_unless_it_is_allowed(
     renamed = Scene(scene.instance, scene.storage, dg.Definitions(assets=[numbers], resources=resources))
     with pytest.raises(ReproductionRefused, match="scaled: the code here does not define the asset"):
         renamed.reproduce(scene.request("scaled"))
+
+
+def test_a_file_that_the_code_version_does_not_cover_is_compared(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "project" / "start.csv"
+    file.parent.mkdir()
+    file.write_text("x\n1\n")
+    monkeypatch.syspath_prepend(str(file.parent))
+    monkeypatch.setenv("START_OF_TEST", str(file))
+    scene.make("started")
+    assert scene.reproduce(scene.request("started")).outcome is Outcome.IDENTICAL
+    file.write_text("x\n2\n")
+    with pytest.raises(ReproductionRefused, match=r"start\.csv: recorded \w+, here \w+"):
+        scene.reproduce(scene.request("started"))
 
 
 def test_failure_is_no_verdict(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
