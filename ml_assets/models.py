@@ -1,6 +1,7 @@
 """The model factory."""
 
 import functools
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import dagster as dg
 from ml_assets.artifacts.factory import define_artifact
 from ml_assets.artifacts.metadata import model_metadata
 from ml_assets.artifacts.trained_model import TrainedModel
+from ml_assets.artifacts.unrecorded import Unrecorded
 from ml_assets.artifacts.writer import Stored, WriteContext
 from ml_assets.containers import ImageAsset
 from ml_assets.resources.errors import DefinitionError, SchemaError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from ml_assets.resources.models.interface import Flavor
 
 __all__ = ["TrainedModel", "model"]
+
+_REGISTERED_NAME = re.compile(r"(?=.*\S)[^/:]{1,256}", re.DOTALL)
 
 
 def model(
@@ -60,6 +64,11 @@ def model(
             f"served must be True or False, got {served!r}; only models with an ONNX form can be served",
             next_step="set served=False to store the model without serving it",
         )
+    if registered_name is not None and not _is_registrable(registered_name):
+        raise DefinitionError(
+            f"MLflow does not accept {registered_name!r} as the name of a registered model",
+            next_step="use a name that is not empty, without / and :, that does not begin with ..",
+        )
     return functools.partial(
         define_artifact,
         kind=ArtifactKind.MODEL,
@@ -73,6 +82,11 @@ def model(
     )
 
 
+def _is_registrable(name: Any) -> bool:
+    """Return True if MLflow accepts the name (mlflow.utils.validation), and its database can hold it."""
+    return isinstance(name, str) and _REGISTERED_NAME.fullmatch(name) is not None and name != "." and name[:2] != ".."
+
+
 def _write_model(
     value: Any, context: WriteContext, registered_name: str | None, served: bool, flavor: "Flavor | None"
 ) -> Stored:
@@ -84,23 +98,27 @@ def _write_model(
             f"expected the function to return a TrainedModel, got {type(value).__name__}",
             next_step="return ml_assets.TrainedModel(estimator, input_example, metrics)",
         )
-    if value.input_example is None:
-        raise SchemaError(
-            "the TrainedModel has no input example, so it would have no signature",
-            next_step="pass a few rows of the training frame as input_example",
-        )
     run = context.mlflow_run
     if run is None:
         raise RuntimeError("a model always has an MLflow run")
     with tempfile.TemporaryDirectory(prefix="ml-assets-model-") as scratch:
-        saved = save_model(
-            value.estimator,
-            Path(scratch) / "model",
-            input_example=value.input_example,
-            server=ModelServer() if served else None,
-            flavor=flavor,
-        )
-        content = context.storage.store.put(saved.directory).model_copy(update={"format": "model"})
+        if context.earlier is not None:
+            saved, content = context.earlier.saved, context.earlier.content
+        elif value.input_example is None:
+            raise SchemaError(
+                "the TrainedModel has no input example, so it would have no signature",
+                next_step="pass a few rows of the training frame as input_example",
+            )
+        else:
+            saved = save_model(
+                value.estimator,
+                Path(scratch) / "model",
+                input_example=value.input_example,
+                server=ModelServer() if served else None,
+                flavor=flavor,
+            )
+            content = context.storage.store.put(saved.directory).model_copy(update={"format": "model"})
+        context.keep(Unrecorded(saved, content, value.metrics, value.parameters, value.figures))
         run.set_tags({RunTags.DATA_VERSION: content.version})
         details: dict[str, Any] = {}
         if saved.largest_difference is not None:

@@ -154,6 +154,7 @@ class Target:
             experiment=mlflow.experiment,
             artifact_location=mlflow.artifact_location and settings.location(mlflow.artifact_location),
             ui_url=mlflow.ui_url,
+            wait_seconds=mlflow.wait_seconds,
         )
 
     @cached_property

@@ -1,17 +1,14 @@
 """A store and a tracking server for isolated runs: they read existing data and write to a temporary folder."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field
 
 from ml_assets.resources.dvc.store import DvcStore
-from ml_assets.resources.mlflow_internals import registry_at
 from ml_assets.resources.provenance import Content
 from ml_assets.resources.sqlite_url import sqlite_url
-from ml_assets.resources.tracking.open_run import TrackedRun
 from ml_assets.resources.tracking.runs import MlflowTracking
 
 __all__ = ["ScratchStore", "ScratchTracking"]
@@ -43,9 +40,3 @@ class ScratchTracking(MlflowTracking):
     def within(cls, folder: Path, experiment: str) -> Self:
         """Return the tracking server of a folder, whose path must be absolute."""
         return cls(tracking_uri=sqlite_url(folder / "mlflow.db"), experiment=experiment)
-
-    @contextmanager
-    def run(self, *, name: str, tags: Mapping[str, str], parameters: Mapping[str, Any]) -> Iterator[TrackedRun]:
-        """Open a run as `MlflowTracking.run`; models registered by MLflow's own functions stay in the folder too."""
-        with registry_at(self.tracking_uri), super().run(name=name, tags=tags, parameters=parameters) as tracked:
-            yield tracked

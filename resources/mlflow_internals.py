@@ -7,50 +7,64 @@ a contract test for each function.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["active_run_ids", "create_tables", "fluent_state_kept", "no_map_of_all_packages", "registry_at"]
+__all__ = ["active_run_ids", "create_tables", "fluent_state_kept", "forget_run", "no_map_of_all_packages"]
 
 
-def active_run_ids() -> list[str]:
-    """Return the ids of the active runs, outermost first; ``mlflow.active_run`` knows only the innermost."""
+def active_run_ids() -> set[str]:
+    """Return the ids of the active runs of all threads; ``mlflow.active_run`` knows one of one thread."""
     from mlflow.tracking import fluent
 
-    return [run.info.run_id for run in fluent._active_run_stack.get()]
+    stacks = fluent._active_run_stack.get_all_thread_values().values()
+    return {run.info.run_id for stack in stacks for run in stack}
+
+
+def forget_run(run_id: str) -> None:
+    """Make a run inactive in all threads, without a request; ``mlflow.end_run`` ends it in whatever store is set."""
+    from mlflow.tracking import fluent
+
+    for stack in fluent._active_run_stack.get_all_thread_values().values():
+        stack[:] = [run for run in stack if run.info.run_id != run_id]
+    if monitor := fluent.run_id_to_system_metrics_monitor.pop(run_id, None):
+        monitor.finish()
 
 
 @contextmanager
 def fluent_state_kept() -> Iterator[None]:
-    """Restore the active runs, the experiment and the tracking URI of MLflow's own functions when the block ends.
+    """Restore all settings of MLflow's own functions when the block ends.
 
-    ``mlflow.set_experiment`` and ``set_tracking_uri`` can set them, but not unset them, and ``end_run`` would end runs
-    that other code started.
+    These are the addresses of store and registry, the experiment, the active runs and model, autologging and MLflow's
+    environment variables. Most of them can be set by public functions, but not unset.
     """
-    import mlflow
+    from mlflow import environment_variables
     from mlflow.tracking import fluent
-    from mlflow.tracking._tracking_service import utils as service
-
-    stack, experiment = fluent._active_run_stack.get(), fluent._active_experiment_id
-    depth, tracking_uri = len(stack), service._tracking_uri
-    try:
-        yield
-    finally:
-        del stack[depth:]
-        fluent._active_experiment_id = experiment
-        mlflow.set_tracking_uri(tracking_uri)
-
-
-@contextmanager
-def registry_at(uri: str) -> Iterator[None]:
-    """Register models elsewhere during the block; ``mlflow.set_registry_uri`` cannot be unset afterwards."""
-    from mlflow.environment_variables import MLFLOW_REGISTRY_URI
     from mlflow.tracking._model_registry import utils as registry
+    from mlflow.tracking._tracking_service import utils as service
+    from mlflow.utils import autologging_utils, import_hooks
 
-    before, variable = registry._registry_uri, MLFLOW_REGISTRY_URI.get_raw()
-    registry.set_registry_uri(uri)  # takes precedence over a registry named by a variable
+    known = [
+        v for v in vars(environment_variables).values() if isinstance(v, environment_variables._EnvironmentVariable)
+    ]
+    variables = [(variable, variable.get_raw()) for variable in known]
+    stack, model = fluent._active_run_stack.get(), fluent._ACTIVE_MODEL_CONTEXT.get()
+    runs, experiment = list(stack), fluent._active_experiment_id
+    store, models = service._tracking_uri, registry._registry_uri
+    # Without its entry, a library's autologging is off, although the library stays patched.
+    tables = [
+        (table, dict(table)) for table in (autologging_utils.AUTOLOGGING_INTEGRATIONS, import_hooks._post_import_hooks)
+    ]
     try:
         yield
     finally:
-        registry._registry_uri = before
-        MLFLOW_REGISTRY_URI.unset() if variable is None else MLFLOW_REGISTRY_URI.set(variable)
+        service.set_tracking_uri(store)
+        registry._registry_uri = models
+        fluent._active_experiment_id = experiment
+        stack[:] = runs
+        fluent._ACTIVE_MODEL_CONTEXT.set(model)
+        for table, before in tables:
+            table.clear()
+            table.update(before)
+        for variable, value in variables:
+            variable.unset() if value is None else variable.set(value)
 
 
 def create_tables(uri: str, artifacts: str) -> None:

@@ -317,6 +317,8 @@ class ProvenanceRecord(_RecordPart):
     usage: Usage | None = None
     """None in records written before this was measured."""
     mlflow: MlflowRun | None = None
+    computed_in: str | None = None
+    """Dagster run of an earlier attempt that computed the content and could not record it; None if this one did."""
     started_at: datetime
     ended_at: datetime
     reproducible: bool

@@ -54,6 +54,8 @@ class MlflowSettings(_Section):
     """Address of the MLflow UI, as browsers reach it."""
     deployed_alias: str = "champion"
     """Alias of the registered model version that is served."""
+    wait_seconds: PositiveInt = 600
+    """Longest wait of a step, in all, for a server that stops answering while the step runs."""
 
 
 class ImageSettings(_Section):

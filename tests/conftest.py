@@ -10,6 +10,7 @@ from typing import NoReturn
 import pytest
 
 from tests.migrated import Migrated
+from tests.mlflow_server import Server
 from tests.oci_registry import OciRegistry
 
 # Declared here because pytest accepts plug-ins only from the topmost conftest; both folders share one set of servers.
@@ -71,6 +72,14 @@ def unavailable(reason: str) -> NoReturn:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Migrated:
     """New databases of Dagster and MLflow, copied to save the time of their migrations."""
     return Migrated(tmp_path_factory.mktemp("migrated"))
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real MLflow server."""
+    running = Server(tmp_path_factory.mktemp("mlflow-server"))
+    yield running
+    running.stop()
 
 
 @pytest.fixture

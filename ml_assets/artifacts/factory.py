@@ -4,8 +4,9 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,21 @@ from ml_assets.artifacts.record import (
 )
 from ml_assets.artifacts.statement import provenance_statement
 from ml_assets.artifacts.step import RunningStep, running_step
+from ml_assets.artifacts.unrecorded import Unrecorded, result_key
 from ml_assets.artifacts.writer import Stored, WriteContext, Writer
 from ml_assets.automation import ignoring_images, on_new_data
 from ml_assets.code_version.observed import ObservedCall
 from ml_assets.code_version.version import Code, code_of
 from ml_assets.containers import ContainerSpec, ImageAsset, image_key, placed_image
 from ml_assets.dagster_internals import StepOutputHandle, current_execution_context, get_input_data_version_tag
-from ml_assets.resources.errors import DefinitionError, MlAssetsError
+from ml_assets.resources.errors import DefinitionError, MlAssetsError, TrackingError
 from ml_assets.resources.git.source import read_source
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.machine.hardware import threads
 from ml_assets.resources.provenance import ArtifactKind, MlflowRun, Observed, ProvenanceRecord, Source
 from ml_assets.resources.tracking.open_run import TrackedRun
 from ml_assets.resources.tracking.tags import RunTags
+from ml_assets.resources.tracking.user_code import contained
 from ml_assets.run_config import refuse_secrets
 
 __all__ = ["define_artifact"]
@@ -191,21 +194,33 @@ def _materialize(
     running = running_step(step)
     parameters = parameters_of(inspect.signature(function).bind(*args, **kwargs).arguments, step)
     attempt = _Attempt(recipe, step, running, artifact, parameters, read_source(source_file(function)))
-    with attempt.mlflow_run() as mlflow_run:
-        if mlflow_run is not None:
-            if pages := attempt.storage.addresses.about(artifact, step.run_id, mlflow_run.identity.run_id):
-                mlflow_run.describe(pages)
-            mlflow_run.log_inputs([version for version in attempt.inputs if version.loaded])
-        observation = attempt.observation(function)
-        with observation.running() if observation else nullcontext(), running.meter.computing():
-            result = function(*args, **kwargs)
-        returned = _returned(result)
-        stored = recipe.write(returned.value, WriteContext(artifact, attempt.storage, mlflow_run, step.log.info))
-        observed = observation.observed() if observation else None
-        record = attempt.record(stored, mlflow_run.identity if mlflow_run is not None else None, observed)
-        if mlflow_run is not None:
-            mlflow_run.set_tags({RunTags.DATA_VERSION: record.data_version})
-            mlflow_run.log_provenance(provenance_statement(record))
+    earlier = attempt.find_unrecorded()
+    returned = None
+    try:
+        with attempt.mlflow_run() as mlflow_run:
+            if mlflow_run is not None:
+                if pages := attempt.storage.addresses.about(artifact, step.run_id, mlflow_run.identity.run_id):
+                    mlflow_run.describe(pages)
+                mlflow_run.log_inputs([version for version in attempt.inputs if version.loaded])
+            observation = attempt.observation(function) if earlier is None else None
+            with (
+                contained(mlflow_run),
+                observation.running() if observation else nullcontext(),
+                running.meter.computing(),
+            ):
+                result = function(*args, **kwargs) if earlier is None else earlier.model()
+            returned = _returned(result)
+            context = WriteContext(artifact, attempt.storage, mlflow_run, step.log.info, earlier, attempt.keep)
+            stored = recipe.write(returned.value, context)
+            observed = observation.observed() if observation else None
+            record = attempt.record(stored, mlflow_run.identity if mlflow_run is not None else None, observed)
+            if mlflow_run is not None:
+                mlflow_run.set_tags({RunTags.DATA_VERSION: record.data_version})
+                mlflow_run.log_provenance(provenance_statement(record))
+    except TrackingError as error:
+        if returned is not None:
+            attempt.announce_unrecorded(returned, error)
+        raise
     output = step.op_def.output_defs[0]
     return dg.MaterializeResult(
         check_results=returned.check_results,
@@ -247,6 +262,8 @@ class _Attempt:
         source: Source,
     ) -> None:
         self.started_at = datetime.now(UTC)
+        self._earlier: Unrecorded | None = None
+        self._trained: Unrecorded | None = None
         self.recipe, self.step, self.running, self.artifact = recipe, step, running, artifact
         self.parameters, self.source = without_secrets(parameters, step), source
         self.storage = _storage_of(step)
@@ -257,6 +274,44 @@ class _Attempt:
         self.seeds = plant_seeds(recipe.seed, parameters)
         self.environment = run_environment(
             recipe.container, self.image, self.storage.target, self.storage.image_builder
+        )
+
+    def find_unrecorded(self) -> Unrecorded | None:
+        """Return the model that an earlier attempt trained from the same code and inputs, but could not record."""
+        if self.recipe.kind is not ArtifactKind.MODEL:
+            return None
+        self._earlier = Unrecorded.find(self.step.instance, self._key, self.artifact, self.storage.store)
+        if self._earlier is not None:
+            self.step.log.info(
+                f"recording the model that run {self._earlier.run_id} trained and stored as "
+                f"{self._earlier.content.version}, without training again"
+            )
+        return self._earlier
+
+    def keep(self, trained: Unrecorded) -> None:
+        """Remember a model that is stored, until MLflow has recorded it."""
+        self._trained = replace(trained, run_id=self._earlier.run_id if self._earlier else self.step.run_id)
+
+    def announce_unrecorded(self, returned: dg.MaterializeResult[Any], error: TrackingError) -> None:
+        """Let the next attempt find the stored model. Results that hold more than a model are trained again."""
+        if self._trained is None or returned.check_results or returned.metadata or returned.tags:
+            return
+        event = self._trained.observation(self._key, self.artifact, self.storage.store)
+        if event is not None:
+            self.step.instance.report_runless_asset_event(event)
+            error.what += f"; the trained model is stored as {self._trained.content.version}"
+            error.next_step += "; within a day, it records this model without training again"
+
+    @cached_property
+    def _key(self) -> str:
+        return result_key(
+            artifact=str(self.artifact),
+            code=self.recipe.code.version,
+            source=self.source.model_dump(),
+            inputs=sorted((each.asset, each.partition or "", each.data_version) for each in self.inputs),
+            parameters=self.parameters,
+            seeds=self.seeds,
+            environment=self.environment.environment_digest,
         )
 
     def mlflow_run(self) -> AbstractContextManager[TrackedRun | None]:
@@ -316,6 +371,7 @@ class _Attempt:
             hardware=self.running.meter.hardware,
             usage=self.running.meter.usage(),
             mlflow=mlflow,
+            computed_in=self._earlier.run_id if self._earlier else None,
             started_at=self.started_at,
             ended_at=datetime.now(UTC),
             reproducible=not reasons,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ml_assets.artifacts.io_manager import ArtifactStorage
+from ml_assets.artifacts.unrecorded import Unrecorded
 from ml_assets.resources.identity import AssetPartition, Digest
 from ml_assets.resources.provenance import Content
 from ml_assets.resources.tracking.open_run import TrackedRun
@@ -21,6 +22,10 @@ class WriteContext:
     mlflow_run: TrackedRun | None
     """MLflow run of the attempt, if it has one."""
     log: Callable[[str], None]
+    earlier: Unrecorded | None = None
+    """Model that an earlier attempt stored and could not record; the value was loaded from it."""
+    keep: Callable[[Unrecorded], None] = lambda _: None
+    """Receives a model as soon as it is stored."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +15,9 @@ from ml_assets.resources.errors import TrackingError
 from ml_assets.resources.identity import AssetPartition, Digest
 from ml_assets.resources.models.flavors import SavedModel, log_model
 from ml_assets.resources.provenance import InputVersion, MlflowRun
-from ml_assets.resources.tracking.store import tracking_errors
+from ml_assets.resources.tracking.patience import Patience
 
-__all__ = ["DESCRIPTION_TAG", "PROVENANCE_FILE", "TrackedRun"]
+__all__ = ["DESCRIPTION_TAG", "PROVENANCE_FILE", "TrackedRun", "png"]
 
 DESCRIPTION_TAG = "mlflow.note.content"
 """MLflow's own tag of a run's description."""
@@ -45,16 +46,22 @@ class TrackedRun:
     identity: MlflowRun
     tags: dict[str, str]
     """Tags of the run; its models get the same tags."""
-    uri: str
+    patience: Patience
     parameters: dict[str, Any] = field(default_factory=dict)
+    left_open: dict[str, str] = field(default_factory=dict)
+    """Ids of the runs that the step's function left open, and the URI of their store."""
+
+    @property
+    def uri(self) -> str:
+        """The tracking URI."""
+        return self.patience.uri
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Add tags, or replace tags of the same name."""
         from mlflow.entities import RunTag
 
-        with tracking_errors(self.uri):
-            for batch in _slices([RunTag(name, value) for name, value in tags.items()], _PARAMETERS_PER_BATCH):
-                self.client.log_batch(self.identity.run_id, tags=batch)
+        for batch in _slices([RunTag(name, value) for name, value in tags.items()], _PARAMETERS_PER_BATCH):
+            self._log(tags=batch)
         self.tags.update(tags)
 
     def describe(self, text: str) -> None:
@@ -72,14 +79,14 @@ class TrackedRun:
         self.parameters.update(parameters)
         written = {name: _text(value) for name, value in _flattened(parameters)}
         fitting = {_parameter_name(name): _cut(value) for name, value in written.items()}
-        with tracking_errors(self.uri):
-            recorded = self.client.get_run(self.identity.run_id).data.params
-            kept = {name: value for name, value in fitting.items() if recorded.get(name, value) == value}
-            if kept != written:
-                whole = json.dumps(self.parameters, default=str, indent=1)
-                self.client.log_text(self.identity.run_id, whole, _PARAMETERS_FILE)
-            for batch in _parameter_batches(kept):
-                self.client.log_batch(self.identity.run_id, params=[Param(*pair) for pair in batch])
+        run_id = self.identity.run_id
+        recorded = self._repeat(lambda: self.client.get_run(run_id).data.params)
+        kept = {name: value for name, value in fitting.items() if recorded.get(name, value) == value}
+        if kept != written:
+            whole = json.dumps(self.parameters, default=str, indent=1)
+            self._repeat(lambda: self.client.log_text(run_id, whole, _PARAMETERS_FILE))
+        for batch in _parameter_batches(kept):
+            self._log(params=[Param(*pair) for pair in batch])
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Record the values of metrics."""
@@ -87,9 +94,8 @@ class TrackedRun:
 
         now = int(time.time() * 1000)
         entries = [Metric(name, float(value), now, 0) for name, value in metrics.items()]
-        with tracking_errors(self.uri):
-            for batch in _slices(entries, _METRICS_PER_BATCH):
-                self.client.log_batch(self.identity.run_id, metrics=batch)
+        for batch in _slices(entries, _METRICS_PER_BATCH):
+            self._log(metrics=batch)
 
     def log_inputs(self, inputs: Sequence[InputVersion]) -> None:
         """Record the input versions as MLflow datasets named ``asset@partition``.
@@ -97,22 +103,20 @@ class TrackedRun:
         MLflow's digest is the data version, truncated to fit; the dataset's source and tags hold it in full.
         """
         entries = {(item.asset, item.partition, item.data_version): item for item in inputs}
-        with tracking_errors(self.uri):
-            for batch in _slices([_dataset_input(item) for item in entries.values()], _INPUTS_PER_BATCH):
-                self.client.log_inputs(self.identity.run_id, datasets=batch)
+        for batch in _slices([_dataset_input(item) for item in entries.values()], _INPUTS_PER_BATCH):
+            self._repeat(partial(self.client.log_inputs, self.identity.run_id, datasets=batch))
 
     def log_provenance(self, statement: Mapping[str, Any]) -> None:
         """Record the provenance, an in-toto statement, as the artifact ``provenance.json``."""
-        with tracking_errors(self.uri):
-            self.client.log_text(self.identity.run_id, json.dumps(statement, default=str, indent=1), PROVENANCE_FILE)
+        text = json.dumps(statement, default=str, indent=1)
+        self._repeat(lambda: self.client.log_text(self.identity.run_id, text, PROVENANCE_FILE))
 
     def log_figures(self, figures: Mapping[str, Any]) -> None:
         """Record figures, each a Matplotlib figure or the bytes of a PNG, as artifacts ``figures/NAME.png``."""
         with TemporaryDirectory() as folder:
             for name, figure in figures.items():
-                (Path(folder) / f"{name}.png").write_bytes(_png(figure))
-            with tracking_errors(self.uri):
-                self.client.log_artifacts(self.identity.run_id, folder, "figures")
+                (Path(folder) / f"{name}.png").write_bytes(png(figure))
+            self._repeat(lambda: self.client.log_artifacts(self.identity.run_id, folder, "figures"))
 
     def log_model(self, saved: SavedModel, registered_name: str | None) -> tuple[str | None, str | None]:
         """Record the model, and register a version of it with this run's tags.
@@ -126,17 +130,41 @@ class TrackedRun:
         Returns:
             Registered name and version, or None twice.
         """
-        import mlflow
-
         tags = {name: value for name, value in self.tags.items() if name.startswith(_TAG_PREFIX)}
-        with tracking_errors(self.uri):
-            model_id = log_model(saved, run_id=self.identity.run_id, name="model", tags=tags)
-            if registered_name is None:
-                return None, None
-            version = mlflow.register_model(f"models:/{model_id}", registered_name, tags=tags)
-            if text := self.tags.get(DESCRIPTION_TAG):
-                self.client.update_model_version(registered_name, version.version, text)
-        return registered_name, str(version.version)
+        run_id = self.identity.run_id
+        model_id = self._repeat(lambda: log_model(saved, run_id=run_id, name="model", tags=tags))
+        if registered_name is None:
+            return None, None
+        return registered_name, self._repeat(lambda: self._register(registered_name, model_id, tags))
+
+    def end(self, status: str) -> None:
+        """End the run, whatever MLflow's own functions have made of its status."""
+        self._repeat(lambda: self.client.set_terminated(self.identity.run_id, status))
+
+    def _register(self, name: str, model_id: str, tags: dict[str, str]) -> str:
+        """Register a version by the run's own client; ``mlflow.register_model`` uses the registry that is set."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        # An earlier try may have registered it although its answer was lost.
+        source, run_id = f"models:/{model_id}", self.identity.run_id
+        found = [each for each in self.client.search_model_versions(f"run_id = '{run_id}'") if each.source == source]
+        version = next((each for each in found if each.name == name), None) or self.client.create_model_version(
+            name, source, run_id, tags=tags, model_id=model_id
+        )
+        if text := self.tags.get(DESCRIPTION_TAG):
+            self.client.update_model_version(name, version.version, text)
+        return str(version.version)
+
+    def _log(self, **values: Any) -> None:
+        self._repeat(lambda: self.client.log_batch(self.identity.run_id, **values))
+
+    def _repeat(self, operation: Callable[[], Any]) -> Any:
+        return self.patience.repeat(operation)
 
 
 def _slices(entries: list[Any], size: int) -> Iterator[list[Any]]:
@@ -212,7 +240,8 @@ def _dataset_digest(data_version: str) -> str:
         return sha256(data_version.encode()).hexdigest()[:_DATASET_DIGEST_LENGTH]
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
+    """Return a Matplotlib figure as a PNG file; such a file is returned as it is."""
     if isinstance(figure, bytes):
         return figure
     if not hasattr(figure, "savefig"):

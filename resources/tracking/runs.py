@@ -14,10 +14,11 @@ from pydantic import field_validator
 
 from ml_assets.resources.errors import TrackingError
 from ml_assets.resources.machine.process_identity import ProcessIdentity
-from ml_assets.resources.mlflow_internals import active_run_ids, fluent_state_kept
+from ml_assets.resources.mlflow_internals import fluent_state_kept
 from ml_assets.resources.provenance import MlflowRun
 from ml_assets.resources.sqlite_url import sqlite_file
 from ml_assets.resources.tracking.open_run import DESCRIPTION_TAG, TrackedRun
+from ml_assets.resources.tracking.patience import Patience
 from ml_assets.resources.tracking.store import (
     check_server,
     check_uri,
@@ -26,6 +27,7 @@ from ml_assets.resources.tracking.store import (
     tracking_errors,
 )
 from ml_assets.resources.tracking.tags import RunTags
+from ml_assets.resources.tracking.user_code import close_left_open, contained
 
 __all__ = ["MlflowTracking"]
 
@@ -43,6 +45,8 @@ class MlflowTracking(ConfigurableResource[None]):
     """Artifact location of a new experiment; by default beside a SQLite file, or chosen by the server."""
     ui_url: str | None = None
     """Address of the MLflow UI, as browsers reach it."""
+    wait_seconds: float = 600
+    """Longest wait of a step, in all, for a server that stops answering while the step runs."""
 
     @field_validator("tracking_uri")
     @classmethod
@@ -72,20 +76,22 @@ class MlflowTracking(ConfigurableResource[None]):
             own |= {RunTags.REPEATS: repeated} if repeated else {}
             created = client.create_run(experiment_id, run_name=name, tags={**tags, **own})
         identity = self._identity(created.info.run_id, experiment_id)
-        tracked = TrackedRun(client, identity, {**tags, **own}, self.tracking_uri)
+        patience = Patience(self.tracking_uri, self.experiment, self.wait_seconds)
+        tracked = TrackedRun(client, identity, {**tags, **own}, patience)
         with _fluent_state(self.tracking_uri):
             try:
-                with tracking_errors(self.tracking_uri):
-                    _activate(created.info.run_id, experiment_id)
-                tracked.log_parameters(parameters)
-                yield tracked
+                with contained(tracked):
+                    with tracking_errors(self.tracking_uri):
+                        _activate(created.info.run_id, experiment_id)
+                    tracked.log_parameters(parameters)
+                    yield tracked
             except BaseException as error:
                 unreachable = self._end_after(error, tracked)
                 if unreachable and type(error).__module__.startswith("mlflow."):
                     raise unreachable from error
                 raise
-            with tracking_errors(self.tracking_uri):
-                _end(tracked, "FINISHED")
+            tracked.end("FINISHED")
+            patience.repeat(lambda: close_left_open(tracked, "FINISHED"))
 
     def close_abandoned(self, has_ended: Callable[[Mapping[str, str]], bool]) -> list[str]:
         """End abandoned runs as KILLED. Safe to call often, and from several processes at once.
@@ -129,7 +135,8 @@ class MlflowTracking(ConfigurableResource[None]):
                 check_server(self.tracking_uri, self.experiment)
             with tracking_errors(self.tracking_uri):
                 tracked.client.set_tag(tracked.identity.run_id, DESCRIPTION_TAG, _described(error, tracked.tags))
-                _end(tracked, status)
+                tracked.client.set_terminated(tracked.identity.run_id, status)
+                close_left_open(tracked, status)
         except TrackingError as unreachable:
             note = (
                 f"The MLflow run {tracked.identity.run_id} could not be ended ({unreachable.what}); "
@@ -224,47 +231,26 @@ def _activate(run_id: str, experiment_id: str) -> None:
     mlflow.start_run(run_id=run_id, nested=True)
 
 
-def _end(tracked: TrackedRun, status: str) -> None:
-    """End the run, and the runs that the step started inside it and left open."""
-    import mlflow
-
-    run_id = tracked.identity.run_id
-    while run_id in active_run_ids():
-        mlflow.end_run(status)
-    if tracked.client.get_run(run_id).info.status != status:
-        tracked.client.set_terminated(run_id, status)
-
-
 @contextmanager
 def _fluent_state(uri: str) -> Iterator[None]:
-    """Point MLflow's own functions at the store, and restore their previous target afterwards.
-
-    MLflow keeps this in its modules and in environment variables, and has no public way to put it back.
-    """
+    """Point MLflow's own functions at the store and its registry, and restore their previous state afterwards."""
     import mlflow
-    from mlflow.environment_variables import MLFLOW_EXPERIMENT_ID, MLFLOW_TRACKING_URI
 
-    with _environment(MLFLOW_EXPERIMENT_ID, MLFLOW_TRACKING_URI), _quiet(), fluent_state_kept():
+    with fluent_state_kept(), _quiet():
         mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
         yield
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress MLflow's output of the tracking URI at the end of a run, because the URI may hold a password."""
-    from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
+    from mlflow import environment_variables
 
-    with _environment(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT):
-        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
-        yield
-
-
-@contextmanager
-def _environment(*variables: Any) -> Iterator[None]:
-    """Restore MLflow's environment variables afterwards."""
-    before = [(variable, variable.get_raw()) for variable in variables]
+    variable = environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
+    before = variable.get_raw()
+    variable.set(True)
     try:
         yield
     finally:
-        for variable, value in before:
-            variable.unset() if value is None else variable.set(value)
+        variable.unset() if before is None else variable.set(before)

@@ -1,11 +1,8 @@
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from ml_assets.resources.provenance import InputVersion
 from ml_assets.resources.sqlite_url import sqlite_url
 from ml_assets.resources.tracking.runs import MlflowTracking
 from ml_assets.resources.tracking.tags import RunTags
+from tests.mlflow_server import Server
 from tests.ports import free_port
 
 TAGS = {
@@ -57,46 +55,9 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
-class Server:
-    """A real tracking server with proxied artifacts."""
-
-    def __init__(self, folder: Path) -> None:
-        self.uri = f"http://127.0.0.1:{free_port('127.0.0.1')}"
-        options = {
-            "--backend-store-uri": f"sqlite:///{folder}/server.db",
-            "--artifacts-destination": f"{folder}/artifacts",
-            "--host": "127.0.0.1",
-            "--port": self.uri.rpartition(":")[2],
-            "--workers": "1",
-        }
-        command = [sys.executable, "-m", "mlflow", "server", *(part for option in options.items() for part in option)]
-        # MLflow's jobs, which these tests do not need, are eight more interpreters.
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (folder / "server.log").open("wb") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 480
-        while not self._answers():
-            alive = self.process.poll() is None and time.monotonic() < deadline
-            assert alive, (folder / "server.log").read_text()
-            time.sleep(0.2)
-
-    def stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as response:
-                return bool(response.status == 200)
-        except OSError:
-            return False
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("mlflow-server"))
-    yield running
-    running.stop()
+@pytest.fixture
+def server(mlflow_server: Server) -> Server:
+    return mlflow_server
 
 
 @pytest.fixture(scope="module")
