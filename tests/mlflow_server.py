@@ -52,7 +52,7 @@ class Server:
 
 
 class Relay:
-    """Passes connections to a server while it is ``up``; it closes them when ``down``, and says nothing when ``hung``."""
+    """Passes connections to a server while ``up``, closes them when ``down``, and says nothing when ``hung``."""
 
     def __init__(self, server: Server) -> None:
         self.state = "up"

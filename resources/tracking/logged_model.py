@@ -9,6 +9,7 @@ import pandas as pd
 
 from ml_assets.resources.errors import TrackingError
 from ml_assets.resources.tracking.store import open_store, tracking_errors
+from ml_assets.resources.tracking.tags import RunTags
 
 __all__ = ["TrackedModel", "set_run_tags", "tracked_model"]
 
@@ -45,7 +46,10 @@ def tracked_model(uri: str, experiment: str, run_id: str) -> TrackedModel:
         models = run.outputs.model_outputs if run.outputs else []
         if not models:
             raise _gone(run_id, "has no model")
-        where = client.get_logged_model(models[0].model_id).artifact_location
+        # The function may have logged models of its own, which do not have the data version.
+        found = [client.get_logged_model(each.model_id) for each in models]
+        own = [each for each in found if RunTags.DATA_VERSION in each.tags] or found
+        where = own[-1].artifact_location
         for name in _FILES:
             download_artifacts(artifact_uri=f"{where}/{name}", dst_path=folder, tracking_uri=uri)
         example = Model.load(str(Path(folder) / _FILES[0])).load_input_example(folder)
