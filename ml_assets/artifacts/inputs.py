@@ -1,13 +1,14 @@
 """The input versions of a step: resolved once, loaded by content, recorded exactly."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Self
 
 import dagster as dg
 
+from ml_assets.artifacts.partitions import in_order
 from ml_assets.dagster_internals import (
     extract_data_version_from_entry,
     get_input_data_version_tag,
@@ -22,7 +23,6 @@ __all__ = [
     "events_by_id",
     "input_tags",
     "latest_versions",
-    "ordered_partitions",
     "resolve_inputs",
     "windowed_ins",
 ]
@@ -163,39 +163,17 @@ def _dependencies(step: dg.StepExecutionContext) -> list[tuple[dg.AssetKey, list
         if key is None:
             continue
         loaded = not step.op_def.input_def_named(step_input.name).dagster_type.is_nothing
-        if step.has_asset_partitions_for_input(step_input.name):
-            subset = step.asset_partitions_subset_for_input(step_input.name, require_valid_partitions=False)
-            keys = ordered_partitions(subset.get_partition_keys(), layer.get(key).partitions_def, step.instance)
-            found.append((key, [*keys], loaded))
-        else:
-            found.append((key, [None], loaded))
+        found.append((key, _partitions(step, step_input.name, layer.get(key).partitions_def), loaded))
     return found
 
 
-def ordered_partitions(
-    keys: Iterable[str], definition: dg.PartitionsDefinition[Any] | None, instance: dg.DagsterInstance
-) -> list[str]:
-    """Return partition keys in the order of their definition; for several dimensions, the first one varies slowest.
-
-    Dagster keeps them in a set, whose order differs from process to process.
-    """
-    keys = list(keys)
-    if len(keys) < 2 or definition is None or isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        return keys
-    if not isinstance(definition, dg.MultiPartitionsDefinition):
-        places = _places(definition, instance)
-        return sorted(keys, key=lambda key: (places.get(key, len(places)), key))
-    dimensions = {each.name: _places(each.partitions_def, instance) for each in definition.partitions_defs}
-
-    def place(key: str) -> list[tuple[int, str]]:
-        parts = definition.get_partition_key_from_str(key).keys_by_dimension
-        return [(places.get(parts[name], len(places)), parts[name]) for name, places in dimensions.items()]
-
-    return sorted(keys, key=place)
-
-
-def _places(definition: dg.PartitionsDefinition[Any], instance: dg.DagsterInstance) -> dict[str, int]:
-    return {key: place for place, key in enumerate(definition.get_partition_keys(dynamic_partitions_store=instance))}
+def _partitions(
+    step: dg.StepExecutionContext, input_name: str, definition: dg.PartitionsDefinition[Any] | None
+) -> list[str | None]:
+    if not step.has_asset_partitions_for_input(input_name):
+        return [None]
+    subset = step.asset_partitions_subset_for_input(input_name, require_valid_partitions=False)
+    return list(in_order(subset.get_partition_keys(), definition))
 
 
 @dataclass(frozen=True)

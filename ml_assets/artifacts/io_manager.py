@@ -12,7 +12,8 @@ import pandas as pd
 from ml_assets.addresses import Addresses
 from ml_assets.artifacts.formats.interface import Format, format_named, name_of
 from ml_assets.artifacts.formats.parquet import Parquet, joined_tables
-from ml_assets.artifacts.inputs import ResolvedInput, latest_versions, ordered_partitions
+from ml_assets.artifacts.inputs import ResolvedInput, latest_versions
+from ml_assets.artifacts.partitions import in_order
 from ml_assets.artifacts.record import run_environment, source_file
 from ml_assets.artifacts.step import running_step
 from ml_assets.artifacts.trained_model import TrainedModel
@@ -113,8 +114,7 @@ class ArtifactStorage(dg.IOManager):
     def _entries(self, context: dg.InputContext) -> Sequence[ResolvedInput]:
         partitions: list[str | None] = [None]
         if context.has_asset_partitions:
-            definition = context.asset_partitions_def
-            partitions = [*ordered_partitions(context.asset_partition_keys, definition, context.instance)]
+            partitions = list(in_order(context.asset_partition_keys, context.asset_partitions_def))
         if not context.has_input_name:
             return latest_versions(context.instance, context.asset_key, partitions)
         step = context.step_context

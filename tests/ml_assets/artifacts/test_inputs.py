@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from dagster._core.loader import LoadingContextForTest
 
-from ml_assets.artifacts.inputs import ResolvedInput, input_tags, latest_versions, ordered_partitions
+from ml_assets.artifacts.inputs import ResolvedInput, input_tags, latest_versions
 from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.dagster_internals import CachingStaleStatusResolver, StaleStatus
 from ml_assets.datasets import dataset
@@ -297,28 +297,6 @@ def test_an_altered_object_in_the_remote_is_named_and_repaired_by_running_again(
 
 
 REGIONS = dg.StaticPartitionsDefinition(["us", "eu", "asia", "africa"])
-
-
-@pytest.mark.parametrize(
-    "definition",
-    [
-        REGIONS,
-        dg.MultiPartitionsDefinition({"region": REGIONS, "month": MONTHS}),
-        dg.DynamicPartitionsDefinition(name="shops"),
-    ],
-    ids=["static", "two dimensions", "dynamic"],
-)
-def test_partitions_come_in_the_order_of_their_definition(
-    definition: dg.PartitionsDefinition[Any], instance: dg.DagsterInstance
-) -> None:
-    instance.add_dynamic_partitions("shops", ["y", "z", "x"])
-    keys = list(definition.get_partition_keys(dynamic_partitions_store=instance))
-    assert ordered_partitions(set(keys), definition, instance) == keys
-    assert ordered_partitions(sorted(keys, reverse=True), definition, instance) == keys
-
-
-def test_partition_that_was_removed_comes_last(instance: dg.DagsterInstance) -> None:
-    assert ordered_partitions(["a new one", "asia", "us"], REGIONS, instance) == ["us", "asia", "a new one"]
 
 
 def test_dimensions_are_joined_in_one_order(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
