@@ -149,6 +149,8 @@ class Content(_RecordPart):
     """Size of all files in bytes."""
     files: int
     rows: int | None = None
+    values: str | None = None
+    """Digest of a table's values, which is the same whatever version of the Parquet library wrote the file."""
 
 
 class RunEnvironment(_RecordPart):

@@ -50,13 +50,15 @@ def write_value(value: Any, context: WriteContext, form: Format | None = None) -
             f"expected the function to return {_accepted()}, got {name_of(type(value))}", next_step=_next_step()
         )
     details: dict[str, Any] = {}
+    written: dict[str, Any] = {"format": form.name}
 
     def write(path: Path) -> None:
         form.write(value, path)
         details.update(form.describe(value, path))
+        values = form.values_digest(value, path)
+        written.update(rows=details.get("dagster/row_count"), values=str(values) if values else None)
 
-    content = store.put_written(write)
-    content = content.model_copy(update={"format": form.name, "rows": details.get("dagster/row_count")})
+    content = store.put_written(write).model_copy(update=written)
     return Stored(Digest.parse(content.version), content, details)
 
 

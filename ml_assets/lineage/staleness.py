@@ -1,12 +1,13 @@
 """Dagster's current view of assets: their staleness, the runs that target them, and the launches of these runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import dagster as dg
 
-from ml_assets.artifacts.inputs import latest_versions
+from ml_assets.artifacts.inputs import ResolvedInput, events_by_id, latest_versions
 from ml_assets.artifacts.record import launch_of
 from ml_assets.dagster_internals import (
     ASSET_EVALUATION_ID_TAG,
@@ -20,9 +21,9 @@ from ml_assets.dagster_internals import (
 from ml_assets.lineage.code_location import CodeLocation
 from ml_assets.lineage.index.event_parser import parse_record
 from ml_assets.lineage.why import DagsterReason, Facts, LaterRun, LatestEvent, Status
-from ml_assets.resources.errors import AmbiguousReference, UnknownReference
+from ml_assets.resources.errors import AmbiguousReference, RecordError, UnknownReference
 from ml_assets.resources.identity import AssetPartition
-from ml_assets.resources.provenance import Launch, LaunchKind, Uncovered
+from ml_assets.resources.provenance import Launch, LaunchKind, Uncovered, find_record
 
 __all__ = ["Staleness"]
 
@@ -101,6 +102,7 @@ class Staleness:
         planned = self._instance.event_log_storage.get_latest_planned_materialization_info(key, artifact.partition)
         is_newer = planned is not None and (latest is None or planned.storage_id > int(latest.id.rpartition("#")[2]))
         run = self._run(latest.run_id) if latest else None
+        current = self._current(reasons, latest)
         return Facts(
             artifact=artifact,
             status=self._status(key, artifact.partition),
@@ -110,7 +112,8 @@ class Staleness:
             code_version=self._location.graph.get(key).code_version,
             code=self._location.code(key),
             uncovered=self._location.present(key, _uncovered(latest)),
-            current=self._current(reasons, latest),
+            current={artifact: entry.data_version for artifact, entry in current.items()},
+            same_values=frozenset(self._same_values(latest, current)),
             images=self._location.images,
             launch=latest.record.launch if latest and latest.record else _launch(run),
             conditions=self._conditions(run, key, artifact.partition) if run else (),
@@ -164,18 +167,31 @@ class Staleness:
 
     def _current(
         self, reasons: Sequence[DagsterReason], latest: LatestEvent | None
-    ) -> Mapping[AssetPartition, str | None]:
+    ) -> Mapping[AssetPartition, ResolvedInput]:
         wanted = {reason.dependency for reason in reasons if reason.dependency}
         wanted |= {
             AssetPartition(read.asset, read.partition)
             for read in (latest.record.inputs if latest and latest.record else ())
         }
-        current: dict[AssetPartition, str | None] = {}
+        current: dict[AssetPartition, ResolvedInput] = {}
         for asset in sorted({artifact.asset for artifact in wanted}):
             partitions = sorted({each.partition for each in wanted if each.asset == asset}, key=lambda name: name or "")
             for entry in latest_versions(self._instance, dg.AssetKey.from_user_string(asset), partitions):
-                current[entry.artifact] = entry.data_version
+                current[entry.artifact] = entry
         return current
+
+    def _same_values(
+        self, latest: LatestEvent | None, current: Mapping[AssetPartition, ResolvedInput]
+    ) -> Iterator[AssetPartition]:
+        """Return the inputs with another version whose tables hold the same values as the recorded ones."""
+        for read in latest.record.inputs if latest and latest.record else ():
+            entry = current.get(AssetPartition(read.asset, read.partition))
+            if entry is None or read.storage_id is None or entry.data_version == read.data_version:
+                continue
+            recorded = events_by_id(self._instance, entry.key, [read.storage_id]).get(read.storage_id)
+            before = replace(entry, event=recorded)
+            if (values := _values(before)) is not None and values == _values(entry):
+                yield entry.artifact
 
     def _run(self, run_id: str) -> dg.DagsterRun | None:
         if run_id not in self._runs:
@@ -239,6 +255,15 @@ class _Loading(LoadingContext):
 def _uncovered(latest: LatestEvent | None) -> tuple[Uncovered, ...]:
     observed = latest.record.observed if latest and latest.record else None
     return observed.uncovered if observed else ()
+
+
+def _values(entry: ResolvedInput) -> str | None:
+    """Return the digest of a table's values; None if it is not recorded."""
+    try:
+        record = find_record(entry.metadata)
+    except RecordError:
+        return None
+    return record.content.values if record and record.content else None
 
 
 def _launch(run: dg.DagsterRun | None) -> Launch | None:

@@ -6,7 +6,7 @@ changed, and the old and new version of an input.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -32,6 +32,9 @@ __all__ = [
 
 _NEVER: Final = "was never materialized, or was wiped"
 _UNSEEN: Final = "not compared by Dagster"
+_SAME_VALUES: Final = (
+    "its values are the same; only the file differs, for example after an upgrade of the Parquet library"
+)
 
 
 class Status(StrEnum):
@@ -120,6 +123,7 @@ class Facts:
             current digests.
         current: the current version of each present or former input; None if it has none.
         images: those inputs that are images.
+        same_values: those inputs whose version has changed, although their tables hold the same values.
         launch: the launch of the latest materialization's run.
         conditions: the true parts of the automation condition that requested this run.
     """
@@ -134,6 +138,7 @@ class Facts:
     uncovered: tuple[Uncovered, ...] = ()
     current: Mapping[AssetPartition, str | None] | None = None
     images: frozenset[str] = frozenset()
+    same_values: frozenset[AssetPartition] = frozenset()
     launch: Launch | None = None
     conditions: tuple[str, ...] = ()
 
@@ -310,14 +315,15 @@ def _unseen(facts: Facts) -> Iterator[StatusReason]:
         now = current.get(artifact)
         if now is not None and now != before and artifact not in named:
             reason = _changed_input(facts, artifact, {artifact: before}, f"has a different version ({_UNSEEN})")
-            yield StatusReason(reason.kind, reason.text, reason.what, before, now, is_shown=False)
+            yield replace(reason, is_shown=False)
 
 
 def _changed_input(
     facts: Facts, artifact: AssetPartition, recorded: Mapping[AssetPartition, str], text: str
 ) -> StatusReason:
     kind = ReasonKind.ENVIRONMENT if artifact.asset in facts.images else ReasonKind.DATA
-    return StatusReason(kind, text, artifact, recorded.get(artifact), (facts.current or {}).get(artifact))
+    details = (_SAME_VALUES,) if artifact in facts.same_values else ()
+    return StatusReason(kind, text, artifact, recorded.get(artifact), (facts.current or {}).get(artifact), details)
 
 
 def _recorded(latest: LatestEvent | None) -> dict[AssetPartition, str]:

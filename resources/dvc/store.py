@@ -37,6 +37,7 @@ from pydantic import Field, PrivateAttr
 from ml_assets.resources.dvc.directory import Condition, HeldObject, ObjectDirectory, disk_errors, is_intact
 from ml_assets.resources.dvc.frames import read_parquet, write_parquet
 from ml_assets.resources.dvc.lease import wait_for_collection
+from ml_assets.resources.dvc.logical_digest import logical_digest
 from ml_assets.resources.dvc.receipts import Receipts
 from ml_assets.resources.dvc.remote import Remote, open_remote
 from ml_assets.resources.dvc.scan import RememberedHashes, listing, read_listing, salvaged_hashes, scan
@@ -128,8 +129,15 @@ class DvcStore(ConfigurableResource):  # type: ignore[type-arg]
                 have the same label.
             StoreError: as for `put`.
         """
-        content = self.put_written(lambda path: write_parquet(frame, path))
-        return content.model_copy(update={"format": "parquet", "rows": len(frame)})
+        values: list[Digest | None] = []
+
+        def write(path: Path) -> None:
+            write_parquet(frame, path)
+            values.append(logical_digest(path))
+
+        content = self.put_written(write)
+        digest = str(values[0]) if values[0] else None
+        return content.model_copy(update={"format": "parquet", "rows": len(frame), "values": digest})
 
     def put_written(self, write: Callable[[Path], None]) -> Content:
         """Store the file or directory that a function writes at the path that it receives.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from ml_assets.resources.errors import DefinitionError
+from ml_assets.resources.identity import Digest
 
 __all__ = ["Format", "all_formats", "format_named", "format_of", "name_of"]
 
@@ -73,6 +74,13 @@ class Format(ABC):
     def describe(self, value: Any, path: Path) -> Mapping[str, Any]:
         """Return metadata of a written value for the Dagster UI; a stream has been consumed."""
         return {}
+
+    def values_digest(self, value: Any, path: Path) -> Digest | None:
+        """Return a digest of a written value that does not depend on the library that wrote it; None if there is none.
+
+        The files of equal values may differ between versions of a library. `why` then tells that only the file differs.
+        """
+        return None
 
     def reads(self, wanted: type) -> bool:
         """Return True if a value can be read as a type, or as the base of one."""

@@ -9,14 +9,17 @@ import pandas as pd
 
 from ml_assets.artifacts.formats.interface import Format, name_of
 from ml_assets.resources.dvc.frames import read_parquet, write_parquet
+from ml_assets.resources.dvc.logical_digest import logical_digest
 from ml_assets.resources.dvc.tables import original_types, parquet_file, read_table, table_frame, write_stream
 from ml_assets.resources.errors import InputError, SchemaError
+from ml_assets.resources.identity import Digest
 
 __all__ = ["Parquet", "joined_tables"]
 
 _WRITTEN_BY: Final = "ml_assets.type"
 """Key of the file's metadata: the type that was written, unless it was a pandas frame."""
 _PANDAS: Final = "pandas.DataFrame"
+_STREAMS: Final = ("polars.LazyFrame", "pyarrow.RecordBatchReader")
 _PREVIEW_ROWS: Final = 5
 _POLARS_ROWS_PER_GROUP: Final = 1 << 17
 
@@ -59,6 +62,10 @@ class Parquet(Format):
         rows = head.to_pylist() if head is not None else []
         columns = [(field.name, str(field.type), _has_nulls(file.metadata, field.name)) for field in file.schema_arrow]
         return table_metadata(file.metadata.num_rows, columns, rows)
+
+    def values_digest(self, value: Any, path: Path) -> Digest | None:
+        """Return the digest of the table; None for a stream, whose rows may not fit into memory."""
+        return None if _kind(type(value)) in _STREAMS else logical_digest(path)
 
 
 def joined_tables(values: list[Any]) -> Any:

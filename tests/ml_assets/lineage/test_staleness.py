@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
+from pyarrow import parquet
 
 from ml_assets.dagster_internals import ASSET_EVALUATION_ID_TAG
 from ml_assets.features import feature_set
@@ -102,6 +103,21 @@ def test_input_made_again_with_the_same_content_makes_nothing_stale(instance: dg
     make(flights, departures)
     make(flights)
     assert why(instance, "departures@1").status is Status.FRESH
+
+
+def test_input_whose_file_alone_has_changed_is_said_to_have_the_same_values(
+    instance: dg.DagsterInstance, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(flights, departures)
+    write = parquet.write_table
+    monkeypatch.setattr(
+        parquet, "write_table", lambda *args, **options: write(*args, **options | {"compression": "gzip"})
+    )
+    make(flights)
+    (reason,) = why(instance, "departures@1").reasons
+    assert reason.before != reason.after
+    (detail,) = reason.details
+    assert detail.startswith("its values are the same; only the file differs")
 
 
 def test_changed_code_names_the_functions(instance: dg.DagsterInstance, make: Any) -> None:
