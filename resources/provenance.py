@@ -174,9 +174,13 @@ class Source(_RecordPart):
     dirty: bool | None = None
     """True if files differed from the commit; None if there is no repository."""
     diff_digest: str | None = None
-    """Digest of every difference from the commit, untracked files included; None when clean."""
+    """Digest of every difference from the commit, untracked files by name; None when clean."""
     repository: str | None = None
     """Address of the remote."""
+    others: tuple["Source", ...] = ()
+    """Other repositories that hold files of the code; without a remote, the address is the folder."""
+    uncommitted: tuple[str, ...] = ()
+    """Files of the code whose content is in no commit, each with the reason."""
 
     @property
     def repository_page(self) -> str | None:

@@ -87,7 +87,7 @@ MAY_IMPORT = {
     "resources.image_builders": "atomic_file errors git identity provenance registry",
     "resources.models": "dvc errors extras mlflow_internals",
     "resources.tracking": "errors identity machine mlflow_internals models provenance sqlite_url",
-    "resources.isolated": "dvc mlflow_internals provenance sqlite_url tracking",
+    "resources.isolated": "dvc provenance sqlite_url tracking",
     # Values and doors for all rooms.
     "addresses": "",
     "antlr": "",

@@ -31,11 +31,11 @@ from ml_assets.artifacts.unrecorded import Unrecorded, result_key
 from ml_assets.artifacts.writer import Stored, WriteContext, Writer
 from ml_assets.automation import ignoring_images, on_new_data
 from ml_assets.code_version.observed import ObservedCall
-from ml_assets.code_version.version import Code, code_of
+from ml_assets.code_version.version import Code, code_of, coverage
 from ml_assets.containers import ContainerSpec, ImageAsset, image_key, placed_image
 from ml_assets.dagster_internals import StepOutputHandle, current_execution_context, get_input_data_version_tag
 from ml_assets.resources.errors import DefinitionError, MlAssetsError, TrackingError
-from ml_assets.resources.git.source import read_source
+from ml_assets.resources.git.reached import content_ids, read_reached_source
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.machine.hardware import threads
 from ml_assets.resources.provenance import ArtifactKind, MlflowRun, Observed, ProvenanceRecord, Source
@@ -85,7 +85,8 @@ def define_artifact(
     code = Code(given, {}) if given else code_of(function)
     condition = options.pop("automation_condition", _BY_DEFAULT)
     own_kinds = {options.pop("compute_kind", None), *(options.get("kinds") or ())} - {None}
-    wrapper = _recording(function, _Recipe(kind, write, spec, code, seed, has_mlflow_run=tracked))
+    loaded = content_ids(_files_of(function, code))
+    wrapper = _recording(function, _Recipe(kind, write, spec, code, loaded, seed, has_mlflow_run=tracked))
     options |= {
         # The code version of an image asset is its build key, added later. An op does not allow a replacement.
         "code_version": None if kind is ArtifactKind.IMAGE else code.version,
@@ -111,8 +112,20 @@ class _Recipe:
     write: Writer
     container: ContainerSpec
     code: Code
+    loaded: Mapping[Path, str]
+    """Content of the code's files when it was loaded; see `content_ids`."""
     seed: int | None
     has_mlflow_run: bool
+
+
+def _files_of(function: Callable[..., Any], code: Code) -> set[Path]:
+    """Return the first-party files that the function's code version covers, or would cover if it were computed."""
+    try:
+        covered = code.covered or coverage(function)
+    except DefinitionError:
+        # The author gave the code version, because none can be computed.
+        return {file} if (file := source_file(function)).is_file() else set()
+    return {*covered.modules, *covered.files}
 
 
 def _refuse(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -193,7 +206,9 @@ def _materialize(
     refuse_secrets(step.dagster_run.run_config)
     running = running_step(step)
     parameters = parameters_of(inspect.signature(function).bind(*args, **kwargs).arguments, step)
-    attempt = _Attempt(recipe, step, running, artifact, parameters, read_source(source_file(function)))
+    attempt = _Attempt(
+        recipe, step, running, artifact, parameters, read_reached_source(source_file(function), recipe.loaded)
+    )
     earlier = attempt.find_unrecorded()
     returned = None
     try:

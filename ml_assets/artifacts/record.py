@@ -38,6 +38,10 @@ __all__ = [
 ]
 
 
+_REASONS = 10
+"""Files of the code that are named as reasons."""
+
+
 def launch_of(tags: Mapping[str, str]) -> Launch:
     """Return who or what launched the run with these tags.
 
@@ -115,9 +119,11 @@ def why_not_reproducible(source: Source) -> tuple[str, ...]:
     """Return why a materialization from this source cannot be reproduced; empty if it can."""
     if source.commit is None:
         return ("the code is not in a git repository, or the repository has no commit",)
+    reasons = [f"{each.repository} has no commit" for each in source.others if each.commit is None]
     if source.dirty:
-        return (f"the checkout had changes on top of commit {source.commit[:12]} (diff {source.diff_digest})",)
-    return ()
+        reasons.append(f"the checkout had changes on top of commit {source.commit[:12]} (diff {source.diff_digest})")
+    hidden = len(source.uncommitted) - _REASONS
+    return (*reasons, *source.uncommitted[:_REASONS], *([f"{hidden} more files of the code"] if hidden > 0 else ()))
 
 
 def run_environment(

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -20,7 +20,7 @@ from ml_assets.resources.errors import SourceError
 from ml_assets.resources.identity import Digest
 from ml_assets.resources.provenance import Source
 
-__all__ = ["BAKED_SOURCE", "code_digest", "read_source", "run_git"]
+__all__ = ["BAKED_SOURCE", "baked_folders", "code_digest", "read_source", "run_git"]
 
 BAKED_SOURCE = "source.json"
 """File at the root of an image's code: a `Source` as JSON; ``code`` holds the `code_digest` of folders beside it."""
@@ -42,7 +42,8 @@ def read_source(path: Path) -> Source:
 
     Returns:
         The commit, whether files differ from it (staged, unstaged, or untracked and not ignored), the digest of all
-        differences, and the address of the remote ``origin`` without credentials. Every field is None where neither a
+        differences (of untracked files only the names, because they may hold any amount of data), and the address of
+        the remote ``origin`` without credentials. Every field is None where neither a
         repository nor a ``source.json`` is found; the commit is None in a repository without one.
 
     Raises:
@@ -68,13 +69,16 @@ def _read_repository(folder: Path) -> Source:
     )
 
 
-_EVERYTHING = ("--untracked-files=all", "--no-renames", "--ignore-submodules=none")
+_EVERYTHING = ("--untracked-files=normal", "--no-renames", "--ignore-submodules=none")
 
 
-def _parse_status(listing: bytes) -> tuple[str | None, set[bytes]]:
-    """Return the commit and the changed paths from ``git status --porcelain=v2 --branch -z`` (see git-status(1))."""
+def _parse_status(listing: bytes) -> tuple[str | None, dict[bytes, bool]]:
+    """Return the commit and the changed paths from ``git status --porcelain=v2 --branch -z`` (see git-status(1)).
+
+    Each path has True if git tracks it. A folder without any tracked file is one path.
+    """
     commit = None
-    changed = set()
+    changed = {}
     # Number of fields before the path, for ordinary and for unmerged entries.
     widths = {b"1": 8, b"u": 10, b"?": 1}
     for entry in listing.split(b"\0"):
@@ -82,14 +86,14 @@ def _parse_status(listing: bytes) -> tuple[str | None, set[bytes]]:
         if entry.startswith(b"# branch.oid ") and not entry.endswith(b"(initial)"):
             commit = entry.split(b" ")[2].decode()
         elif kind in widths:
-            changed.add(entry.split(b" ", widths[kind])[-1].rstrip(b"/"))
+            changed[entry.split(b" ", widths[kind])[-1].rstrip(b"/")] = kind != b"?"
     return commit, changed
 
 
-def _digest(folder: Path, changed: Iterable[bytes]) -> str:
+def _digest(folder: Path, changed: Mapping[bytes, bool]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(changed):
-        state = _state(folder / os.fsdecode(name))
+    for name, tracked in sorted(changed.items()):
+        state = _state(folder / os.fsdecode(name)) if tracked else b"untracked"
         digest.update(b"%d:%s%d:%s" % (len(name), name, len(state), state))
     return digest.hexdigest()
 
@@ -164,6 +168,7 @@ def _environment(program: str) -> dict[str, str]:
         "PATH": os.pathsep.join((str(Path(program).parent), os.defpath)),
         "LC_ALL": "C",
         "GIT_DISCOVERY_ACROSS_FILESYSTEM": "1",
+        "GIT_LITERAL_PATHSPECS": "1",
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_TERMINAL_PROMPT": "0",
     }
@@ -207,7 +212,25 @@ def code_digest(folder: Path) -> str:
     return str(Digest("sha256", digest.hexdigest()))
 
 
+def baked_folders(root: Path) -> frozenset[str]:
+    """Return the folders that the ``source.json`` at an image's root covers.
+
+    Raises:
+        SourceError: it is malformed.
+    """
+    return frozenset(_parse_baked(root / BAKED_SOURCE)[0].code)
+
+
 def _read_baked(file: Path) -> Source:
+    baked, code = _parse_baked(file)
+    source = Source(**baked.model_dump(exclude={"code"}))
+    if code == baked.code:
+        return source
+    difference = str(Digest.of_bytes(repr(sorted(code.items())).encode()))
+    return source.model_copy(update={"dirty": True, "diff_digest": difference})
+
+
+def _parse_baked(file: Path) -> tuple[_Baked, dict[str, str]]:
     try:
         baked = _Baked.model_validate_json(file.read_bytes())
         code = {folder: code_digest(file.parent / folder) for folder in baked.code}
@@ -216,8 +239,4 @@ def _read_baked(file: Path) -> Source:
             f"{file}, which records the source of the code, cannot be read: {error}",
             next_step="materialize the image again, or remove the file",
         ) from error
-    source = Source(**baked.model_dump(exclude={"code"}))
-    if code == baked.code:
-        return source
-    difference = str(Digest.of_bytes(repr(sorted(code.items())).encode()))
-    return source.model_copy(update={"dirty": True, "diff_digest": difference})
+    return baked, code

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ml_assets.resources.errors import TrackingError
-from ml_assets.resources.tracking.store import check_server, public_uri, sqlite_file, tracking_errors
+from ml_assets.resources.sqlite_url import sqlite_file
+from ml_assets.resources.tracking.store import check_server, public_uri, tracking_errors
 
 __all__ = ["Patience"]
 
