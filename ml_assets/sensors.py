@@ -17,6 +17,7 @@ from ml_assets.dagster_internals import (
     StepEventStatus,
     TickStatus,
 )
+from ml_assets.dead_runs import fail_dead_runs
 from ml_assets.resources.alerts import Alerts
 from ml_assets.resources.tracking.tags import RunTags
 
@@ -123,7 +124,8 @@ def _reason(error: SerializableErrorInfo) -> str:
 def close_abandoned_runs(
     context: dg.SensorEvaluationContext, artifacts: dg.ResourceParam[ArtifactStorage]
 ) -> dg.SkipReason:
-    """Set each MLflow run whose step has ended without ending it to KILLED, for example after the loss of a machine."""
+    """Fail the runs whose process was killed, and end the MLflow runs of steps that ended without ending them."""
+    fail_dead_runs(context.instance)
     closed = artifacts.tracking.close_abandoned(lambda tags: step_has_ended(context.instance, tags))
     return dg.SkipReason(f"closed {', '.join(closed)}" if closed else "no abandoned MLflow runs")
 

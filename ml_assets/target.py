@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Target", "on_target"]
 
+_PRELOADED = ("ml_assets.target", "mlflow.store.tracking.sqlalchemy_store", "pandas")
+"""Modules that steps find imported where they are plain processes."""
 _Section = TypeVar("_Section", bound=Section)
 
 
@@ -247,7 +249,9 @@ class Target:
         """The executor that the settings select: steps run as processes or in containers."""
         settings = self.settings
         if settings.containers.executor == "processes":
-            return _local_processes()
+            from ml_assets.executors.processes import process_executor
+
+            return process_executor([*STEP_PROCESS_MODULES, *_PRELOADED])
         from ml_assets.executors.definition import container_executor
 
         return container_executor(
@@ -336,9 +340,3 @@ def _build_options(settings: Settings) -> "BuildOptions":
         sbom_scanner=images.sbom_scanner,
         source_date_epoch=images.source_date_epoch,
     )
-
-
-def _local_processes() -> dg.ExecutorDefinition:
-    """Return the executor that forks steps from a process with the imports already loaded."""
-    modules = [*STEP_PROCESS_MODULES, "ml_assets.target", "mlflow.store.tracking.sqlalchemy_store", "pandas"]
-    return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": modules}}})

@@ -76,6 +76,9 @@ PLACEMENT_METADATA = "ml_assets/placement"
 LAUNCH_TIMES_METADATA = "ml_assets/launch_times"
 """Metadata entry of the event for a step's container start: its `LaunchTimes`, as JSON."""
 
+PROCESS_TAG = "ml_assets/process"
+"""Run tag: the process that executes the run, as a `ProcessIdentity`; only where steps are plain processes."""
+
 OVERRIDES_TAG = "ml_assets/overrides"
 """Run tag: placement overrides for this run, by asset key, as JSON."""
 

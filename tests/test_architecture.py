@@ -97,20 +97,21 @@ MAY_IMPORT = {
     "postgres_storage": "",
     "run_config": "",
     "project": "dagster_internals",
+    "dead_runs": "",
     "containers": "dagster_internals",
     "automation": "containers dagster_internals",
     # The core: the definition of a step, and its placement. Neither part imports the other.
     "code_version": "",
     "serving": "",  # a step that takes a model as input predicts with the server's code
     "artifacts": "addresses automation code_version containers dagster_internals placement run_config serving",
-    "executors": "containers dagster_internals placement run_config",
+    "executors": "containers dagster_internals dead_runs placement run_config",
     # Modules that authors import.
     "datasets": "artifacts containers",
     "features": "artifacts containers",
     "images": "artifacts code_version containers",
     "testing": "artifacts",
     "models": "artifacts containers",
-    "sensors": "artifacts dagster_internals executors",
+    "sensors": "artifacts dagster_internals dead_runs executors",
     "source_links": "artifacts",
     "tracked": "artifacts dagster_internals",
     # The rooms, which share only lineage.
@@ -119,12 +120,12 @@ MAY_IMPORT = {
     "fetch": "artifacts dagster_internals lineage",
     "monitoring": "dagster_internals executors",
     "reproduction": "artifacts code_version dagster_internals executors lineage placement",
-    "retention": "dagster_internals lineage",
+    "retention": "dagster_internals dead_runs lineage",
     "usage": "dagster_internals lineage",
     "verification": "lineage",
     # The composition root, and the rooms that use it.
     "target": "addresses artifacts dagster_internals executors images lineage reproduction sensors source_links",
-    "doctor": "dagster_internals executors target",
+    "doctor": "dagster_internals dead_runs executors target",
     "commands": "addresses backup console doctor fetch lineage monitoring project reproduction retention target "
     "usage verification",
     "cli": "artifacts commands console executors fetch images lineage project target",

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from ml_assets.dagster_internals import SqlEventLogStorage
+from ml_assets.dead_runs import dead_runs
 from ml_assets.doctor.runner import Finding, clock_finding, fault, ok, warning
 from ml_assets.resources.errors import StoreError
 from ml_assets.resources.machine.hardware import hardware
@@ -28,7 +29,7 @@ _ANSWER_SECONDS = 5
 
 
 def database(target: Target) -> Iterator[Finding]:
-    """Check that Dagster's database answers, has this version's schema, and has the same time."""
+    """Check that Dagster's database answers, has this version's schema and time, and holds no run that was killed."""
     home = target.settings.path(target.settings.home)
     with target:
         instance = target.instance
@@ -51,6 +52,13 @@ def database(target: Target) -> Iterator[Finding]:
             if connection.dialect.name == "postgresql":
                 there: Any = connection.scalar(sql.select(sql.func.clock_timestamp()))
                 yield clock_finding("PostgreSQL", there)
+        dead = dead_runs(instance)
+        if dead:
+            named = ", ".join(f"{run.run_id[:8]} of {run.job_name}" for run in dead)
+            yield warning(
+                f"runs in progress whose processes were killed: {named}",
+                "start any run, Dagster's daemon or ml-assets gc --apply: each marks them as failed",
+            )
 
 
 def content(target: Target) -> Iterator[Finding]:

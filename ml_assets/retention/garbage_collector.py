@@ -11,6 +11,7 @@ from typing import Any, Final
 import dagster as dg
 
 from ml_assets.dagster_internals import NOT_FINISHED_STATUSES
+from ml_assets.dead_runs import fail_dead_runs
 from ml_assets.lineage import DeletionLog, LineageGraph, ModelAliases, Node, NodeKind, open_index
 from ml_assets.resources.dvc.directory import is_object
 from ml_assets.resources.dvc.lease import collection_lease
@@ -158,6 +159,7 @@ class GarbageCollector:
             yield renew
 
     def _require_no_run(self) -> None:
+        fail_dead_runs(self.instance)
         working = [status for status in NOT_FINISHED_STATUSES if status not in _WAITING]
         runs = self.instance.get_runs(dg.RunsFilter(statuses=working), limit=_SHOWN + 1)
         if runs:

@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
+from ml_assets.executors.processes import process_executor
 from ml_assets.models import TrainedModel, model
 from ml_assets.sensors import close_abandoned_runs
 from ml_assets.target import Target
@@ -39,12 +40,12 @@ def retried_model(context: dg.AssetExecutionContext) -> TrainedModel:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    forked = {"forkserver": {"preload_modules": ["ml_assets.target", "mlflow.store.tracking.sqlalchemy_store"]}}
+    preload = ["ml_assets.target", "mlflow.store.tracking.sqlalchemy_store"]
     return dg.Definitions(
         assets=[waiting_model, retried_model],
         resources=Target.from_environment().resources,
         sensors=[close_abandoned_runs],
-        executor=dg.multiprocess_executor.configured({"start_method": forked}),
+        executor=process_executor(preload),
     )
 
 
