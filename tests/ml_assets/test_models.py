@@ -308,6 +308,26 @@ def test_what_cannot_be_kept_fails_its_run_and_names_the_asset(
     assert "refused" not in [each.name for each in made.client.search_registered_models()]
 
 
+@pytest.mark.parametrize("name", ["", " ", "\n", "team/flight", "a:b", ".", "..", "..a", "x" * 257])
+def test_name_that_mlflow_refuses_is_refused_when_declared(name: str) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.validation import _validate_model_name
+
+    if len(name) <= 256:  # MLflow's databases have this limit, and its function does not check it.
+        with pytest.raises(MlflowException):
+            _validate_model_name(name)
+    with pytest.raises(DefinitionError, match=r"MLflow does not accept .* as the name of a registered model.* Next: "):
+        model(registered_name=name)
+
+
+@pytest.mark.parametrize("name", ["a", " a b ", "a.b", ".a", "a..b", "é", "x" * 256])
+def test_name_that_mlflow_accepts_is_accepted(name: str) -> None:
+    from mlflow.utils.validation import _validate_model_name
+
+    _validate_model_name(name)
+    assert model(registered_name=name)
+
+
 def test_metric_that_cannot_be_kept_fails_its_run_and_names_the_asset(made: Made, instance: dg.DagsterInstance) -> None:
     @model()
     def misnamed() -> TrainedModel:
