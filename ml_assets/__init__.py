@@ -5,7 +5,7 @@ This package exports all names that a project needs. Each is imported on first u
     import ml_assets as ml
 
 
-    @ml.dataset()
+    @ml.dataset
     def flights() -> pd.DataFrame: ...
 
 
@@ -16,6 +16,8 @@ This package exports all names that a project needs. Each is imported on first u
 - kinds of artifact: `dataset`, `feature_set`, `model` (of a `TrainedModel`), `container_image`, `tracked_dataset`
 - other model libraries: `Flavor`, and `ScikitLearn` for estimators of one's own
 - storage of a type of one's own: `Format`, tested by `ml_assets.testing.FormatTests`
+- several artifacts from one function: `multi_asset`
+- the kinds as Dagster components, for YAML: `Dataset`, `FeatureSet`, `Model`, `ContainerImage`
 - placement of other assets and ops: `runs_in`
 - automation: `on_new_data`, `ignoring_images`, `tracked_dataset_sensor`
 - deployment: `on_target`, `Target`, `Section`
@@ -32,12 +34,17 @@ if TYPE_CHECKING:
     from ml_assets.artifacts.io_manager import ArtifactStorage
     from ml_assets.artifacts.trained_model import TrainedModel
     from ml_assets.automation import ignoring_images, on_new_data
+    from ml_assets.components.container_image import ContainerImage
+    from ml_assets.components.dataset import Dataset
+    from ml_assets.components.feature_set import FeatureSet
+    from ml_assets.components.model import Model
     from ml_assets.containers import runs_in
     from ml_assets.datasets import dataset
     from ml_assets.features import feature_set
     from ml_assets.images import container_image
     from ml_assets.lineage import Lineage
     from ml_assets.models import model
+    from ml_assets.multi import multi_asset
     from ml_assets.resources.errors import InputError, MlAssetsError, SettingsError
     from ml_assets.resources.models.interface import Flavor
     from ml_assets.resources.models.sklearn import ScikitLearn
@@ -48,11 +55,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArtifactStorage",
+    "ContainerImage",
+    "Dataset",
+    "FeatureSet",
     "Flavor",
     "Format",
     "InputError",
     "Lineage",
     "MlAssetsError",
+    "Model",
     "ProvenanceRecord",
     "ResolvedInput",
     "ScikitLearn",
@@ -66,6 +77,7 @@ __all__ = [
     "ignoring_images",
     "latest_versions",
     "model",
+    "multi_asset",
     "on_new_data",
     "on_target",
     "record_of",
@@ -76,11 +88,15 @@ __all__ = [
 
 _MODULES = {
     "ArtifactStorage": "artifacts.io_manager",
+    "ContainerImage": "components.container_image",
+    "Dataset": "components.dataset",
+    "FeatureSet": "components.feature_set",
     "Flavor": "resources.models.interface",
     "Format": "artifacts.formats.interface",
     "InputError": "resources.errors",
     "Lineage": "lineage",
     "MlAssetsError": "resources.errors",
+    "Model": "components.model",
     "ProvenanceRecord": "resources.provenance",
     "ResolvedInput": "artifacts.inputs",
     "ScikitLearn": "resources.models.sklearn",
@@ -93,6 +109,7 @@ _MODULES = {
     "feature_set": "features",
     "ignoring_images": "automation",
     "model": "models",
+    "multi_asset": "multi",
     "on_new_data": "automation",
     "on_target": "target",
     "record_of": "resources.provenance",

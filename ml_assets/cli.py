@@ -107,8 +107,8 @@ def _sweep(
     """Stop and remove the containers of runs that have ended.
 
     Such containers remain if a run worker was killed and not replaced. The
-    sensor remove_leftover_containers does the same every 30 seconds while
-    Dagster's daemon runs.
+    sensor ml_assets_remove_leftover_containers does the same every 30
+    seconds while Dagster's daemon runs.
 
     Containers of active runs stay, and so do containers of runs that this
     Dagster instance does not know. The engine may keep a stopped container
@@ -264,12 +264,12 @@ def _bootstrap(
     """
     from ml_assets.artifacts.metadata import NOT_CONTAINERIZED
     from ml_assets.images import make_images
-    from ml_assets.project import load_code_location
+    from ml_assets.project import load_code_locations
     from ml_assets.target import Target
 
     with Target.for_command() as target:
-        code_location = load_code_location(target.settings.root, module)
-        records = make_images(code_location, target.instance, names or [], lambda line: typer.echo(line, err=True))
+        locations = load_code_locations(Path.cwd(), module)
+        records = make_images(locations, target.instance, names or [], lambda line: typer.echo(line, err=True))
     if as_json:
         rows = [
             {

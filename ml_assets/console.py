@@ -24,8 +24,8 @@ Module = Annotated[
         "--module",
         "-m",
         metavar="MODULE",
-        help="Module of the definitions, as for dagster -m. Default: module_name of the table tool.dagster in "
-        "pyproject.toml.",
+        help="Module of the definitions, as for dagster -m. Default: the code locations that pyproject.toml "
+        "(tool.dg.project, tool.dagster) or workspace.yaml names, here or in the nearest parent folder.",
     ),
 ]
 """The option of each command that loads the project's code."""

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
     from dagster._core.loader import LoadingContext
     from dagster._core.origin import JobPythonOrigin
-    from dagster._core.remote_origin import RemoteJobOrigin
+    from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin
     from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, TickStatus
     from dagster._core.storage.cloud_storage_compute_log_manager import CloudStorageComputeLogManager
     from dagster._core.storage.compute_log_manager import ComputeIOType
@@ -72,7 +72,9 @@ if TYPE_CHECKING:
         TICK_ID_TAG,
         USER_TAG,
     )
-    from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
+    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+    from dagster._core.workspace.load import location_origins_from_yaml_paths
+    from dagster._core.workspace.load_target import get_target_from_toml_data
     from dagster._grpc.types import ExecuteStepArgs
     from dagster._grpc.utils import get_loadable_targets
     from dagster._utils.hosted_user_process import recon_job_from_origin
@@ -117,6 +119,7 @@ __all__ = [
     "ExecutionPlan",
     "ExecutionStep",
     "FileCodePointer",
+    "GrpcServerCodeLocationOrigin",
     "IExecutionStep",
     "IStepContext",
     "InstanceRef",
@@ -125,6 +128,7 @@ __all__ = [
     "InstigatorType",
     "JobPythonOrigin",
     "KnownExecutionState",
+    "LoadableTargetOrigin",
     "LoadingContext",
     "LocalComputeLogManager",
     "NodeDefinition",
@@ -159,7 +163,8 @@ __all__ = [
     "get_loadable_targets",
     "get_retries_config",
     "get_tag_concurrency_limits_config",
-    "loadable_targets_from_python_module",
+    "get_target_from_toml_data",
+    "location_origins_from_yaml_paths",
     "op_with",
     "recon_job_from_origin",
     "record_with",
@@ -288,8 +293,14 @@ _CODE = {
     "get_expanded_label": "dagster._core.definitions.declarative_automation.serialized_objects",
     # Finds definitions in a file or module, as the code server does.
     "get_loadable_targets": "dagster._grpc.utils",
-    # Finds definitions in a module.
-    "loadable_targets_from_python_module": "dagster._core.workspace.autodiscovery",
+    # Place of definitions: a module, a file or a package, with its working directory.
+    "LoadableTargetOrigin": "dagster._core.types.loadable_target_origin",
+    # A code location that only a server knows, so that commands cannot load its code.
+    "GrpcServerCodeLocationOrigin": "dagster._core.remote_origin",
+    # Code locations that workspace.yaml names.
+    "location_origins_from_yaml_paths": "dagster._core.workspace.load",
+    # Code locations that [tool.dagster] or [tool.dg.project] of pyproject.toml names.
+    "get_target_from_toml_data": "dagster._core.workspace.load_target",
     # Repository of the definitions that were found.
     "repository_def_from_target_def": "dagster._core.definitions.reconstruct",
     # Reconstructs the job of a run.

@@ -1,20 +1,41 @@
 """The dataset factory."""
 
-import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, overload
 
 import dagster as dg
 
+from ml_assets.artifacts.declaration import Declaration
 from ml_assets.artifacts.formats.interface import Format
-from ml_assets.artifacts.values import define_data
+from ml_assets.artifacts.values import declare_data
 from ml_assets.containers import ImageAsset
 from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = ["dataset"]
 
 
+@overload
+def dataset(function: Callable[..., Any], /, **options: Any) -> dg.AssetsDefinition: ...
+
+
+@overload
 def dataset(
+    function: None = None,
+    /,
+    *,
+    image: ImageAsset | None = None,
+    pool: str | None = None,
+    window: Mapping[str, int] | None = None,
+    seed: int | None = None,
+    tracked: bool = False,
+    format: Format | None = None,
+    **options: Any,
+) -> Declaration: ...
+
+
+def dataset(
+    function: Callable[..., Any] | None = None,
+    /,
     *,
     image: ImageAsset | None = None,
     pool: str | None = None,
@@ -23,7 +44,7 @@ def dataset(
     tracked: bool = False,
     format: Format | None = None,  # noqa: A002
     **options: Any,
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+) -> dg.AssetsDefinition | Declaration:
     """Declare a dataset: source data from which features are computed.
 
     The function returns a table (pandas, Polars or Arrow, stored as Parquet), a NumPy array, text, bytes, what JSON can
@@ -31,6 +52,7 @@ def dataset(
     DVC hash of the content.
 
     Args:
+        function: the function that makes it; without one, a decorator is returned.
         image: image asset that it runs in.
         pool: pool that it runs on.
         window: number of upstream partitions per parameter, up to and including the asset's own.
@@ -42,10 +64,10 @@ def dataset(
     Raises:
         DefinitionError: the function or an option is not accepted.
     """
-    return functools.partial(
-        define_data,
-        kind=ArtifactKind.DATASET,
-        format=format,
+    return declare_data(
+        function,
+        ArtifactKind.DATASET,
+        format,
         image=image,
         pool=pool,
         window=window,

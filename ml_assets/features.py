@@ -1,20 +1,41 @@
 """The feature set factory."""
 
-import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, overload
 
 import dagster as dg
 
+from ml_assets.artifacts.declaration import Declaration
 from ml_assets.artifacts.formats.interface import Format
-from ml_assets.artifacts.values import define_data
+from ml_assets.artifacts.values import declare_data
 from ml_assets.containers import ImageAsset
 from ml_assets.resources.provenance import ArtifactKind
 
 __all__ = ["feature_set"]
 
 
+@overload
+def feature_set(function: Callable[..., Any], /, **options: Any) -> dg.AssetsDefinition: ...
+
+
+@overload
 def feature_set(
+    function: None = None,
+    /,
+    *,
+    image: ImageAsset | None = None,
+    pool: str | None = None,
+    window: Mapping[str, int] | None = None,
+    seed: int | None = None,
+    tracked: bool = False,
+    format: Format | None = None,
+    **options: Any,
+) -> Declaration: ...
+
+
+def feature_set(
+    function: Callable[..., Any] | None = None,
+    /,
     *,
     image: ImageAsset | None = None,
     pool: str | None = None,
@@ -23,13 +44,14 @@ def feature_set(
     tracked: bool = False,
     format: Format | None = None,  # noqa: A002
     **options: Any,
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+) -> dg.AssetsDefinition | Declaration:
     """Declare a feature set: a table computed from datasets, with one row per prediction.
 
     The function returns a table or another value that a dataset may return. The data version is the DVC hash of the
     content.
 
     Args:
+        function: the function that makes it; without one, a decorator is returned.
         image: image asset that it runs in.
         pool: pool that it runs on.
         window: number of upstream partitions per parameter, up to and including the asset's own.
@@ -41,10 +63,10 @@ def feature_set(
     Raises:
         DefinitionError: the function or an option is not accepted.
     """
-    return functools.partial(
-        define_data,
-        kind=ArtifactKind.FEATURE_SET,
-        format=format,
+    return declare_data(
+        function,
+        ArtifactKind.FEATURE_SET,
+        format,
         image=image,
         pool=pool,
         window=window,

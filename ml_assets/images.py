@@ -114,15 +114,15 @@ def with_build_keys(definitions: dg.Definitions, builder: ImageBuilder) -> dg.De
 
 
 def make_images(
-    code_location: dg.RepositoryDefinition,
+    code_locations: Sequence[dg.RepositoryDefinition],
     instance: dg.DagsterInstance,
     names: Sequence[str],
     say: Callable[[str], None],
 ) -> list[ProvenanceRecord]:
-    """Materialize image assets in this process, as one run of the instance.
+    """Materialize image assets in this process, as one run of the instance for each code location that has some.
 
     Args:
-        code_location: all definitions.
+        code_locations: all definitions.
         instance: the instance that records the run.
         names: names of images, such as ``train``; all images if empty.
         say: called with each line of the builds' logs.
@@ -131,8 +131,9 @@ def make_images(
         UnknownReference: an image of this name does not exist.
         ImageError: a build failed. The images before it are recorded.
     """
-    known = {key.path[-1]: key for key in image_specs(code_location)}
-    unknown = sorted(set(names) - known.keys())
+    images = [{key.path[-1]: key for key in image_specs(location)} for location in code_locations]
+    known = {name for own in images for name in own}
+    unknown = sorted({*names} - known)
     if unknown:
         raise UnknownReference(
             f"no image asset has the name {', '.join(unknown)}",
@@ -143,15 +144,17 @@ def make_images(
         if entry.dagster_event is None:
             say(entry.user_message)
 
-    run_id = str(uuid4())
-    instance.add_event_listener(run_id, report)
-    result = code_location.get_implicit_global_asset_job_def().execute_in_process(
-        run_config=_QUIET,
-        instance=instance,
-        asset_selection=[known[name] for name in names or known],
-        run_id=run_id,
-    )
-    materializations = [event.materialization for event in result.get_asset_materialization_events()]
+    materializations: list[dg.AssetMaterialization] = []
+    for location, own in zip(code_locations, images, strict=True):
+        selection = [own[name] for name in names or own if name in own]
+        if not selection:
+            continue
+        run_id = str(uuid4())
+        instance.add_event_listener(run_id, report)
+        result = location.get_implicit_global_asset_job_def().execute_in_process(
+            run_config=_QUIET, instance=instance, asset_selection=selection, run_id=run_id
+        )
+        materializations += [event.materialization for event in result.get_asset_materialization_events()]
     return [record_of(each.metadata) for each in materializations]
 
 

@@ -5,13 +5,13 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import dagster as dg
 
-from ml_assets.artifacts.factory import define_artifact
+from ml_assets.artifacts.declaration import Declaration, declare
 from ml_assets.artifacts.metadata import model_metadata
-from ml_assets.artifacts.trained_model import TrainedModel
+from ml_assets.artifacts.trained_model import TrainedModel, rows_of
 from ml_assets.artifacts.unrecorded import Unrecorded
 from ml_assets.artifacts.writer import Stored, WriteContext
 from ml_assets.containers import ImageAsset
@@ -28,7 +28,14 @@ __all__ = ["TrainedModel", "model"]
 _REGISTERED_NAME = re.compile(r"(?=.*\S)[^/:]{1,256}", re.DOTALL)
 
 
+@overload
+def model(function: Callable[..., Any], /, **options: Any) -> dg.AssetsDefinition: ...
+
+
+@overload
 def model(
+    function: None = None,
+    /,
     *,
     image: ImageAsset | None = None,
     pool: str | None = None,
@@ -38,14 +45,30 @@ def model(
     served: bool = True,
     flavor: "Flavor | None" = None,
     **options: Any,
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+) -> Declaration: ...
+
+
+def model(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    image: ImageAsset | None = None,
+    pool: str | None = None,
+    registered_name: str | None = None,
+    window: Mapping[str, int] | None = None,
+    seed: int | None = 0,
+    served: bool = True,
+    flavor: "Flavor | None" = None,
+    **options: Any,
+) -> dg.AssetsDefinition | Declaration:
     """Declare a model: a trained estimator with its metrics and figures.
 
     The function returns a `TrainedModel`. Each attempt is one MLflow run with parameters, metrics, figures, the input
-    versions and the model itself. The data version is the digest of weights and signature, without any timestamp or
-    run id, so equal training gives an equal version.
+    versions and the model itself. MLflow's own functions, called in the function, log to the same run. The data version
+    is the digest of weights and signature, without any timestamp or run id, so equal training gives an equal version.
 
     Args:
+        function: the function that makes it; without one, a decorator is returned.
         image: image asset that it runs in.
         pool: pool that it runs on.
         registered_name: name in the model registry; without it the model is not registered.
@@ -69,10 +92,10 @@ def model(
             f"MLflow does not accept {registered_name!r} as the name of a registered model",
             next_step="use a name that is not empty, without / and :, that does not begin with ..",
         )
-    return functools.partial(
-        define_artifact,
-        kind=ArtifactKind.MODEL,
-        write=functools.partial(_write_model, registered_name=registered_name, served=served, flavor=flavor),
+    return declare(
+        function,
+        ArtifactKind.MODEL,
+        functools.partial(_write_model, registered_name=registered_name, served=served, flavor=flavor),
         image=image,
         pool=pool,
         window=window,
@@ -113,19 +136,19 @@ def _write_model(
             saved = save_model(
                 value.estimator,
                 Path(scratch) / "model",
-                input_example=value.input_example,
+                input_example=rows_of(value.input_example),
                 server=ModelServer() if served else None,
                 flavor=flavor,
             )
             content = context.storage.store.put(saved.directory).model_copy(update={"format": "model"})
-        context.keep(Unrecorded(saved, content, value.metrics, value.parameters, value.figures))
+        context.keep(Unrecorded(saved, content, value.metrics, value.parameters, value.figures, value.history))
         run.set_tags({RunTags.DATA_VERSION: content.version})
         details: dict[str, Any] = {}
         if saved.largest_difference is not None:
             # Not a metric: it does not describe the model, and it varies because more threads sum in another order.
             run.set_tags({RunTags.ONNX_DIFFERENCE: str(saved.largest_difference)})
             details["largest difference as ONNX"] = dg.MetadataValue.float(saved.largest_difference)
-        run.log_metrics(value.metrics)
+        run.log_metrics(value.metrics, value.history)
         run.log_parameters(value.parameters)
         run.log_figures(value.figures)
         name, version = run.log_model(saved, registered_name)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ml_assets.executors.engine import ContainerEngine
 
 __all__ = [
-    "ALERTS_KEY",
+    "REMOVE_LEFTOVERS",
     "alert_on_failed_tick",
     "alert_on_failure",
     "close_abandoned_runs",
@@ -33,27 +33,28 @@ __all__ = [
     "step_has_ended",
 ]
 
-ALERTS_KEY = "alerts"
-"""Resource key of `ml_assets.resources.alerts.Alerts`."""
+REMOVE_LEFTOVERS = "ml_assets_remove_leftover_containers"
+"""Name of a sensor that only targets with a container engine have."""
 
 _INTERVAL_SECONDS = 30
 
 
-def alert_on_failure(ui_url: str | None) -> dg.SensorDefinition:
+def alert_on_failure(alerts: Alerts, ui_url: str | None) -> dg.SensorDefinition:
     """Return a sensor that sends an alert for each failed run: job, partition, failed steps and the reason.
 
     If an alert cannot be delivered, the sensor's tick fails and the alert is not sent again.
 
     Args:
+        alerts: delivers the alerts.
         ui_url: address of the Dagster UI, for the link.
     """
 
     @dg.run_failure_sensor(
-        name="alert_on_failure",
+        name="ml_assets_alert_on_failure",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=_INTERVAL_SECONDS,
     )
-    def send_alert(context: dg.RunFailureSensorContext, alerts: Alerts) -> None:
+    def send_alert(context: dg.RunFailureSensorContext) -> None:
         run = context.dagster_run
         failures = {
             event.step_key: _reason(event.step_failure_data.error)
@@ -79,29 +80,53 @@ def alert_on_failure(ui_url: str | None) -> dg.SensorDefinition:
     return send_alert
 
 
-@dg.sensor(
-    name="alert_on_failed_tick",
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    minimum_interval_seconds=_INTERVAL_SECONDS,
-)
-def alert_on_failed_tick(context: dg.SensorEvaluationContext, alerts: Alerts) -> dg.SkipReason:
-    """Send an alert for each failed tick of a schedule, which launched no run whose failure would send an alert."""
-    # The cursor holds the latest reported failed tick of each schedule. Ticks before the first evaluation are ignored.
-    told: dict[str, int] | None = json.loads(context.cursor) if context.cursor else None
-    seen = dict(told or {})
-    new = []
-    for state in context.instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE):
-        failed = context.instance.get_ticks(
-            state.instigator_origin_id, state.selector_id, limit=20, statuses=[TickStatus.FAILURE]
-        )
-        new += [(state, tick) for tick in reversed(failed) if int(tick.tick_id) > seen.get(state.selector_id, -1)]
-        seen[state.selector_id] = max([seen.get(state.selector_id, -1), *(int(tick.tick_id) for tick in failed)])
-    context.update_cursor(json.dumps(seen))
-    if told is None or not new:
-        return dg.SkipReason("no tick of a schedule has failed")
-    for state, tick in new:
-        alerts.send(*_tick_alert(state, tick))
-    return dg.SkipReason(f"sent alerts for {len(new)} failed ticks")
+def alert_on_failed_tick(alerts: Alerts) -> dg.SensorDefinition:
+    """Return a sensor that sends an alert for each failed tick of its code location's schedules.
+
+    A failed tick launches no run whose failure would send an alert.
+
+    Args:
+        alerts: delivers the alerts.
+    """
+
+    @dg.sensor(
+        name="ml_assets_alert_on_failed_tick",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=_INTERVAL_SECONDS,
+    )
+    def send_alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        # The cursor holds the latest reported failed tick of each schedule. Ticks before the first evaluation are
+        # ignored.
+        told: dict[str, int] | None = json.loads(context.cursor) if context.cursor else None
+        seen = dict(told or {})
+        new = []
+        for state in _own_schedules(context):
+            failed = context.instance.get_ticks(
+                state.instigator_origin_id, state.selector_id, limit=20, statuses=[TickStatus.FAILURE]
+            )
+            new += [(state, tick) for tick in reversed(failed) if int(tick.tick_id) > seen.get(state.selector_id, -1)]
+            seen[state.selector_id] = max([seen.get(state.selector_id, -1), *(int(tick.tick_id) for tick in failed)])
+        context.update_cursor(json.dumps(seen))
+        if told is None or not new:
+            return dg.SkipReason("no tick of a schedule has failed")
+        for state, tick in new:
+            alerts.send(*_tick_alert(state, tick))
+        return dg.SkipReason(f"sent alerts for {len(new)} failed ticks")
+
+    return send_alerts
+
+
+def _own_schedules(context: dg.SensorEvaluationContext) -> list[InstigatorState]:
+    """Return the schedules of the sensor's code location. Each location on an instance has such a sensor of its own."""
+    states = context.instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
+    own = context.code_location_origin
+    if own is None:
+        return list(states)
+    return [
+        state
+        for state in states
+        if state.origin.repository_origin.code_location_origin.location_name == own.location_name
+    ]
 
 
 def _tick_alert(state: InstigatorState, tick: InstigatorTick) -> tuple[str, dict[str, object]]:
@@ -117,16 +142,16 @@ def _reason(error: SerializableErrorInfo) -> str:
 
 
 @dg.sensor(
-    name="close_abandoned_mlflow_runs",
+    name="ml_assets_close_abandoned_mlflow_runs",
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=_INTERVAL_SECONDS,
 )
 def close_abandoned_runs(
-    context: dg.SensorEvaluationContext, artifacts: dg.ResourceParam[ArtifactStorage]
+    context: dg.SensorEvaluationContext, ml_assets_storage: dg.ResourceParam[ArtifactStorage]
 ) -> dg.SkipReason:
     """Fail the runs whose process was killed, and end the MLflow runs of steps that ended without ending them."""
     fail_dead_runs(context.instance)
-    closed = artifacts.tracking.close_abandoned(lambda tags: step_has_ended(context.instance, tags))
+    closed = ml_assets_storage.tracking.close_abandoned(lambda tags: step_has_ended(context.instance, tags))
     return dg.SkipReason(f"closed {', '.join(closed)}" if closed else "no abandoned MLflow runs")
 
 
@@ -134,7 +159,7 @@ def remove_leftover_containers(engine: "Callable[[], ContainerEngine]") -> dg.Se
     """Return a sensor that ends the containers of runs that ended without stopping them."""
 
     @dg.sensor(
-        name="remove_leftover_containers",
+        name=REMOVE_LEFTOVERS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=_INTERVAL_SECONDS,
     )

@@ -1,8 +1,9 @@
 """The library's entry point: a target's settings select implementations and complete a project's definitions."""
 
+import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ import dagster as dg
 
 from ml_assets.addresses import Addresses
 from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
+from ml_assets.binding import bound
 from ml_assets.dagster_internals import STEP_PROCESS_MODULES
 from ml_assets.executors.placement import PlacementRules
 from ml_assets.executors.validation import check_placements
@@ -30,7 +32,7 @@ from ml_assets.resources.sections import Section
 from ml_assets.resources.settings import Settings, load_settings
 from ml_assets.resources.tracking.runs import MlflowTracking
 from ml_assets.sensors import (
-    ALERTS_KEY,
+    REMOVE_LEFTOVERS,
     alert_on_failed_tick,
     alert_on_failure,
     close_abandoned_runs,
@@ -70,6 +72,8 @@ class Target:
     @classmethod
     def from_environment(cls, *sections: type[Section]) -> Self:
         """Return the target that the process's environment names (``ML_ASSETS_TARGET``, by default ``local``).
+
+        Its settings are those of the project above the working directory; if there is none, above the calling code.
 
         Args:
             sections: sections that the project adds to ``settings.toml``.
@@ -228,7 +232,7 @@ class Target:
 
     @cached_property
     def resources(self) -> Mapping[str, Any]:
-        """The resources that factories and sensors need, by resource key."""
+        """The resources that factories and sensors need, by resource key. A project's other resources are its own."""
         settings = self.settings
         return MappingProxyType(
             {
@@ -240,7 +244,6 @@ class Target:
                     addresses=Addresses.of(settings),
                     thread_variables=settings.thread_variables,
                 ),
-                ALERTS_KEY: Alerts(webhook=settings.alerts.webhook, command=list(settings.alerts.command)),
             }
         )
 
@@ -261,21 +264,38 @@ class Target:
             registry=lambda: self.registry_client,
         )
 
-    def bind(self, definitions: dg.Definitions) -> dg.Definitions:
+    @cached_property
+    def sensors(self) -> tuple[dg.SensorDefinition, ...]:
+        """The sensors that send alerts, and clean up after steps that were killed."""
+        settings = self.settings
+        alerts = Alerts(webhook=settings.alerts.webhook, command=list(settings.alerts.command))
+        sensors = (alert_on_failure(alerts, settings.ui_url), alert_on_failed_tick(alerts), close_abandoned_runs)
+        if settings.containers.executor == "processes":
+            return sensors
+        # Connect to the engine at each tick, because the process lives for weeks but credentials expire.
+        return (*sensors, remove_leftover_containers(lambda: Target(settings).engine))
+
+    def bind(self, definitions: dg.Definitions, *, without: Collection[str] = ()) -> dg.Definitions:
         """Return definitions with the target's resources, executor, sensors, reproduction job, and links to code.
+
+        The definitions keep their own resources, IO managers, jobs and sensors. If they have an executor and the
+        target's steps are plain processes, they keep that too. Call this once, on all definitions of a code location.
+
+        Args:
+            definitions: all definitions of a code location.
+            without: parts to leave out: ``executor``, or the name of a sensor, of the job ``ml_assets_reproduce``, or
+                of the resource ``ml_assets_storage``, which factories need.
 
         Raises:
             SettingsError: an asset or a setting names a pool or an image that does not exist.
+            DefinitionError: the definitions have something that the target adds too, or no part has a given name.
         """
-        settings = self.settings
-        sensors = [alert_on_failure(settings.ui_url), alert_on_failed_tick, close_abandoned_runs]
-        if settings.containers.executor != "processes":
-            # Connect to the engine at each tick, because the process lives for weeks but credentials expire.
-            sensors.append(remove_leftover_containers(lambda: Target(settings).engine))
+        settings, in_containers = self.settings, self.settings.containers.executor != "processes"
         ours = dg.Definitions(
-            jobs=[reproduction_job()], resources=self.resources, sensors=sensors, executor=self.executor
+            jobs=[reproduction_job()], resources=self.resources, sensors=self.sensors, executor=self.executor
         )
-        whole = dg.Definitions.merge(definitions, ours)
+        target = settings.target if in_containers else None
+        whole = bound(definitions, ours, without=without, known=[REMOVE_LEFTOVERS], target=target)
         check_placements(whole, settings)
         return with_source_links(with_build_keys(whole, self.image_builder), settings.root)
 
@@ -285,18 +305,32 @@ class Target:
         return self.settings.path(config) if config else None
 
 
-def on_target(definitions: dg.Definitions) -> dg.Definitions:
+def on_target(definitions: dg.Definitions, *, without: Collection[str] = ()) -> dg.Definitions:
     """Return definitions bound to the target that the process's environment names. See `Target.bind`.
+
+    Args:
+        definitions: all definitions of a code location.
+        without: parts that the target does not add, by name: ``executor``, or a sensor, job or resource.
 
     Raises:
         SettingsError: the target is unknown, its settings are invalid, or an asset names something undefined in them.
+        DefinitionError: the definitions have something that the target adds too, or no part has a given name.
     """
-    return Target.from_environment().bind(definitions)
+    return Target.from_environment().bind(definitions, without=without)
 
 
 def _load(sections: Iterable[type[Section]] | None) -> Settings:
     wait_for_busy_sqlite()
-    return load_settings(os.environ, sections=sections)
+    return load_settings(os.environ, sections=sections, code=None if sections is None else _calling_file())
+
+
+def _calling_file() -> Path | None:
+    """Return the file of the code that called this module, which is the project's."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    file = frame.f_globals.get("__file__") if frame is not None else None
+    return Path(file) if file else None
 
 
 def _make_home(home: Path, template: Path) -> None:

@@ -52,7 +52,7 @@ __all__ = [
 SCHEMA_VERSION = 1
 """Version of the record's format. Increased when a field changes its meaning; readers reject later versions."""
 
-REPRODUCTION_VERSION = 1
+REPRODUCTION_VERSION = 2
 """Format version of a reproduction request and its verdict. Readers reject every other version."""
 
 RECORD_METADATA = "ml_assets/provenance"

@@ -89,20 +89,25 @@ class Settings(FileSettings):
 
 
 def load_settings(
-    environ: Mapping[str, str], root: Path | None = None, sections: Iterable[type[Section]] | None = ()
+    environ: Mapping[str, str],
+    root: Path | None = None,
+    sections: Iterable[type[Section]] | None = (),
+    code: Path | None = None,
 ) -> Settings:
     """Read the settings of the target that the environment names (``local`` if it names none).
 
     Args:
         environ: environment variables.
-        root: the project's folder; found from the working directory, then from this file, if left out.
+        root: the project's folder. By default the nearest one with settings above the working directory, then above
+            the code.
         sections: the project's own sections. None if they are unknown because the project's code is not loaded;
             unknown tables are then ignored, unless their names resemble a built-in section.
+        code: file of the project's code, if it asks.
 
     Raises:
         SettingsError: the target is unknown, its file is missing or not TOML, or a key is unknown, missing or wrong.
     """
-    root = root or _find_root()
+    root = root or _find_root(code)
     target = environ.get(TARGET_VARIABLE) or "local"
     file = root / "deployments" / target / "settings.toml"
     targets = sorted(path.parent.name for path in root.glob(_FILES))
@@ -146,13 +151,15 @@ def operating_system_user() -> str | None:
         return None
 
 
-def _find_root() -> Path:
+def _find_root(code: Path | None) -> Path:
     here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
+    for folder in (here, *here.parents, *(code.resolve().parents if code else ())):
         if any(folder.glob(_FILES)):
             return folder
+    beside = f", in {code.parent}" if code else ""
     raise SettingsError(
-        f"no {_FILES} in {here} or its parent folders", next_step="run the command inside the project's folder"
+        f"no project: no {_FILES} in {here}{beside} or the folders above",
+        next_step="run the command inside the project's folder, or create deployments/local/settings.toml there",
     )
 
 

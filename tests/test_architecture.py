@@ -107,6 +107,7 @@ MAY_IMPORT = {
     "executors": "containers dagster_internals dead_runs placement run_config",
     # Modules that authors import.
     "datasets": "artifacts containers",
+    "multi": "artifacts containers",
     "features": "artifacts containers",
     "images": "artifacts code_version containers",
     "testing": "artifacts",
@@ -119,18 +120,26 @@ MAY_IMPORT = {
     "backup": "lineage",
     "fetch": "artifacts dagster_internals lineage",
     "monitoring": "dagster_internals executors",
-    "reproduction": "artifacts code_version dagster_internals executors lineage placement",
+    "reproduction": "artifacts code_version dagster_internals executors lineage placement project",
     "retention": "dagster_internals dead_runs lineage",
     "usage": "dagster_internals lineage",
     "verification": "lineage",
+    "binding": "",
     # The composition root, and the rooms that use it.
-    "target": "addresses artifacts dagster_internals executors images lineage reproduction sensors source_links",
+    "target": (
+        "addresses artifacts binding dagster_internals executors images lineage reproduction sensors source_links"
+    ),
     "doctor": "dagster_internals dead_runs executors target",
-    "commands": "addresses backup console doctor fetch lineage monitoring project reproduction retention target "
-    "usage verification",
+    "commands": (
+        "addresses backup console doctor fetch lineage monitoring project reproduction retention target usage "
+        "verification"
+    ),
     "cli": "artifacts commands console executors fetch images lineage project target",
     # The public surface, and the reference pipeline, which is a project like any other.
-    "ml_assets": "antlr artifacts automation containers datasets features images lineage models target tracked",
+    "components": "datasets features images models",
+    "ml_assets": (
+        "antlr artifacts automation components containers datasets features images lineage models multi target tracked"
+    ),
     "flight_delays": "ml_assets",
     "definitions": "flight_delays",
 }
@@ -219,7 +228,10 @@ def test_environment_is_read_in_the_composition_root_and_the_model_servers_setti
         return
     assert [ast.unparse(read) for read in reads] == ["os.environ"]
     handed_over = [ast.unparse(node) for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
-    assert "load_settings(os.environ, sections=sections)" in handed_over
+    assert (
+        "load_settings(os.environ, sections=sections, code=None if sections is None else _calling_file())"
+        in handed_over
+    )
 
 
 @in_each_module

@@ -1,9 +1,10 @@
 """The shared part of the factories: makes an asset from a function, stores its value by content, records provenance."""
 
+import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,9 +14,18 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.artifacts.annotations import with_generic_types
-from ml_assets.artifacts.inputs import input_tags, windowed_ins
-from ml_assets.artifacts.io_manager import KIND_METADATA, STORAGE_KEY, ArtifactStorage
+from ml_assets.artifacts.inputs import input_tags
+from ml_assets.artifacts.io_manager import STORAGE_KEY, ArtifactStorage
 from ml_assets.artifacts.metadata import metadata_of
+from ml_assets.artifacts.options import (
+    container_spec,
+    function_name,
+    given_code,
+    loaded_files,
+    output_options,
+    refuse_ranges,
+    step_options,
+)
 from ml_assets.artifacts.record import (
     launch_of,
     parameters_of,
@@ -25,17 +35,17 @@ from ml_assets.artifacts.record import (
     why_not_reproducible,
     without_secrets,
 )
+from ml_assets.artifacts.results import OutputResults, outcome_of, run_to_end
 from ml_assets.artifacts.statement import provenance_statement
 from ml_assets.artifacts.step import RunningStep, running_step
 from ml_assets.artifacts.unrecorded import Unrecorded, result_key
 from ml_assets.artifacts.writer import Stored, WriteContext, Writer
-from ml_assets.automation import ignoring_images, on_new_data
 from ml_assets.code_version.observed import ObservedCall
-from ml_assets.code_version.version import Code, code_of, coverage
-from ml_assets.containers import ContainerSpec, ImageAsset, image_key, placed_image
+from ml_assets.code_version.version import Code
+from ml_assets.containers import ContainerSpec, ImageAsset, placed_image
 from ml_assets.dagster_internals import StepOutputHandle, current_execution_context, get_input_data_version_tag
 from ml_assets.resources.errors import DefinitionError, MlAssetsError, TrackingError
-from ml_assets.resources.git.reached import content_ids, read_reached_source
+from ml_assets.resources.git.reached import read_reached_source
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.machine.hardware import threads
 from ml_assets.resources.provenance import ArtifactKind, MlflowRun, Observed, ProvenanceRecord, Source
@@ -44,9 +54,7 @@ from ml_assets.resources.tracking.tags import RunTags
 from ml_assets.resources.tracking.user_code import contained
 from ml_assets.run_config import refuse_secrets
 
-__all__ = ["define_artifact"]
-
-_BY_DEFAULT = object()
+__all__ = ["Recipe", "define_artifact", "recording"]
 
 
 def define_artifact(
@@ -78,25 +86,22 @@ def define_artifact(
     Raises:
         DefinitionError: the function or an option is not accepted.
     """
-    _refuse(function, options)
+    required = options.get("output_required", True)
+    if required and _is_generator(function):
+        raise DefinitionError(
+            "a generator yields several values or none, but an artifact has one data version",
+            next_step="return one value, declare several outputs with multi_asset, or set output_required=False",
+            asset=function_name(function),
+        )
+    refuse_ranges(function, options)
     options = with_generic_types(function, options)
-    spec = ContainerSpec(image_key(image).to_user_string() if image is not None else None, pool)
-    given = options.pop("code_version", None)
-    code = Code(given, {}) if given else code_of(function)
-    condition = options.pop("automation_condition", _BY_DEFAULT)
+    spec, code = container_spec(image, pool), given_code(function, options.pop("code_version", None))
     own_kinds = {options.pop("compute_kind", None), *(options.get("kinds") or ())} - {None}
-    loaded = content_ids(_files_of(function, code))
-    wrapper = _recording(function, _Recipe(kind, write, spec, code, loaded, seed, has_mlflow_run=tracked))
+    recipe = Recipe(kind, write, spec, code, loaded_files(function, code), seed, tracked, required)
+    wrapper = recording(function, {"result": recipe})
     options |= {
-        # The code version of an image asset is its build key, added later. An op does not allow a replacement.
-        "code_version": None if kind is ArtifactKind.IMAGE else code.version,
-        "automation_condition": on_new_data() if condition is _BY_DEFAULT else condition and ignoring_images(condition),
-        "deps": [*(options.get("deps") or ()), *([image_key(image)] if image is not None else [])],
-        "ins": windowed_ins(options.get("ins") or {}, window or {}),
-        "kinds": {kind.value.replace(" ", "_"), *own_kinds},
-        "metadata": {KIND_METADATA: kind.value, **(options.get("metadata") or {})},
-        "op_tags": {**spec.to_tags(), **(options.get("op_tags") or {})},
-        "pool": pool,
+        **output_options(kind, code, {**options, "kinds": own_kinds}),
+        **step_options(spec, image, window, options),
     }
     if {"io_manager_key", "io_manager_def"} & options.keys():
         options["required_resource_keys"] = {STORAGE_KEY, *(options.get("required_resource_keys") or ())}
@@ -107,7 +112,9 @@ def define_artifact(
 
 
 @dataclass(frozen=True)
-class _Recipe:
+class Recipe:
+    """The facts about one output of a function that are known when it is declared."""
+
     kind: ArtifactKind
     write: Writer
     container: ContainerSpec
@@ -116,75 +123,59 @@ class _Recipe:
     """Content of the code's files when it was loaded; see `content_ids`."""
     seed: int | None
     has_mlflow_run: bool
+    is_required: bool
 
 
-def _files_of(function: Callable[..., Any], code: Code) -> set[Path]:
-    """Return the first-party files that the function's code version covers, or would cover if it were computed."""
-    try:
-        covered = code.covered or coverage(function)
-    except DefinitionError:
-        # The author gave the code version, because none can be computed.
-        return {file} if (file := source_file(function)).is_file() else set()
-    return {*covered.modules, *covered.files}
+def recording(function: Callable[..., Any], recipes: Mapping[str, Recipe]) -> Callable[..., Any]:
+    """Return the function that, called by its own step, stores the values and records them.
 
+    Args:
+        function: the author's function. Any other call returns its plain value.
+        recipes: recipe of each output, by output name, in the order of the function's values.
+    """
 
-def _refuse(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    name = getattr(function, "__name__", repr(function))
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise DefinitionError(
-            "a generator yields several values, but an artifact has one data version",
-            next_step="return one value, or declare one asset per value",
-            asset=name,
-        )
-    if inspect.iscoroutinefunction(function):
-        raise DefinitionError(
-            "an artifact's function cannot be a coroutine",
-            next_step="make it an ordinary function that calls asyncio.run",
-            asset=name,
-        )
-    policy = options.get("backfill_policy")
-    if policy is not None and policy.max_partitions_per_run != 1:
-        raise DefinitionError(
-            "backfill_policy allows several partitions per run, which would share one data version",
-            next_step="use BackfillPolicy.multi_run(1), or remove backfill_policy",
-            asset=name,
-        )
-
-
-def _recording(function: Callable[..., Any], recipe: _Recipe) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         context = current_execution_context.get()
         step = context.op_execution_context.get_step_execution_context() if context else None
         if step is None or getattr(step.op_def.compute_fn, "decorated_fn", None) is not wrapper:
             return function(*args, **kwargs)
-        artifact = _artifact_of(step)
+        artifacts = _artifacts_of(step)
         try:
-            return _materialize(function, args, kwargs, recipe, step, artifact)
+            events = _materialize(function, args, kwargs, recipes, step, artifacts)
         except MlAssetsError as error:
-            raise error.for_asset(str(artifact)) from error.__cause__
+            raise error.for_asset(", ".join(map(str, artifacts.values()))) from error.__cause__
+        # For a skipped output, Dagster accepts a generator without its result, and no returned value.
+        return (event for event in events)
 
+    if _is_generator(function) or len(recipes) > 1:
+        # Dagster would take the annotation of a generator for the type of one value, and requires that of a tuple.
+        wrapper.__annotations__ = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
     return wrapper
 
 
-def _artifact_of(step: dg.StepExecutionContext) -> AssetPartition:
-    (key,) = step.get_output_asset_keys()
-    name = key.to_user_string()
+def _is_generator(function: Callable[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _artifacts_of(step: dg.StepExecutionContext) -> dict[str, AssetPartition]:
+    """Return the artifacts that the step makes, by output name; of a subset of its assets, only the selected ones."""
+    selected = step.get_output_asset_keys()
+    names = {name: key for name, key in step.assets_def.keys_by_output_name.items() if key in selected}  # type: ignore[union-attr]
     if step.entity_partitions_def is None:
-        return AssetPartition(name)
+        return {name: AssetPartition(key.to_user_string()) for name, key in names.items()}
     keys = step.partition_key_range
     if keys.start != keys.end:
         raise DefinitionError(
             f"the run covers partitions {keys.start} to {keys.end}, which would share one data version",
             next_step="launch one run per partition, for example as a backfill without the single-run option",
-            asset=name,
+            asset=", ".join(key.to_user_string() for key in names.values()),
         )
-    return AssetPartition(name, step.partition_key)
+    return {name: AssetPartition(key.to_user_string(), step.partition_key) for name, key in names.items()}
 
 
-def _storage_of(step: dg.StepExecutionContext) -> ArtifactStorage:
-    (output,) = (output for output in step.step.step_outputs if not output.properties.asset_check_key)
-    storage: object = step.get_io_manager(StepOutputHandle(step.step.key, output.name))
+def _storage_of(step: dg.StepExecutionContext, output: str) -> ArtifactStorage:
+    storage: object = step.get_io_manager(StepOutputHandle(step.step.key, output))
     if not isinstance(storage, ArtifactStorage):
         storage = getattr(step.resources, STORAGE_KEY, storage)
     if not isinstance(storage, ArtifactStorage):
@@ -199,69 +190,47 @@ def _materialize(
     function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    recipe: _Recipe,
+    recipes: Mapping[str, Recipe],
     step: dg.StepExecutionContext,
-    artifact: AssetPartition,
-) -> dg.MaterializeResult[Any]:
+    artifacts: Mapping[str, AssetPartition],
+) -> list[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
     refuse_secrets(step.dagster_run.run_config)
     running = running_step(step)
     parameters = parameters_of(inspect.signature(function).bind(*args, **kwargs).arguments, step)
-    attempt = _Attempt(
-        recipe, step, running, artifact, parameters, read_reached_source(source_file(function), recipe.loaded)
-    )
-    earlier = attempt.find_unrecorded()
-    returned = None
+    first, *others = artifacts
+    source = read_reached_source(source_file(function), recipes[first].loaded)
+    attempts = {first: _Attempt(recipes[first], first, step, running, artifacts[first], parameters, source)}
+    attempts |= {name: attempts[first].for_output(recipes[name], name, artifacts[name]) for name in others}
+    # MLflow's own functions log to the run of the first output that has one. Each other output gets its own run.
+    active = next((each for each in attempts.values() if each.recipe.has_mlflow_run), attempts[first])
+    earlier = active.find_unrecorded() if len(recipes) == 1 else None
+    observation = active.observation(function) if earlier is None else None
+    optional = {name for name, recipe in recipes.items() if not recipe.is_required}
+    events: list[dg.MaterializeResult[Any] | dg.AssetCheckResult] = []
+    outcome = OutputResults({})
     try:
-        with attempt.mlflow_run() as mlflow_run:
-            if mlflow_run is not None:
-                if pages := attempt.storage.addresses.about(artifact, step.run_id, mlflow_run.identity.run_id):
-                    mlflow_run.describe(pages)
-                mlflow_run.log_inputs([version for version in attempt.inputs if version.loaded])
-            observation = attempt.observation(function) if earlier is None else None
+        with active.mlflow_run() as mlflow_run:
             with (
                 contained(mlflow_run),
                 observation.running() if observation else nullcontext(),
                 running.meter.computing(),
             ):
-                result = function(*args, **kwargs) if earlier is None else earlier.model()
-            returned = _returned(result)
-            context = WriteContext(artifact, attempt.storage, mlflow_run, step.log.info, earlier, attempt.keep)
-            stored = recipe.write(returned.value, context)
+                result = run_to_end(function(*args, **kwargs)) if earlier is None else earlier.model()
             observed = observation.observed() if observation else None
-            record = attempt.record(stored, mlflow_run.identity if mlflow_run is not None else None, observed)
-            if mlflow_run is not None:
-                mlflow_run.set_tags({RunTags.DATA_VERSION: record.data_version})
-                mlflow_run.log_provenance(provenance_statement(record))
+            keys = step.assets_def.node_keys_by_output_name  # type: ignore[union-attr]
+            outcome = outcome_of(result, {name: keys[name] for name in recipes}, artifacts, optional)
+            for name, returned in outcome.results.items():
+                attempt = attempts[name]
+                if attempt is active:
+                    events.append(attempt.store(returned, mlflow_run, observed))
+                else:
+                    with attempt.mlflow_run() as own_run:
+                        events.append(attempt.store(returned, own_run, observed))
     except TrackingError as error:
-        if returned is not None:
-            attempt.announce_unrecorded(returned, error)
+        if len(recipes) == 1 and outcome.results:
+            active.announce_unrecorded(outcome.results[first], error)
         raise
-    output = step.op_def.output_defs[0]
-    return dg.MaterializeResult(
-        check_results=returned.check_results,
-        data_version=dg.DataVersion(record.data_version),
-        metadata=metadata_of(record, {**stored.metadata, **(returned.metadata or {})}, attempt.storage.addresses),
-        tags={**attempt.input_tags(), **(returned.tags or {})},
-        # The output of a function annotated with MaterializeResult takes no value.
-        **({} if output.dagster_type.is_nothing else {"value": returned.value}),
-    )
-
-
-def _returned(result: Any) -> dg.MaterializeResult[Any]:
-    """Return the function's value, plain or unwrapped from one of Dagster's results."""
-    if isinstance(result, dg.Output):
-        result = dg.MaterializeResult(
-            value=result.value, metadata=result.metadata, data_version=result.data_version, tags=result.tags
-        )
-    if not isinstance(result, dg.MaterializeResult):
-        return dg.MaterializeResult(value=result)
-    if result.data_version is not None:
-        raise DefinitionError(
-            f"the function returned the data version {result.data_version.value!r}, but an artifact's data version is "
-            "the digest of its content",
-            next_step="remove data_version, and put your own version into the metadata",
-        )
-    return result
+    return [*events, *outcome.checks]
 
 
 class _Attempt:
@@ -269,7 +238,8 @@ class _Attempt:
 
     def __init__(
         self,
-        recipe: _Recipe,
+        recipe: Recipe,
+        output: str,
         step: dg.StepExecutionContext,
         running: RunningStep,
         artifact: AssetPartition,
@@ -279,9 +249,9 @@ class _Attempt:
         self.started_at = datetime.now(UTC)
         self._earlier: Unrecorded | None = None
         self._trained: Unrecorded | None = None
-        self.recipe, self.step, self.running, self.artifact = recipe, step, running, artifact
+        self.recipe, self.output, self.step, self.running, self.artifact = recipe, output, step, running, artifact
         self.parameters, self.source = without_secrets(parameters, step), source
-        self.storage = _storage_of(step)
+        self.storage = _storage_of(step, output)
         entries = [entry.to_version() for resolved in running.inputs.values() for entry in resolved]
         self.inputs = tuple(version for version in entries if version is not None)
         self.image = placed_image(recipe.container, step.assets_def) if step.assets_def else None
@@ -329,11 +299,49 @@ class _Attempt:
             environment=self.environment.environment_digest,
         )
 
-    def mlflow_run(self) -> AbstractContextManager[TrackedRun | None]:
-        """Return the attempt's new MLflow run; a context of None if the artifact is not logged to MLflow."""
+    def for_output(self, recipe: Recipe, output: str, artifact: AssetPartition) -> "_Attempt":
+        """Return the same attempt for another output of its step."""
+        other = copy.copy(self)
+        other.recipe, other.output, other.artifact = recipe, output, artifact
+        other.storage = _storage_of(self.step, output)
+        return other
+
+    @contextmanager
+    def mlflow_run(self) -> Iterator[TrackedRun | None]:
+        """Record the block as a new MLflow run; yield None if the artifact is not logged to MLflow."""
         if not self.recipe.has_mlflow_run:
-            return nullcontext()
-        return self.storage.tracking.run(name=str(self.artifact), tags=self._run_tags(), parameters=self.parameters)
+            yield None
+            return
+        tracking = self.storage.tracking
+        with tracking.run(name=str(self.artifact), tags=self._run_tags(), parameters=self.parameters) as mlflow_run:
+            if pages := self.storage.addresses.about(self.artifact, self.step.run_id, mlflow_run.identity.run_id):
+                mlflow_run.describe(pages)
+            mlflow_run.log_inputs([version for version in self.inputs if version.loaded])
+            yield mlflow_run
+
+    def store(
+        self, returned: dg.MaterializeResult[Any], mlflow_run: TrackedRun | None, observed: Observed | None
+    ) -> dg.MaterializeResult[Any]:
+        """Store the value of a result, and return the result with its data version and its record."""
+        context = WriteContext(self.artifact, self.storage, mlflow_run, self.step.log.info, self._earlier, self.keep)
+        try:
+            stored = self.recipe.write(returned.value, context)
+        except MlAssetsError as error:
+            raise error.for_asset(str(self.artifact)) from error.__cause__
+        record = self.record(stored, mlflow_run.identity if mlflow_run is not None else None, observed)
+        if mlflow_run is not None:
+            mlflow_run.set_tags({RunTags.DATA_VERSION: record.data_version})
+            mlflow_run.log_provenance(provenance_statement(record))
+        output = self.step.op_def.output_def_named(self.output)
+        return dg.MaterializeResult(
+            asset_key=dg.AssetKey.from_user_string(self.artifact.asset),
+            check_results=returned.check_results,
+            data_version=dg.DataVersion(record.data_version),
+            metadata=metadata_of(record, {**stored.metadata, **(returned.metadata or {})}, self.storage.addresses),
+            tags={**self.input_tags(), **(returned.tags or {})},
+            # The output of a function annotated with MaterializeResult takes no value.
+            **({} if output.dagster_type.is_nothing else {"value": returned.value}),
+        )
 
     def input_tags(self) -> dict[str, str]:
         """Return Dagster's tags for the input versions; the image's is the environment that the step ran in."""

@@ -35,7 +35,7 @@ from ml_assets.resources.tracking.runs import MlflowTracking
 
 __all__ = ["KIND_METADATA", "STORAGE_KEY", "ArtifactStorage"]
 
-STORAGE_KEY = "artifacts"
+STORAGE_KEY = "ml_assets_storage"
 """Resource key of `ArtifactStorage`; every factory sets it as the I/O manager of its asset."""
 
 KIND_METADATA = "ml_assets/kind"

@@ -5,7 +5,7 @@ observation of the asset names the content, and the key of everything that decid
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -53,6 +53,7 @@ class Unrecorded:
     metrics: Mapping[str, float]
     parameters: Mapping[str, Any]
     figures: Mapping[str, Any]
+    history: Mapping[str, Sequence[float] | Mapping[int, float]]
     run_id: str = ""
 
     def model(self) -> TrainedModel:
@@ -65,6 +66,7 @@ class Unrecorded:
             metrics=self.metrics,
             figures=self.figures,
             parameters=self.parameters,
+            history=self.history,
             directory=self.saved.directory,
         )
 
@@ -82,6 +84,7 @@ class Unrecorded:
             "saved": {name: value for name, value in others.items() if name not in frames},
             "frames": {name: store.put_frame(frame).version for name, frame in frames.items()},
             "metrics": {name: float(value) for name, value in self.metrics.items()},
+            "history": {name: list(_by_step(values).items()) for name, values in self.history.items()},
             "figures": self._store_figures(store),
             "run_id": self.run_id,
         }
@@ -145,5 +148,11 @@ class Unrecorded:
             payload["metrics"],
             payload["parameters"],
             {file.name.removesuffix(".png"): file.read_bytes() for file in files},
+            {name: dict(values) for name, values in payload["history"].items()},
             payload["run_id"],
         )
+
+
+def _by_step(values: Sequence[float] | Mapping[int, float]) -> dict[int, float]:
+    steps = values.items() if isinstance(values, Mapping) else enumerate(values)
+    return {int(step): float(value) for step, value in steps}

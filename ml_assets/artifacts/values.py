@@ -1,6 +1,7 @@
 """The writer of datasets and feature sets: chooses the format of a value, and stores it."""
 
 import functools
+import inspect
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -10,27 +11,35 @@ from typing import Any, Final
 import dagster as dg
 
 from ml_assets.artifacts.annotations import hints_of
-from ml_assets.artifacts.factory import define_artifact
+from ml_assets.artifacts.declaration import Declaration, declare
 from ml_assets.artifacts.formats.interface import Format, all_formats, format_of, name_of
 from ml_assets.artifacts.writer import Stored, WriteContext
 from ml_assets.resources.errors import DefinitionError, SchemaError
 from ml_assets.resources.identity import Digest
+from ml_assets.resources.provenance import ArtifactKind
 
-__all__ = ["define_data", "write_value"]
+__all__ = ["declare_data", "write_value"]
 
 _ANYTHING: Final = (Any, object, dg.MaterializeResult, dg.Output)
 
 
-def define_data(function: Callable[..., Any], *, format: Format | None, **options: Any) -> dg.AssetsDefinition:  # noqa: A002
-    """Return an asset whose value a format stores; `options` are those of `define_artifact`.
+def declare_data(
+    function: Callable[..., Any] | None, kind: ArtifactKind, form: Format | None, **options: Any
+) -> dg.AssetsDefinition | Declaration:
+    """Return the asset of a function, whose value a format stores, or without a function its declaration.
+
+    Args:
+        function: the author's function.
+        kind: the artifact's kind.
+        form: the format; by default the one for the type of the value.
+        options: those of `define_artifact`.
 
     Raises:
         DefinitionError: the function is annotated with a type that no format stores; otherwise as for
             `define_artifact`.
     """
-    if format is None:
-        _refuse_unkept(function)
-    return define_artifact(function, write=functools.partial(write_value, form=format), **options)
+    check = _refuse_unkept if form is None else None
+    return declare(function, kind, functools.partial(write_value, form=form), check=check, **options)
 
 
 def write_value(value: Any, context: WriteContext, form: Format | None = None) -> Stored:
@@ -63,6 +72,8 @@ def write_value(value: Any, context: WriteContext, form: Format | None = None) -
 
 
 def _refuse_unkept(function: Callable[..., Any]) -> None:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return  # its annotation names what it yields
     for kind in _unkept(hints_of(function).get("return", Any)):
         raise DefinitionError(
             f"the function is annotated to return {name_of(kind)}, which no format stores; accepted are {_accepted()}",

@@ -76,11 +76,13 @@ def departures_schema(departures: pd.DataFrame) -> dg.AssetCheckResult:
 
 @_monthly(departures)
 def departures_drift(
-    context: dg.AssetCheckExecutionContext, departures: pd.DataFrame, artifacts: dg.ResourceParam[ml.ArtifactStorage]
+    context: dg.AssetCheckExecutionContext,
+    departures: pd.DataFrame,
+    ml_assets_storage: dg.ResourceParam[ml.ArtifactStorage],
 ) -> dg.AssetCheckResult:
     """The features have the same distribution as in the previous month."""
     previous = _previous(context, DEPARTURES)
-    return judge_drift(drift(artifacts.read(previous, pd.DataFrame), departures) if previous else {})
+    return judge_drift(drift(ml_assets_storage.read(previous, pd.DataFrame), departures) if previous else {})
 
 
 @_monthly(delay_model, blocking=True, also="departures")
@@ -88,7 +90,7 @@ def model_quality(
     context: dg.AssetCheckExecutionContext,
     delay_model: ml.TrainedModel,
     departures: pd.DataFrame,
-    artifacts: dg.ResourceParam[ml.ArtifactStorage],
+    ml_assets_storage: dg.ResourceParam[ml.ArtifactStorage],
 ) -> dg.AssetCheckResult:
     """The model is better than the baseline, and not worse than the previous month's version on the same flights."""
     judged = unseen(delay_model, departures)
@@ -97,7 +99,7 @@ def model_quality(
     return judge_quality(
         skill,
         mean_error(delay_model, judged),
-        mean_error(artifacts.read(previous, ml.TrainedModel), judged) if previous else None,
+        mean_error(ml_assets_storage.read(previous, ml.TrainedModel), judged) if previous else None,
     )
 
 

@@ -41,6 +41,17 @@ class CodeLocation:
         """
         return cls(load_module(module, folder))
 
+    @classmethod
+    def defining(cls, reference: str, candidates: Sequence[dg.RepositoryDefinition]) -> "CodeLocation":
+        """Return the code location that defines an asset.
+
+        Args:
+            reference: the asset, as ``key`` or ``key@partition``.
+            candidates: at least one. If none defines the asset, the first is returned.
+        """
+        key = dg.AssetKey.from_user_string(reference.partition("@")[0])
+        return cls(next((each for each in candidates if each.asset_graph.has(key)), candidates[0]))
+
     @property
     def graph(self) -> BaseAssetGraph:  # type: ignore[type-arg]
         """Dagster's graph of the assets."""

@@ -198,11 +198,12 @@ def _why(
     from ml_assets.lineage.staleness import Staleness
     from ml_assets.lineage.why import explain, summarize
     from ml_assets.lineage.why_rendering import render_summary, render_why, summary_to_json, why_to_json
-    from ml_assets.project import load_code_location
+    from ml_assets.project import load_code_locations
     from ml_assets.target import Target
 
     with Target.for_command() as target:
-        staleness = Staleness(target.instance, CodeLocation(load_code_location(target.settings.root, module)))
+        location = CodeLocation.defining(asset, load_code_locations(Path.cwd(), module))
+        staleness = Staleness(target.instance, location)
         artifact = staleness.find(asset)
         partitions = staleness.partitions(artifact.asset) if artifact.partition is None else ()
         if not partitions:

@@ -49,7 +49,8 @@ def _reproduced(worker_request: WorkerRequest) -> Verdict:
 
 
 def _repository(target: CodeLocationPointer) -> dg.RepositoryDefinition:
-    sys.path.insert(0, str(Path.cwd() / "src"))
+    # Dagster leaves out the first entry, which is the folder of the program.
+    sys.path.insert(1, str(Path.cwd() / "src"))
     try:
         attribute = target.attribute or _only_attribute(target)
         if target.file:

@@ -10,8 +10,8 @@ from ml_assets.resources.errors import MlAssetsError
 
 __all__ = ["JOB_NAME", "OP_NAME", "REFUSAL_METADATA", "reproduction_job"]
 
-JOB_NAME = "reproduce"
-OP_NAME = "reproduce_materialization"
+JOB_NAME = "ml_assets_reproduce"
+OP_NAME = "ml_assets_reproduce_materialization"
 """Past images know this name, and the job's name. Dagster requires unique op names."""
 
 REFUSAL_METADATA = "ml_assets/refusal"
@@ -19,7 +19,7 @@ REFUSAL_METADATA = "ml_assets/refusal"
 
 
 def reproduction_job() -> dg.JobDefinition:
-    """Return the job ``reproduce``, with one op whose config is a `ReproductionRequest` as JSON.
+    """Return the job ``ml_assets_reproduce``, with one op whose config is a `ReproductionRequest` as JSON.
 
     The config is one text, so that an image of another version, which has another schema, can pass it to the code that
     checks its version.

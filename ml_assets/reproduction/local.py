@@ -13,10 +13,11 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field
 
 from ml_assets.dagster_internals import FileCodePointer
+from ml_assets.project import code_locations_in
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.verdict import Verdict
 from ml_assets.resources.dvc.store import DvcStore
-from ml_assets.resources.errors import ReproductionRefused, SourceError
+from ml_assets.resources.errors import ReproductionRefused, SettingsError, SourceError
 from ml_assets.resources.git.checkout import checked_out, repository_of
 from ml_assets.resources.provenance import ProvenanceRecord
 from ml_assets.resources.settings import OVERRIDE_PREFIX, Settings
@@ -25,7 +26,6 @@ from ml_assets.resources.tracking.runs import MlflowTracking
 __all__ = ["CodeLocationPointer", "WorkerRequest", "WorkerResponse", "reproduce_at_commit"]
 
 _WORKER = "ml_assets.reproduction"
-_WORKSPACE = "workspace.yaml"
 _PATIENCE_SECONDS = 20
 
 
@@ -126,7 +126,7 @@ def _require_worker(request: ReproductionRequest, folder: Path) -> None:
 
 
 def _pointer(record: ProvenanceRecord, instance: dg.DagsterInstance, folder: Path, root: Path) -> CodeLocationPointer:
-    """Return the location of the definitions, from the past run, or else from the commit's ``workspace.yaml``."""
+    """Return the location of the definitions, from the past run, or else from the commit's project files."""
     run = instance.get_run_by_id(record.dagster_run)
     pointer = run.job_code_origin.repository_origin.code_pointer if run and run.job_code_origin else None
     if isinstance(pointer, FileCodePointer):
@@ -135,36 +135,28 @@ def _pointer(record: ProvenanceRecord, instance: dg.DagsterInstance, folder: Pat
             return CodeLocationPointer(file=str(file.relative_to(root)), attribute=pointer.fn_name)
     elif pointer is not None and hasattr(pointer, "module"):
         return CodeLocationPointer(module=pointer.module, attribute=getattr(pointer, "fn_name", None))
-    return _pointer_of_workspace(folder)
+    return _pointer_of_project(folder)
 
 
-def _pointer_of_workspace(folder: Path) -> CodeLocationPointer:
-    import yaml
-
+def _pointer_of_project(folder: Path) -> CodeLocationPointer:
     try:
-        (entry,) = yaml.safe_load((folder / _WORKSPACE).read_text())["load_from"]
-        ((kind, location),) = entry.items()
-        said = location if isinstance(location, dict) else {}
-        if kind in ("python_module", "python_package"):
-            return CodeLocationPointer(
-                module=said.get("module_name") or said.get("package_name") or location, **_attribute(said)
-            )
-        if kind == "python_file":
-            return CodeLocationPointer(file=said.get("relative_path") or location, **_attribute(said))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
-        raise ReproductionRefused(
-            f"the location of its definitions is unknown: its run does not name it, and {_WORKSPACE} of that commit"
-            f" does not name exactly one code location ({error})",
-            next_step="materialize with `dagster … -m MODULE`, or commit such a file",
-        ) from error
-    raise ReproductionRefused(
-        f"{_WORKSPACE} of that commit names a {kind}, not a module or a file",
-        next_step="materialize with `dagster … -m MODULE`",
+        found = code_locations_in(folder)
+    except SettingsError as error:
+        raise _unknown_location(f"({error.what})") from error
+    if len(found) != 1:
+        raise _unknown_location(f"(they name {len(found)})")
+    (location,) = found
+    module = location.module_name or location.package_name
+    file = location.python_file and str(Path(location.python_file).relative_to(folder))
+    return CodeLocationPointer(module=module, file=file, attribute=location.attribute)
+
+
+def _unknown_location(why: str) -> ReproductionRefused:
+    return ReproductionRefused(
+        "the location of its definitions is unknown: its run does not name it, and the files pyproject.toml and "
+        f"workspace.yaml of that commit do not name exactly one code location {why}",
+        next_step="materialize with `dagster … -m MODULE`, or commit such a file",
     )
-
-
-def _attribute(said: dict[str, Any]) -> dict[str, Any]:
-    return {"attribute": said["attribute"]} if "attribute" in said else {}
 
 
 def _command(settings: Settings, record: ProvenanceRecord, artifacts: tuple[DvcStore, MlflowTracking]) -> list[str]:

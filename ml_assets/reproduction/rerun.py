@@ -64,7 +64,7 @@ def what_is_other(record: ProvenanceRecord, context: RerunContext) -> tuple[str,
     function = inspect.unwrap(asset.op.compute_fn.decorated_fn)  # type: ignore[union-attr]
     source = read_source(Path(inspect.getsourcefile(function) or "."))
     environment = placement.environment_digest if placement else None
-    code = context.repository.asset_graph.get(asset.key).code_version
+    code = context.repository.asset_graph.get(dg.AssetKey.from_user_string(record.asset)).code_version
     pairs = {
         "image": (record.environment.image, placement.image if placement else None),
         "environment": (
@@ -98,7 +98,9 @@ def rerun(record: ProvenanceRecord, context: RerunContext) -> Rerun:
     scratch = replace(context.storage, store=store, tracking=tracking)
     job = context.repository.get_implicit_global_asset_job_def()
     # Checks that are separate steps are left out; checks inside the asset are part of it.
-    job = job.get_subset(asset_selection={asset.key}, asset_check_selection=set(asset.check_keys))
+    # A function that makes several assets makes all of them again, unless it can make a subset.
+    keys = {dg.AssetKey.from_user_string(record.asset)} if asset.can_subset else set(asset.keys)
+    job = job.get_subset(asset_selection=keys, asset_check_selection=set(asset.check_keys))
     with dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}}) as instance:
         seed(instance, inputs.values())
         _know_partitions(instance, record, job)
@@ -167,7 +169,13 @@ def _materialize(
             f"the rerun failed: {said}",
             next_step="check its log, fix the cause, and run again",
         ) from error
-    (materialization,) = (event.materialization for event in result.get_asset_materialization_events())
+    made = {event.asset_key: event.materialization for event in result.get_asset_materialization_events()}
+    materialization = made.get(dg.AssetKey.from_user_string(record.asset))
+    if materialization is None:
+        raise ReproductionRefused(
+            "the rerun skipped it, because its function gave no value",
+            next_step="check everything outside the code, inputs and parameters that its function depends on",
+        )
     return record_of(materialization.metadata)
 
 

@@ -88,12 +88,24 @@ class TrackedRun:
         for batch in _parameter_batches(kept):
             self._log(params=[Param(*pair) for pair in batch])
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Record the values of metrics."""
+    def log_metrics(
+        self, metrics: Mapping[str, float], history: Mapping[str, Sequence[float] | Mapping[int, float]] | None = None
+    ) -> None:
+        """Record the values of metrics.
+
+        Args:
+            metrics: final values by name.
+            history: values by step of each metric that has several. A final value counts for the last step.
+        """
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
-        entries = [Metric(name, float(value), now, 0) for name, value in metrics.items()]
+        now, entries, last = int(time.time() * 1000), [], {}
+        for name, values in (history or {}).items():
+            steps = dict(values) if isinstance(values, Mapping) else dict(enumerate(values))
+            entries += [Metric(name, float(value), now, int(step)) for step, value in steps.items()]
+            last[name] = int(max(steps, default=0))
+        # Of several values for the last step, MLflow shows the latest.
+        entries += [Metric(name, float(value), now + 1, last.get(name, 0)) for name, value in metrics.items()]
         for batch in _slices(entries, _METRICS_PER_BATCH):
             self._log(metrics=batch)
 

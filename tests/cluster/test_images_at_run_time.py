@@ -54,7 +54,7 @@ class Checkout:
         """Materialize images from the current files and return their records by name."""
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.root)
-            records = make_images(self.definitions().get_repository_def(), self.deployment.instance, names, print)
+            records = make_images([self.definitions().get_repository_def()], self.deployment.instance, names, print)
         return {record.asset.rpartition("/")[2]: record for record in records}
 
     def definitions(self) -> dg.Definitions:

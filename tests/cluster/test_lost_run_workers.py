@@ -111,7 +111,9 @@ def swept(deployment: KubernetesDeployment) -> list[str]:
     """Return the message of each tick of the sensor that removes leftovers."""
     instance = deployment.instance
     (sensor,) = [
-        state for state in instance.all_instigator_state() if state.instigator_name == "remove_leftover_containers"
+        state
+        for state in instance.all_instigator_state()
+        if state.instigator_name == "ml_assets_remove_leftover_containers"
     ]
     ticks = instance.get_ticks(sensor.instigator_origin_id, sensor.selector_id)
     return [tick.skip_reason or "" for tick in ticks]

@@ -49,7 +49,7 @@ def require_reproduction(
     verdict = json.loads(out)
     assert (verdict["outcome"], verdict["image"], verdict["warnings"]) == ("bit-identical", past, [])
     run = verdict["dagster_run"]
-    assert f"launched run {run} of job reproduce in {past}" in err
+    assert f"launched run {run} of job ml_assets_reproduce in {past}" in err
     (placement,) = Story(deployment, run).placements()
     assert (placement["image"], placement["pool"], placement["cpus"]) == (past, "cpu", 0.1)
     assert _everything(deployment) == before | {"runs": before["runs"] + 1}

@@ -669,6 +669,81 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+FOREIGN = """
+import dagster as dg
+import pandas as pd
+
+import ml_assets as ml
+
+image = ml.container_image("till", dockerfile="Dockerfile", sources=["src/foreign_shop"])
+
+
+@ml.dataset
+def sales() -> pd.DataFrame:
+    return pd.DataFrame({"x": [1]})
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return ml.on_target(dg.Definitions(assets=[image, sales]))
+"""
+
+
+@pytest.fixture
+def foreign(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory inside a project of somebody else, with a dataset and an image."""
+    inside = project / "src" / "foreign_shop"
+    inside.mkdir(parents=True)
+    (project / "pyproject.toml").write_text('[tool.dg.project]\nroot_module = "foreign_shop"\n')
+    (inside / "definitions.py").write_text(FOREIGN)
+    (project / "Dockerfile").write_text("FROM scratch AS code\n")
+    (project / "uv.lock").write_text("version = 1\n")
+    monkeypatch.chdir(inside)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield project
+    for name in [name for name in sys.modules if name.startswith("foreign_shop")]:
+        del sys.modules[name]
+
+
+def test_commands_know_the_project_that_they_stand_in(run: Run, foreign: Path) -> None:
+    why = run("why", "sales")
+    assert (why.code, why.err) == (0, "")
+    assert "sales" in why.out
+    unknown = run("why", "delay_model")
+    assert (unknown.code, unknown.out) == (2, "")
+    assert "no asset 'delay_model' is defined. Next: choose one of: images/till, sales; or set --module" in unknown.err
+    built = run("images", "bootstrap")
+    assert (built.code, built.out) == (0, "images/till: not containerized\n"), built.err
+    wrong = run("images", "bootstrap", "train")
+    assert wrong.code == 2
+    assert "no image asset has the name train. Next: choose from: till." in wrong.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("why", "flights"),
+        ("trace", "flights"),
+        ("reproduce", "flights"),
+        ("images", "bootstrap"),
+        ("images", "update"),
+        ("data", "get", "flights", "out"),
+        ("usage",),
+        ("gc",),
+        ("sweep",),
+    ],
+    ids=" ".join,
+)
+def test_commands_outside_of_a_project_say_what_to_do(
+    run: Run, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(*command)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: no project: no deployments/*/settings.toml in {tmp_path} or the folders above")
+    assert len(done.err.splitlines()) == 1
+
+
 def test_base_images_are_updated_from_what_the_registry_answers(
     run: Run, project: Path, oci_registry: OciRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,10 @@ def test_everything_in_the_code_location_can_be_loaded_and_run() -> None:
     repository = found.get_repository_def()
     assert {"flight_delays", "images"} <= set(repository.job_names)
     assert repository.has_schedule_def("nightly_retraining")
-    assert {sensor.name for sensor in repository.sensor_defs} >= {"alert_on_failure", "close_abandoned_mlflow_runs"}
+    assert {sensor.name for sensor in repository.sensor_defs} >= {
+        "ml_assets_alert_on_failure",
+        "ml_assets_close_abandoned_mlflow_runs",
+    }
     assert found.resolve_job_def("flight_delays").executor_def.name == "multiprocess"
 
 

@@ -103,7 +103,7 @@ def test_image_is_out_of_date_when_its_build_key_changed_and_what_runs_in_it_is_
 ) -> None:
     instance = dg.DagsterInstance.ephemeral()
     before = with_build_keys(definitions, builder)
-    make_images(before.get_repository_def(), instance, ["train"], lambda line: None)
+    make_images([before.get_repository_def()], instance, ["train"], lambda line: None)
     event = instance.get_latest_materialization_event(dg.AssetKey(["images", "train"]))
     assert event is not None
     assert event.asset_materialization is not None
@@ -117,7 +117,7 @@ def test_image_is_out_of_date_when_its_build_key_changed_and_what_runs_in_it_is_
 def test_images_are_made_in_this_process_and_recorded(definitions: dg.Definitions) -> None:
     instance = dg.DagsterInstance.ephemeral()
     lines: list[str] = []
-    records = make_images(definitions.get_repository_def(), instance, ["train", "serve"], lines.append)
+    records = make_images([definitions.get_repository_def()], instance, ["train", "serve"], lines.append)
     assert {record.asset for record in records} == {"images/train", "images/serve"}
     assert all(record.made_index_digest == str(INDEX) for record in records)
     assert all(record.made_image and record.made_image.startswith("registry.example/") for record in records)
@@ -127,12 +127,12 @@ def test_images_are_made_in_this_process_and_recorded(definitions: dg.Definition
 
 def test_image_that_does_not_exist_is_told_with_those_that_do(definitions: dg.Definitions) -> None:
     with pytest.raises(UnknownReference, match=r"has the name other.*broken, serve, train"):
-        make_images(definitions.get_repository_def(), dg.DagsterInstance.ephemeral(), ["other"], lambda line: None)
+        make_images([definitions.get_repository_def()], dg.DagsterInstance.ephemeral(), ["other"], lambda line: None)
 
 
 def test_image_that_cannot_be_made_is_told(definitions: dg.Definitions) -> None:
     with pytest.raises(ImageError, match="images/broken: image broken was not built"):
-        make_images(definitions.get_repository_def(), dg.DagsterInstance.ephemeral(), ["broken"], lambda line: None)
+        make_images([definitions.get_repository_def()], dg.DagsterInstance.ephemeral(), ["broken"], lambda line: None)
 
 
 def _code_versions(definitions: dg.Definitions) -> dict[str, str | None]:

@@ -15,7 +15,7 @@ from ml_assets.resources.alerts import Alerts
 from ml_assets.resources.errors import AlertError, InputError
 from ml_assets.resources.tracking.store import open_store
 from ml_assets.resources.tracking.tags import RunTags
-from ml_assets.sensors import ALERTS_KEY, alert_on_failed_tick, alert_on_failure, close_abandoned_runs, step_has_ended
+from ml_assets.sensors import alert_on_failed_tick, alert_on_failure, close_abandoned_runs, step_has_ended
 
 NIGHT = datetime(2026, 6, 2, 7, 15, tzinfo=UTC)
 
@@ -125,13 +125,16 @@ def failure_of(instance: dg.DagsterInstance) -> dg.RunFailureSensorContext:
     )
     (event,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE]
     return dg.build_run_status_sensor_context(
-        sensor_name="alert_on_failure", dagster_run=result.dagster_run, dagster_event=event, dagster_instance=instance
+        sensor_name="ml_assets_alert_on_failure",
+        dagster_run=result.dagster_run,
+        dagster_event=event,
+        dagster_instance=instance,
     ).for_run_failure()
 
 
 def test_a_failed_run_is_told_with_its_cause_in_one_line(instance: dg.DagsterInstance) -> None:
     context = failure_of(instance)
-    alert_on_failure("http://dagster.example")(context, alerts=Told())
+    alert_on_failure(Told(), "http://dagster.example")(context)
     ((text, details),) = TOLD
     run = context.dagster_run.run_id
     assert text.startswith("Dagster run of failing for 2013-03-01 failed: fails: ")
@@ -142,7 +145,7 @@ def test_a_failed_run_is_told_with_its_cause_in_one_line(instance: dg.DagsterIns
 
 
 def test_a_failed_run_is_told_without_link_if_the_ui_has_no_address(instance: dg.DagsterInstance) -> None:
-    alert_on_failure(None)(failure_of(instance), alerts=Told())
+    alert_on_failure(Told(), None)(failure_of(instance))
     assert TOLD[0][1]["url"] is None
 
 
@@ -171,10 +174,27 @@ def tick(instance: dg.DagsterInstance, state: InstigatorState, status: TickStatu
 
 
 def watch_ticks(instance: dg.DagsterInstance, cursor: str | None, alerts: Alerts) -> str:
-    context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={ALERTS_KEY: alerts})
-    alert_on_failed_tick(context)
+    context = dg.build_sensor_context(instance=instance, cursor=cursor)
+    alert_on_failed_tick(alerts)(context)
     assert context.cursor is not None
     return context.cursor
+
+
+def test_failed_ticks_of_another_code_location_are_left_to_its_own_sensor(instance: dg.DagsterInstance) -> None:
+    state = schedule_state(instance, "nightly")
+    own = state.origin.repository_origin.code_location_origin
+    other = InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="elsewhere"), location_name="other")
+    sensor, cursors = alert_on_failed_tick(Told()), {}
+    for message in ("old news", "new"):
+        tick(instance, state, TickStatus.FAILURE, message)
+        for location in (other, own):
+            name = location.location_name
+            context = dg.build_sensor_context(instance=instance, cursor=cursors.get(name))
+            context._code_location_origin = location
+            with context:
+                sensor(context)
+                cursors[name] = context.cursor
+    assert len(TOLD) == 1
 
 
 def test_a_failed_tick_is_told_once(instance: dg.DagsterInstance) -> None:

@@ -1,7 +1,5 @@
 """Settings from real files and given variables."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -367,22 +365,17 @@ def test_root_is_found_from_a_folder_inside_the_project(root: Path, monkeypatch:
 
 def test_root_is_found_from_the_code_outside_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert load_settings({}).root == ROOT
+    assert load_settings({}, code=ROOT / "ml_assets" / "definitions.py").root == ROOT
 
 
-def test_code_without_a_project_is_told(tmp_path: Path) -> None:
-    installed = tmp_path / "installed" / "ml_assets" / "resources"
-    installed.mkdir(parents=True)
-    (installed.parent / "__init__.py").touch()
-    for name in ("__init__", "settings", "sections", "sqlite_url", "errors", "pools"):
-        (installed / f"{name}.py").write_text((ROOT / "resources" / f"{name}.py").read_text())
-    code = (
-        "import sys; sys.path.insert(0, 'installed'); "
-        "from ml_assets.resources.settings import load_settings; load_settings({})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "SettingsError: no deployments/*/settings.toml in" in done.stderr
-    assert "Next: run the command inside the project's folder." in done.stderr
+def test_folder_outside_of_a_project_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        SettingsError, match=r"no project: no deployments/\*/settings\.toml in .* Next: run the command"
+    ):
+        load_settings({})
+    with pytest.raises(SettingsError, match=f"in {tmp_path / 'installed'} or the folders above"):
+        load_settings({}, code=tmp_path / "installed" / "definitions.py")
 
 
 def test_account_without_a_name_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

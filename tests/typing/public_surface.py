@@ -42,6 +42,25 @@ def line(squares: pd.DataFrame) -> ml.TrainedModel:
     raise NotImplementedError
 
 
+@ml.dataset
+def bare() -> pd.DataFrame:
+    raise NotImplementedError
+
+
+@ml.model
+def bare_model(squares: pd.DataFrame) -> ml.TrainedModel:
+    raise NotImplementedError
+
+
+@ml.multi_asset(outs={"rows": ml.dataset(), "fit": ml.model(registered_name="fit")})
+def both(squares: pd.DataFrame) -> tuple[pd.DataFrame, ml.TrainedModel]:
+    raise NotImplementedError
+
+
+def plain_function() -> pd.DataFrame:
+    raise NotImplementedError
+
+
 @ml.runs_in(image=image)
 @dg.asset
 def plain() -> None: ...
@@ -59,11 +78,17 @@ assert_type(numbers, dg.AssetsDefinition)
 assert_type(squares, dg.AssetsDefinition)
 assert_type(words, dg.AssetsDefinition)
 assert_type(line, dg.AssetsDefinition)
+assert_type(bare, dg.AssetsDefinition)
+assert_type(bare_model, dg.AssetsDefinition)
+assert_type(both, dg.AssetsDefinition)
+assert_type(ml.feature_set(plain_function, pool="cpu"), dg.AssetsDefinition)
 assert_type(plain, dg.AssetsDefinition)
 assert_type(tracked, dg.AssetsDefinition)
 assert_type(target.section(SalesSettings), SalesSettings)
 assert_type(target.section(SalesSettings).days, int)
 assert_type(ml.on_target(dg.Definitions(assets=[numbers])), dg.Definitions)
+assert_type(ml.on_target(dg.Definitions(), without=["executor"]), dg.Definitions)
+assert_type(ml.Model(function=plain_function).declared(), dg.AssetsDefinition)
 assert_type(target.lineage, ml.Lineage)
 assert_type(target.instance, dg.DagsterInstance)
 

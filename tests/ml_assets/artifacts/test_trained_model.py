@@ -3,10 +3,11 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from ml_assets.artifacts.trained_model import TrainedModel
+from ml_assets.artifacts.trained_model import TrainedModel, rows_of
 from ml_assets.resources.errors import SchemaError
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -68,3 +69,32 @@ def test_metrics_and_figures_without_names_are_refused(given: dict[str, Any]) ->
 
 def test_loaded_model_needs_no_more_than_its_estimator() -> None:
     assert TrainedModel(object()).input_example is None
+
+
+@pytest.mark.parametrize("values", ["12", 1.0, None, [None], ["a"], {"last": 1.0}, {0: [1.0]}, [1j]])
+def test_history_that_is_no_number_per_step_is_refused(values: Any) -> None:
+    with pytest.raises(SchemaError, match=r"^the history of 'loss' must be one number per step, .*\. Next: "):
+        TrainedModel(object(), history={"loss": values})
+
+
+@pytest.mark.parametrize("values", [[], (1, 2.5), np.array([1.0, float("nan")]), {0: 1.0, 10: 0.5}, {np.int64(3): 1}])
+def test_history_of_a_metric_is_kept(values: Any) -> None:
+    assert TrainedModel(object(), history={"train/loss": values}).history["train/loss"] is values
+
+
+def test_name_of_a_history_is_that_of_a_metric() -> None:
+    with pytest.raises(SchemaError, match="MLflow does not accept"):
+        TrainedModel(object(), history={"R2 (%)": [0.9]})
+
+
+def test_columns_of_an_array_are_named_by_position() -> None:
+    rows = rows_of(np.arange(6, dtype="float32").reshape(3, 2))
+    assert (list(rows.columns), list(rows.dtypes)) == (["0", "1"], [np.dtype("float32")] * 2)
+    frame = pd.DataFrame({"x": [1]})
+    assert rows_of(frame) is frame
+
+
+@pytest.mark.parametrize("rows", [np.arange(3), np.zeros((1, 2, 2)), [[1, 2]], pd.Series([1])])
+def test_rows_that_are_no_table_are_refused(rows: Any) -> None:
+    with pytest.raises(SchemaError, match=r"expected rows as a pandas DataFrame or a NumPy array .*, got "):
+        rows_of(rows)

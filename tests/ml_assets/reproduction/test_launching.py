@@ -13,7 +13,7 @@ from dagster._core.origin import RepositoryPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 
 from ml_assets.dagster_internals import JobPythonOrigin, RemoteJobOrigin
-from ml_assets.reproduction.job import OP_NAME
+from ml_assets.reproduction.job import JOB_NAME, OP_NAME
 from ml_assets.reproduction.launching import ReproductionRun, reproduce_in_image, require_image
 from ml_assets.reproduction.request import ReproductionRequest, parse_request
 from ml_assets.resources.errors import ReproductionRefused
@@ -68,7 +68,7 @@ def _push(oci_registry: OciRegistry, **labels: str) -> str:
 
 def test_image_that_reads_the_form_is_taken(oci_registry: OciRegistry, registry: RegistryClient) -> None:
     said: list[str] = []
-    require_image(_push(oci_registry, **{ImageLabels.REPRODUCES: "1"}), REQUEST, registry, said.append)
+    require_image(_push(oci_registry, **{ImageLabels.REPRODUCES: "2"}), REQUEST, registry, said.append)
     assert said == []
 
 
@@ -80,8 +80,8 @@ def test_image_of_others_is_taken_as_it_is(oci_registry: OciRegistry, registry: 
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
-        ({}, "was built before ml-assets could reproduce, but this request has format 1"),
-        ({ImageLabels.REPRODUCES: "2"}, "reads requests of format 2, but this request has format 1"),
+        ({}, "was built before ml-assets could reproduce, but this request has format 2"),
+        ({ImageLabels.REPRODUCES: "1"}, "reads requests of format 1, but this request has format 2"),
     ],
 )
 def test_image_of_another_time_is_refused_by_name(
@@ -148,7 +148,7 @@ def test_run_is_like_the_newest_of_its_code_location_and_its_step_is_in_the_past
     assert run.job_code_origin
     assert run.job_code_origin.repository_origin.container_image == "new"
     assert run.remote_job_origin
-    assert (run.job_name, run.remote_job_origin.location_name) == ("reproduce", "ours")
+    assert (run.job_name, run.remote_job_origin.location_name) == (JOB_NAME, "ours")
     assert json.loads(run.tags[OVERRIDES_TAG]) == {OP_NAME: {"image": "r/i@sha256:0", "pool": "gpu"}}
     assert parse_request(run.run_config["ops"][OP_NAME]["config"]["request"]) == REQUEST
 
@@ -165,6 +165,6 @@ def test_interrupt_cancels_the_run(queue: dg.DagsterInstance) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         reproduce_in_image(REQUEST, RECORD, queue, {"gpu": Pool()}, None, say)
-    (run,) = queue.get_runs(dg.RunsFilter(job_name="reproduce"))
+    (run,) = queue.get_runs(dg.RunsFilter(job_name=JOB_NAME))
     assert run.status is dg.DagsterRunStatus.CANCELED
     assert said[-1] == f"canceled run {run.run_id}"

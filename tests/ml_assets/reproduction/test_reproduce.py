@@ -16,7 +16,8 @@ from ml_assets.artifacts.io_manager import ArtifactStorage
 from ml_assets.datasets import dataset
 from ml_assets.features import feature_set
 from ml_assets.models import TrainedModel, model
-from ml_assets.reproduction.job import OP_NAME, REFUSAL_METADATA, reproduction_job
+from ml_assets.multi import multi_asset
+from ml_assets.reproduction.job import JOB_NAME, OP_NAME, REFUSAL_METADATA, reproduction_job
 from ml_assets.reproduction.reproduce import reproduce
 from ml_assets.reproduction.request import ReproductionRequest
 from ml_assets.reproduction.verdict import Outcome, Verdict
@@ -77,12 +78,17 @@ def of_plain(plain: int) -> pd.DataFrame:
     return pd.DataFrame({"plain": [plain]})
 
 
+@multi_asset(outs={"evens": dataset(), "trend": model()})
+def split(scaled: pd.DataFrame) -> tuple[pd.DataFrame, TrainedModel]:
+    return scaled[scaled["x"] % 2 == 0].reset_index(drop=True), line(scaled)
+
+
 @dataset()
 def started() -> pd.DataFrame:
     return pd.read_csv(Path(os.environ["START_OF_TEST"]))
 
 
-ASSETS = [numbers, scaled, checked, line, plain, of_plain, started]
+ASSETS = [numbers, scaled, checked, line, plain, of_plain, split, started]
 
 
 @dataclass
@@ -238,9 +244,15 @@ def current() -> dg.Definitions:
 
 def _run_job(scene: Scene, request: ReproductionRequest) -> dg.JobExecutionResult:
     Scene.current = dg.Definitions.merge(scene.definitions, dg.Definitions(executor=dg.in_process_executor))
-    job = ReconstructableRepository.for_module(__name__, "current").get_reconstructable_job("reproduce")
+    job = ReconstructableRepository.for_module(__name__, "current").get_reconstructable_job(JOB_NAME)
     config = {"ops": {OP_NAME: {"config": {"request": request.model_dump_json()}}}}
     return dg.execute_job(job, scene.instance, run_config=config)
+
+
+def test_one_of_several_artifacts_of_a_function_is_reproduced(scene: Scene) -> None:
+    scene.make("scaled", "evens", "trend")
+    assert scene.reproduce(scene.request("evens")).outcome is Outcome.IDENTICAL
+    assert scene.reproduce(scene.request("trend")).outcome is Outcome.IDENTICAL
 
 
 def test_checks_do_not_run_and_those_inside_of_the_asset_are_logged_nowhere(scene: Scene) -> None:

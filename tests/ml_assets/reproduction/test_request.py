@@ -9,7 +9,7 @@ from ml_assets.resources.errors import ReproductionRefused
 
 REQUEST = ReproductionRequest(asset="a/b", partition="x", storage_id=7, data_version="md5:1", tolerance=0.5)
 WRITTEN = (
-    '{"version":1,"asset":"a/b","partition":"x","storage_id":7,"data_version":"md5:1","tolerance":0.5,'
+    '{"version":2,"asset":"a/b","partition":"x","storage_id":7,"data_version":"md5:1","tolerance":0.5,'
     '"allow_unpinned":false}'
 )
 """Frozen: existing images will always read this form."""
@@ -25,8 +25,8 @@ def test_field_that_a_later_version_added_is_passed_over() -> None:
 
 
 def test_another_form_is_refused_by_name() -> None:
-    with pytest.raises(ReproductionRefused, match=r"has format 2, but the recorded code reads format 1"):
-        parse_request(WRITTEN.replace('"version":1', '"version":2'))
+    with pytest.raises(ReproductionRefused, match=r"has format 1, but the recorded code reads format 2"):
+        parse_request(WRITTEN.replace('"version":2', '"version":1'))
 
 
 @pytest.mark.parametrize(

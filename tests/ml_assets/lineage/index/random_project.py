@@ -177,5 +177,5 @@ def _function(asset: RandomAsset) -> str:
 
 
 def _asset_in(key: str, mapping: str | None) -> str:
-    given = f'dg.AssetIn("{key}", input_manager_key="artifacts"'
+    given = f'dg.AssetIn("{key}", input_manager_key="ml_assets_storage"'
     return f"{given}, partition_mapping={mapping})" if mapping else f"{given})"
