@@ -21,6 +21,7 @@ EXTRAS: Final = {
     "openlineage": "openlineage",
     "opentelemetry.exporter.otlp.proto.http": "serve",
     "orjson": "serve",
+    "polars": "polars",
     "prometheus_client": "monitoring",
     "safetensors": "torch",
     "torch": "torch",

@@ -12,6 +12,7 @@ from ml_assets.resources.dvc.frames import read_parquet, write_parquet
 from ml_assets.resources.dvc.logical_digest import logical_digest
 from ml_assets.resources.dvc.tables import original_types, parquet_file, read_table, table_frame, write_stream
 from ml_assets.resources.errors import InputError, SchemaError
+from ml_assets.resources.extras import require
 from ml_assets.resources.identity import Digest
 
 __all__ = ["Parquet", "joined_tables"]
@@ -146,6 +147,7 @@ def _write_polars(frame: Any, path: Path, kind: str) -> None:
 
 
 def _polars(function: str, path: Path) -> Any:
+    require("polars")
     import polars
 
     return getattr(polars, function)(path, glob=False, hive_partitioning=False)
