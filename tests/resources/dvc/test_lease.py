@@ -68,7 +68,7 @@ def test_a_lease_that_was_not_renewed_is_over(store: DvcStore, tmp_path: Path) -
             renew()
 
 
-@pytest.mark.parametrize("until", [0, time.time() + 365 * 86400, "x", None])
+@pytest.mark.parametrize("until", [0, 4_000_000_000, "x", None])
 def test_a_lease_lasts_as_long_as_the_clock_of_the_store_says(
     until: object, store: DvcStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
