@@ -8,7 +8,8 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.artifacts.annotations import with_generic_types
-from ml_assets.artifacts.factory import Recipe, define_artifact, recording
+from ml_assets.artifacts.attempt import Recipe
+from ml_assets.artifacts.factory import define_artifact, recording
 from ml_assets.artifacts.io_manager import STORAGE_KEY
 from ml_assets.artifacts.options import (
     container_spec,
