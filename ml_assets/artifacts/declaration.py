@@ -114,7 +114,7 @@ def define_artifacts(
     for name, declared in outs.items():
         own = _own_options(name, declared, function)
         required, code = own.pop("output_required", True), given_code(function, own.pop("code_version", given))
-        loaded = loaded_files(function, code)
+        loaded = loaded_files(function, code.covered)
         recipes[name] = Recipe(declared.kind, declared.write, spec, code, loaded, seed, declared.tracked, required)
         own = {"io_manager_key": STORAGE_KEY, **own, **output_options(declared.kind, code, own)}
         asset_outs[name] = dg.AssetOut(is_required=required and not can_subset, **own)

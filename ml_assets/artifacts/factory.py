@@ -79,7 +79,7 @@ def define_artifact(
     options = with_generic_types(function, options)
     spec, code = container_spec(image, pool), given_code(function, options.pop("code_version", None))
     own_kinds = {options.pop("compute_kind", None), *(options.get("kinds") or ())} - {None}
-    recipe = Recipe(kind, write, spec, code, loaded_files(function, code), seed, tracked, required)
+    recipe = Recipe(kind, write, spec, code, loaded_files(function, code.covered), seed, tracked, required)
     wrapper = recording(function, {"result": recipe})
     options |= {
         **output_options(kind, code, {**options, "kinds": own_kinds}),

@@ -8,6 +8,7 @@ from ml_assets.artifacts.inputs import windowed_ins
 from ml_assets.artifacts.io_manager import KIND_METADATA
 from ml_assets.artifacts.record import source_file
 from ml_assets.automation import ignoring_images, on_new_data
+from ml_assets.code_version.coverage import Coverage
 from ml_assets.code_version.version import Code, code_of, coverage
 from ml_assets.containers import ContainerSpec, ImageAsset, image_key
 from ml_assets.resources.errors import DefinitionError
@@ -45,13 +46,17 @@ def given_code(function: Callable[..., Any], given: str | None) -> Code:
     return Code(given, {}) if given else code_of(function)
 
 
-def loaded_files(function: Callable[..., Any], code: Code) -> Mapping[Path, str]:
-    """Return the content of the first-party files that the code version covers, or would cover if it were computed.
+def loaded_files(function: Callable[..., Any], covered: Coverage | None = None) -> Mapping[Path, str]:
+    """Return the content of the first-party files of a function's code, as `content_ids` does.
 
-    Taken when the code is loaded, because files may change before a step runs; see `content_ids`.
+    A factory calls this when the code is loaded, because files may change before a step runs.
+
+    Args:
+        function: the author's function.
+        covered: what its code version covers, if that is known.
     """
     try:
-        covered = code.covered or coverage(function)
+        covered = covered or coverage(function)
     except DefinitionError:
         # The author gave the code version, because none can be computed.
         file = source_file(function)

@@ -13,11 +13,13 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.artifacts.io_manager import KIND_METADATA, STORAGE_KEY, ArtifactStorage
+from ml_assets.artifacts.options import loaded_files
+from ml_assets.artifacts.record import source_file
 from ml_assets.code_version.uncovered import present
 from ml_assets.placement import current_placement
 from ml_assets.reproduction.pinning import fetch_inputs, past_inputs, seed
 from ml_assets.resources.errors import MlAssetsError, ReproductionRefused
-from ml_assets.resources.git.source import read_source
+from ml_assets.resources.git.reached import read_reached_source
 from ml_assets.resources.identity import AssetPartition
 from ml_assets.resources.isolated import ScratchStore, ScratchTracking
 from ml_assets.resources.provenance import ProvenanceRecord, record_of
@@ -62,7 +64,7 @@ def what_is_other(record: ProvenanceRecord, context: RerunContext) -> tuple[str,
     asset = _asset(record, context.repository)
     placement = current_placement()
     function = inspect.unwrap(asset.op.compute_fn.decorated_fn)  # type: ignore[union-attr]
-    source = read_source(Path(inspect.getsourcefile(function) or "."))
+    source = read_reached_source(source_file(function), loaded_files(function))
     environment = placement.environment_digest if placement else None
     code = context.repository.asset_graph.get(dg.AssetKey.from_user_string(record.asset)).code_version
     pairs = {
