@@ -10,12 +10,13 @@ nothing in between. Code that was already optimized gets an equal copy, which co
 """
 
 import ctypes
+import functools
 import gc
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Final
 
 from ml_assets.code_version.project_files import ProjectFiles
@@ -28,9 +29,14 @@ _WARMUP_OFFSET: Final = 52
 """Offset of the 16-bit field ``co_warmup`` in a code object of CPython 3.11, whose layout is final."""
 _COLD: Final = -8
 _OPTIMIZED: Final = 0
+_AROUND_FUNCTIONS: Final = (
+    *(CellType, MethodType, classmethod, property, staticmethod),
+    *(functools.cached_property, functools.partial, functools.partialmethod),
+)
+"""Objects that mostly stand between a name and a function."""
 _PLAIN: Final = (ModuleType, str, bytes, int, float, complex, type(None), CodeType)
 _MOST_OTHERS: Final = 5_000
-"""Objects other than functions and classes that are searched for functions, the nearest first."""
+"""Other objects that are searched for functions, the nearest first."""
 _LARGEST_CONTAINER: Final = 1_000
 
 
@@ -177,11 +183,13 @@ def _functions(project: ProjectFiles) -> Iterator[FunctionType]:
         if kind is FunctionType and isinstance(each, FunctionType):
             if project.owns_code(each.__code__.co_filename):
                 yield each
-            ahead.extend(cell for cell in each.__closure__ or ())
-            ahead.extend((each.__defaults__, each.__kwdefaults__, each.__dict__))
+            ahead.extend((*(each.__closure__ or ()), *(each.__defaults__ or ()), *vars(each).values()))
+            ahead.extend((each.__kwdefaults__ or {}).values())
         elif issubclass(kind, type):
             inside = type.__getattribute__(each, "__dict__")
             ahead.extend(inside.values() if inside.get("__module__") in names else ())
+        elif issubclass(kind, _AROUND_FUNCTIONS):
+            ahead.extend(gc.get_referents(each))
         elif others < _MOST_OTHERS:
             others += 1
             inside = gc.get_referents(each)

@@ -644,6 +644,7 @@ def test_exported_file_says_what_made_it(home: Home, run: Run, tmp_path: Path) -
 
 
 def test_export_goes_where_it_is_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deployments").symlink_to(Path(__file__).parents[2] / "deployments")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ML_ASSETS_TARGET", "local")
     assert run("data", "export", "notes").out.startswith("wrote notes.dvc\nin a DVC repository: dvc remote add")

@@ -49,7 +49,7 @@ def behind_relay(storage: ArtifactStorage, trained: Trained) -> dict[str, Any]:
 def test_model_outlives_its_server_and_is_recorded_without_training_again(
     trained: Trained, behind_relay: dict[str, Any], instance: dg.DagsterInstance
 ) -> None:
-    @model(registered_name="outliving")
+    @model(registered_name="outliving", code_version="1")
     def outliving() -> TrainedModel:
         return trained.train()
 
@@ -90,7 +90,7 @@ def test_model_outlives_its_server_and_is_recorded_without_training_again(
 def test_server_that_comes_back_in_time_fails_nothing(
     trained: Trained, behind_relay: dict[str, Any], instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @model(registered_name="patient")
+    @model(registered_name="patient", code_version="1")
     def patient() -> TrainedModel:
         found = trained.train()
         trained.relay.back_after(1.0)

@@ -112,7 +112,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> SavedModel:
 
     rows = pd.DataFrame({"x": [1.0, 2.0]})
     folder = tmp_path_factory.mktemp("model") / "model"
-    return save_model(LinearRegression().fit(rows, [1.0, 2.0]), folder, input_example=rows, served=False)
+    return save_model(LinearRegression().fit(rows, [1.0, 2.0]), folder, input_example=rows)
 
 
 def test_nothing_that_a_function_does_moves_its_run_or_the_next_one(
