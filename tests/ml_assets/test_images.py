@@ -1,6 +1,6 @@
 """Operations on all image assets of a code location at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,13 +98,18 @@ def test_image_whose_files_are_elsewhere_has_no_code_version(
     assert {name for name, version in versions.items() if version} == {"images/serve", "plain"}
 
 
+@pytest.fixture
+def in_memory() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
 def test_image_is_out_of_date_when_its_build_key_changed_and_what_runs_in_it_is_not(
-    definitions: dg.Definitions, builder: ImageBuilder, root: Path
+    definitions: dg.Definitions, builder: ImageBuilder, root: Path, in_memory: dg.DagsterInstance
 ) -> None:
-    instance = dg.DagsterInstance.ephemeral()
     before = with_build_keys(definitions, builder)
-    make_images([before.get_repository_def()], instance, ["train"], lambda line: None)
-    event = instance.get_latest_materialization_event(dg.AssetKey(["images", "train"]))
+    make_images([before.get_repository_def()], in_memory, ["train"], lambda line: None)
+    event = in_memory.get_latest_materialization_event(dg.AssetKey(["images", "train"]))
     assert event is not None
     assert event.asset_materialization is not None
     tags = event.asset_materialization.tags or {}
@@ -114,25 +119,28 @@ def test_image_is_out_of_date_when_its_build_key_changed_and_what_runs_in_it_is_
     assert tags["dagster/code_version"] != _code_versions(with_build_keys(definitions, builder))["images/train"]
 
 
-def test_images_are_made_in_this_process_and_recorded(definitions: dg.Definitions) -> None:
-    instance = dg.DagsterInstance.ephemeral()
+def test_images_are_made_in_this_process_and_recorded(
+    definitions: dg.Definitions, in_memory: dg.DagsterInstance
+) -> None:
     lines: list[str] = []
-    records = make_images([definitions.get_repository_def()], instance, ["train", "serve"], lines.append)
+    records = make_images([definitions.get_repository_def()], in_memory, ["train", "serve"], lines.append)
     assert {record.asset for record in records} == {"images/train", "images/serve"}
     assert all(record.made_index_digest == str(INDEX) for record in records)
     assert all(record.made_image and record.made_image.startswith("registry.example/") for record in records)
     assert "building train" in lines
-    assert instance.get_latest_materialization_event(dg.AssetKey(["images", "train"])) is not None
+    assert in_memory.get_latest_materialization_event(dg.AssetKey(["images", "train"])) is not None
 
 
-def test_image_that_does_not_exist_is_told_with_those_that_do(definitions: dg.Definitions) -> None:
+def test_image_that_does_not_exist_is_told_with_those_that_do(
+    definitions: dg.Definitions, in_memory: dg.DagsterInstance
+) -> None:
     with pytest.raises(UnknownReference, match=r"has the name other.*broken, serve, train"):
-        make_images([definitions.get_repository_def()], dg.DagsterInstance.ephemeral(), ["other"], lambda line: None)
+        make_images([definitions.get_repository_def()], in_memory, ["other"], lambda line: None)
 
 
-def test_image_that_cannot_be_made_is_told(definitions: dg.Definitions) -> None:
+def test_image_that_cannot_be_made_is_told(definitions: dg.Definitions, in_memory: dg.DagsterInstance) -> None:
     with pytest.raises(ImageError, match="images/broken: image broken was not built"):
-        make_images([definitions.get_repository_def()], dg.DagsterInstance.ephemeral(), ["broken"], lambda line: None)
+        make_images([definitions.get_repository_def()], in_memory, ["broken"], lambda line: None)
 
 
 def _code_versions(definitions: dg.Definitions) -> dict[str, str | None]:

@@ -67,7 +67,8 @@ def test_an_asset_is_described_by_its_key() -> None:
         return 1
 
     before = Captured().describe(upstream, "upstream")
-    dg.materialize([upstream], instance=dg.DagsterInstance.ephemeral())
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([upstream], instance=instance)
     assert Captured().describe(upstream, "upstream") == before
     assert before.endswith("AssetsDefinition(a/upstream)")
 
